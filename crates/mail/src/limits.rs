@@ -1,0 +1,31 @@
+//! The bounds that hold before anyone configures one: the sizes of a session's own buffers.
+
+/// A command line, its CRLF included (RFC 5321 section 4.5.3.1.4 asks for 512 at least; MAIL and
+/// RCPT parameters and long VERP addresses need more).
+pub const COMMAND_LINE_BYTES_MAX: usize = 4096;
+
+/// A line of a SASL exchange, its CRLF included (RFC 4954 section 4: 12,288 octets).
+pub const SASL_LINE_BYTES_MAX: usize = 12_288;
+
+/// A local part; RFC 5321 says 64, mailing lists that encode a recipient in it do not.
+pub const LOCAL_PART_BYTES_MAX: usize = 1024;
+
+/// A domain (RFC 5321 section 4.5.3.1.2).
+pub const DOMAIN_BYTES_MAX: usize = 255;
+
+/// Recipients of one transaction where the tenant writes no smaller number. RFC 5321 section
+/// 4.5.3.1.8 asks for at least 100; past this the client gets 452 and comes again, as it must.
+pub const RECIPIENTS_MAX: usize = 10_000;
+
+/// A body larger than this goes to a file of its own as it arrives.
+pub const INLINE_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Errors of one session (refused or unknown commands) before it is closed with 421.
+pub const SESSION_ERRORS_MAX: u32 = 20;
+
+/// Commands in a row that carry no mail (NOOP, RSET, VRFY, HELP, EHLO) before the session is closed with 421.
+pub const SESSION_IDLE_COMMANDS_MAX: u32 = 1000;
+
+/// Received fields in a message before it counts as a loop (RFC 5321 section 6.3 asks for 100 at
+/// least; relay-control.md B3 says 50).
+pub const RECEIVED_FIELDS_MAX: usize = 50;

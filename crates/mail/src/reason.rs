@@ -1,0 +1,197 @@
+use std::fmt;
+
+use crate::reply::Status;
+
+/// Why a request was denied or deferred: a stable word that never changes meaning.
+///
+/// It labels `gatepost_relay_denials_total`, log records and tickets (relay-control.md, "Reasons").
+/// Code and status here are the usual ones; configuration may turn a suspension temporary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "each is the word itself; `Reason::summary` explains it")]
+pub enum Reason {
+    RelayNotPermitted,
+    LoginRequired,
+    TlsRequired,
+    LoginFailed,
+    LoginLocked,
+    SenderNotOwned,
+    HeaderFromNotOwned,
+    RecipientUnknown,
+    RecipientDomainMissing,
+    RecipientDomainNoMail,
+    RoutingSyntax,
+    ClientBlocked,
+    SenderBlocked,
+    RecipientBlocked,
+    TenantSuspended,
+    IdentitySuspended,
+    RateLimited,
+    QuotaExceeded,
+    SpfFailed,
+    DkimFailed,
+    DmarcFailed,
+    BareNewline,
+    MessageTooLarge,
+    TooManyRecipients,
+    LoopDetected,
+    SecondTenant,
+    SpoolFull,
+    SpoolFailed,
+    ConnectionLimit,
+}
+
+impl Reason {
+    /// Every reason, in the order of the documentation.
+    pub const ALL: [Self; 29] = [
+        Self::RelayNotPermitted,
+        Self::LoginRequired,
+        Self::TlsRequired,
+        Self::LoginFailed,
+        Self::LoginLocked,
+        Self::SenderNotOwned,
+        Self::HeaderFromNotOwned,
+        Self::RecipientUnknown,
+        Self::RecipientDomainMissing,
+        Self::RecipientDomainNoMail,
+        Self::RoutingSyntax,
+        Self::ClientBlocked,
+        Self::SenderBlocked,
+        Self::RecipientBlocked,
+        Self::TenantSuspended,
+        Self::IdentitySuspended,
+        Self::RateLimited,
+        Self::QuotaExceeded,
+        Self::SpfFailed,
+        Self::DkimFailed,
+        Self::DmarcFailed,
+        Self::BareNewline,
+        Self::MessageTooLarge,
+        Self::TooManyRecipients,
+        Self::LoopDetected,
+        Self::SecondTenant,
+        Self::SpoolFull,
+        Self::SpoolFailed,
+        Self::ConnectionLimit,
+    ];
+
+    /// The word that stands in labels, log records and tickets.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The usual reply code.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        self.row().1
+    }
+
+    /// The usual enhanced status (RFC 3463, RFC 5248).
+    #[must_use]
+    pub fn status(self) -> Status {
+        let (_, code, (subject, detail), _) = self.row();
+        Status { class: (code / 100) as u8, subject, detail }
+    }
+
+    /// One plain sentence: what happened, for documentation and explanations.
+    #[must_use]
+    pub fn summary(self) -> &'static str {
+        self.row().3
+    }
+
+    fn row(self) -> (&'static str, u16, (u16, u16), &'static str) {
+        match self {
+            Self::RelayNotPermitted => (
+                "relay_not_permitted",
+                550,
+                (7, 1),
+                "the client is in no authorised network and asked to relay to a domain we do not receive for",
+            ),
+            Self::LoginRequired => ("login_required", 530, (7, 0), "a login is required here"),
+            Self::TlsRequired => ("tls_required", 530, (7, 0), "TLS must be started first"),
+            Self::LoginFailed => ("login_failed", 535, (7, 8), "the name or the password is wrong"),
+            Self::LoginLocked => ("login_locked", 454, (7, 0), "too many failed logins"),
+            Self::SenderNotOwned => {
+                ("sender_not_owned", 553, (7, 1), "whoever relays must own the envelope sender")
+            }
+            Self::HeaderFromNotOwned => {
+                ("header_from_not_owned", 550, (7, 1), "whoever relays must own the header From")
+            }
+            Self::RecipientUnknown => {
+                ("recipient_unknown", 550, (1, 1), "no such recipient in this relay domain")
+            }
+            Self::RecipientDomainMissing => {
+                ("recipient_domain_missing", 550, (1, 2), "the recipient's domain has no DNS entry")
+            }
+            Self::RecipientDomainNoMail => (
+                "recipient_domain_no_mail",
+                556,
+                (1, 10),
+                "the recipient's domain says that it takes no mail (null MX)",
+            ),
+            Self::RoutingSyntax => (
+                "routing_syntax",
+                550,
+                (1, 3),
+                "source routes, the percent hack, bang paths and their relatives are refused",
+            ),
+            Self::ClientBlocked => ("client_blocked", 554, (7, 1), "the client is on a block list"),
+            Self::SenderBlocked => ("sender_blocked", 554, (7, 1), "the sender is on a block list"),
+            Self::RecipientBlocked => ("recipient_blocked", 554, (7, 1), "the recipient is on a block list"),
+            Self::TenantSuspended => ("tenant_suspended", 550, (7, 1), "the tenant is suspended"),
+            Self::IdentitySuspended => ("identity_suspended", 550, (7, 1), "the login is suspended"),
+            Self::RateLimited => ("rate_limited", 450, (7, 1), "a rate limit is reached"),
+            Self::QuotaExceeded => ("quota_exceeded", 452, (7, 1), "a quota is used up"),
+            Self::SpfFailed => ("spf_failed", 550, (7, 23), "SPF failed"),
+            Self::DkimFailed => ("dkim_failed", 550, (7, 20), "no valid DKIM signature"),
+            Self::DmarcFailed => ("dmarc_failed", 550, (7, 26), "DMARC failed"),
+            Self::BareNewline => (
+                "bare_newline",
+                550,
+                (6, 11),
+                "the message holds a bare CR, a bare LF or a NUL, which could smuggle a second message",
+            ),
+            Self::MessageTooLarge => {
+                ("message_too_large", 552, (3, 4), "the message is larger than the limit")
+            }
+            Self::TooManyRecipients => {
+                ("too_many_recipients", 452, (5, 3), "too many recipients in one transaction")
+            }
+            Self::LoopDetected => ("loop_detected", 554, (4, 6), "the message has been here before"),
+            Self::SecondTenant => {
+                ("second_tenant", 452, (5, 3), "recipients of two tenants do not share a transaction")
+            }
+            Self::SpoolFull => ("spool_full", 452, (3, 1), "the spool has no room left for new mail"),
+            Self::SpoolFailed => ("spool_failed", 451, (3, 0), "the spool's storage failed"),
+            Self::ConnectionLimit => ("connection_limit", 421, (7, 0), "too many connections"),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_lower_case_and_unique() {
+        let mut words: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert!(words.iter().all(|word| word.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase())));
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn all_is_indexed_by_discriminant() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+}
