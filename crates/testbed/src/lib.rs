@@ -1,1 +1,24 @@
-//! To be written.
+//! What tests stand on: a ledger of what was sent, a ledger of what arrived, the checker that
+//! compares them, a destination that speaks SMTP by itself, and a running `gatepost` to test.
+//!
+//! It knows Gatepost only from outside (sockets, the configuration file, signals) and shares no
+//! code with it, so that a mistake in the house is not repeated by its judge. It fails by panicking
+//! with a sentence: it only ever runs in tests and in the load test.
+
+#![warn(missing_docs)]
+
+pub mod client;
+pub mod destination;
+pub mod dialog;
+pub mod gateway;
+pub mod ledger;
+pub mod message;
+pub mod net;
+pub mod random;
+
+pub use client::{LedgerClient, LoadOptions};
+pub use destination::{Destination, Rules};
+pub use dialog::Dialog;
+pub use gateway::{Configuration, Gateway};
+pub use ledger::{Arrival, Ledger, Outcome, Report, Sent};
+pub use message::Fingerprint;
