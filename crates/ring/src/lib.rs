@@ -10,6 +10,8 @@
 
 mod buffer;
 mod disk;
+#[cfg(test)]
+mod scratch;
 pub mod sim;
 mod time;
 pub mod uring;
