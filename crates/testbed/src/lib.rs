@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod message;
 pub mod net;
 pub mod random;
+pub mod tools;
 
 pub use client::{LedgerClient, LoadOptions};
 pub use destination::{Destination, Rules};

@@ -1,2 +1,90 @@
-//! The workshop.
-fn main() {}
+//! The workshop: every chore of the repository is one command here, the same by hand and in CI.
+//!
+//! It builds and runs, and decides nothing about mail. A chore that fails says what to do and ends
+//! with exit code 1.
+
+mod check;
+mod command;
+mod licences;
+mod map;
+mod metadata;
+mod tests;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::command::{Failure, cargo};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The workshop of Gatepost", after_help = "Example: cargo xtask test")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Format, clippy, docs, the edges between crates, unsafe code, licences.
+    Check,
+    /// Fetch what the tests need where that is allowed, run them all, count what was skipped.
+    Test,
+    /// Measure Gatepost against Postfix and smtp-sink in alternating rounds.
+    Loadtest {
+        /// Passed on to the load test; see `cargo xtask loadtest -- --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run the whole-gateway simulation for one seed, or for a range of them.
+    Sim {
+        /// Replay this seed.
+        #[arg(long, conflicts_with = "seeds")]
+        seed: Option<u64>,
+        /// Run these seeds, as in `0..1000`; the end is not part of the range.
+        #[arg(long)]
+        seeds: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().chore {
+        Chore::Check => check::run(),
+        Chore::Test => tests::run(),
+        Chore::Loadtest { arguments } => loadtest(&arguments),
+        Chore::Sim { seed, seeds } => simulate(seed, seeds.as_deref()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(sentence)) => {
+            eprintln!("xtask: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn loadtest(arguments: &[String]) -> Result<(), Failure> {
+    tools::provide(&tools::LOADTEST).map_err(|missing| Failure(missing.to_string()))?;
+    cargo(["build", "--release", "--package", "gatepost", "--package", "gatepost-loadtest"]).run()?;
+    cargo(["run", "--quiet", "--release", "--package", "gatepost-loadtest", "--"]).args(arguments).run()
+}
+
+fn simulate(seed: Option<u64>, seeds: Option<&str>) -> Result<(), Failure> {
+    let (name, value) = match (seed, seeds) {
+        (Some(seed), _) => ("GATEPOST_SIM_SEED", seed.to_string()),
+        (None, Some(seeds)) => ("GATEPOST_SIM_SEEDS", seeds.to_owned()),
+        (None, None) => return Err(Failure("name what to run: --seed N or --seeds A..B".into())),
+    };
+    let is_range = |value: &str| {
+        value
+            .split_once("..")
+            .is_some_and(|(from, to)| from.parse::<u64>().is_ok() && to.parse::<u64>().is_ok())
+    };
+    if seed.is_none() && !is_range(&value) {
+        return Err(Failure(format!("{value:?} is no range of seeds; write it as 0..1000")));
+    }
+    cargo(["test", "--package", "gatepost", "--test", "simulation", "--", "--nocapture"])
+        .env(name, value)
+        .env(tests::OPTIMISE.0, tests::OPTIMISE.1)
+        .run()
+}

@@ -1,0 +1,148 @@
+//! Programs beyond Rust that tests and load test use, and how they come onto the machine.
+//!
+//! On Debian and its relatives, as root, they are installed without starting a service. Anywhere else
+//! nothing is touched: the command to type is named.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A program and the Debian package that brings it.
+pub(crate) struct Tool {
+    program: &'static str,
+    package: &'static str,
+}
+
+/// What the tests use.
+pub(crate) const TESTS: [Tool; 3] = [
+    Tool { program: "smtp-source", package: "postfix" },
+    Tool { program: "smtp-sink", package: "postfix" },
+    Tool { program: "swaks", package: "swaks" },
+];
+
+/// What the load test uses; strace shows whether a server syncs before its 250.
+pub(crate) const LOADTEST: [Tool; 5] = [
+    Tool { program: "postfix", package: "postfix" },
+    Tool { program: "smtp-source", package: "postfix" },
+    Tool { program: "smtp-sink", package: "postfix" },
+    Tool { program: "strace", package: "strace" },
+    Tool { program: "taskset", package: "util-linux" },
+];
+
+/// Packages that are not there and were not installed.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    packages: Vec<&'static str>,
+    reason: String,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let packages = self.packages.join(" ");
+        write!(
+            f,
+            "{packages} missing: {}; type\n    sudo apt-get update && sudo apt-get install --no-install-recommends {packages}",
+            self.reason
+        )
+    }
+}
+
+/// Installs what is missing of `tools` where that is allowed.
+pub(crate) fn provide(tools: &[Tool]) -> Result<(), Missing> {
+    let packages = missing(tools);
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if let Err(reason) = install(&packages) {
+        return Err(Missing { packages, reason });
+    }
+    let packages = missing(tools);
+    if packages.is_empty() {
+        return Ok(());
+    }
+    Err(Missing { packages, reason: "still missing after the installation".into() })
+}
+
+fn missing(tools: &[Tool]) -> Vec<&'static str> {
+    let mut packages: Vec<_> =
+        tools.iter().filter(|tool| !is_there(tool.program)).map(|tool| tool.package).collect();
+    packages.dedup();
+    packages
+}
+
+/// Debian keeps Postfix's programs in a folder that is not on every user's path.
+fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).chain([Path::new("/usr/sbin").to_path_buf()]).any(|folder| {
+        fs::metadata(folder.join(program))
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    })
+}
+
+fn install(packages: &[&str]) -> Result<(), String> {
+    if !is_there("apt-get") {
+        return Err("this is not a Debian system".into());
+    }
+    if !is_root() {
+        return Err("only root may install it".into());
+    }
+    println!("xtask: installing {} (no service is started)", packages.join(" "));
+    let quiet = NoServices::begin()?;
+    let update = apt(&["update", "-qq"]);
+    let mut words = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    words.extend(packages);
+    // An update that fails may still leave lists that know the packages.
+    let outcome = apt(&words).map_err(|error| update.err().unwrap_or(error));
+    drop(quiet);
+    outcome
+}
+
+fn apt(words: &[&str]) -> Result<(), String> {
+    let status = Command::new("apt-get")
+        .args(words)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| format!("apt-get cannot be run: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("apt-get {} failed ({status})", words[0])) }
+}
+
+fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    line.and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")
+}
+
+/// Debian's own switch against starting services while packages are installed (policy-rc.d).
+struct NoServices {
+    is_ours: bool,
+}
+
+impl NoServices {
+    const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+    fn begin() -> Result<Self, String> {
+        if Path::new(Self::POLICY).exists() {
+            // The machine has a policy of its own, as containers do; ours must not replace it.
+            return Ok(Self { is_ours: false });
+        }
+        let written = fs::write(Self::POLICY, "#!/bin/sh\nexit 101\n")
+            .and_then(|()| fs::set_permissions(Self::POLICY, fs::Permissions::from_mode(0o755)));
+        written.map_err(|error| format!("{} cannot be written: {error}", Self::POLICY))?;
+        Ok(Self { is_ours: true })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.is_ours {
+            // Left behind it would keep the machine's services from starting: say so if it stays.
+            if let Err(error) = fs::remove_file(Self::POLICY) {
+                eprintln!("xtask: remove {} by hand: {error}", Self::POLICY);
+            }
+        }
+    }
+}
