@@ -1,1 +1,32 @@
-//! To be written.
+//! Who may send what through the gateway, and why: pure functions over an immutable [`Snapshot`].
+//!
+//! A snapshot is compiled from a [`Source`] and answers two questions, at MAIL and at RCPT, without
+//! allocating. Every answer names the rule that decided; asked through [`Snapshot::explain`], it
+//! also names the configuration line behind each rule and the smallest change that would turn it.
+//! Nothing here does I/O or reads a clock. What cannot be compiled is reported as a list of
+//! [`CompileError`]s, all of them at once.
+
+mod compile;
+mod decide;
+mod explain;
+mod names;
+mod network;
+mod next_hop;
+mod remedy;
+mod reply;
+mod senders;
+mod snapshot;
+mod source;
+
+pub use compile::{CompileError, PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6};
+pub use decide::{Decision, Facts, Listener, Role, TlsPolicy};
+pub use explain::{Explanation, NoTrace, Outcome, Rule, Step, Trace};
+pub use network::NetworkMatch;
+pub use next_hop::{NextHop, NextHopError, SMTP_PORT};
+pub use remedy::Remedy;
+pub use reply::ReplyFacts;
+pub use snapshot::{IdentityIx, Limits, Route, RouteIx, Snapshot, Tenant, TenantIx};
+pub use source::{
+    CONNECTIONS_DEFAULT, IdentitySource, LoginRequired, Origin, RecipientsSource, RelayDomainSource,
+    RouteSource, RouteTls, Source, Sourced, TenantSource,
+};

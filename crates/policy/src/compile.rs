@@ -1,0 +1,382 @@
+use std::collections::HashMap;
+use std::fmt;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::names::{Domains, Names, is_domain, is_domain_pattern};
+use crate::network::{Networks, Prefix};
+use crate::senders::Senders;
+use crate::snapshot::{
+    Identity, IdentityIx, RecipientList, RelayDomain, Route, RouteIx, Snapshot, Tenant, TenantIx,
+};
+use crate::source::{
+    IdentitySource, Origin, RecipientsSource, RelayDomainSource, RouteSource, Source, Sourced, TenantSource,
+};
+
+/// The shortest IPv4 prefix of a network: 1/256 of the address space (relay-control.md A5).
+pub const PREFIX_BITS_MIN_V4: u8 = 8;
+
+/// The shortest IPv6 prefix of a network (relay-control.md A5).
+pub const PREFIX_BITS_MIN_V6: u8 = 20;
+
+/// Something in a configuration that cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompileError {
+    /// The line at fault.
+    pub origin: Origin,
+    /// The second line, where two contradict each other.
+    pub other: Option<Origin>,
+    /// The key of the line.
+    pub key: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.origin, self.key, self.message)?;
+        if let Some(other) = &self.other {
+            write!(f, " (see {other})")?;
+        }
+        write!(f, "; {}", self.remedy)
+    }
+}
+
+impl std::error::Error for CompileError {}
+
+pub(crate) fn compile(source: &Source) -> Result<Snapshot, Vec<CompileError>> {
+    let mut compiler = Compiler::default();
+    // Tenants' routes first or last makes no difference: the least number wins within one list only.
+    let node_routes = compiler.route_list(&source.routes);
+    for (index, tenant) in (0_u32..).zip(&source.tenants) {
+        compiler.tenant(TenantIx(index), tenant);
+    }
+    for tenant in &source.tenants {
+        compiler.catch_all(source, tenant, &node_routes);
+    }
+    compiler.finish(source.generation, node_routes)
+}
+
+#[derive(Default)]
+struct Compiler {
+    errors: Vec<CompileError>,
+    tenants: Vec<Tenant>,
+    tenant_names: Names<TenantIx>,
+    prefixes: Vec<Prefix>,
+    network_origins: Vec<Origin>,
+    /// The entry of each prefix, to find what is written twice.
+    entries: HashMap<IpNet, usize>,
+    identities: Vec<Identity>,
+    logins: Names<IdentityIx>,
+    relay_domains: Names<RelayDomain>,
+    recipient_lists: Vec<RecipientList>,
+    routes: Vec<Route>,
+}
+
+impl Compiler {
+    fn error(&mut self, origin: &Origin, key: &'static str, message: String, remedy: impl Into<String>) {
+        self.errors.push(CompileError {
+            origin: origin.clone(),
+            other: None,
+            key,
+            message,
+            remedy: remedy.into(),
+        });
+    }
+
+    fn conflict(
+        &mut self,
+        origin: &Origin,
+        other: Origin,
+        key: &'static str,
+        message: String,
+        remedy: impl Into<String>,
+    ) {
+        self.error(origin, key, message, remedy);
+        if let Some(error) = self.errors.last_mut() {
+            error.other = Some(other);
+        }
+    }
+
+    fn finish(self, generation: u64, node_routes: Domains<RouteIx>) -> Result<Snapshot, Vec<CompileError>> {
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        Ok(Snapshot {
+            generation,
+            tenants: self.tenants.into(),
+            tenant_names: self.tenant_names,
+            networks: Networks::build(self.prefixes),
+            network_origins: self.network_origins.into(),
+            identities: self.identities.into(),
+            logins: self.logins,
+            relay_domains: self.relay_domains,
+            recipient_lists: self.recipient_lists.into(),
+            routes: self.routes.into(),
+            node_routes,
+        })
+    }
+
+    fn tenant(&mut self, ix: TenantIx, source: &TenantSource) {
+        let name = &source.name;
+        if let Err(&first) = self.tenant_names.insert(&name.value, ix) {
+            let other = self.tenants[first.0 as usize].origin.clone();
+            let message = format!("two tenants are called {:?}", name.value);
+            self.conflict(&name.origin, other, "name", message, "give one of them another name");
+        }
+        if source.senders.is_empty() {
+            self.error(
+                &name.origin,
+                "senders",
+                format!(
+                    "tenant {:?} has no senders: nobody could tell its mail from forged mail",
+                    name.value
+                ),
+                "add senders = [\"@its-domain.example\"]",
+            );
+        }
+        for network in &source.networks {
+            self.network(network, Some(ix), "networks");
+        }
+        for network in &source.excluded_networks {
+            self.network(network, None, "excluded_networks");
+        }
+        let tenant = Tenant {
+            name: name.value.as_str().into(),
+            limits: source.limits,
+            login_required: source.login_required.value,
+            null_sender: source.null_sender.value,
+            senders: self.senders(&source.senders),
+            routes: self.route_list(&source.routes),
+            origin: name.origin.clone(),
+            login_required_origin: source.login_required.origin.clone(),
+            null_sender_origin: source.null_sender.origin.clone(),
+        };
+        self.tenants.push(tenant);
+        for identity in &source.identities {
+            self.identity(ix, identity);
+        }
+        for relay in &source.relay_domains {
+            self.relay_domain(ix, relay);
+        }
+    }
+
+    fn senders(&mut self, patterns: &[Sourced<String>]) -> Senders {
+        match Senders::compile(patterns) {
+            Ok(senders) => senders,
+            Err(malformed) => {
+                for pattern in malformed {
+                    self.error(
+                        &pattern.origin,
+                        "senders",
+                        format!("{:?} is no sender pattern", pattern.value),
+                        sender_remedy(&pattern.value),
+                    );
+                }
+                Senders::default()
+            }
+        }
+    }
+
+    fn network(&mut self, network: &Sourced<IpNet>, tenant: Option<TenantIx>, key: &'static str) {
+        let (written, origin) = (network.value, &network.origin);
+        let net = canonical(written);
+        let (kind, bits_min) = match net {
+            IpNet::V4(_) => ("IPv4", PREFIX_BITS_MIN_V4),
+            IpNet::V6(_) => ("IPv6", PREFIX_BITS_MIN_V6),
+        };
+        if net.trunc() != net {
+            let message = format!("{written} has bits set after its first {}", written.prefix_len());
+            let remedy = format!("write {}, or {}/{}", net.trunc(), net.addr(), net.max_prefix_len());
+            return self.error(origin, key, message, remedy);
+        }
+        // An excluded range may be of any width: it only ever closes.
+        if tenant.is_some() && net.prefix_len() < bits_min {
+            let message =
+                format!("{written} is wider than /{bits_min}: that is no customer's {kind} network");
+            return self.error(origin, key, message, "list the networks that are the tenant's own");
+        }
+        let Some(&entry) = self.entries.get(&net) else {
+            self.entries.insert(net, self.prefixes.len());
+            self.prefixes.push(Prefix { net, tenant });
+            self.network_origins.push(origin.clone());
+            return;
+        };
+        let (other, holder) = (self.network_origins[entry].clone(), self.prefixes[entry].tenant);
+        let (message, remedy) = match (tenant, holder) {
+            (None, None) => return,
+            (Some(a), Some(b)) if a != b => {
+                (format!("{written} belongs to two tenants"), "remove it from one of them, or split it")
+            }
+            (Some(_), Some(_)) => (format!("{written} is listed twice"), "remove one of the two"),
+            (Some(_), None) | (None, Some(_)) => {
+                (format!("{written} is both a network and an excluded range"), "remove one of the two")
+            }
+        };
+        self.conflict(origin, other, key, message, remedy);
+    }
+
+    fn identity(&mut self, tenant: TenantIx, source: &IdentitySource) {
+        let login = &source.login;
+        let ix = IdentityIx(u32::try_from(self.identities.len()).expect("fewer logins than 2^32"));
+        if let Err(&first) = self.logins.insert(&login.value, ix) {
+            let other = self.identities[first.0 as usize].origin.clone();
+            let message = format!("login {:?} exists twice", login.value);
+            self.conflict(
+                &login.origin,
+                other,
+                "login",
+                message,
+                "give one of them another login; case does not count",
+            );
+        }
+        let senders = (!source.senders.is_empty()).then(|| self.senders(&source.senders));
+        self.identities.push(Identity {
+            login: login.value.as_str().into(),
+            tenant,
+            credential: source.credential.as_str().into(),
+            senders,
+            null_sender: source.null_sender,
+            origin: login.origin.clone(),
+        });
+    }
+
+    fn relay_domain(&mut self, tenant: TenantIx, source: &RelayDomainSource) {
+        let route = self.route(&source.route);
+        let list = source.recipients.as_ref().map(|recipients| self.recipients(source, recipients));
+        for domain in &source.domains {
+            if !is_domain(&domain.value) {
+                let message = format!("{:?} is no domain that mail could be received for", domain.value);
+                self.error(&domain.origin, "domains", message, "name each relay domain in full, without a *");
+                continue;
+            }
+            let relay = RelayDomain { tenant, route, list, origin: domain.origin.clone() };
+            if let Err(first) = self.relay_domains.insert(&domain.value, relay) {
+                let (other, same) = (first.origin.clone(), first.tenant == tenant);
+                let message = match same {
+                    true => format!("relay domain {:?} is listed twice", domain.value),
+                    false => format!("relay domain {:?} belongs to two tenants", domain.value),
+                };
+                self.conflict(&domain.origin, other, "domains", message, "remove it from one of them");
+            }
+        }
+        if source.domains.is_empty() {
+            let message = "a relay domain without domains".to_owned();
+            self.error(&source.route.origin, "domains", message, "add domains = [\"its-domain.example\"]");
+        }
+    }
+
+    fn recipients(&mut self, relay: &RelayDomainSource, source: &RecipientsSource) -> u32 {
+        let mut addresses = Names::default();
+        for recipient in &source.recipients {
+            let known = if recipient.value.contains('@') {
+                let address = mail::Address::parse(&recipient.value).ok();
+                address
+                    .filter(|address| {
+                        relay.domains.iter().any(|domain| domain.value.eq_ignore_ascii_case(address.domain()))
+                    })
+                    .map(|address| addresses.insert(address.text(), ()))
+                    .is_some()
+            } else {
+                relay.domains.iter().all(|domain| {
+                    let address = format!("{}@{}", recipient.value, domain.value);
+                    let fine = mail::Address::parse(&address).is_ok();
+                    // Twice the same recipient means what it means once.
+                    let _ = addresses.insert(&address, ());
+                    fine
+                })
+            };
+            if !known {
+                let message = format!("{:?} is no recipient of these relay domains", recipient.value);
+                let remedy = "write a local part, or an address in one of the block's domains";
+                self.error(&recipient.origin, "recipients", message, remedy);
+            }
+        }
+        self.recipient_lists.push(RecipientList { addresses, origin: source.origin.clone() });
+        u32::try_from(self.recipient_lists.len() - 1).expect("fewer lists than 2^32")
+    }
+
+    fn route_list(&mut self, sources: &[RouteSource]) -> Domains<RouteIx> {
+        let mut domains = Domains::default();
+        for source in sources {
+            let route = self.route(source);
+            if source.recipient_domains.is_empty() {
+                let message = "a route without recipient domains matches nothing".to_owned();
+                self.error(&source.origin, "recipient_domains", message, "add recipient_domains = [\"*\"]");
+            }
+            for domain in &source.recipient_domains {
+                if is_domain_pattern(&domain.value) {
+                    domains.insert(&domain.value, route);
+                } else {
+                    let message = format!("{:?} is no domain pattern", domain.value);
+                    let remedy = "write \"example.com\", \"*.example.com\" or \"*\"";
+                    self.error(&domain.origin, "recipient_domains", message, remedy);
+                }
+            }
+        }
+        domains
+    }
+
+    fn route(&mut self, source: &RouteSource) -> RouteIx {
+        if source.next_hops.is_empty() {
+            let message = "a route without a next hop leads nowhere".to_owned();
+            self.error(
+                &source.origin,
+                "next_hops",
+                message,
+                "add next_hops = [\"mail.its-domain.example:25\"]",
+            );
+        }
+        if source.connections_max == 0 {
+            let message = "a route with no connection delivers nothing".to_owned();
+            self.error(&source.origin, "connections", message, "write at least 1, or leave it out");
+        }
+        let hops: Vec<_> = source.next_hops.iter().map(ToString::to_string).collect();
+        self.routes.push(Route {
+            next_hops: source.next_hops.clone(),
+            tls: source.tls,
+            key: hops.join(",").into(),
+            connections_max: source.connections_max,
+            origin: source.origin.clone(),
+        });
+        RouteIx(u32::try_from(self.routes.len() - 1).expect("fewer routes than 2^32"))
+    }
+
+    /// Whoever may relay may relay to any domain: each needs a next hop.
+    fn catch_all(&mut self, source: &Source, tenant: &TenantSource, node_routes: &Domains<RouteIx>) {
+        let relays = !tenant.networks.is_empty() || !tenant.identities.is_empty();
+        let own =
+            tenant.routes.iter().flat_map(|route| &route.recipient_domains).any(|domain| domain.value == "*");
+        // Without any route the node's file says so once, not once for each tenant.
+        let said = self.errors.iter().any(|error| error.origin == source.origin && error.key == "route");
+        if relays && !own && !node_routes.has_any() && !said {
+            let message = format!(
+                "mail of tenant {:?} for domains without a route would have no next hop (look-up of MX records \
+                 is not in this version)",
+                tenant.name.value
+            );
+            let remedy = "add a [[route]] with recipient_domains = [\"*\"] and next_hops, at the end";
+            self.error(&source.origin, "route", message, remedy);
+        }
+    }
+}
+
+/// IPv4 mapped into IPv6 is IPv4: clients are folded the same way.
+fn canonical(net: IpNet) -> IpNet {
+    if let IpNet::V6(v6) = net
+        && let (Some(addr), Some(bits)) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
+        && let Ok(v4) = Ipv4Net::new(addr, bits)
+    {
+        return IpNet::V4(v4);
+    }
+    net
+}
+
+fn sender_remedy(text: &str) -> String {
+    if is_domain_pattern(text) {
+        return format!("write \"@{text}\" for every address of the domain");
+    }
+    "write \"@example.com\", \"@*.example.com\" or \"name@example.com\"".to_owned()
+}

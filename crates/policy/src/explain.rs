@@ -1,0 +1,147 @@
+use std::fmt;
+
+use mail::{ForwardPath, ReversePath};
+
+use crate::decide::{Decision, Facts};
+use crate::snapshot::Snapshot;
+use crate::source::Origin;
+
+/// A rule of the decision, in the order in which they are asked (relay-control.md, "Order of decision").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rule {
+    /// The listener takes mail over TLS only.
+    Tls,
+    /// A submission listener takes mail after a login only.
+    Login,
+    /// Nobody hides a second address in a recipient.
+    RoutingSyntax,
+    /// Strict mode: a tenant's own networks must log in.
+    StrictLogin,
+    /// Mail for a relay domain comes in from anyone.
+    RelayDomain,
+    /// A relay domain that lists its recipients takes mail for no others.
+    Recipient,
+    /// Whoever relays is a tenant's login, or in a tenant's network.
+    Responsibility,
+    /// Whoever relays owns the envelope sender.
+    Sender,
+    /// One transaction belongs to one tenant.
+    OneTenant,
+}
+
+impl Rule {
+    /// A stable lower-case word for records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Login => "login",
+            Self::RoutingSyntax => "routing_syntax",
+            Self::StrictLogin => "strict_login",
+            Self::RelayDomain => "relay_domain",
+            Self::Recipient => "recipient",
+            Self::Responsibility => "responsibility",
+            Self::Sender => "sender",
+            Self::OneTenant => "one_tenant",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a rule said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Nothing against it: the next rule is asked.
+    Pass,
+    /// Does not concern this request: the next rule is asked.
+    Skip,
+    /// Yes, and it decided.
+    Accept,
+    /// No, and it decided.
+    Deny,
+}
+
+impl Outcome {
+    /// A stable lower-case word for records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Skip => "skip",
+            Self::Accept => "accept",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// Told of each rule as it is asked.
+pub trait Trace {
+    /// `rule` said `outcome`, because of `detail` and the configuration line `origin`.
+    fn step(
+        &mut self,
+        rule: Rule,
+        outcome: Outcome,
+        origin: Option<&Origin>,
+        detail: impl FnOnce() -> String,
+    );
+}
+
+/// Hears nothing and costs nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoTrace;
+
+impl Trace for NoTrace {
+    fn step(&mut self, _: Rule, _: Outcome, _: Option<&Origin>, _: impl FnOnce() -> String) {}
+}
+
+/// One rule of an [`Explanation`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Which rule.
+    pub rule: Rule,
+    /// What it said.
+    pub outcome: Outcome,
+    /// Why, for a person.
+    pub detail: String,
+    /// The configuration line behind it, where there is one.
+    pub origin: Option<Origin>,
+}
+
+impl Trace for Vec<Step> {
+    fn step(
+        &mut self,
+        rule: Rule,
+        outcome: Outcome,
+        origin: Option<&Origin>,
+        detail: impl FnOnce() -> String,
+    ) {
+        self.push(Step { rule, outcome, detail: detail(), origin: origin.cloned() });
+    }
+}
+
+/// A decision and how it came about.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The rules that were asked, in order; the last one decided.
+    pub steps: Vec<Step>,
+    /// The decision.
+    pub decision: Decision,
+    /// The smallest change that would turn a denial.
+    pub remedy: Option<String>,
+}
+
+impl Snapshot {
+    /// Decides about one recipient of a transaction that has no other, and tells why.
+    #[must_use]
+    pub fn explain(&self, facts: &Facts<'_>, from: ReversePath<'_>, to: ForwardPath<'_>) -> Explanation {
+        let mut steps = Vec::new();
+        let decision = self.decide_recipient(facts, from, to, None, &mut steps);
+        let remedy = self.remedy_text(facts, from, to, &decision);
+        Explanation { steps, decision, remedy }
+    }
+}

@@ -1,0 +1,215 @@
+use std::net::IpAddr;
+
+use crate::compile::{CompileError, compile};
+use crate::names::{Domains, Names};
+use crate::network::{NetworkMatch, Networks};
+use crate::next_hop::NextHop;
+use crate::senders::Senders;
+use crate::source::{LoginRequired, Origin, RouteTls, Source};
+
+/// A tenant, by its place in [`Snapshot::tenants`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantIx(pub u32);
+
+/// A login, within one snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IdentityIx(pub u32);
+
+/// A route, within one snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteIx(pub u32);
+
+/// A configuration, compiled: what decides about mail. Immutable, and shared by all workers.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The number of this configuration since the program started.
+    pub generation: u64,
+    pub(crate) tenants: Box<[Tenant]>,
+    pub(crate) tenant_names: Names<TenantIx>,
+    pub(crate) networks: Networks,
+    /// The line of each entry of `networks`.
+    pub(crate) network_origins: Box<[Origin]>,
+    pub(crate) identities: Box<[Identity]>,
+    pub(crate) logins: Names<IdentityIx>,
+    pub(crate) relay_domains: Names<RelayDomain>,
+    pub(crate) recipient_lists: Box<[RecipientList]>,
+    pub(crate) routes: Box<[Route]>,
+    pub(crate) node_routes: Domains<RouteIx>,
+}
+
+/// One customer.
+#[derive(Debug)]
+pub struct Tenant {
+    /// Its name, as labels and records hold it.
+    pub name: Box<str>,
+    /// Its limits.
+    pub limits: Limits,
+    /// Whether its own networks must log in.
+    pub login_required: LoginRequired,
+    /// Whether its networks may relay with the null reverse-path.
+    pub null_sender: bool,
+    pub(crate) senders: Senders,
+    pub(crate) routes: Domains<RouteIx>,
+    pub(crate) origin: Origin,
+    pub(crate) login_required_origin: Origin,
+    pub(crate) null_sender_origin: Origin,
+}
+
+/// The limits of a tenant; one that is not written is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one message.
+    pub message_bytes_max: Option<u64>,
+    /// Recipients of one transaction.
+    pub recipients_max: Option<u32>,
+    /// Connections of its clients at the same time.
+    pub connections_max: Option<u32>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) login: Box<str>,
+    pub(crate) tenant: TenantIx,
+    pub(crate) credential: Box<str>,
+    /// `None`: those of the tenant.
+    pub(crate) senders: Option<Senders>,
+    pub(crate) null_sender: bool,
+    pub(crate) origin: Origin,
+}
+
+#[derive(Debug)]
+pub(crate) struct RelayDomain {
+    pub(crate) tenant: TenantIx,
+    pub(crate) route: RouteIx,
+    /// Where its recipients are listed, if they are.
+    pub(crate) list: Option<u32>,
+    pub(crate) origin: Origin,
+}
+
+#[derive(Debug)]
+pub(crate) struct RecipientList {
+    pub(crate) addresses: Names<()>,
+    pub(crate) origin: Origin,
+}
+
+/// Where mail goes.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// In the order in which they are tried; never empty.
+    pub next_hops: Vec<NextHop>,
+    /// TLS towards them.
+    pub tls: RouteTls,
+    /// The stable name of the site that they make: `a.example:25,b.example:25`.
+    pub key: Box<str>,
+    /// Connections to the site at the same time, over all workers.
+    pub connections_max: u32,
+    /// The line where the route begins.
+    pub origin: Origin,
+}
+
+impl Snapshot {
+    /// Compiles a configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, in the order of the files.
+    pub fn compile(source: &Source) -> Result<Self, Vec<CompileError>> {
+        compile(source)
+    }
+
+    /// The tenant at `tenant`.
+    ///
+    /// # Panics
+    /// When it is from another snapshot.
+    #[must_use]
+    pub fn tenant(&self, tenant: TenantIx) -> &Tenant {
+        &self.tenants[tenant.0 as usize]
+    }
+
+    /// Every tenant, in the order of [`TenantIx`].
+    #[must_use]
+    pub fn tenants(&self) -> &[Tenant] {
+        &self.tenants
+    }
+
+    /// The tenant of this name.
+    #[must_use]
+    pub fn tenant_named(&self, name: &str) -> Option<TenantIx> {
+        self.tenant_names.get(name).copied()
+    }
+
+    /// The limits of a tenant.
+    #[must_use]
+    pub fn limits(&self, tenant: TenantIx) -> &Limits {
+        &self.tenant(tenant).limits
+    }
+
+    /// The most specific network or excluded range that holds `ip`; IPv4 mapped into IPv6 counts as IPv4.
+    #[must_use]
+    pub fn network(&self, ip: IpAddr) -> NetworkMatch {
+        self.networks.find(ip)
+    }
+
+    /// The tenant whose network holds `ip`.
+    #[must_use]
+    pub fn network_tenant(&self, ip: IpAddr) -> Option<TenantIx> {
+        match self.network(ip) {
+            NetworkMatch::Tenant { tenant, .. } => Some(tenant),
+            NetworkMatch::Stranger | NetworkMatch::Excluded { .. } => None,
+        }
+    }
+
+    /// The identity that logs in as `login`, in whatever case it is written.
+    #[must_use]
+    pub fn identity(&self, login: &str) -> Option<IdentityIx> {
+        self.logins.get(login).copied()
+    }
+
+    /// The password hash of an identity, in PHC form.
+    #[must_use]
+    pub fn credential(&self, identity: IdentityIx) -> &str {
+        &self.identity_at(identity).credential
+    }
+
+    /// The tenant of an identity.
+    #[must_use]
+    pub fn identity_tenant(&self, identity: IdentityIx) -> TenantIx {
+        self.identity_at(identity).tenant
+    }
+
+    /// The login of an identity, as the configuration writes it.
+    #[must_use]
+    pub fn identity_login(&self, identity: IdentityIx) -> &str {
+        &self.identity_at(identity).login
+    }
+
+    /// Where mail of `tenant` for `recipient_domain` goes: a relay domain's next hop, else the
+    /// tenant's first matching route, else the node's.
+    #[must_use]
+    pub fn route(&self, tenant: TenantIx, recipient_domain: &str) -> Option<RouteIx> {
+        if let Some(relay) = self.relay_domains.get(recipient_domain) {
+            return Some(relay.route);
+        }
+        // Routes are numbered in the order in which they are written: the least is the first match.
+        let own = self.tenants.get(tenant.0 as usize)?.routes.matches(recipient_domain).min();
+        own.or_else(|| self.node_routes.matches(recipient_domain).min())
+    }
+
+    /// The next hops of a route.
+    ///
+    /// # Panics
+    /// When it is from another snapshot.
+    #[must_use]
+    pub fn next_hops(&self, route: RouteIx) -> &Route {
+        &self.routes[route.0 as usize]
+    }
+
+    /// Every route, in the order of [`RouteIx`].
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    pub(crate) fn identity_at(&self, identity: IdentityIx) -> &Identity {
+        &self.identities[identity.0 as usize]
+    }
+}

@@ -1,0 +1,159 @@
+use std::fmt;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::next_hop::NextHop;
+use crate::snapshot::Limits;
+
+/// Connections to one site at the same time where its route writes no other number.
+pub const CONNECTIONS_DEFAULT: u32 = 20;
+
+/// The line of a file that a setting came from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The file, as a person would name it.
+    pub file: Arc<str>,
+    /// From 1.
+    pub line: u32,
+}
+
+impl Origin {
+    /// The line `line` of `file`.
+    #[must_use]
+    pub fn new(file: impl Into<Arc<str>>, line: u32) -> Self {
+        Self { file: file.into(), line }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// A value and the line that it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sourced<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+impl<T> Sourced<T> {
+    /// `value`, as written at `origin`.
+    pub fn new(value: T, origin: Origin) -> Self {
+        Self { value, origin }
+    }
+}
+
+/// What a snapshot is compiled from: the configuration, parsed and not yet checked as a whole.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The number of this configuration since the program started.
+    pub generation: u64,
+    /// The node's file, for what is missing from it.
+    pub origin: Origin,
+    /// The node's routes, in order.
+    pub routes: Vec<RouteSource>,
+    /// The tenants.
+    pub tenants: Vec<TenantSource>,
+}
+
+/// A tenant file.
+#[derive(Clone, Debug)]
+pub struct TenantSource {
+    /// Its name and where the file says so.
+    pub name: Sourced<String>,
+    /// The networks whose clients are its own.
+    pub networks: Vec<Sourced<IpNet>>,
+    /// Ranges whose clients are strangers, whatever wider range holds them.
+    pub excluded_networks: Vec<Sourced<IpNet>>,
+    /// Sender patterns: `@example.com`, `@*.example.com`, `a@example.com`.
+    pub senders: Vec<Sourced<String>>,
+    /// Whether its own networks must log in.
+    pub login_required: Sourced<LoginRequired>,
+    /// Whether its networks may relay with the null reverse-path.
+    pub null_sender: Sourced<bool>,
+    /// The domains it receives mail for.
+    pub relay_domains: Vec<RelayDomainSource>,
+    /// Its own routes, which come before the node's.
+    pub routes: Vec<RouteSource>,
+    /// Its logins.
+    pub identities: Vec<IdentitySource>,
+    /// Its limits.
+    pub limits: Limits,
+}
+
+/// Strict mode: whether a tenant's own networks must log in (relay-control.md A4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoginRequired {
+    /// The network is enough.
+    #[default]
+    Never,
+    /// For recipients outside the relay domains.
+    Outside,
+    /// For every recipient.
+    Always,
+}
+
+/// A `[[relay_domain]]` of a tenant.
+#[derive(Clone, Debug)]
+pub struct RelayDomainSource {
+    /// The domains.
+    pub domains: Vec<Sourced<String>>,
+    /// Where their mail goes; the domain names in it are ignored.
+    pub route: RouteSource,
+    /// The recipients that exist; without it every local part is taken.
+    pub recipients: Option<RecipientsSource>,
+}
+
+/// A list of the recipients of a relay domain.
+#[derive(Clone, Debug)]
+pub struct RecipientsSource {
+    /// The line that names the list.
+    pub origin: Origin,
+    /// Addresses, or local parts that hold for each domain of the block.
+    pub recipients: Vec<Sourced<String>>,
+}
+
+/// A `[[route]]`.
+#[derive(Clone, Debug)]
+pub struct RouteSource {
+    /// Where the block begins.
+    pub origin: Origin,
+    /// `example.com`, `*.example.com` or `*`.
+    pub recipient_domains: Vec<Sourced<String>>,
+    /// In the order in which they are tried.
+    pub next_hops: Vec<NextHop>,
+    /// TLS towards them.
+    pub tls: RouteTls,
+    /// Connections to the site at the same time, over all workers.
+    pub connections_max: u32,
+}
+
+/// TLS towards a next hop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RouteTls {
+    /// Never.
+    Off,
+    /// Where it is offered, whatever the certificate says.
+    #[default]
+    Opportunistic,
+    /// Always, with a certificate that names the next hop.
+    Required,
+}
+
+/// An `[[identity]]` of a tenant.
+#[derive(Clone, Debug)]
+pub struct IdentitySource {
+    /// The login name.
+    pub login: Sourced<String>,
+    /// The password hash in PHC form.
+    pub credential: String,
+    /// Its own sender patterns; without any, those of the tenant.
+    pub senders: Vec<Sourced<String>>,
+    /// Whether it may relay with the null reverse-path.
+    pub null_sender: bool,
+}
