@@ -1,0 +1,84 @@
+//! Gatepost against Postfix, and against smtp-sink alone, in alternating rounds of one run.
+//!
+//! The server has core 0 and the generator (smtp-source) with the destination (smtp-sink) core 1, so
+//! that a round compares servers and nothing else. It prints one table and, on request, writes every
+//! round as JSON. It ends with a sentence when a program is missing or a message is refused.
+
+mod meter;
+mod postfix;
+mod rounds;
+mod servers;
+mod sync;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// What a run is made of.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gatepost-loadtest",
+    about = "Measures Gatepost, Postfix as a relay, and smtp-sink alone",
+    after_help = "Example: cargo xtask loadtest --messages 20000 --rounds 5 --json result.json\n\
+                  Spools are made in TMPDIR (default /tmp), which must be on a disk. Postfix needs root."
+)]
+pub(crate) struct Options {
+    /// Messages a measurement.
+    #[arg(long, default_value_t = 10_000)]
+    messages: u64,
+    /// Rounds; every server is measured once in each, and medians are printed.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Sessions at a time.
+    #[arg(long, default_value_t = 50)]
+    sessions: u32,
+    /// Payload of a message in bytes, its header not counted.
+    #[arg(long, default_value_t = 4096)]
+    bytes: u32,
+    /// Write the result here as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// The gatepost to measure; default: the one built beside this program.
+    #[arg(long)]
+    gatepost: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("loadtest: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), String> {
+    let gatepost = match &options.gatepost {
+        Some(path) => path.clone(),
+        None => std::env::current_exe().map_err(|error| error.to_string())?.with_file_name("gatepost"),
+    };
+    if !gatepost.is_file() {
+        return Err(format!("no {}; build it with: cargo build --release -p gatepost", gatepost.display()));
+    }
+    let disk = sync::disk(&std::env::temp_dir())?;
+    println!("spools on {disk}");
+    let evidence = [sync::gatepost(&gatepost)?, sync::postfix()?];
+    for line in &evidence {
+        println!("sync before 250: {line}");
+    }
+    let mut measured = Vec::new();
+    for round in 1..=options.rounds {
+        rounds::run(options, &gatepost, round, &mut measured)?;
+    }
+    let result = table::Summary::new(options, disk, &evidence, measured);
+    println!("\n{result}");
+    if let Some(path) = &options.json {
+        let json = serde_json::to_string_pretty(&result).map_err(|error| error.to_string())?;
+        std::fs::write(path, json + "\n")
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(())
+}

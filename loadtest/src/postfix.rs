@@ -1,0 +1,172 @@
+//! A Postfix of our own: configuration, queue and data in one temporary folder.
+//!
+//! It never looks at the system's Postfix. What would slow it down and is not part of durable relaying
+//! is off (TLS, local delivery, DNS, client limits, the pause of `in_flow_delay`), so that the
+//! comparison leans to its side. It logs to syslog, whose cost is not counted.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+const MAIN: &str = "\
+compatibility_level = 3.6
+queue_directory = {folder}/queue
+data_directory = {folder}/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+mail_owner = postfix
+setgid_group = postdrop
+myhostname = relay.proseware.example
+mydestination =
+local_recipient_maps =
+alias_maps =
+alias_database =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+relayhost = [127.0.0.1]:{relay}
+disable_dns_lookups = yes
+smtp_host_lookup = native
+smtp_tls_security_level = none
+smtpd_tls_security_level = none
+smtpd_relay_restrictions = permit_mynetworks, reject
+smtpd_client_restrictions = {client}
+smtpd_client_connection_count_limit = 0
+smtpd_client_connection_rate_limit = 0
+default_process_limit = 200
+in_flow_delay = 0
+";
+
+const MASTER: &str = "\
+127.0.0.1:{port} inet n - n - 200 smtpd
+pickup     unix  n  -  n  60    1  pickup
+cleanup    unix  n  -  n  -     0  cleanup
+qmgr       unix  n  -  n  300   1  qmgr
+tlsmgr     unix  -  -  n  1000? 1  tlsmgr
+rewrite    unix  -  -  n  -     -  trivial-rewrite
+bounce     unix  -  -  n  -     0  bounce
+defer      unix  -  -  n  -     0  bounce
+trace      unix  -  -  n  -     0  bounce
+verify     unix  -  -  n  -     1  verify
+flush      unix  n  -  n  1000? 0  flush
+proxymap   unix  -  -  n  -     -  proxymap
+smtp       unix  -  -  n  -     -  smtp
+relay      unix  -  -  n  -     -  smtp
+showq      unix  n  -  n  -     -  showq
+error      unix  -  -  n  -     -  error
+retry      unix  -  -  n  -     -  error
+anvil      unix  -  -  n  -     1  anvil
+scache     unix  -  -  n  -     1  scache
+";
+
+/// A running Postfix; stopped and removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Postfix {
+    folder: TempDir,
+    address: SocketAddr,
+    master: u32,
+}
+
+impl Postfix {
+    /// Starts it under `wrapper`. Without `relay_to` it holds what it accepts, the cheapest that it can
+    /// do with mail that must not leave.
+    pub(crate) fn start(relay_to: Option<SocketAddr>, wrapper: &[String]) -> Result<Self, String> {
+        let folder = TempDir::with_prefix("gatepost-postfix-")
+            .map_err(|error| format!("no temporary folder: {error}"))?;
+        let address = testbed::net::free_address();
+        write(folder.path(), address, relay_to)
+            .map_err(|error| format!("cannot configure Postfix in {}: {error}", folder.path().display()))?;
+        let mut words = wrapper.to_vec();
+        words.push("postfix".to_owned());
+        control(&words, folder.path(), "start")?;
+        // From here on it must be stopped, whatever fails.
+        let mut postfix = Self { folder, address, master: 0 };
+        postfix.master = postfix.read_master()?;
+        Ok(postfix)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The process id of `master`, whose descendants are the whole server.
+    pub(crate) fn master(&self) -> u32 {
+        self.master
+    }
+
+    /// Whether no message waits to be delivered.
+    pub(crate) fn is_idle(&self) -> bool {
+        ["incoming", "active", "deferred"]
+            .iter()
+            .all(|queue| is_empty(&self.folder.path().join("queue").join(queue)))
+    }
+
+    fn read_master(&self) -> Result<u32, String> {
+        let path = self.folder.path().join("queue/pid/master.pid");
+        let mut pid = None;
+        testbed::net::eventually(testbed::net::PATIENCE, || {
+            pid = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+            pid.is_some()
+        });
+        pid.ok_or_else(|| "Postfix's master did not start".to_owned())
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        if let Err(error) = control(&["postfix".to_owned()], self.folder.path(), "stop") {
+            eprintln!("loadtest: {error}");
+        }
+        testbed::net::eventually(testbed::net::PATIENCE, || {
+            !Path::new(&format!("/proc/{}", self.master)).exists()
+        });
+    }
+}
+
+fn write(folder: &Path, address: SocketAddr, relay_to: Option<SocketAddr>) -> std::io::Result<()> {
+    // Postfix's own user must be able to walk in.
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    fs::create_dir(folder.join("queue"))?;
+    fs::create_dir(folder.join("data"))?;
+    let owner = Command::new("chown").arg("postfix").arg(folder.join("data")).status()?;
+    if !owner.success() {
+        return Err(std::io::Error::other("the data folder cannot be given to the user postfix; be root"));
+    }
+    let port = |address: SocketAddr| address.port().to_string();
+    let client = if relay_to.is_some() { "" } else { "check_client_access static:HOLD" };
+    let main = MAIN
+        .replace("{folder}", &folder.display().to_string())
+        .replace("{relay}", &port(relay_to.unwrap_or(address)))
+        .replace("{client}", client);
+    fs::write(folder.join("main.cf"), main)?;
+    fs::write(folder.join("master.cf"), MASTER.replace("{port}", &port(address)))
+}
+
+fn control(words: &[String], folder: &Path, order: &str) -> Result<(), String> {
+    // Its daemons inherit standard error and would hold a pipe open.
+    let status = Command::new(&words[0])
+        .args(&words[1..])
+        .arg("-c")
+        .arg(folder)
+        .arg(order)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .map_err(|error| format!("cannot run postfix: {error}"))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("postfix -c {} {order} failed ({status}); it must be run by root", folder.display()))
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).into_iter().flatten().flatten().all(|entry| {
+        // Deferred mail lies in folders of one character.
+        entry.file_type().is_ok_and(|kind| kind.is_dir()) && is_empty(&entry.path())
+    })
+}
