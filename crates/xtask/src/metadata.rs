@@ -19,7 +19,17 @@ pub(crate) struct Package {
     pub(crate) license: Option<String>,
     pub(crate) manifest_path: std::path::PathBuf,
     pub(crate) dependencies: Vec<Dependency>,
+    pub(crate) targets: Vec<Target>,
     id: String,
+}
+
+/// One thing that cargo builds of a package.
+#[derive(Deserialize)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    kind: Vec<String>,
+    #[serde(default, rename = "required-features")]
+    pub(crate) required_features: Vec<String>,
 }
 
 /// An edge as a manifest declares it.
@@ -47,6 +57,13 @@ impl Package {
     /// The name that the map uses: without the family name.
     pub(crate) fn room(&self) -> &str {
         room(&self.name)
+    }
+}
+
+impl Target {
+    /// Whether it is a test of its own that a plain `cargo test` passes over.
+    pub(crate) fn is_featured_test(&self) -> bool {
+        self.kind.iter().any(|kind| kind == "test") && !self.required_features.is_empty()
     }
 }
 

@@ -4,9 +4,11 @@
 //! and passes; it is counted as skipped, and in CI that fails.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::Stdio;
 
 use crate::command::{Failure, cargo};
+use crate::metadata::Metadata;
 use crate::tools;
 
 /// Where tests note that they could not run, one line each; `testbed::tools` writes it.
@@ -22,7 +24,8 @@ struct Count {
     ignored: u64,
 }
 
-/// Runs every test of the workspace.
+/// Runs every test of the workspace, then those of builds with features of their own: the mutants,
+/// builds with a planted mistake that the checkers must catch.
 pub(crate) fn run() -> Result<(), Failure> {
     let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
     if let Err(missing) = tools::provide(&tools::TESTS) {
@@ -30,20 +33,16 @@ pub(crate) fn run() -> Result<(), Failure> {
     }
     let list =
         tempfile::NamedTempFile::new().map_err(|error| Failure(format!("no temporary file: {error}")))?;
-    let mut child = cargo(["test", "--workspace", "--no-fail-fast", "--locked"])
-        .env(SKIPPED_LIST, list.path())
-        .env(OPTIMISE.0, OPTIMISE.1)
-        .into_inner()
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| Failure(format!("cannot run cargo test: {error}")))?;
     let mut count = Count::default();
-    let stdout = child.stdout.take().expect("it was asked to be piped");
-    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-        println!("{line}");
-        count.add(&line);
+    let mut is_green = run_cargo(&["--workspace"], list.path(), &mut count)?;
+    let metadata = Metadata::read()?;
+    for package in metadata.members() {
+        for target in package.targets.iter().filter(|target| target.is_featured_test()) {
+            let features = target.required_features.join(",");
+            let words = ["--package", &package.name, "--test", &target.name, "--features", &features];
+            is_green &= run_cargo(&words, list.path(), &mut count)?;
+        }
     }
-    let status = child.wait().map_err(|error| Failure(format!("cannot await cargo test: {error}")))?;
     let skipped_tests = std::fs::read_to_string(list.path()).unwrap_or_default();
     for line in skipped_tests.lines() {
         println!("skipped: {line}");
@@ -51,13 +50,32 @@ pub(crate) fn run() -> Result<(), Failure> {
     let noted = skipped_tests.lines().count() as u64;
     let (passed, skipped) = (count.passed.saturating_sub(noted), count.ignored + noted);
     println!("{passed} passed, {} failed, {skipped} skipped", count.failed);
-    if !status.success() {
-        return Err(Failure(format!("cargo test failed ({status})")));
+    if !is_green {
+        return Err(Failure("not every test could be built and passed; see above".into()));
     }
     if is_ci && skipped > 0 {
         return Err(Failure(format!("{skipped} tests were skipped, which CI does not allow")));
     }
     Ok(())
+}
+
+/// Runs `cargo test` for `what`, counts its results, and says whether all is well.
+fn run_cargo(what: &[&str], skipped_list: &Path, count: &mut Count) -> Result<bool, Failure> {
+    let mut child = cargo(["test", "--no-fail-fast", "--locked"])
+        .args(what)
+        .env(SKIPPED_LIST, skipped_list)
+        .env(OPTIMISE.0, OPTIMISE.1)
+        .into_inner()
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| Failure(format!("cannot run cargo test: {error}")))?;
+    let stdout = child.stdout.take().expect("it was asked to be piped");
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        println!("{line}");
+        count.add(&line);
+    }
+    let status = child.wait().map_err(|error| Failure(format!("cannot await cargo test: {error}")))?;
+    Ok(status.success())
 }
 
 impl Count {
