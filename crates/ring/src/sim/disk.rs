@@ -1,0 +1,478 @@
+//! The disk of one host: what its programs see, and what would be left after a power cut.
+//!
+//! Every file has its visible content, its durable content, and the changes between the two. Names
+//! likewise: a directory's creations, renames and removals are durable once it is synced. A power
+//! cut ([`HostDisk::crash`]) lets a seed choose among the changes that nobody had synced.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::random::Random;
+
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: u64 = 512;
+
+pub(super) type InodeId = u32;
+
+pub(super) fn errno(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    Directory,
+    File(InodeId),
+}
+
+/// A change of a directory that a crash may still undo.
+#[derive(Debug)]
+struct NameChange {
+    /// The name that goes, if any.
+    gone: Option<PathBuf>,
+    /// The name that comes, if any.
+    come: Option<(PathBuf, Node)>,
+}
+
+impl NameChange {
+    fn touches(&self, directory: &Path) -> bool {
+        let within = |path: &Path| path.parent() == Some(directory);
+        self.gone.as_deref().is_some_and(within) || self.come.as_ref().is_some_and(|(path, _)| within(path))
+    }
+
+    /// The directory whose journal it belongs to.
+    fn directory(&self) -> PathBuf {
+        let path = self.come.as_ref().map(|(path, _)| path).or(self.gone.as_ref());
+        path.and_then(|path| path.parent()).map(Path::to_path_buf).unwrap_or_default()
+    }
+
+    fn apply(self, names: &mut BTreeMap<PathBuf, Node>) {
+        if let Some(path) = self.gone {
+            names.remove(&path);
+        }
+        if let Some((path, node)) = self.come {
+            names.insert(path, node);
+        }
+    }
+}
+
+/// A change of a file that a crash may still undo.
+#[derive(Debug)]
+enum Change {
+    Write { offset: u64, bytes: Vec<u8> },
+    Extend { length: u64 },
+}
+
+#[derive(Debug, Default)]
+struct Inode {
+    content: Vec<u8>,
+    durable: Vec<u8>,
+    /// In order, each with the moment (an event sequence) at which it was made.
+    changes: Vec<(u64, Change)>,
+    /// Open handles and operations in flight: it lives without a name as long as there are any.
+    holds: u32,
+}
+
+/// What a power cut left of one write.
+enum Fate {
+    Lost,
+    Kept,
+    Torn,
+}
+
+impl Fate {
+    fn choose(random: &mut Random) -> Self {
+        match random.below(3) {
+            0 => Self::Lost,
+            1 => Self::Kept,
+            _ => Self::Torn,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct HostDisk {
+    names: BTreeMap<PathBuf, Node>,
+    durable_names: BTreeMap<PathBuf, Node>,
+    name_changes: Vec<NameChange>,
+    inodes: BTreeMap<InodeId, Inode>,
+    next_inode: InodeId,
+    /// Who holds which lock: the ring and its text.
+    locks: BTreeMap<PathBuf, (u32, String)>,
+    pub(super) capacity_bytes: u64,
+    /// The change that fails, counted down to 1 and then gone.
+    pub(super) fails_in: Option<u64>,
+}
+
+impl HostDisk {
+    pub(super) fn new(capacity_bytes: u64) -> Self {
+        Self {
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            name_changes: Vec::new(),
+            inodes: BTreeMap::new(),
+            next_inode: 1,
+            locks: BTreeMap::new(),
+            capacity_bytes,
+            fails_in: None,
+        }
+    }
+
+    /// Counts one change; true when it is the one that has to fail.
+    pub(super) fn fails_now(&mut self) -> bool {
+        match &mut self.fails_in {
+            Some(0 | 1) => {
+                self.fails_in = None;
+                true
+            }
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn is_directory(&self, path: &Path) -> bool {
+        path.parent().is_none() || self.names.get(path) == Some(&Node::Directory)
+    }
+
+    fn file_at(&self, path: &Path) -> io::Result<InodeId> {
+        match self.names.get(path) {
+            Some(Node::File(inode)) => Ok(*inode),
+            Some(Node::Directory) => Err(errno(libc::EISDIR)),
+            None => Err(errno(libc::ENOENT)),
+        }
+    }
+
+    fn check_parent(&self, path: &Path) -> io::Result<()> {
+        if path.parent().is_some_and(|parent| self.is_directory(parent)) {
+            Ok(())
+        } else {
+            Err(errno(libc::ENOENT))
+        }
+    }
+
+    fn change_names(&mut self, gone: Option<&Path>, come: Option<(&Path, Node)>) {
+        let change = || NameChange {
+            gone: gone.map(Path::to_path_buf),
+            come: come.map(|(path, node)| (path.to_path_buf(), node)),
+        };
+        change().apply(&mut self.names);
+        self.name_changes.push(change());
+    }
+
+    pub(super) fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        if !self.is_directory(directory) {
+            return Err(errno(libc::ENOENT));
+        }
+        let within = self.names.keys().filter(|path| path.parent() == Some(directory));
+        Ok(within.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
+    }
+
+    /// Directories are durable at once: they are laid out before the service starts.
+    pub(super) fn create_directory(&mut self, path: &Path) -> io::Result<()> {
+        for part in path.ancestors().filter(|part| part.parent().is_some()) {
+            match self.names.get(part) {
+                Some(Node::Directory) => {}
+                Some(Node::File(_)) => return Err(errno(libc::ENOTDIR)),
+                None => {
+                    self.names.insert(part.to_path_buf(), Node::Directory);
+                    self.durable_names.insert(part.to_path_buf(), Node::Directory);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a file and holds it.
+    pub(super) fn open(&mut self, path: &Path, create_new: bool) -> io::Result<InodeId> {
+        let inode = if create_new {
+            if self.names.contains_key(path) {
+                return Err(errno(libc::EEXIST));
+            }
+            self.create(path)?
+        } else {
+            self.file_at(path)?
+        };
+        self.hold(inode);
+        Ok(inode)
+    }
+
+    fn create(&mut self, path: &Path) -> io::Result<InodeId> {
+        self.check_parent(path)?;
+        let inode = self.next_inode;
+        self.next_inode += 1;
+        self.inodes.insert(inode, Inode::default());
+        self.change_names(None, Some((path, Node::File(inode))));
+        Ok(inode)
+    }
+
+    pub(super) fn hold(&mut self, inode: InodeId) {
+        if let Some(inode) = self.inodes.get_mut(&inode) {
+            inode.holds += 1;
+        }
+    }
+
+    pub(super) fn let_go(&mut self, inode: InodeId) {
+        if let Some(inode) = self.inodes.get_mut(&inode) {
+            inode.holds = inode.holds.saturating_sub(1);
+        }
+        self.collect();
+    }
+
+    /// Forgets files that have no name, seen or durable or on the way to either, and no holder.
+    fn collect(&mut self) {
+        let coming = self.name_changes.iter().filter_map(|change| change.come.as_ref().map(|(_, node)| node));
+        let named: Vec<InodeId> = (self.names.values().chain(self.durable_names.values()).chain(coming))
+            .filter_map(|node| if let Node::File(inode) = node { Some(*inode) } else { None })
+            .collect();
+        self.inodes.retain(|id, inode| inode.holds > 0 || named.contains(id));
+    }
+
+    pub(super) fn content(&self, inode: InodeId) -> &[u8] {
+        self.inodes.get(&inode).map_or(&[], |inode| &inode.content)
+    }
+
+    pub(super) fn read(&self, inode: InodeId, offset: u64, bytes: &mut [u8]) -> usize {
+        let content = self.content(inode);
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+        let count = bytes.len().min(content.len() - start);
+        bytes[..count].copy_from_slice(&content[start..start + count]);
+        count
+    }
+
+    pub(super) fn free_bytes(&self) -> u64 {
+        let named: Vec<InodeId> = (self.names.values())
+            .filter_map(|node| if let Node::File(inode) = node { Some(*inode) } else { None })
+            .collect();
+        let used: u64 = (self.inodes.iter())
+            .filter(|(id, inode)| inode.holds > 0 || named.contains(id))
+            .map(|(_, inode)| inode.content.len() as u64)
+            .sum();
+        self.capacity_bytes.saturating_sub(used)
+    }
+
+    /// Room for a file of `length` bytes.
+    pub(super) fn reserve(&self, inode: InodeId, length: u64) -> io::Result<()> {
+        let growth = length.saturating_sub(self.content(inode).len() as u64);
+        if growth > 0 && growth > self.free_bytes() { Err(errno(libc::ENOSPC)) } else { Ok(()) }
+    }
+
+    /// A buffered write: visible now, durable after a sync.
+    pub(super) fn write(&mut self, inode: InodeId, offset: u64, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.reserve(inode, offset + bytes.len() as u64)?;
+        let inode = self.inode(inode)?;
+        overlay(&mut inode.content, offset, bytes);
+        inode.changes.push((at, Change::Write { offset, bytes: bytes.to_vec() }));
+        Ok(())
+    }
+
+    /// A durable write. Older buffered writes to the same range are superseded by it.
+    pub(super) fn write_durable(&mut self, inode: InodeId, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.reserve(inode, offset + bytes.len() as u64)?;
+        let inode = self.inode(inode)?;
+        overlay(&mut inode.content, offset, bytes);
+        overlay(&mut inode.durable, offset, bytes);
+        let changes = std::mem::take(&mut inode.changes);
+        for (at, change) in changes {
+            cut(change, offset..offset + bytes.len() as u64, |rest| inode.changes.push((at, rest)));
+        }
+        Ok(())
+    }
+
+    /// A write that failed, or that a power cut met: the seed says what is on the disk now.
+    pub(super) fn write_maimed(&mut self, inode: InodeId, offset: u64, bytes: &[u8], random: &mut Random) {
+        if self.reserve(inode, offset + bytes.len() as u64).is_err() {
+            return;
+        }
+        if let Some(inode) = self.inodes.get_mut(&inode) {
+            survive(&mut inode.durable, offset, bytes, random);
+            let end = inode.durable.len().min((offset as usize).saturating_add(bytes.len()));
+            let start = (offset as usize).min(end);
+            overlay(&mut inode.content, start as u64, &inode.durable[start..end]);
+        }
+    }
+
+    pub(super) fn allocate(&mut self, inode: InodeId, length: u64, at: u64) -> io::Result<()> {
+        self.reserve(inode, length)?;
+        let inode = self.inode(inode)?;
+        extend(&mut inode.content, length);
+        inode.changes.push((at, Change::Extend { length }));
+        Ok(())
+    }
+
+    /// Makes durable what was changed before `before`.
+    pub(super) fn sync(&mut self, inode: InodeId, before: u64) -> io::Result<()> {
+        let inode = self.inode(inode)?;
+        let changes = std::mem::take(&mut inode.changes);
+        for (at, change) in changes {
+            if at >= before {
+                inode.changes.push((at, change));
+                continue;
+            }
+            match change {
+                Change::Write { offset, bytes } => overlay(&mut inode.durable, offset, &bytes),
+                Change::Extend { length } => extend(&mut inode.durable, length),
+            }
+        }
+        Ok(())
+    }
+
+    /// A flush that failed: pages count as clean from now on, whether or not they reached the disk,
+    /// so that a second flush succeeds and proves nothing.
+    pub(super) fn sync_failed(&mut self, inode: InodeId, random: &mut Random) {
+        if let Some(inode) = self.inodes.get_mut(&inode) {
+            inode.lose_some(random);
+        }
+    }
+
+    pub(super) fn sync_directory(&mut self, directory: &Path) -> io::Result<()> {
+        if !self.is_directory(directory) {
+            return Err(errno(libc::ENOENT));
+        }
+        let mut others: Vec<NameChange> = Vec::new();
+        for change in std::mem::take(&mut self.name_changes) {
+            if !change.touches(directory) {
+                others.push(change);
+                continue;
+            }
+            // A rename out of another directory takes that name's earlier history with it.
+            others.retain(|other| {
+                other.come.as_ref().is_none_or(|(path, _)| Some(path.as_path()) != change.gone.as_deref())
+            });
+            change.apply(&mut self.durable_names);
+        }
+        self.name_changes = others;
+        self.collect();
+        Ok(())
+    }
+
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let node = Node::File(self.file_at(from)?);
+        self.check_parent(to)?;
+        if self.names.get(to) == Some(&Node::Directory) {
+            return Err(errno(libc::EISDIR));
+        }
+        if from != to {
+            self.change_names(Some(from), Some((to, node)));
+            self.collect();
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.file_at(path)?;
+        self.change_names(Some(path), None);
+        self.collect();
+        Ok(())
+    }
+
+    /// `Ok(Err(text))`: the owner that has it.
+    pub(super) fn lock(&mut self, path: &Path, ring: u32, owner: &str) -> io::Result<Result<(), String>> {
+        if let Some((_, text)) = self.locks.get(path) {
+            return Ok(Err(text.clone()));
+        }
+        let inode = if self.names.contains_key(path) { self.file_at(path)? } else { self.create(path)? };
+        self.inode(inode)?.content = owner.as_bytes().to_vec();
+        self.locks.insert(path.to_path_buf(), (ring, owner.to_owned()));
+        Ok(Ok(()))
+    }
+
+    pub(super) fn unlock_all(&mut self, ring: u32) {
+        self.locks.retain(|_, (holder, _)| *holder != ring);
+    }
+
+    /// The power is gone and back: what was not durable is lost, kept or torn.
+    pub(super) fn crash(&mut self, random: &mut Random) {
+        // Within a directory a journal keeps its order: a prefix of the changes survives.
+        let mut stopped: Vec<PathBuf> = Vec::new();
+        for change in std::mem::take(&mut self.name_changes) {
+            let directory = change.directory();
+            if stopped.contains(&directory) {
+                continue;
+            }
+            if random.coin() {
+                change.apply(&mut self.durable_names);
+            } else {
+                stopped.push(directory);
+            }
+        }
+        self.names = self.durable_names.clone();
+        self.locks.clear();
+        for inode in self.inodes.values_mut() {
+            inode.lose_some(random);
+            inode.content = inode.durable.clone();
+            inode.holds = 0;
+        }
+        self.collect();
+    }
+
+    fn inode(&mut self, inode: InodeId) -> io::Result<&mut Inode> {
+        self.inodes.get_mut(&inode).ok_or_else(|| errno(libc::EBADF))
+    }
+}
+
+impl Inode {
+    /// Each change that was not durable is lost, kept or torn.
+    fn lose_some(&mut self, random: &mut Random) {
+        for (_, change) in std::mem::take(&mut self.changes) {
+            match change {
+                Change::Write { offset, bytes } => survive(&mut self.durable, offset, &bytes, random),
+                Change::Extend { length } => {
+                    if random.coin() {
+                        extend(&mut self.durable, length);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn extend(content: &mut Vec<u8>, length: u64) {
+    if length > content.len() as u64 {
+        content.resize(length as usize, 0);
+    }
+}
+
+fn overlay(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+    extend(content, offset + bytes.len() as u64);
+    content[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+}
+
+/// Puts onto `durable` what the seed leaves of a write.
+fn survive(durable: &mut Vec<u8>, offset: u64, bytes: &[u8], random: &mut Random) {
+    match Fate::choose(random) {
+        Fate::Lost => {}
+        Fate::Kept => overlay(durable, offset, bytes),
+        Fate::Torn => {
+            let end = offset + bytes.len() as u64;
+            let mut at = offset;
+            while at < end {
+                let next = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(end);
+                if random.coin() {
+                    overlay(durable, at, &bytes[(at - offset) as usize..(next - offset) as usize]);
+                }
+                at = next;
+            }
+        }
+    }
+}
+
+/// What is left of a change outside `range`, piece by piece.
+fn cut(change: Change, range: Range<u64>, mut keep: impl FnMut(Change)) {
+    let Change::Write { offset, bytes } = change else {
+        return keep(change);
+    };
+    let end = offset + bytes.len() as u64;
+    if range.end <= offset || end <= range.start {
+        return keep(Change::Write { offset, bytes });
+    }
+    if offset < range.start {
+        keep(Change::Write { offset, bytes: bytes[..(range.start - offset) as usize].to_vec() });
+    }
+    if range.end < end {
+        keep(Change::Write { offset: range.end, bytes: bytes[(range.end - offset) as usize..].to_vec() });
+    }
+}

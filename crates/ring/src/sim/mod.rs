@@ -1,0 +1,351 @@
+//! A world driven by a seed: virtual time, a network between hosts, and a disk for each of them.
+//!
+//! A [`World`] makes a [`SimRing`] for each process of each host. The harness drives: it turns every
+//! ring, calls [`World::step`], and turns every ring again. A turn never blocks and takes no virtual
+//! time; the deadline it is given is one of the moments to which the world steps.
+//!
+//! Promises: a run is a function of its seed, its options and what the rings are asked to do, and
+//! [`World::digest`] tells two runs apart; what was durable survives [`World::crash`] and what was
+//! not is lost, kept or torn as the seed has it. Fails as a host would, with the error numbers of Linux.
+
+mod disk;
+mod network;
+mod operation;
+mod random;
+mod ring;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use self::disk::{HostDisk, InodeId};
+use self::network::{Endpoint, ListenerState, NetworkEvent};
+use self::operation::Operation;
+use self::random::Random;
+pub use self::ring::SimRing;
+use crate::{Completion, Instant, OpenMode, Token};
+
+/// The wall clock when a world begins: 2026-01-01 00:00:00 UTC, in milliseconds since 1970.
+const EPOCH_UNIX_MILLIS: u64 = 1_767_225_600_000;
+
+/// The monotonic clock when a world begins: not zero, so that a moment before it can be named.
+const START: Instant = Instant(1_000_000_000);
+
+/// What can go wrong in a world, and how slow it is. Probabilities are from 0 to 1.
+#[derive(Clone, Debug)]
+pub struct SimOptions {
+    /// The least and the most time that a piece of a stream travels between two hosts.
+    pub network_latency: (Duration, Duration),
+    /// The least and the most time that a file operation takes.
+    pub disk_latency: (Duration, Duration),
+    /// That a piece of a stream, or a file operation, takes up to [`SimOptions::stall_max`] longer.
+    pub stall_probability: f64,
+    /// How long a stall may last.
+    pub stall_max: Duration,
+    /// The largest piece in which a stream arrives; most are smaller, some are single bytes.
+    pub piece_bytes_max: usize,
+    /// What one direction of a connection holds before its sender waits.
+    pub window_bytes: usize,
+    /// That a piece of a stream breaks its connection on the way.
+    pub reset_probability: f64,
+    /// That a connection is refused although somebody listens.
+    pub refuse_probability: f64,
+    /// That accepting stops for want of descriptors ([`Completion::AcceptPaused`]).
+    pub accept_error_probability: f64,
+    /// That a write, allocation, flush, rename, creation or removal fails with EIO, what is on the
+    /// disk then being anybody's guess.
+    pub write_error_probability: f64,
+    /// The size of each host's disk in bytes; past it, ENOSPC.
+    pub disk_capacity_bytes: u64,
+}
+
+impl Default for SimOptions {
+    /// A world without faults, with a quick network and disk.
+    fn default() -> Self {
+        Self {
+            network_latency: (Duration::from_micros(50), Duration::from_millis(3)),
+            disk_latency: (Duration::from_micros(50), Duration::from_micros(800)),
+            stall_probability: 0.0,
+            stall_max: Duration::from_secs(2),
+            piece_bytes_max: 16 * 1024,
+            window_bytes: 128 * 1024,
+            reset_probability: 0.0,
+            refuse_probability: 0.0,
+            accept_error_probability: 0.0,
+            write_error_probability: 0.0,
+            disk_capacity_bytes: 1 << 40,
+        }
+    }
+}
+
+/// A simulated world; a clone is another handle to the same one.
+#[derive(Clone, Debug)]
+pub struct World(Rc<RefCell<State>>);
+
+impl World {
+    /// A world without hosts in which everything follows from `seed`.
+    #[must_use]
+    pub fn new(seed: u64, options: SimOptions) -> Self {
+        Self(Rc::new(RefCell::new(State {
+            now: START,
+            sequence: 0,
+            digest: 0xcbf2_9ce4_8422_2325,
+            random: Random::new(seed),
+            options,
+            events: BTreeMap::new(),
+            rings: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            files: BTreeMap::new(),
+            operations: BTreeMap::new(),
+        })))
+    }
+
+    /// Starts a process on a host, on the disk that this host has (an empty one the first time). Several
+    /// may run on a host. Dropping the ring kills the process: its connections close, its locks
+    /// go, what it wrote stays.
+    #[must_use]
+    pub fn host(&self, ip: IpAddr) -> SimRing {
+        let state = &mut *self.0.borrow_mut();
+        let capacity_bytes = state.options.disk_capacity_bytes;
+        state.disks.entry(ip).or_insert_with(|| HostDisk::new(capacity_bytes));
+        let id = state.next_id();
+        let woken = Arc::new(AtomicBool::new(false));
+        let due = Some(state.now);
+        state.rings.insert(id, RingState { ip, ready: VecDeque::new(), due, woken: Arc::clone(&woken) });
+        SimRing::new(self.clone(), id, (state.now, state.unix_millis()), woken)
+    }
+
+    /// Cuts a host's power: its processes are gone (their rings answer nothing any more), its
+    /// connections are reset, and of what was not durable on its disk the seed leaves some.
+    pub fn crash(&self, ip: IpAddr) {
+        let state = &mut *self.0.borrow_mut();
+        let rings: Vec<u32> = (state.rings.iter()).filter(|(_, r)| r.ip == ip).map(|(id, _)| *id).collect();
+        for ring in &rings {
+            state.cut_connections(*ring);
+            state.rings.remove(ring);
+        }
+        state.crash_disk(ip);
+        state.note(&[7, u64::from(rings.len() as u32)]);
+    }
+
+    /// Lets time pass until something happens: one event, or a moment that a ring waits for. A ring
+    /// that was handed completions is due again at once. False when nothing will ever happen.
+    pub fn step(&self) -> bool {
+        self.0.borrow_mut().step(None)
+    }
+
+    /// The same, but not beyond `limit`: when nothing is due until then, time becomes `limit` and
+    /// this gives false. `while world.step_until(limit) { turn every ring }` drives up to a moment.
+    pub fn step_until(&self, limit: Instant) -> bool {
+        self.0.borrow_mut().step(Some(limit))
+    }
+
+    /// The time of this world.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.0.borrow().now
+    }
+
+    /// The wall clock of this world, in milliseconds since 1970.
+    #[must_use]
+    pub fn unix_millis(&self) -> u64 {
+        self.0.borrow().unix_millis()
+    }
+
+    /// The next number of the seed, for the harness's own choices.
+    #[must_use]
+    pub fn random_u64(&self) -> u64 {
+        self.0.borrow_mut().random.next()
+    }
+
+    /// A number below `limit` from the seed (0 when the limit is 0).
+    #[must_use]
+    pub fn random(&self, limit: u64) -> u64 {
+        self.0.borrow_mut().random.below(limit)
+    }
+
+    /// A hash of everything that has happened: equal for two runs that were the same.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.0.borrow().digest
+    }
+
+    /// Changes what can go wrong from now on, to let a run come to rest. Disks keep their size.
+    pub fn set_options(&self, options: SimOptions) {
+        self.0.borrow_mut().options = options;
+    }
+
+    /// Changes the size of a host's disk; below what it holds, nothing more goes in.
+    pub fn set_disk_capacity(&self, ip: IpAddr, bytes: u64) {
+        if let Some(disk) = self.0.borrow_mut().disks.get_mut(&ip) {
+            disk.capacity_bytes = bytes;
+        }
+    }
+
+    /// Makes the `nth` change (1: the next) of a host's disk fail with EIO, once: a write, allocation,
+    /// flush, rename, creation or removal.
+    pub fn fail_disk(&self, ip: IpAddr, nth: u64) {
+        if let Some(disk) = self.0.borrow_mut().disks.get_mut(&ip) {
+            disk.fails_in = Some(nth);
+        }
+    }
+}
+
+/// Whose completion it is: with its object it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Socket(u32),
+    Listener(u32),
+    File(u32),
+    Nobody,
+}
+
+#[derive(Debug)]
+enum Ready {
+    /// Becomes a chunk of the ring when it is handed over.
+    Received {
+        token: Token,
+        bytes: Vec<u8>,
+    },
+    Other(Completion),
+}
+
+#[derive(Debug)]
+struct RingState {
+    ip: IpAddr,
+    ready: VecDeque<(Owner, Ready)>,
+    /// When the harness should turn this ring.
+    due: Option<Instant>,
+    woken: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    ring: u32,
+    ip: IpAddr,
+    inode: InodeId,
+    mode: OpenMode,
+}
+
+#[derive(Debug)]
+enum Event {
+    Network(NetworkEvent),
+    /// The end of the operation of this number.
+    Disk(u32),
+}
+
+/// Ordered maps throughout: what is iterated must not depend on a hash.
+#[derive(Debug)]
+struct State {
+    now: Instant,
+    /// The last number given to an event or an object.
+    sequence: u64,
+    digest: u64,
+    random: Random,
+    options: SimOptions,
+    events: BTreeMap<(Instant, u64), Event>,
+    rings: BTreeMap<u32, RingState>,
+    disks: BTreeMap<IpAddr, HostDisk>,
+    endpoints: BTreeMap<u32, Endpoint>,
+    listeners: BTreeMap<u32, ListenerState>,
+    files: BTreeMap<u32, OpenFile>,
+    operations: BTreeMap<u32, Operation>,
+}
+
+impl State {
+    fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    fn next_id(&mut self) -> u32 {
+        u32::try_from(self.next_sequence()).expect("a simulation has fewer than 2^32 events")
+    }
+
+    fn unix_millis(&self) -> u64 {
+        EPOCH_UNIX_MILLIS + self.now.since(START).as_millis() as u64
+    }
+
+    fn schedule(&mut self, at: Instant, event: Event) {
+        let sequence = self.next_sequence();
+        self.events.insert((at, sequence), event);
+    }
+
+    /// FNV-1a over whatever happens.
+    fn note(&mut self, facts: &[u64]) {
+        for fact in facts {
+            self.digest = (self.digest ^ fact).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+        }
+    }
+
+    fn note_bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.digest = (self.digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    /// A stall that the seed may add to a latency.
+    fn stall(&mut self) -> Duration {
+        if self.random.chance(self.options.stall_probability) {
+            self.random.between((Duration::ZERO, self.options.stall_max))
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    fn push_ready(&mut self, ring: u32, owner: Owner, ready: Ready) {
+        let now = self.now;
+        if let Some(ring) = self.rings.get_mut(&ring) {
+            ring.ready.push_back((owner, ready));
+            ring.due = Some(now);
+        }
+    }
+
+    /// Takes back what was not handed over yet of an object that is closed.
+    fn swallow(&mut self, ring: u32, owner: Owner) {
+        if let Some(ring) = self.rings.get_mut(&ring) {
+            ring.ready.retain(|(of, _)| *of != owner);
+        }
+    }
+
+    fn step(&mut self, limit: Option<Instant>) -> bool {
+        let now = self.now;
+        for ring in self.rings.values_mut() {
+            if ring.woken.load(Ordering::Acquire) {
+                ring.due = Some(now);
+            }
+        }
+        let due = self.rings.values().filter_map(|ring| ring.due).min();
+        let event = self.events.first_key_value().map(|((at, _), _)| *at);
+        let next = match (due, event) {
+            (Some(due), Some(event)) => Some(due.min(event)),
+            (due, event) => due.or(event),
+        };
+        let Some(next) = next.filter(|next| limit.is_none_or(|limit| *next <= limit)) else {
+            self.now = self.now.max(limit.unwrap_or(self.now));
+            return false;
+        };
+        self.now = self.now.max(next);
+        if due.is_some_and(|due| due <= next) {
+            let now = self.now;
+            for ring in self.rings.values_mut() {
+                ring.due = ring.due.filter(|due| *due > now);
+            }
+        } else if let Some(((at, sequence), event)) = self.events.pop_first() {
+            self.note(&[at.0, sequence]);
+            match event {
+                Event::Network(event) => self.network_event(event),
+                Event::Disk(operation) => self.operation_ends(operation),
+            }
+        }
+        true
+    }
+}

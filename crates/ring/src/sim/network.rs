@@ -1,0 +1,565 @@
+//! Connections between hosts: latencies, streams in random pieces, windows, refusals and resets.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::disk::errno;
+use super::{Event, Owner, Ready, State};
+use crate::{Completion, Instant, ListenOptions, Listener, Output, Socket, Token};
+
+/// Between processes of one host.
+const LOOPBACK_LATENCY: (Duration, Duration) = (Duration::from_micros(5), Duration::from_micros(60));
+/// From handing bytes to the kernel to hearing of it.
+const SEND_LATENCY: (Duration, Duration) = (Duration::from_micros(1), Duration::from_micros(30));
+/// Until a connection to a host that is off is given up (as an ARP entry fails).
+const UNREACHABLE_AFTER: Duration = Duration::from_secs(3);
+/// A SYN that found the backlog full is sent again after 1 s, doubling, so many times.
+const SYN_ATTEMPTS_MAX: u32 = 6;
+const EPHEMERAL_PORTS: std::ops::Range<u16> = 32_768..60_999;
+
+#[derive(Debug)]
+pub(super) enum NetworkEvent {
+    /// A request to connect reaches the host of `to`.
+    Syn {
+        client: u32,
+        attempt: u32,
+    },
+    /// The client hears that nobody is there.
+    Refused {
+        client: u32,
+        code: i32,
+    },
+    /// The client hears that the connection stands.
+    Established {
+        client: u32,
+        server: u32,
+    },
+    Piece {
+        from: u32,
+        to: u32,
+        bytes: Vec<u8>,
+    },
+    Fin {
+        to: u32,
+    },
+    Reset {
+        to: u32,
+    },
+    /// The peer took so many bytes: there is room again.
+    Window {
+        to: u32,
+        bytes: usize,
+    },
+    /// The last byte of a send is in the window.
+    SendDone {
+        socket: u32,
+    },
+}
+
+/// One end of a connection, from `connect` or the handshake to `close`.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    ring: u32,
+    local: SocketAddr,
+    remote: SocketAddr,
+    peer: Option<u32>,
+    connecting: Option<Token>,
+    receiving: Option<Token>,
+    /// Arrived and not taken yet.
+    arrived: VecDeque<Vec<u8>>,
+    /// How the incoming stream ended: 0 in order, else an error number.
+    end: Option<i32>,
+    sending: Option<Sending>,
+    /// No more can be sent, and why.
+    broken: Option<i32>,
+    /// Sent and not taken by the peer yet.
+    in_flight_bytes: usize,
+    /// When the last piece arrives at the peer: none overtakes it.
+    last_arrival: Instant,
+    /// When the last word of a peer that closed arrives here: a reset comes after it.
+    last_word: Instant,
+}
+
+#[derive(Debug)]
+struct Sending {
+    token: Token,
+    output: Output,
+    at: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct ListenerState {
+    ring: u32,
+    ip: IpAddr,
+    address: SocketAddr,
+    shared: bool,
+    backlog: usize,
+    token: Token,
+    accepting: bool,
+    waiting: VecDeque<u32>,
+}
+
+impl Endpoint {
+    fn new(ring: u32, local: SocketAddr, remote: SocketAddr, now: Instant) -> Self {
+        Self {
+            ring,
+            local,
+            remote,
+            peer: None,
+            connecting: None,
+            receiving: None,
+            arrived: VecDeque::new(),
+            end: None,
+            sending: None,
+            broken: None,
+            in_flight_bytes: 0,
+            last_arrival: now,
+            last_word: now,
+        }
+    }
+}
+
+/// What a ring asks for.
+impl State {
+    pub(super) fn listen(
+        &mut self,
+        ring: u32,
+        options: ListenOptions,
+        token: Token,
+    ) -> io::Result<(Listener, SocketAddr)> {
+        let ip = self.rings.get(&ring).ok_or_else(|| errno(libc::ENETDOWN))?.ip;
+        let mut address = options.address;
+        let asked = address.ip();
+        if asked != ip && !asked.is_unspecified() && !asked.is_loopback() {
+            return Err(errno(libc::EADDRNOTAVAIL));
+        }
+        if address.port() == 0 {
+            address.set_port(self.ephemeral_port());
+        }
+        let overlaps = |other: SocketAddr| {
+            other.port() == address.port()
+                && (other.ip() == asked || other.ip().is_unspecified() || asked.is_unspecified())
+        };
+        let taken = |other: &ListenerState| {
+            other.ip == ip && overlaps(other.address) && !(other.shared && options.shared)
+        };
+        if self.listeners.values().any(taken) {
+            return Err(errno(libc::EADDRINUSE));
+        }
+        let id = self.next_id();
+        let listener = ListenerState {
+            ring,
+            ip,
+            address,
+            shared: options.shared,
+            backlog: options.backlog as usize,
+            token,
+            accepting: false,
+            waiting: VecDeque::new(),
+        };
+        self.listeners.insert(id, listener);
+        Ok((Listener(id), address))
+    }
+
+    fn ephemeral_port(&mut self) -> u16 {
+        let span = u64::from(EPHEMERAL_PORTS.end - EPHEMERAL_PORTS.start);
+        EPHEMERAL_PORTS.start + (self.next_sequence() % span) as u16
+    }
+
+    pub(super) fn set_accepting(&mut self, ring: u32, listener: Listener, accepting: bool) {
+        if let Some(state) = self.listeners.get_mut(&listener.0).filter(|state| state.ring == ring) {
+            state.accepting = accepting;
+            self.accept_waiting(listener.0);
+        }
+    }
+
+    pub(super) fn close_listener(&mut self, ring: u32, listener: u32) {
+        if self.listeners.get(&listener).is_none_or(|state| state.ring != ring) {
+            return;
+        }
+        let Some(state) = self.listeners.remove(&listener) else { return };
+        let mut orphans: Vec<u32> = state.waiting.into();
+        for (owner, ready) in self.rings.get(&ring).iter().flat_map(|ring| &ring.ready) {
+            if let (Ready::Other(Completion::Accepted { socket, .. }), true) =
+                (ready, *owner == Owner::Listener(listener))
+            {
+                orphans.push(socket.index);
+            }
+        }
+        self.swallow(ring, Owner::Listener(listener));
+        for orphan in orphans {
+            self.cut(orphan);
+        }
+    }
+
+    pub(super) fn connect(
+        &mut self,
+        ring: u32,
+        to: SocketAddr,
+        source: Option<IpAddr>,
+        token: Token,
+    ) -> Socket {
+        let id = self.next_id();
+        let own = self.rings.get(&ring).map(|ring| ring.ip);
+        if let Some(own) = own {
+            let ip = source.unwrap_or(if to.ip().is_loopback() { to.ip() } else { own });
+            let local = SocketAddr::new(ip, self.ephemeral_port());
+            let mut endpoint = Endpoint::new(ring, local, to, self.now);
+            endpoint.connecting = Some(token);
+            self.endpoints.insert(id, endpoint);
+            let at = self.now.after(self.latency(self.is_local(ring, to.ip())));
+            self.schedule(at, Event::Network(NetworkEvent::Syn { client: id, attempt: 0 }));
+        }
+        Socket { index: id, generation: ring }
+    }
+
+    pub(super) fn receive(&mut self, socket: Socket, token: Token) {
+        if let Some(endpoint) = self.endpoint(socket) {
+            endpoint.receiving = Some(token);
+            self.deliver(socket.index);
+        }
+    }
+
+    pub(super) fn pause(&mut self, socket: Socket) {
+        if let Some(endpoint) = self.endpoint(socket) {
+            endpoint.receiving = None;
+        }
+    }
+
+    pub(super) fn send(&mut self, socket: Socket, output: Output, token: Token) {
+        let Some(endpoint) = self.endpoint(socket) else { return };
+        assert!(endpoint.sending.is_none(), "a send of this socket is still under way");
+        if endpoint.peer.is_none() && endpoint.broken.is_none() {
+            endpoint.broken = Some(libc::ENOTCONN);
+        }
+        endpoint.sending = Some(Sending { token, output, at: 0 });
+        if endpoint.broken.is_some() {
+            self.fail_send(socket.index);
+        } else {
+            self.pump(socket.index);
+        }
+    }
+
+    pub(super) fn close(&mut self, socket: Socket) {
+        self.swallow(socket.generation, Owner::Socket(socket.index));
+        if self.endpoint(socket).is_none() {
+            return;
+        }
+        let Some(endpoint) = self.endpoints.remove(&socket.index) else { return };
+        let Some(peer) = endpoint.peer.filter(|_| endpoint.broken.is_none()) else { return };
+        let at = self.arrival(&endpoint);
+        self.schedule(at, Event::Network(NetworkEvent::Fin { to: peer }));
+        if let Some(peer) = self.endpoints.get_mut(&peer) {
+            peer.last_word = at;
+        }
+        // Nobody will ever take what is unread: its sender hears so, after our last byte.
+        if !endpoint.arrived.is_empty() {
+            self.schedule(at, Event::Network(NetworkEvent::Reset { to: peer }));
+        }
+    }
+
+    /// Sends the end of our stream and goes on receiving.
+    pub(super) fn end_sending(&mut self, socket: Socket) {
+        let Some(endpoint) = self.endpoint(socket).filter(|endpoint| endpoint.broken.is_none()) else {
+            return;
+        };
+        endpoint.broken = Some(libc::EPIPE);
+        let id = socket.index;
+        self.fail_send(id);
+        let Some(endpoint) = self.endpoints.remove(&id) else { return };
+        let at = self.arrival(&endpoint);
+        if let Some(peer) = endpoint.peer {
+            self.schedule(at, Event::Network(NetworkEvent::Fin { to: peer }));
+        }
+        self.endpoints.insert(id, endpoint);
+    }
+
+    /// The power of this ring's host is gone: its peers hear resets.
+    pub(super) fn cut_connections(&mut self, ring: u32) {
+        self.listeners.retain(|_, listener| listener.ring != ring);
+        for id in self.endpoints_of(ring) {
+            self.cut(id);
+        }
+    }
+
+    /// The process of this ring ended: the kernel closes what it had.
+    pub(super) fn close_connections(&mut self, ring: u32) {
+        let listeners = self.listeners.iter().filter(|(_, listener)| listener.ring == ring);
+        for id in listeners.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.close_listener(ring, id);
+        }
+        for id in self.endpoints_of(ring) {
+            self.close(Socket { index: id, generation: ring });
+        }
+    }
+}
+
+/// How it goes on.
+impl State {
+    fn endpoint(&mut self, socket: Socket) -> Option<&mut Endpoint> {
+        self.endpoints.get_mut(&socket.index).filter(|endpoint| endpoint.ring == socket.generation)
+    }
+
+    fn endpoints_of(&self, ring: u32) -> Vec<u32> {
+        self.endpoints.iter().filter(|(_, endpoint)| endpoint.ring == ring).map(|(id, _)| *id).collect()
+    }
+
+    fn is_local(&self, ring: u32, to: IpAddr) -> bool {
+        to.is_loopback() || self.rings.get(&ring).is_some_and(|ring| ring.ip == to)
+    }
+
+    fn latency(&mut self, local: bool) -> Duration {
+        let range = if local { LOOPBACK_LATENCY } else { self.options.network_latency };
+        self.random.between(range) + self.stall()
+    }
+
+    /// When something that leaves now arrives at the peer, in order.
+    fn arrival(&mut self, endpoint: &Endpoint) -> Instant {
+        let local = self.is_local(endpoint.ring, endpoint.remote.ip());
+        self.now.after(self.latency(local)).max(endpoint.last_arrival)
+    }
+
+    /// Ends an endpoint without a word to its owner; the peer hears a reset.
+    fn cut(&mut self, id: u32) {
+        let Some(endpoint) = self.endpoints.remove(&id) else { return };
+        if let Some(peer) = endpoint.peer.filter(|_| endpoint.broken != Some(libc::ECONNRESET)) {
+            let at = self.arrival(&endpoint);
+            self.schedule(at, Event::Network(NetworkEvent::Reset { to: peer }));
+        }
+    }
+
+    pub(super) fn network_event(&mut self, event: NetworkEvent) {
+        match event {
+            NetworkEvent::Syn { client, attempt } => self.handshake(client, attempt),
+            NetworkEvent::Refused { client, code } => self.connect_failed(client, code),
+            NetworkEvent::Established { client, server } => self.connected(client, server),
+            NetworkEvent::Piece { from, to, bytes } => {
+                self.note(&[1, u64::from(to), bytes.len() as u64]);
+                self.note_bytes(&bytes);
+                match self.endpoints.get_mut(&to) {
+                    Some(endpoint) if endpoint.end.is_none() => {
+                        endpoint.arrived.push_back(bytes);
+                        self.deliver(to);
+                    }
+                    Some(_) => {}
+                    None => self.answer_with_reset(from),
+                }
+            }
+            NetworkEvent::Fin { to } => {
+                self.note(&[2, u64::from(to)]);
+                if let Some(endpoint) = self.endpoints.get_mut(&to) {
+                    endpoint.end.get_or_insert(0);
+                    self.deliver(to);
+                }
+            }
+            NetworkEvent::Reset { to } => self.reset(to),
+            NetworkEvent::Window { to, bytes } => {
+                if let Some(endpoint) = self.endpoints.get_mut(&to) {
+                    endpoint.in_flight_bytes = endpoint.in_flight_bytes.saturating_sub(bytes);
+                    self.pump(to);
+                }
+            }
+            NetworkEvent::SendDone { socket } => self.send_done(socket),
+        }
+    }
+
+    fn handshake(&mut self, client: u32, attempt: u32) {
+        let Some(endpoint) = self.endpoints.get(&client) else { return };
+        let (ring, local, to) = (endpoint.ring, endpoint.local, endpoint.remote);
+        let Some(own) = self.rings.get(&ring).map(|ring| ring.ip) else { return };
+        let host = if to.ip().is_loopback() { own } else { to.ip() };
+        let is_local = self.is_local(ring, to.ip());
+        let back = self.now.after(self.latency(is_local));
+        if !self.rings.values().any(|ring| ring.ip == host) {
+            let at = self.now.after(UNREACHABLE_AFTER);
+            return self.schedule_refusal(at, client, libc::EHOSTUNREACH);
+        }
+        let reaches = |listener: &ListenerState| {
+            let address = listener.address;
+            let ip_fits = address.ip() == to.ip() || address.ip().is_unspecified();
+            listener.ip == host && address.port() == to.port() && ip_fits
+        };
+        let candidates: Vec<u32> =
+            self.listeners.iter().filter(|(_, listener)| reaches(listener)).map(|(id, _)| *id).collect();
+        if candidates.is_empty() || self.random.chance(self.options.refuse_probability) {
+            return self.schedule_refusal(back, client, libc::ECONNREFUSED);
+        }
+        // As SO_REUSEPORT does, whether or not that one is accepting.
+        let chosen = candidates[self.random.below(candidates.len() as u64) as usize];
+        let server = self.next_id();
+        let Some(listener) = self.listeners.get_mut(&chosen) else { return };
+        if listener.waiting.len() > listener.backlog {
+            if attempt == SYN_ATTEMPTS_MAX {
+                return self.schedule_refusal(self.now, client, libc::ETIMEDOUT);
+            }
+            let again = self.now.after(Duration::from_secs(1 << attempt));
+            let event = NetworkEvent::Syn { client, attempt: attempt + 1 };
+            return self.schedule(again, Event::Network(event));
+        }
+        listener.waiting.push_back(server);
+        let mut endpoint = Endpoint::new(listener.ring, to, local, back);
+        endpoint.peer = Some(client);
+        self.endpoints.insert(server, endpoint);
+        self.note(&[3, u64::from(client), u64::from(server)]);
+        self.schedule(back, Event::Network(NetworkEvent::Established { client, server }));
+        self.accept_waiting(chosen);
+    }
+
+    fn schedule_refusal(&mut self, at: Instant, client: u32, code: i32) {
+        self.schedule(at, Event::Network(NetworkEvent::Refused { client, code }));
+    }
+
+    fn connect_failed(&mut self, client: u32, code: i32) {
+        if let Some(endpoint) = self.endpoints.remove(&client)
+            && let Some(token) = endpoint.connecting
+        {
+            self.note(&[4, u64::from(client), code as u64]);
+            let completion = Completion::Connected { token, result: Err(errno(code)) };
+            self.push_ready(endpoint.ring, Owner::Socket(client), Ready::Other(completion));
+        }
+    }
+
+    fn connected(&mut self, client: u32, server: u32) {
+        let Some(endpoint) = self.endpoints.get_mut(&client) else {
+            // Closed meanwhile: the server's end goes too.
+            return self.reset(server);
+        };
+        endpoint.peer = Some(server);
+        let ring = endpoint.ring;
+        if let Some(token) = endpoint.connecting.take() {
+            let completion = Completion::Connected { token, result: Ok(endpoint.local) };
+            self.push_ready(ring, Owner::Socket(client), Ready::Other(completion));
+        }
+    }
+
+    fn accept_waiting(&mut self, id: u32) {
+        loop {
+            let fails = self.options.accept_error_probability;
+            let Some(listener) = self.listeners.get_mut(&id) else { return };
+            if !listener.accepting || listener.waiting.is_empty() {
+                return;
+            }
+            let (ring, token) = (listener.ring, listener.token);
+            if self.random.chance(fails) {
+                listener.accepting = false;
+                let completion = Completion::AcceptPaused { token, error: errno(libc::EMFILE) };
+                return self.push_ready(ring, Owner::Nobody, Ready::Other(completion));
+            }
+            let Some(socket) = listener.waiting.pop_front() else { return };
+            let Some(endpoint) = self.endpoints.get(&socket) else { continue };
+            let completion = Completion::Accepted {
+                token,
+                socket: Socket { index: socket, generation: ring },
+                peer: endpoint.remote,
+                local: endpoint.local,
+            };
+            self.push_ready(ring, Owner::Listener(id), Ready::Other(completion));
+        }
+    }
+
+    /// Hands what has arrived to a receiver.
+    fn deliver(&mut self, id: u32) {
+        loop {
+            let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+            let (Some(token), ring) = (endpoint.receiving, endpoint.ring) else { return };
+            if let Some(bytes) = endpoint.arrived.pop_front() {
+                let (peer, remote, taken) = (endpoint.peer, endpoint.remote.ip(), bytes.len());
+                self.push_ready(ring, Owner::Socket(id), Ready::Received { token, bytes });
+                if let Some(peer) = peer {
+                    let local = self.is_local(ring, remote);
+                    let at = self.now.after(self.latency(local));
+                    self.schedule(at, Event::Network(NetworkEvent::Window { to: peer, bytes: taken }));
+                }
+            } else {
+                if let Some(code) = endpoint.end {
+                    endpoint.receiving = None;
+                    let result = if code == 0 { Ok(()) } else { Err(errno(code)) };
+                    let completion = Completion::Ended { token, result };
+                    self.push_ready(ring, Owner::Socket(id), Ready::Other(completion));
+                }
+                return;
+            }
+        }
+    }
+
+    /// What `id` sent came to an end that is gone.
+    fn answer_with_reset(&mut self, id: u32) {
+        let Some(endpoint) = self.endpoints.get(&id) else { return };
+        let (ring, remote, last_word) = (endpoint.ring, endpoint.remote.ip(), endpoint.last_word);
+        let local = self.is_local(ring, remote);
+        let at = self.now.after(self.latency(local)).max(last_word);
+        self.schedule(at, Event::Network(NetworkEvent::Reset { to: id }));
+    }
+
+    /// The connection is broken for this end; what had arrived can still be read.
+    fn reset(&mut self, id: u32) {
+        self.note(&[5, u64::from(id)]);
+        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+            endpoint.end.get_or_insert(libc::ECONNRESET);
+            endpoint.broken = Some(libc::ECONNRESET);
+            self.fail_send(id);
+            self.deliver(id);
+        }
+    }
+
+    fn fail_send(&mut self, id: u32) {
+        if let Some(endpoint) = self.endpoints.get_mut(&id)
+            && let Some(Sending { token, output, .. }) = endpoint.sending.take()
+        {
+            let ring = endpoint.ring;
+            let code = endpoint.broken.unwrap_or(libc::EPIPE);
+            let completion = Completion::Sent { token, result: Err(errno(code)), output };
+            self.push_ready(ring, Owner::Socket(id), Ready::Other(completion));
+        }
+    }
+
+    /// Moves bytes of a send into the window, piece by piece.
+    fn pump(&mut self, id: u32) {
+        loop {
+            let window = self.options.window_bytes;
+            let most = match self.random.below(8) {
+                0 => 8,
+                1 | 2 => 256,
+                _ => self.options.piece_bytes_max,
+            };
+            let piece = self.random.up_to(most.min(self.options.piece_bytes_max));
+            let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+            let (ring, remote, last) = (endpoint.ring, endpoint.remote.ip(), endpoint.last_arrival);
+            let (Some(peer), Some(sending)) = (endpoint.peer, &mut endpoint.sending) else { return };
+            let rest = &sending.output.bytes()[sending.at..];
+            if rest.is_empty() {
+                let at = self.now.after(self.random.between(SEND_LATENCY));
+                return self.schedule(at, Event::Network(NetworkEvent::SendDone { socket: id }));
+            }
+            let count = piece.min(rest.len()).min(window.saturating_sub(endpoint.in_flight_bytes));
+            if count == 0 {
+                return;
+            }
+            let bytes = rest[..count].to_vec();
+            sending.at += count;
+            endpoint.in_flight_bytes += count;
+            let local = self.is_local(ring, remote);
+            let at = self.now.after(self.latency(local)).max(last);
+            if let Some(endpoint) = self.endpoints.get_mut(&id) {
+                endpoint.last_arrival = at;
+            }
+            if self.random.chance(self.options.reset_probability) {
+                self.schedule(at, Event::Network(NetworkEvent::Reset { to: peer }));
+                return self.reset(id);
+            }
+            self.schedule(at, Event::Network(NetworkEvent::Piece { from: id, to: peer, bytes }));
+        }
+    }
+
+    fn send_done(&mut self, id: u32) {
+        if let Some(endpoint) = self.endpoints.get_mut(&id)
+            && let Some(done) = endpoint.sending.take_if(|sending| sending.at == sending.output.bytes().len())
+        {
+            let ring = endpoint.ring;
+            let completion = Completion::Sent { token: done.token, result: Ok(()), output: done.output };
+            self.push_ready(ring, Owner::Socket(id), Ready::Other(completion));
+        }
+    }
+}

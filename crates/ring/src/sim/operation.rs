@@ -1,0 +1,272 @@
+//! File operations: each takes a while, fails when the seed says so, and is maimed by a crash on its way.
+
+use std::io;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use super::disk::{HostDisk, InodeId, errno};
+use super::{Event, OpenFile, Owner, Ready, State};
+use crate::{AlignedBuffer, BLOCK_BYTES, Completion, Durability, File, OpenMode, SharedBuffer, Token};
+
+#[derive(Debug)]
+pub(super) struct Operation {
+    ring: u32,
+    ip: IpAddr,
+    token: Token,
+    /// The file it is on: held until the operation ends.
+    file: Option<(File, InodeId)>,
+    action: Action,
+    /// The sequence at its start: a flush covers what was written before it.
+    started: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum Action {
+    Open { path: PathBuf, mode: OpenMode },
+    Write { offset: u64, source: Source, range: Range<usize>, durability: Durability },
+    Read { offset: u64, buffer: AlignedBuffer, range: Range<usize> },
+    Allocate { length: u64 },
+    Sync,
+    Rename { from: PathBuf, to: PathBuf },
+    SyncDirectory { path: PathBuf },
+    Remove { path: PathBuf },
+}
+
+#[derive(Debug)]
+pub(super) enum Source {
+    Own(AlignedBuffer),
+    Shared(SharedBuffer),
+}
+
+impl Source {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(buffer) => buffer,
+            Self::Shared(buffer) => buffer,
+        }
+    }
+}
+
+impl Action {
+    /// What the disk counts as a change, and may refuse.
+    fn is_change(&self) -> bool {
+        match self {
+            Self::Open { mode, .. } => mode.create_new,
+            Self::Read { .. } => false,
+            _ => true,
+        }
+    }
+
+    fn into_buffer(self) -> Option<AlignedBuffer> {
+        match self {
+            Self::Write { source: Source::Own(buffer), .. } | Self::Read { buffer, .. } => Some(buffer),
+            _ => None,
+        }
+    }
+}
+
+impl State {
+    /// A process's host, while it lives.
+    pub(super) fn ip_of(&self, ring: u32) -> io::Result<IpAddr> {
+        self.rings.get(&ring).map(|ring| ring.ip).ok_or_else(|| errno(libc::EIO))
+    }
+
+    pub(super) fn disk_of(&mut self, ring: u32) -> io::Result<&mut HostDisk> {
+        let ip = self.ip_of(ring)?;
+        self.disks.get_mut(&ip).ok_or_else(|| errno(libc::EIO))
+    }
+
+    pub(super) fn open_file(&self, ring: u32, file: File) -> io::Result<&OpenFile> {
+        self.files.get(&file.0).filter(|open| open.ring == ring).ok_or_else(|| errno(libc::EBADF))
+    }
+
+    pub(super) fn start(&mut self, ring: u32, token: Token, file: Option<File>, action: Action) {
+        let Ok(ip) = self.ip_of(ring) else { return };
+        let held = match file.map(|file| Ok((file, self.check(ring, file, &action)?))).transpose() {
+            Ok(held) => held,
+            Err(error) => return self.report(ring, token, file, Err(error), None, action.into_buffer()),
+        };
+        if let (Some((_, inode)), Some(disk)) = (held, self.disks.get_mut(&ip)) {
+            disk.hold(inode);
+        }
+        let id = self.next_id();
+        let started = self.sequence;
+        self.operations.insert(id, Operation { ring, ip, token, file: held, action, started });
+        let at = self.now.after(self.random.between(self.options.disk_latency) + self.stall());
+        self.schedule(at, Event::Disk(id));
+    }
+
+    /// What the kernel refuses before it asks the disk.
+    fn check(&self, ring: u32, file: File, action: &Action) -> io::Result<InodeId> {
+        let open = self.open_file(ring, file)?;
+        let aligned = match action {
+            Action::Write { offset, range, .. } | Action::Read { offset, range, .. } => {
+                let block = BLOCK_BYTES as u64;
+                let ends = [*offset, range.start as u64, range.end as u64];
+                !open.mode.direct || ends.iter().all(|end| end.is_multiple_of(block))
+            }
+            _ => true,
+        };
+        if !aligned {
+            return Err(errno(libc::EINVAL));
+        }
+        if !open.mode.write && matches!(action, Action::Write { .. } | Action::Allocate { .. }) {
+            return Err(errno(libc::EBADF));
+        }
+        Ok(open.inode)
+    }
+
+    pub(super) fn operation_ends(&mut self, id: u32) {
+        let Some(mut operation) = self.operations.remove(&id) else { return };
+        let Operation { ring, ip, token, .. } = operation;
+        let result = self.perform(&mut operation);
+        self.note(&[6, u64::from(ring), result.as_ref().map_or(u64::MAX, |(count, _)| *count as u64)]);
+        if let (Some((_, inode)), Some(disk)) = (operation.file, self.disks.get_mut(&ip)) {
+            disk.let_go(inode);
+        }
+        let (result, opened) = match result {
+            Ok((count, opened)) => (Ok(count), opened),
+            Err(error) => (Err(error), None),
+        };
+        let on = operation.file.map(|(file, _)| file);
+        self.report(ring, token, on, result, opened, operation.action.into_buffer());
+    }
+
+    /// A completion for the owner; swallowed when its process or its file is gone.
+    fn report(
+        &mut self,
+        ring: u32,
+        token: Token,
+        on: Option<File>,
+        result: io::Result<usize>,
+        opened: Option<File>,
+        buffer: Option<AlignedBuffer>,
+    ) {
+        let owner = on.map_or(Owner::Nobody, |file| Owner::File(file.0));
+        let completion = Completion::File { token, result, file: opened, buffer };
+        self.push_ready(ring, owner, Ready::Other(completion));
+    }
+
+    /// Does it, or fails at it. Gives the bytes moved and the file opened.
+    fn perform(&mut self, operation: &mut Operation) -> io::Result<(usize, Option<File>)> {
+        let at = self.next_sequence();
+        let fails = operation.action.is_change() && self.change_fails(operation.ip);
+        let disk = self.disks.get_mut(&operation.ip).ok_or_else(|| errno(libc::EIO))?;
+        let inode = operation.file.map_or(0, |(_, inode)| inode);
+        if fails {
+            match &operation.action {
+                Action::Write { offset, source, range, .. } => {
+                    disk.write_maimed(inode, *offset, &source.bytes()[range.clone()], &mut self.random);
+                }
+                Action::Sync => disk.sync_failed(inode, &mut self.random),
+                _ => {}
+            }
+            return Err(errno(libc::EIO));
+        }
+        let moved = match &mut operation.action {
+            Action::Open { path, mode } => {
+                let (path, mode) = (std::mem::take(path), *mode);
+                return Ok((0, Some(self.open(operation.ring, operation.ip, &path, mode)?)));
+            }
+            Action::Write { offset, source, range, durability } => {
+                let bytes = &source.bytes()[range.clone()];
+                match durability {
+                    Durability::Durable => disk.write_durable(inode, *offset, bytes)?,
+                    Durability::Buffered => disk.write(inode, *offset, bytes, at)?,
+                }
+                bytes.len()
+            }
+            Action::Read { offset, buffer, range } => disk.read(inode, *offset, &mut buffer[range.clone()]),
+            Action::Allocate { length } => disk.allocate(inode, *length, at).map(|()| 0)?,
+            Action::Sync => disk.sync(inode, operation.started).map(|()| 0)?,
+            Action::Rename { from, to } => disk.rename(from, to).map(|()| 0)?,
+            Action::SyncDirectory { path } => disk.sync_directory(path).map(|()| 0)?,
+            Action::Remove { path } => disk.remove(path).map(|()| 0)?,
+        };
+        Ok((moved, None))
+    }
+
+    /// Whether the next change of a host's disk fails.
+    pub(super) fn change_fails(&mut self, ip: IpAddr) -> bool {
+        let chosen = self.disks.get_mut(&ip).is_some_and(HostDisk::fails_now);
+        self.random.chance(self.options.write_error_probability) || chosen
+    }
+
+    /// Opens a file for a process; for one that is gone, nothing stays open.
+    pub(super) fn open(
+        &mut self,
+        ring: u32,
+        ip: IpAddr,
+        path: &std::path::Path,
+        mode: OpenMode,
+    ) -> io::Result<File> {
+        let disk = self.disks.get_mut(&ip).ok_or_else(|| errno(libc::EIO))?;
+        let inode = disk.open(path, mode.create_new)?;
+        if !self.rings.contains_key(&ring) {
+            disk.let_go(inode);
+            return Err(errno(libc::EIO));
+        }
+        let id = self.next_id();
+        self.files.insert(id, OpenFile { ring, ip, inode, mode });
+        Ok(File(id))
+    }
+
+    pub(super) fn close_file(&mut self, ring: u32, file: File) {
+        if self.open_file(ring, file).is_err() {
+            return;
+        }
+        let on_it = |operation: &Operation| operation.file.is_some_and(|(on, _)| on == file);
+        let in_flight: Vec<u32> =
+            self.operations.iter().filter(|(_, operation)| on_it(operation)).map(|(id, _)| *id).collect();
+        for id in in_flight {
+            self.operation_ends(id);
+        }
+        self.swallow(ring, Owner::File(file.0));
+        if let Some(open) = self.files.remove(&file.0)
+            && let Some(disk) = self.disks.get_mut(&open.ip)
+        {
+            disk.let_go(open.inode);
+        }
+    }
+
+    /// The process of this ring ended: its files close, what it had asked of the disk still happens.
+    pub(super) fn close_files(&mut self, ring: u32) {
+        for (id, open) in std::mem::take(&mut self.files) {
+            if open.ring != ring {
+                self.files.insert(id, open);
+            } else if let Some(disk) = self.disks.get_mut(&open.ip) {
+                disk.let_go(open.inode);
+            }
+        }
+        for disk in self.disks.values_mut() {
+            disk.unlock_all(ring);
+        }
+    }
+
+    /// Power cut: operations on their way are lost, done or torn, then what was not synced is.
+    pub(super) fn crash_disk(&mut self, ip: IpAddr) {
+        self.files.retain(|_, open| open.ip != ip);
+        let Some(disk) = self.disks.get_mut(&ip) else { return };
+        for (id, operation) in std::mem::take(&mut self.operations) {
+            if operation.ip != ip {
+                self.operations.insert(id, operation);
+                continue;
+            }
+            let inode = operation.file.map_or(0, |(_, inode)| inode);
+            match &operation.action {
+                Action::Write { offset, source, range, .. } => {
+                    disk.write_maimed(inode, *offset, &source.bytes()[range.clone()], &mut self.random);
+                }
+                // The rest may have been done just now, or not: refusals of the dead interest nobody.
+                Action::Rename { from, to } if self.random.coin() => drop(disk.rename(from, to)),
+                Action::Remove { path } if self.random.coin() => drop(disk.remove(path)),
+                Action::Open { path, mode } if mode.create_new && self.random.coin() => {
+                    drop(disk.open(path, true));
+                }
+                _ => {}
+            }
+        }
+        disk.crash(&mut self.random);
+    }
+}

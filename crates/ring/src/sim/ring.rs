@@ -1,0 +1,373 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::disk::errno;
+use super::operation::{Action, Source};
+use super::{Ready, World};
+use crate::{
+    AlignedBuffer, Chunk, Completion, Disk, Durability, File, Instant, ListenOptions, Listener, OpenMode,
+    Output, Ring, SharedBuffer, Socket, Token, Waker,
+};
+
+/// As many chunks as the io_uring backend lends: a room that keeps them starves here too.
+const CHUNKS_MAX: usize = 256;
+
+/// The ring, and the disk, of one process in a [`World`]. When its host has crashed, blocking
+/// file operations fail with EIO and everything else is ignored.
+pub struct SimRing {
+    world: World,
+    id: u32,
+    now: Instant,
+    unix_millis: u64,
+    woken: Arc<AtomicBool>,
+    /// Chunks lent to the rooms above, by index.
+    chunks: Vec<Option<Vec<u8>>>,
+    free: Vec<u32>,
+}
+
+impl SimRing {
+    pub(super) fn new(
+        world: World,
+        id: u32,
+        (now, unix_millis): (Instant, u64),
+        woken: Arc<AtomicBool>,
+    ) -> Self {
+        Self { world, id, now, unix_millis, woken, chunks: Vec::new(), free: Vec::new() }
+    }
+
+    /// How many chunks are lent out: none when every room gave back what it got.
+    #[must_use]
+    pub fn chunks_lent(&self) -> usize {
+        self.chunks.len() - self.free.len()
+    }
+
+    /// Sends the end of our stream and goes on receiving, as a client does with a half close. A
+    /// send under way fails.
+    pub fn end_sending(&mut self, socket: Socket) {
+        if socket.generation == self.id {
+            self.world.0.borrow_mut().end_sending(socket);
+        }
+    }
+
+    fn read_clocks(&mut self) {
+        let state = self.world.0.borrow();
+        self.now = state.now;
+        self.unix_millis = state.unix_millis();
+    }
+
+    fn start(&mut self, token: Token, file: Option<File>, action: Action) {
+        self.world.0.borrow_mut().start(self.id, token, file, action);
+    }
+
+    fn lend(&mut self, bytes: Vec<u8>) -> Chunk {
+        let length = u32::try_from(bytes.len()).expect("a piece is a few KiB");
+        let buffer = self.free.pop().unwrap_or_else(|| {
+            self.chunks.push(None);
+            (self.chunks.len() - 1) as u32
+        });
+        self.chunks[buffer as usize] = Some(bytes);
+        Chunk { buffer, length }
+    }
+
+    /// Fails as the seed has it, before a blocking change.
+    fn may_fail(&mut self) -> io::Result<()> {
+        let state = &mut *self.world.0.borrow_mut();
+        let ip = state.ip_of(self.id)?;
+        if state.change_fails(ip) { Err(errno(libc::EIO)) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for SimRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimRing").field("id", &self.id).field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl Drop for SimRing {
+    fn drop(&mut self) {
+        // Refused only while a panic unwinds out of the world itself.
+        if let Ok(mut state) = self.world.0.try_borrow_mut() {
+            state.close_connections(self.id);
+            state.close_files(self.id);
+            state.rings.remove(&self.id);
+        }
+    }
+}
+
+/// Blocking calls take no virtual time.
+impl Disk for SimRing {
+    fn list(&mut self, directory: &Path) -> io::Result<Vec<String>> {
+        self.world.0.borrow_mut().disk_of(self.id)?.list(directory)
+    }
+
+    fn create_directory(&mut self, path: &Path) -> io::Result<()> {
+        self.world.0.borrow_mut().disk_of(self.id)?.create_directory(path)
+    }
+
+    fn open(&mut self, path: &Path, mode: OpenMode) -> io::Result<File> {
+        if mode.create_new {
+            self.may_fail()?;
+        }
+        let state = &mut *self.world.0.borrow_mut();
+        let ip = state.ip_of(self.id)?;
+        state.open(self.id, ip, path, mode)
+    }
+
+    fn close_file(&mut self, file: File) {
+        self.world.0.borrow_mut().close_file(self.id, file);
+    }
+
+    fn length(&mut self, file: File) -> io::Result<u64> {
+        let state = &mut *self.world.0.borrow_mut();
+        let inode = state.open_file(self.id, file)?.inode;
+        Ok(state.disk_of(self.id)?.content(inode).len() as u64)
+    }
+
+    fn read_at(&mut self, file: File, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let state = &mut *self.world.0.borrow_mut();
+        let inode = state.open_file(self.id, file)?.inode;
+        Ok(state.disk_of(self.id)?.read(inode, offset, bytes))
+    }
+
+    fn write_at(&mut self, file: File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let state = &mut *self.world.0.borrow_mut();
+        let open = state.open_file(self.id, file)?;
+        if !open.mode.write {
+            return Err(errno(libc::EBADF));
+        }
+        let (ip, inode) = (open.ip, open.inode);
+        let at = state.next_sequence();
+        let fails = state.change_fails(ip);
+        let disk = state.disks.get_mut(&ip).ok_or_else(|| errno(libc::EIO))?;
+        if fails {
+            disk.write_maimed(inode, offset, bytes, &mut state.random);
+            return Err(errno(libc::EIO));
+        }
+        disk.write(inode, offset, bytes, at)
+    }
+
+    fn allocate(&mut self, file: File, length: u64) -> io::Result<()> {
+        self.may_fail()?;
+        let state = &mut *self.world.0.borrow_mut();
+        let open = state.open_file(self.id, file)?;
+        let (inode, write) = (open.inode, open.mode.write);
+        let at = state.next_sequence();
+        if write { state.disk_of(self.id)?.allocate(inode, length, at) } else { Err(errno(libc::EBADF)) }
+    }
+
+    fn sync(&mut self, file: File) -> io::Result<()> {
+        let state = &mut *self.world.0.borrow_mut();
+        let open = state.open_file(self.id, file)?;
+        let (ip, inode) = (open.ip, open.inode);
+        let before = state.next_sequence();
+        let fails = state.change_fails(ip);
+        let disk = state.disks.get_mut(&ip).ok_or_else(|| errno(libc::EIO))?;
+        if fails {
+            disk.sync_failed(inode, &mut state.random);
+            return Err(errno(libc::EIO));
+        }
+        disk.sync(inode, before)
+    }
+
+    fn sync_directory(&mut self, path: &Path) -> io::Result<()> {
+        self.may_fail()?;
+        self.world.0.borrow_mut().disk_of(self.id)?.sync_directory(path)
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.may_fail()?;
+        self.world.0.borrow_mut().disk_of(self.id)?.rename(from, to)
+    }
+
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.may_fail()?;
+        self.world.0.borrow_mut().disk_of(self.id)?.remove(path)
+    }
+
+    fn lock(&mut self, path: &Path, owner: &str) -> io::Result<Result<(), String>> {
+        self.world.0.borrow_mut().disk_of(self.id)?.lock(path, self.id, owner)
+    }
+
+    fn free_bytes(&mut self, _path: &Path) -> io::Result<u64> {
+        Ok(self.world.0.borrow_mut().disk_of(self.id)?.free_bytes())
+    }
+}
+
+impl Ring for SimRing {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn unix_millis(&self) -> u64 {
+        self.unix_millis
+    }
+
+    fn random(&mut self, bytes: &mut [u8]) {
+        self.world.0.borrow_mut().random.fill(bytes);
+    }
+
+    fn waker(&self) -> Waker {
+        let woken = Arc::clone(&self.woken);
+        Waker::new(move || woken.store(true, Ordering::Release))
+    }
+
+    fn listen(&mut self, options: ListenOptions, token: Token) -> io::Result<(Listener, SocketAddr)> {
+        self.world.0.borrow_mut().listen(self.id, options, token)
+    }
+
+    fn accept(&mut self, listener: Listener) {
+        self.world.0.borrow_mut().set_accepting(self.id, listener, true);
+    }
+
+    fn stop_accepting(&mut self, listener: Listener) {
+        self.world.0.borrow_mut().set_accepting(self.id, listener, false);
+    }
+
+    fn close_listener(&mut self, listener: Listener) {
+        self.world.0.borrow_mut().close_listener(self.id, listener.0);
+    }
+
+    fn connect(&mut self, to: SocketAddr, source: Option<IpAddr>, token: Token) -> Socket {
+        self.world.0.borrow_mut().connect(self.id, to, source, token)
+    }
+
+    fn receive(&mut self, socket: Socket, token: Token) {
+        if socket.generation == self.id {
+            self.world.0.borrow_mut().receive(socket, token);
+        }
+    }
+
+    fn pause(&mut self, socket: Socket) {
+        if socket.generation == self.id {
+            self.world.0.borrow_mut().pause(socket);
+        }
+    }
+
+    fn chunk(&self, chunk: &Chunk) -> &[u8] {
+        self.chunks[chunk.buffer as usize].as_deref().expect("a chunk is lent until it is released")
+    }
+
+    fn release(&mut self, chunk: Chunk) {
+        // Nobody asks for a length that is not that of the bytes: the field is for the other backend.
+        debug_assert_eq!(chunk.length as usize, self.chunk(&chunk).len());
+        let was_exhausted = self.chunks_lent() == CHUNKS_MAX;
+        self.chunks[chunk.buffer as usize] = None;
+        self.free.push(chunk.buffer);
+        if was_exhausted {
+            let state = &mut *self.world.0.borrow_mut();
+            let now = state.now;
+            if let Some(ring) = state.rings.get_mut(&self.id) {
+                ring.due = Some(now);
+            }
+        }
+    }
+
+    fn send(&mut self, socket: Socket, output: Output, token: Token) {
+        if socket.generation == self.id {
+            self.world.0.borrow_mut().send(socket, output, token);
+        }
+    }
+
+    fn close(&mut self, socket: Socket) {
+        if socket.generation == self.id {
+            self.world.0.borrow_mut().close(socket);
+        }
+    }
+
+    fn open_file(&mut self, path: &Path, mode: OpenMode, token: Token) {
+        self.start(token, None, Action::Open { path: path.to_path_buf(), mode });
+    }
+
+    fn write_file(
+        &mut self,
+        file: File,
+        offset: u64,
+        buffer: AlignedBuffer,
+        range: Range<usize>,
+        durability: Durability,
+        token: Token,
+    ) {
+        let action = Action::Write { offset, source: Source::Own(buffer), range, durability };
+        self.start(token, Some(file), action);
+    }
+
+    fn write_shared(
+        &mut self,
+        file: File,
+        offset: u64,
+        buffer: SharedBuffer,
+        range: Range<usize>,
+        durability: Durability,
+        token: Token,
+    ) {
+        let action = Action::Write { offset, source: Source::Shared(buffer), range, durability };
+        self.start(token, Some(file), action);
+    }
+
+    fn read_file(
+        &mut self,
+        file: File,
+        offset: u64,
+        buffer: AlignedBuffer,
+        range: Range<usize>,
+        token: Token,
+    ) {
+        self.start(token, Some(file), Action::Read { offset, buffer, range });
+    }
+
+    fn allocate_file(&mut self, file: File, length: u64, token: Token) {
+        self.start(token, Some(file), Action::Allocate { length });
+    }
+
+    fn sync_file(&mut self, file: File, token: Token) {
+        self.start(token, Some(file), Action::Sync);
+    }
+
+    fn rename_file(&mut self, from: &Path, to: &Path, token: Token) {
+        self.start(token, None, Action::Rename { from: from.to_path_buf(), to: to.to_path_buf() });
+    }
+
+    fn sync_directory_file(&mut self, path: &Path, token: Token) {
+        self.start(token, None, Action::SyncDirectory { path: path.to_path_buf() });
+    }
+
+    fn remove_file(&mut self, path: &Path, token: Token) {
+        self.start(token, None, Action::Remove { path: path.to_path_buf() });
+    }
+
+    fn turn(&mut self, deadline: Option<Instant>, completions: &mut Vec<Completion>) -> io::Result<()> {
+        self.read_clocks();
+        let before = completions.len();
+        if self.woken.swap(false, Ordering::AcqRel) {
+            completions.push(Completion::Woken);
+        }
+        let world = self.world.clone();
+        let state = &mut *world.0.borrow_mut();
+        let Some(ring) = state.rings.get_mut(&self.id) else { return Ok(()) };
+        let mut kept = VecDeque::new();
+        for (owner, ready) in std::mem::take(&mut ring.ready) {
+            // An end stays behind the bytes before it.
+            let needs_chunk =
+                matches!(ready, Ready::Received { .. } | Ready::Other(Completion::Ended { .. }));
+            if needs_chunk && self.chunks_lent() >= CHUNKS_MAX {
+                kept.push_back((owner, ready));
+                continue;
+            }
+            completions.push(match ready {
+                Ready::Received { token, bytes } => Completion::Received { token, chunk: self.lend(bytes) },
+                Ready::Other(completion) => completion,
+            });
+        }
+        ring.ready = kept;
+        // What comes of these completions is for the next turn, which should not be late.
+        let again = completions.len() > before;
+        ring.due = if again { Some(self.now) } else { deadline.map(|at| at.max(self.now)) };
+        Ok(())
+    }
+}
