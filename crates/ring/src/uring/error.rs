@@ -64,7 +64,10 @@ impl fmt::Display for RingError {
                  (RLIMIT_NOFILE: `ulimit -n`, LimitNOFILE= of systemd)"
             ),
             Self::KernelTooOld(error) => {
-                write!(f, "the kernel cannot make the io_uring that is needed ({error}): Linux 6.1 or later has it")
+                write!(
+                    f,
+                    "the kernel cannot make the io_uring that is needed ({error}): Linux 6.1 or later has it"
+                )
             }
             Self::Other(error) => write!(f, "no io_uring: {error}"),
         }

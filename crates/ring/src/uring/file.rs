@@ -1,0 +1,420 @@
+//! File operations: opened, written, read, synced and named through the ring, each possibly in several steps.
+
+use std::ffi::CString;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use io_uring::squeue::Entry;
+use io_uring::{opcode, types};
+
+use super::queue::{Ended, Kind, Operation, Queue};
+use crate::disk::FILE_MODE;
+use crate::{
+    AlignedBuffer, BLOCK_BYTES, Completion, Durability, File, OpenMode, RealDisk, SharedBuffer, Token,
+};
+
+/// The longest piece handed to the kernel at once, well below what its counters hold; whole blocks.
+const PIECE_BYTES_MAX: usize = 1 << 30;
+const HERE: types::Fd = types::Fd(libc::AT_FDCWD);
+
+#[derive(Default)]
+pub(super) struct Operations {
+    slots: Vec<Option<Work>>,
+    free: Vec<u32>,
+    /// By the number of the file.
+    files: Vec<Use>,
+    /// Operations that failed before the kernel was asked.
+    failed: Vec<Completion>,
+}
+
+/// How a file is used by operations under way.
+#[derive(Clone, Copy, Default)]
+struct Use {
+    in_flight: u32,
+    closing: bool,
+}
+
+struct Work {
+    token: Token,
+    /// The file and its descriptor, where there is one.
+    target: Option<Target>,
+    request: Request,
+}
+
+#[derive(Clone, Copy)]
+struct Target {
+    file: File,
+    fd: RawFd,
+    direct: bool,
+}
+
+enum Request {
+    Open { path: CString, mode: OpenMode, again: bool },
+    Write { transfer: Transfer<Memory>, durability: Durability },
+    Read { transfer: Transfer<AlignedBuffer>, range: Range<usize> },
+    Allocate { length: u64 },
+    Sync,
+    Rename { from: CString, to: CString },
+    SyncDirectory { path: CString, directory: Option<OwnedFd> },
+    Remove { path: CString },
+}
+
+struct Transfer<M> {
+    memory: M,
+    offset: u64,
+    done: usize,
+}
+
+/// What a write is from.
+pub(super) enum Memory {
+    Owned(AlignedBuffer, Range<usize>),
+    Shared(SharedBuffer, Range<usize>),
+}
+
+impl Memory {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Owned(buffer, range) => &buffer[range.clone()],
+            Self::Shared(buffer, range) => &buffer[range.clone()],
+        }
+    }
+
+    fn into_buffer(self) -> Option<AlignedBuffer> {
+        match self {
+            Self::Owned(buffer, _) => Some(buffer),
+            Self::Shared(..) => None,
+        }
+    }
+}
+
+/// What comes after a step.
+enum Next {
+    /// Another step of the same request.
+    Again,
+    Done(io::Result<usize>),
+}
+
+impl Operations {
+    pub(super) fn open(&mut self, path: &Path, mode: OpenMode, token: Token, queue: &mut Queue) {
+        self.begin_path(token, queue, || Ok(Request::Open { path: c_path(path)?, mode, again: false }));
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the trait's arguments and what they act on")]
+    pub(super) fn write(
+        &mut self,
+        file: File,
+        offset: u64,
+        memory: Memory,
+        durability: Durability,
+        token: Token,
+        queue: &mut Queue,
+        disk: &RealDisk,
+    ) {
+        let request = Request::Write { transfer: Transfer { memory, offset, done: 0 }, durability };
+        self.begin_file(file, request, token, queue, disk);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the trait's arguments and what they act on")]
+    pub(super) fn read(
+        &mut self,
+        file: File,
+        offset: u64,
+        buffer: AlignedBuffer,
+        range: Range<usize>,
+        token: Token,
+        queue: &mut Queue,
+        disk: &RealDisk,
+    ) {
+        assert!(range.start <= range.end && range.end <= buffer.len(), "a range of the buffer");
+        let request = Request::Read { transfer: Transfer { memory: buffer, offset, done: 0 }, range };
+        self.begin_file(file, request, token, queue, disk);
+    }
+
+    pub(super) fn allocate(
+        &mut self,
+        file: File,
+        length: u64,
+        token: Token,
+        queue: &mut Queue,
+        disk: &RealDisk,
+    ) {
+        self.begin_file(file, Request::Allocate { length }, token, queue, disk);
+    }
+
+    pub(super) fn sync(&mut self, file: File, token: Token, queue: &mut Queue, disk: &RealDisk) {
+        self.begin_file(file, Request::Sync, token, queue, disk);
+    }
+
+    pub(super) fn rename(&mut self, from: &Path, to: &Path, token: Token, queue: &mut Queue) {
+        self.begin_path(token, queue, || Ok(Request::Rename { from: c_path(from)?, to: c_path(to)? }));
+    }
+
+    pub(super) fn sync_directory(&mut self, path: &Path, token: Token, queue: &mut Queue) {
+        self.begin_path(token, queue, || Ok(Request::SyncDirectory { path: c_path(path)?, directory: None }));
+    }
+
+    pub(super) fn remove(&mut self, path: &Path, token: Token, queue: &mut Queue) {
+        self.begin_path(token, queue, || Ok(Request::Remove { path: c_path(path)? }));
+    }
+
+    pub(super) fn close_file(&mut self, file: File, queue: &mut Queue, disk: &mut RealDisk) {
+        let under_way = self.files.get_mut(file.0 as usize).filter(|file| file.in_flight > 0);
+        match under_way {
+            Some(file) => file.closing = true,
+            None => close(file, queue, disk),
+        }
+    }
+
+    pub(super) fn report_failed(&mut self, completions: &mut Vec<Completion>) {
+        completions.append(&mut self.failed);
+    }
+
+    /// A step ended: the next one is begun, or the request reported.
+    pub(super) fn ended(
+        &mut self,
+        ended: Ended,
+        queue: &mut Queue,
+        disk: &mut RealDisk,
+        completions: &mut Vec<Completion>,
+    ) {
+        let index = ended.operation.index;
+        let slot = &mut self.slots[index as usize];
+        let work = slot.as_mut().expect("an operation that reports was begun");
+        let outcome = match work.after(ended.outcome(), queue) {
+            Next::Again => return work.arm(index, queue),
+            Next::Done(outcome) => outcome,
+        };
+        let Work { token, target, request } = slot.take().expect("it was there just now");
+        self.free.push(index);
+        if target.is_some_and(|target| self.leave(target.file, queue, disk)) {
+            return;
+        }
+        let (result, file) = match request {
+            Request::Open { mode, again, .. } => adopt(outcome, mode.direct && !again, disk),
+            _ => (outcome, None),
+        };
+        completions.push(Completion::File { token, result, file, buffer: request.into_buffer() });
+    }
+
+    fn begin_path(&mut self, token: Token, queue: &mut Queue, request: impl FnOnce() -> io::Result<Request>) {
+        match request() {
+            Ok(request) => self.begin(Work { token, target: None, request }, queue),
+            Err(error) => {
+                self.failed.push(Completion::File { token, result: Err(error), file: None, buffer: None });
+            }
+        }
+    }
+
+    fn begin_file(&mut self, file: File, request: Request, token: Token, queue: &mut Queue, disk: &RealDisk) {
+        let number = file.0 as usize;
+        if self.files.len() <= number {
+            self.files.resize(number + 1, Use::default());
+        }
+        match disk.descriptor(file) {
+            Some((fd, direct)) if !self.files[number].closing => {
+                self.files[number].in_flight += 1;
+                let target = Some(Target { file, fd, direct });
+                self.begin(Work { token, target, request }, queue);
+            }
+            _ => {
+                let result = Err(io::Error::from_raw_os_error(libc::EBADF));
+                let buffer = request.into_buffer();
+                self.failed.push(Completion::File { token, result, file: None, buffer });
+            }
+        }
+    }
+
+    fn begin(&mut self, work: Work, queue: &mut Queue) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).expect("fewer operations than 2^32")
+        });
+        self.slots[index as usize].insert(work).arm(index, queue);
+    }
+
+    /// An operation no longer uses the file; true when the file was closed meanwhile.
+    fn leave(&mut self, file: File, queue: &mut Queue, disk: &mut RealDisk) -> bool {
+        let usage = &mut self.files[file.0 as usize];
+        usage.in_flight -= 1;
+        let closing = usage.closing;
+        if closing && usage.in_flight == 0 {
+            usage.closing = false;
+            close(file, queue, disk);
+        }
+        closing
+    }
+}
+
+impl Work {
+    fn arm(&mut self, index: u32, queue: &mut Queue) {
+        let operation = Operation { kind: Kind::File, generation: 0, index };
+        // SAFETY: paths and buffers lie on the heap and stay in the slot until the step has reported; the
+        // file is closed only when no operation uses it.
+        unsafe { queue.push(self.entry(), operation) };
+    }
+
+    /// The next step as the kernel reads it.
+    fn entry(&mut self) -> Entry {
+        let fd = types::Fd(self.target.map_or(-1, |target| target.fd));
+        match &mut self.request {
+            Request::Open { path, mode, again } => opcode::OpenAt::new(HERE, path.as_ptr())
+                .flags(open_flags(*mode, *again))
+                .mode(FILE_MODE)
+                .build(),
+            Request::Write { transfer, durability } => {
+                let rest = &transfer.memory.bytes()[transfer.done..];
+                let length = rest.len().min(PIECE_BYTES_MAX) as u32;
+                let flags = if *durability == Durability::Durable { libc::RWF_DSYNC } else { 0 };
+                opcode::Write::new(fd, rest.as_ptr(), length)
+                    .offset(transfer.offset + transfer.done as u64)
+                    .rw_flags(flags)
+                    .build()
+            }
+            Request::Read { transfer, range } => {
+                let rest = &mut transfer.memory[range.start + transfer.done..range.end];
+                let length = rest.len().min(PIECE_BYTES_MAX) as u32;
+                opcode::Read::new(fd, rest.as_mut_ptr(), length)
+                    .offset(transfer.offset + transfer.done as u64)
+                    .build()
+            }
+            Request::Allocate { length } => opcode::Fallocate::new(fd, *length).build(),
+            Request::Sync => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build(),
+            Request::Rename { from, to } => {
+                opcode::RenameAt::new(HERE, from.as_ptr(), HERE, to.as_ptr()).build()
+            }
+            Request::SyncDirectory { path, directory: None } => opcode::OpenAt::new(HERE, path.as_ptr())
+                .flags(libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC)
+                .build(),
+            Request::SyncDirectory { directory: Some(directory), .. } => {
+                opcode::Fsync::new(types::Fd(directory.as_raw_fd())).build()
+            }
+            Request::Remove { path } => opcode::UnlinkAt::new(HERE, path.as_ptr()).build(),
+        }
+    }
+
+    /// What a step's outcome means for the request.
+    fn after(&mut self, outcome: io::Result<u32>, queue: &mut Queue) -> Next {
+        let count = match outcome {
+            Ok(count) => count as usize,
+            Err(error) => return self.after_error(error, queue),
+        };
+        let direct = self.target.is_some_and(|target| target.direct);
+        match &mut self.request {
+            Request::Open { .. } => Next::Done(Ok(count)),
+            Request::Write { transfer, .. } => {
+                let length = transfer.memory.bytes().len();
+                // A direct write goes on at a whole block.
+                let count = if direct && transfer.done + count < length {
+                    count - count % BLOCK_BYTES
+                } else {
+                    count
+                };
+                transfer.done += count;
+                match () {
+                    () if transfer.done == length => Next::Done(Ok(length)),
+                    () if count == 0 => Next::Done(Err(io::ErrorKind::WriteZero.into())),
+                    () => Next::Again,
+                }
+            }
+            Request::Read { transfer, range } => {
+                transfer.done += count;
+                // A direct read that stops within a block met the end of the file.
+                let at_end = count == 0 || direct && !transfer.done.is_multiple_of(BLOCK_BYTES);
+                if at_end || transfer.done == range.len() {
+                    Next::Done(Ok(transfer.done))
+                } else {
+                    Next::Again
+                }
+            }
+            Request::SyncDirectory { directory: slot @ None, .. } => {
+                // SAFETY: the kernel just opened this descriptor for us and told nobody else.
+                *slot = Some(unsafe { OwnedFd::from_raw_fd(count as RawFd) });
+                Next::Again
+            }
+            Request::SyncDirectory { directory, .. } => {
+                close_directory(directory, queue);
+                Next::Done(Ok(0))
+            }
+            Request::Allocate { .. } | Request::Sync | Request::Rename { .. } | Request::Remove { .. } => {
+                Next::Done(Ok(0))
+            }
+        }
+    }
+
+    fn after_error(&mut self, error: io::Error, queue: &mut Queue) -> Next {
+        // A failed flush is never tried again: the kernel may have dropped what it could not write.
+        let is_flush = match &mut self.request {
+            Request::Sync => true,
+            Request::SyncDirectory { directory, .. } => {
+                let opened = directory.is_some();
+                close_directory(directory, queue);
+                opened
+            }
+            Request::Open { mode, again, .. }
+                if mode.direct && !*again && error.raw_os_error() == Some(libc::EINVAL) =>
+            {
+                // The file system refuses O_DIRECT.
+                *again = true;
+                return Next::Again;
+            }
+            _ => false,
+        };
+        if error.kind() == io::ErrorKind::Interrupted && !is_flush {
+            return Next::Again;
+        }
+        Next::Done(Err(error))
+    }
+}
+
+impl Request {
+    fn into_buffer(self) -> Option<AlignedBuffer> {
+        match self {
+            Self::Write { transfer, .. } => transfer.memory.into_buffer(),
+            Self::Read { transfer, .. } => Some(transfer.memory),
+            _ => None,
+        }
+    }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+/// `again`: without O_DIRECT, which was refused, perhaps after the file had been created.
+fn open_flags(mode: OpenMode, again: bool) -> i32 {
+    let access = if mode.write { libc::O_RDWR } else { libc::O_RDONLY };
+    let create = match (mode.create_new, again) {
+        (true, false) => libc::O_CREAT | libc::O_EXCL,
+        (true, true) => libc::O_CREAT,
+        (false, _) => 0,
+    };
+    let direct = if mode.direct && !again { libc::O_DIRECT } else { 0 };
+    access | create | direct | libc::O_CLOEXEC
+}
+
+fn adopt(outcome: io::Result<usize>, direct: bool, disk: &mut RealDisk) -> (io::Result<usize>, Option<File>) {
+    match outcome {
+        Ok(descriptor) => {
+            // SAFETY: the kernel just opened this descriptor for us and told nobody else.
+            let fd = unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) };
+            (Ok(0), Some(disk.adopt(fd, direct)))
+        }
+        Err(error) => (Err(error), None),
+    }
+}
+
+/// Through the ring, since the last close of a removed file frees its blocks, which takes time.
+fn close(file: File, queue: &mut Queue, disk: &mut RealDisk) {
+    if let Some(fd) = disk.take(file) {
+        queue.push_ignored(opcode::Close::new(types::Fd(fd.into_raw_fd())).build());
+    }
+}
+
+fn close_directory(directory: &mut Option<OwnedFd>, queue: &mut Queue) {
+    if let Some(fd) = directory.take() {
+        queue.push_ignored(opcode::Close::new(types::Fd(fd.into_raw_fd())).build());
+    }
+}
