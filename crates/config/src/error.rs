@@ -1,0 +1,140 @@
+use std::fmt;
+
+use policy::{CompileError, Origin};
+
+/// Something wrong in a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file and the line; line 0 stands for the file as a whole.
+    pub origin: Origin,
+    /// The second line, where two contradict each other.
+    pub other: Option<Origin>,
+    /// The key, with the section that it stands in; empty for a syntax error.
+    pub key: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_place(f, &self.origin)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(other) = &self.other {
+            write!(f, " (the other is at {other})")?;
+        }
+        write!(f, "; {}", self.remedy)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl From<CompileError> for ConfigError {
+    fn from(error: CompileError) -> Self {
+        let CompileError { origin, other, key, message, remedy } = error;
+        Self { origin, other, key: key.to_owned(), message, remedy }
+    }
+}
+
+/// Everything that is wrong with a configuration; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// The errors, in the order of files and lines.
+    pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
+        self.0.iter()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<'a> IntoIterator for &'a ConfigErrors {
+    type Item = &'a ConfigError;
+    type IntoIter = std::slice::Iter<'a, ConfigError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    /// One error a line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// Something legal but unwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The line.
+    pub origin: Origin,
+    /// The key.
+    pub key: String,
+    /// What may come of it, and what to do about it.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_place(f, &self.origin)?;
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
+fn write_place(f: &mut fmt::Formatter<'_>, origin: &Origin) -> fmt::Result {
+    match origin.line {
+        0 => write!(f, "{}: ", origin.file),
+        _ => write!(f, "{origin}: "),
+    }
+}
+
+/// What has been found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) errors: Vec<ConfigError>,
+    pub(crate) warnings: Vec<Warning>,
+}
+
+impl Report {
+    pub(crate) fn error(
+        &mut self,
+        origin: &Origin,
+        key: impl Into<String>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.errors.push(ConfigError {
+            origin: origin.clone(),
+            other: None,
+            key: key.into(),
+            message: message.into(),
+            remedy: remedy.into(),
+        });
+    }
+
+    pub(crate) fn warn(&mut self, origin: &Origin, key: impl Into<String>, message: impl Into<String>) {
+        self.warnings.push(Warning { origin: origin.clone(), key: key.into(), message: message.into() });
+    }
+
+    pub(crate) fn into_errors(mut self) -> ConfigErrors {
+        // Stable, so that what was found first on a line stays first.
+        self.errors.sort_by(|a, b| a.origin.file.cmp(&b.origin.file).then(a.origin.line.cmp(&b.origin.line)));
+        ConfigErrors(self.errors)
+    }
+}

@@ -1,0 +1,173 @@
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+use policy::{
+    IdentitySource, Limits, LoginRequired, Origin, RecipientsSource, RelayDomainSource, Sourced, TenantSource,
+};
+
+use crate::error::Report;
+use crate::file::File;
+use crate::node::{route, routes};
+use crate::secret;
+use crate::section::{Keys, Section, parse};
+use crate::units::parse_size;
+
+const TOP: Keys = Keys {
+    known: &[
+        "name",
+        "networks",
+        "excluded_networks",
+        "senders",
+        "login_required",
+        "null_sender",
+        "check_header_from",
+        "relay_domain",
+        "route",
+        "identity",
+        "limits",
+    ],
+    later: &["grants"],
+};
+const RELAY_DOMAIN: Keys =
+    Keys { known: &["domains", "next_hops", "tls", "connections", "recipients"], later: &[] };
+const IDENTITY: Keys = Keys { known: &["login", "password", "senders", "null_sender"], later: &["scram"] };
+const LIMITS: Keys = Keys {
+    known: &["recipients_per_message", "message_size", "connections"],
+    later: &["messages_per_minute"],
+};
+
+/// Reads a tenant file, as far as it can be read.
+pub(crate) fn read(path: &Path, report: &mut Report) -> Option<TenantSource> {
+    let file = File::read(path, report)?;
+    let table = parse(&file, report)?;
+    let top = Section::top(&file, table.get_ref(), &TOP, report);
+    let name = top.required("name", "\"the tenant's name\"", report);
+    if let Some(name) = name.as_ref().filter(|name| !is_name(&name.value)) {
+        let remedy = "write letters, digits, dots, hyphens and underscores; \"none\" and \"other\" are taken";
+        report.error(&name.origin, "name", format!("{:?} cannot be a tenant's name", name.value), remedy);
+    }
+    let check = top.boolean("check_header_from", report);
+    if let Some(check) = check.filter(|check| check.value) {
+        let remedy = "write false, or remove it";
+        report.error(&check.origin, "check_header_from", "is not in this version", remedy);
+    }
+    let modes = [
+        ("never", LoginRequired::Never),
+        ("outside", LoginRequired::Outside),
+        ("always", LoginRequired::Always),
+    ];
+    let networks = networks(&top, "networks", report);
+    let excluded_networks = self::networks(&top, "excluded_networks", report);
+    let senders = top.strings("senders", report);
+    let login_required = top.choice("login_required", &modes, report);
+    let null_sender = top.boolean("null_sender", report);
+    // Without a name the rest is still worth checking, under the name of the file.
+    let origin = name.as_ref().map_or_else(|| Origin::new(file.name.clone(), 1), |name| name.origin.clone());
+    Some(TenantSource {
+        name: name.unwrap_or_else(|| Sourced::new(file.name.to_string(), origin.clone())),
+        networks,
+        excluded_networks,
+        senders,
+        login_required: login_required.unwrap_or_else(|| Sourced::new(LoginRequired::Never, origin.clone())),
+        null_sender: null_sender.unwrap_or_else(|| Sourced::new(false, origin)),
+        relay_domains: relay_domains(&top, report),
+        routes: routes(&top, report),
+        identities: identities(&top, report),
+        limits: limits(&top, report),
+    })
+}
+
+/// Stands in labels and records; two words have a meaning of their own there.
+fn is_name(text: &str) -> bool {
+    !matches!(text, "" | "none" | "other")
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn networks(top: &Section<'_>, key: &str, report: &mut Report) -> Vec<Sourced<IpNet>> {
+    let remedy = "write a prefix such as \"198.51.100.0/24\" or \"2001:db8::/48\", or one address";
+    let parse = |text: &str| match text.parse::<IpAddr>() {
+        Ok(address) => Ok(IpNet::from(address)),
+        Err(_) => text.parse().map_err(|_| "no IP prefix".to_owned()),
+    };
+    top.parsed_list(key, remedy, parse, report)
+}
+
+fn relay_domains(top: &Section<'_>, report: &mut Report) -> Vec<RelayDomainSource> {
+    let sections = top.sections("relay_domain", &RELAY_DOMAIN, report);
+    let read = |section: &Section<'_>, report: &mut Report| RelayDomainSource {
+        domains: section.strings("domains", report),
+        route: route(section, Vec::new(), report),
+        recipients: recipients(section, report),
+    };
+    sections.iter().map(|section| read(section, report)).collect()
+}
+
+/// A list file: one address or local part a line, `#` begins a comment.
+fn recipients(section: &Section<'_>, report: &mut Report) -> Option<RecipientsSource> {
+    let written = section.string("recipients", report)?;
+    if written.value == "call-ahead" {
+        let remedy = "name a file that lists the recipients, or remove the key";
+        report.error(&written.origin, section.key("recipients"), "call-ahead is not in this version", remedy);
+        return None;
+    }
+    let path = section.file.resolve(&written.value);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            let message = format!("cannot read {}: {error}", path.display());
+            let remedy = "put the list there, one recipient a line, readable to this user";
+            report.error(&written.origin, section.key("recipients"), message, remedy);
+            return None;
+        }
+    };
+    let name: std::sync::Arc<str> = path.display().to_string().into();
+    let recipients = (1_u32..)
+        .zip(text.lines())
+        .map(|(line, text)| (line, text.split('#').next().unwrap_or("").trim()))
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(line, text)| Sourced::new(text.to_owned(), Origin::new(name.clone(), line)))
+        .collect();
+    Some(RecipientsSource { origin: written.origin, recipients })
+}
+
+fn identities(top: &Section<'_>, report: &mut Report) -> Vec<IdentitySource> {
+    let sections = top.sections("identity", &IDENTITY, report);
+    sections.iter().filter_map(|section| identity(section, report)).collect()
+}
+
+fn identity(section: &Section<'_>, report: &mut Report) -> Option<IdentitySource> {
+    const MAKE: &str = "make one with `gatepost password`";
+    let login = section.required("login", "\"name@its-domain.example\"", report);
+    let password = section.required("password", "\"$argon2id$...\", made with `gatepost password`", report);
+    let senders = section.strings("senders", report);
+    let null_sender = section.boolean("null_sender", report).is_some_and(|null| null.value);
+    let login = login?;
+    if login.value.is_empty() || login.value.len() > mail::limits::DOMAIN_BYTES_MAX {
+        report.error(
+            &login.origin,
+            section.key("login"),
+            "no login has this length",
+            "write 1 to 255 characters",
+        );
+    }
+    let credential = password.and_then(|password| {
+        let secret = secret::resolve(section.file, section.key("password"), &password, report)?;
+        if !secret.starts_with("$argon2") {
+            // The value itself is never shown: it may be a password in the clear.
+            report.error(&password.origin, section.key("password"), "is no argon2 password hash", MAKE);
+        }
+        Some(secret)
+    });
+    // Without a credential there is an error already; the rest of the identity is still checked.
+    Some(IdentitySource { login, credential: credential.unwrap_or_default(), senders, null_sender })
+}
+
+fn limits(top: &Section<'_>, report: &mut Report) -> Limits {
+    let Some(section) = top.section("limits", &LIMITS, report) else { return Limits::default() };
+    Limits {
+        message_bytes_max: section.unit("message_size", parse_size, report).map(|size| size.value),
+        recipients_max: section.number("recipients_per_message", u32::MAX, report).map(|limit| limit.value),
+        connections_max: section.number("connections", u32::MAX, report).map(|limit| limit.value),
+    }
+}

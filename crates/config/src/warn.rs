@@ -1,0 +1,59 @@
+use ipnet::IpNet;
+use policy::{Source, Sourced, TenantSource};
+
+use crate::error::Report;
+
+/// Ranges in which an address says nothing about who uses it (relay-control.md F1).
+const NEAR: [(&str, &str); 10] = [
+    ("127.0.0.0/8", "loopback"),
+    ("::1/128", "loopback"),
+    ("10.0.0.0/8", "a private range"),
+    ("172.16.0.0/12", "a private range"),
+    ("192.168.0.0/16", "a private range"),
+    ("100.64.0.0/10", "the shared range of carriers"),
+    ("169.254.0.0/16", "link-local"),
+    ("fe80::/10", "link-local"),
+    ("fc00::/7", "a private range"),
+    ("::ffff:0:0/96", "IPv4 in IPv6 form: write it as IPv4"),
+];
+
+/// Warns of what is legal but unwise.
+pub(crate) fn about(source: &Source, report: &mut Report) {
+    for tenant in &source.tenants {
+        for network in &tenant.networks {
+            warn_of_network(tenant, network, report);
+        }
+        for sender in tenant.senders.iter().chain(tenant.identities.iter().flat_map(|login| &login.senders)) {
+            warn_of_sender(sender, report);
+        }
+        for relay in tenant.relay_domains.iter().filter(|relay| relay.recipients.is_none()) {
+            let message =
+                "every local part is taken, known or not, and bounces go to forged senders: list them";
+            report.warn(&relay.route.origin, "relay_domain.recipients", message);
+        }
+    }
+}
+
+fn warn_of_network(tenant: &TenantSource, network: &Sourced<IpNet>, report: &mut Report) {
+    let net = network.value;
+    let near = NEAR.iter().find(|(range, _)| {
+        let range: IpNet = range.parse().expect("the table holds prefixes");
+        range.contains(&net) || net.contains(&range)
+    });
+    if let Some((_, what)) = near {
+        let name = &tenant.name.value;
+        let message = format!(
+            "{net} is {what}: whoever has such an address, a proxy or a pod included, relays as tenant {name}"
+        );
+        report.warn(&network.origin, "networks", message);
+    }
+}
+
+fn warn_of_sender(sender: &Sourced<String>, report: &mut Report) {
+    let domain = sender.value.strip_prefix('@').unwrap_or(&sender.value);
+    let wide = domain == "*" || domain.strip_prefix("*.").is_some_and(|parent| !parent.contains('.'));
+    if wide {
+        let message = format!("{:?} lets this tenant send as nearly anyone: name its domains", sender.value);
+        report.warn(&sender.origin, "senders", message);
+    }
+}
