@@ -245,7 +245,7 @@ pub trait Ring: Disk {
         token: Token,
     );
 
-    /// Reads into `buffer[range]` from `offset`.
+    /// Reads into `buffer[range]` from `offset`; with [`OpenMode::direct`], range and offset as for a write.
     fn read_file(
         &mut self,
         file: File,
