@@ -1,1 +1,206 @@
-//! To be written.
+//! The durable log of one worker: where accepted mail lives from its 250 until its last outcome.
+//!
+//! A [`Shard`] gathers messages and outcomes into groups and writes each with one durable write; what
+//! comes during a write is the next group. Callers append, call [`Shard::flush`] once a turn, hand
+//! completions to [`Shard::complete`] and ask [`Shard::poll`] what happened. The bytes are specified in
+//! `FORMAT.md`, the promises in the design's page on the spool.
+//!
+//! Fails for good: after a failed durable write the shard is latched ([`Event::Latched`],
+//! [`Refusal::Latched`]) and only a restart, which recovers, opens it again.
+
+mod error;
+mod format;
+mod group;
+mod hot;
+mod index;
+pub mod inspect;
+mod large;
+mod message;
+mod record;
+mod recovery;
+mod scan;
+mod segment;
+mod shard;
+
+use std::path::PathBuf;
+
+use mail::{Envelope, MessageId, UnixMillis};
+use ring::SharedBuffer;
+
+pub use error::{LoadError, Refusal, SpoolError};
+pub use index::MEMORY_PER_MESSAGE_BYTES_MAX;
+pub use message::{StoredContent, StoredMessage};
+pub use recovery::{PendingRecipient, Recovered, RecoveryReport};
+pub use scan::{Damage, claim};
+pub use shard::Shard;
+
+/// A group stops taking messages here: one write stays short enough that nobody waits long behind it.
+pub const GROUP_BYTES_MAX: usize = 4 << 20;
+
+/// A message with a very long envelope may have a group of this size to itself.
+pub const RECORD_BYTES_MAX: usize = 16 << 20;
+
+/// The piece in which large bodies are written and read.
+pub const PIECE_BYTES: usize = 256 << 10;
+
+/// The smallest useful segment; less would hold no message of [`mail::limits::INLINE_BODY_BYTES_MAX`]. Tests go below.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// Where a shard lives and how much it may hold.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The spool directory, common to all shards.
+    pub directory: PathBuf,
+    /// Which shard: the number of its worker.
+    pub shard: u8,
+    /// The size of a segment, a multiple of [`ring::BLOCK_BYTES`]; usually [`SEGMENT_BYTES_DEFAULT`].
+    pub segment_bytes: u64,
+    /// What segments and large messages of this shard may take on disk together.
+    pub capacity_bytes: u64,
+    /// Bodies kept in memory after their commit; the oldest go first.
+    pub hot_bytes_max: usize,
+    /// The `room` of the tokens of this shard's operations.
+    pub token_room: u8,
+    /// Random: a new shard marks its groups with it, so that no message body can pose as one.
+    pub salt: u64,
+}
+
+/// A message of a shard, for as long as it is queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageKey(pub u64);
+
+/// A large body that is being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LargeKey(pub u64);
+
+/// A large body that is being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadKey(pub u64);
+
+/// A message to be stored.
+#[derive(Clone, Copy, Debug)]
+pub struct NewMessage<'a> {
+    /// Its id; no two messages of a spool share one.
+    pub id: MessageId,
+    /// When it came; expiry counts from here.
+    pub arrived: UnixMillis,
+    /// The name of the tenant.
+    pub tenant: &'a str,
+    /// The login; empty for none.
+    pub identity: &'a str,
+    /// Sender and recipients.
+    pub envelope: &'a Envelope,
+    /// The header lines that we add, each with its CRLF.
+    pub trace: &'a [u8],
+    /// The message itself.
+    pub content: Content<'a>,
+}
+
+/// Where the body of a new message is.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'a> {
+    /// Here, in wire form (CRLF lines, dot-stuffed) without the final dot.
+    Inline(&'a [u8]),
+    /// In a file of its own, for which [`Event::LargeFinished`] was given.
+    Large(LargeKey),
+}
+
+/// What became of a recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Outcome {
+    /// The next hop took it.
+    Delivered = 1,
+    /// The next hop refused it for good.
+    Failed = 2,
+    /// Nobody took it in time.
+    Expired = 3,
+}
+
+/// What [`Shard::poll`] reports.
+#[derive(Debug)]
+pub enum Event {
+    /// A message is durable: its 250 may go out.
+    Committed {
+        /// The message.
+        key: MessageKey,
+        /// What was given to [`Shard::append`]; `None` for a bounce.
+        waiter: Option<u32>,
+        /// The message, still in memory.
+        message: StoredMessage,
+    },
+    /// A [`Shard::load`] ended.
+    Loaded {
+        /// What was given to load.
+        request: u32,
+        /// The message, or why it cannot be had.
+        result: Result<StoredMessage, LoadError>,
+    },
+    /// More may be given to [`Shard::large_write`], after it said that it had enough.
+    LargeProgress {
+        /// The body.
+        large: LargeKey,
+        /// What was given to [`Shard::large_begin`].
+        waiter: u32,
+    },
+    /// The body is durable: append the message with [`Content::Large`].
+    LargeFinished {
+        /// The body.
+        large: LargeKey,
+        /// What was given to [`Shard::large_begin`].
+        waiter: u32,
+    },
+    /// The body could not be written and is gone; the key is void.
+    LargeFailed {
+        /// The body.
+        large: LargeKey,
+        /// What was given to [`Shard::large_begin`].
+        waiter: u32,
+        /// [`Refusal::Full`] or [`Refusal::Latched`].
+        refusal: Refusal,
+    },
+    /// A piece of a large body; [`Shard::read_next`] asks for the next one.
+    Piece {
+        /// What was given to [`Shard::read_large`].
+        request: u32,
+        /// Holds the piece; drop it before asking for the next, and it is used again.
+        buffer: SharedBuffer,
+        /// The piece in it, ready to be sent.
+        range: std::ops::Range<usize>,
+        /// The body ends here, final dot included; it was checked, and the read is over.
+        last: bool,
+    },
+    /// A large body cannot be read on; what was sent of it must not be completed. The read is over.
+    PieceFailed {
+        /// What was given to [`Shard::read_large`].
+        request: u32,
+        /// Why.
+        error: LoadError,
+    },
+    /// What was refused as [`Refusal::Busy`] may be tried again.
+    Room,
+    /// A durable write failed. The shard takes nothing more; restart to recover.
+    Latched {
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+/// A shard's counters at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Messages with a recipient that has no outcome.
+    pub messages: u64,
+    /// Bytes on disk that cannot be reused yet: segments and large bodies.
+    pub used_bytes: u64,
+    /// What `used_bytes` may grow to.
+    pub capacity_bytes: u64,
+    /// Bodies kept in memory.
+    pub hot_bytes: u64,
+    /// Groups written since the start.
+    pub groups: u64,
+    /// Messages committed since the start.
+    pub committed: u64,
+    /// A durable write failed.
+    pub latched: bool,
+}

@@ -1,0 +1,135 @@
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why something is not taken now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The open group is full, or the next segment is not ready: again after the next commit.
+    Busy,
+    /// Past the watermark: 452 4.3.1 for mail, until delivery frees space.
+    Full,
+    /// A write failed: 451 4.3.0 until a restart.
+    Latched,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Busy => "the spool is busy",
+            Self::Full => "the spool is full",
+            Self::Latched => "the spool's storage failed",
+        })
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Why a stored message cannot be had.
+#[derive(Debug)]
+pub enum LoadError {
+    /// No such message: it has all its outcomes.
+    Gone,
+    /// Its bytes are not those that were written: it is never delivered.
+    Damaged,
+    /// The system cannot read it.
+    Io(io::Error),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the message is no longer queued"),
+            Self::Damaged => f.write_str("the stored message is damaged (its checksum fails)"),
+            Self::Io(error) => write!(f, "the stored message cannot be read: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Why a spool cannot be opened.
+#[derive(Debug)]
+pub enum SpoolError {
+    /// The system refused.
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+    /// Another process has it.
+    InUse {
+        /// The spool directory.
+        path: PathBuf,
+        /// What the owner wrote about itself.
+        owner: String,
+    },
+    /// A shard without a worker still holds mail.
+    ShardWithoutWorker {
+        /// Its directory.
+        path: PathBuf,
+        /// How many messages it holds.
+        messages: usize,
+        /// With so many workers it has one.
+        workers_min: usize,
+    },
+    /// A file is none of ours, or of another version.
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The options contradict each other.
+    Options(String),
+}
+
+impl SpoolError {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Io { action, path: path.into(), error }
+    }
+}
+
+impl fmt::Display for SpoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { action, path, error } => {
+                write!(f, "cannot {action} {}: {error}", path.display())?;
+                match error.kind() {
+                    io::ErrorKind::PermissionDenied => {
+                        write!(f, "; give the user that runs Gatepost read and write access to it")
+                    }
+                    io::ErrorKind::StorageFull => {
+                        write!(f, "; free space on its file system or set a smaller spool capacity")
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::InUse { path, owner } => write!(
+                f,
+                "the spool {} is in use by {owner}; stop that process or name another spool directory",
+                path.display()
+            ),
+            Self::ShardWithoutWorker { path, messages, workers_min } => write!(
+                f,
+                "{} holds {messages} undelivered messages but has no worker; start with workers = {workers_min} \
+                 or more until they are delivered",
+                path.display()
+            ),
+            Self::Format { path, detail } => write!(f, "{}: {detail}", path.display()),
+            Self::Options(detail) => f.write_str(detail),
+        }
+    }
+}
+
+impl std::error::Error for SpoolError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! A look into a spool without opening it: for `spool list`, `spool verify` and checkers.
+//!
+//! Reads only. A spool in service may be looked at: what is being written meanwhile may be missed.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use mail::{MessageId, UnixMillis};
+use ring::{Disk, OpenMode};
+
+use crate::large::large_name;
+use crate::record::{LargeBody, MessageView, Record};
+use crate::scan::{self, Damage, Scan};
+use crate::{Outcome, PIECE_BYTES, SpoolError};
+
+/// A message in the log; also one that has all its outcomes, until its segment is reused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// The shard that holds it.
+    pub shard: u8,
+    /// When it came.
+    pub arrived: UnixMillis,
+    /// The name of its tenant.
+    pub tenant: String,
+    /// The login it came by; empty for none.
+    pub identity: String,
+    /// The sender; empty for `<>`.
+    pub reverse_path: String,
+    /// Everyone in the envelope.
+    pub recipients: Vec<ListedRecipient>,
+    /// Bytes over the wire, our header lines and the final dot included.
+    pub content_bytes: u64,
+    large: Option<LargeBody>,
+}
+
+/// One recipient of a [`ListedMessage`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedRecipient {
+    /// The address.
+    pub address: String,
+    /// How it stands.
+    pub state: RecipientState,
+}
+
+/// How a recipient stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecipientState {
+    /// No outcome yet.
+    Queued {
+        /// Attempts that were noted.
+        attempts: u16,
+        /// Deferred until then; 0 when it was not.
+        not_before: UnixMillis,
+    },
+    /// It has its outcome.
+    Done(Outcome),
+}
+
+impl ListedMessage {
+    /// A recipient has no outcome yet.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        self.recipients.iter().any(|recipient| matches!(recipient.state, RecipientState::Queued { .. }))
+    }
+
+    fn new(shard: u8, view: &MessageView<'_>, record_bytes: usize) -> Self {
+        let state = RecipientState::Queued { attempts: 0, not_before: UnixMillis(0) };
+        let recipients = view.recipients();
+        Self {
+            id: view.id(),
+            shard,
+            arrived: view.arrived(),
+            tenant: view.tenant().to_owned(),
+            identity: view.identity().to_owned(),
+            reverse_path: view.reverse_path().text().to_owned(),
+            recipients: recipients
+                .map(|address| ListedRecipient { address: address.text().to_owned(), state })
+                .collect(),
+            content_bytes: (record_bytes - view.content_at) as u64
+                + view.large().map_or(0, |large| large.bytes),
+            large: view.large(),
+        }
+    }
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// Shards read.
+    pub shards: usize,
+    /// Segments read.
+    pub segments: usize,
+    /// Valid groups.
+    pub groups: u64,
+    /// Messages in them, those that are done included.
+    pub messages: usize,
+    /// Messages that wait for an outcome.
+    pub queued: usize,
+    /// Damage in the middle of segments.
+    pub damage: Vec<Damage>,
+    /// Large bodies of queued messages that are missing or not what was written.
+    pub bodies_damaged: Vec<PathBuf>,
+}
+
+impl Verification {
+    /// Nothing is damaged.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.damage.is_empty() && self.bodies_damaged.is_empty()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.shards += other.shards;
+        self.segments += other.segments;
+        self.groups += other.groups;
+        self.messages += other.messages;
+        self.queued += other.queued;
+        self.damage.extend(other.damage);
+        self.bodies_damaged.extend(other.bodies_damaged);
+    }
+}
+
+/// The queued messages of a spool, oldest first.
+///
+/// # Errors
+/// When a file cannot be read or is of another version.
+pub fn list<D: Disk>(disk: &mut D, directory: &Path) -> Result<Vec<ListedMessage>, SpoolError> {
+    let mut messages = Vec::new();
+    for number in scan::shards(disk, directory)? {
+        messages.extend(shard(disk, directory, number)?.0.into_iter().filter(ListedMessage::is_queued));
+    }
+    messages.sort_unstable_by_key(|message| message.id);
+    Ok(messages)
+}
+
+/// Reads everything and says what is there and what is damaged.
+///
+/// # Errors
+/// When a file cannot be read or is of another version.
+pub fn verify<D: Disk>(disk: &mut D, directory: &Path) -> Result<Verification, SpoolError> {
+    let mut verification = Verification::default();
+    for number in scan::shards(disk, directory)? {
+        verification.add(shard(disk, directory, number)?.1);
+    }
+    Ok(verification)
+}
+
+/// Every message in the log of one shard, oldest first, and the state of its files.
+///
+/// # Errors
+/// When a file cannot be read or is of another version.
+pub fn shard<D: Disk>(
+    disk: &mut D,
+    directory: &Path,
+    number: u8,
+) -> Result<(Vec<ListedMessage>, Verification), SpoolError> {
+    let path = scan::shard_directory(directory, number);
+    let mut found = Verification { shards: 1, ..Verification::default() };
+    let Some(identity) = scan::identity(disk, &path)? else { return Ok((Vec::new(), found)) };
+    let mut log = Log { shard: number, ..Log::default() };
+    for (_, name) in scan::files(disk, &path)?.segments {
+        let path = path.join(name);
+        let file = disk.open(&path, OpenMode::default()).map_err(SpoolError::io("open", &path))?;
+        let length = scan::usable_length(disk, file, &path)?;
+        let scanned = Scan { disk, file, path: &path, salt: identity.salt, length }
+            .run(|id, record, _, bytes| log.record(id, record, bytes.len()));
+        disk.close_file(file);
+        let scanned = scanned?;
+        found.segments += 1;
+        found.groups += scanned.groups;
+        found.damage.extend(scanned.damage);
+    }
+    let messages = log.finish();
+    found.messages = messages.len();
+    for message in messages.iter().filter(|message| message.is_queued()) {
+        found.queued += 1;
+        if let Some(large) = message.large {
+            let path = path.join(large_name(large.number));
+            if !is_body_sound(disk, &path, large)? {
+                found.bodies_damaged.push(path);
+            }
+        }
+    }
+    Ok((messages, found))
+}
+
+fn is_body_sound<D: Disk>(disk: &mut D, path: &Path, large: LargeBody) -> Result<bool, SpoolError> {
+    let file = match disk.open(path, OpenMode::default()) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(SpoolError::io("open", path)(error)),
+    };
+    let mut piece = vec![0; PIECE_BYTES];
+    let (mut offset, mut crc) = (0, 0);
+    let mut result = Ok(());
+    while offset < large.bytes {
+        let wanted = (large.bytes - offset).min(PIECE_BYTES as u64) as usize;
+        match disk.read_at(file, offset, &mut piece[..wanted]) {
+            Ok(read) if read == wanted => crc = crc32c::crc32c_append(crc, &piece[..wanted]),
+            Ok(_) => break,
+            Err(error) => {
+                result = Err(SpoolError::io("read", path)(error));
+                break;
+            }
+        }
+        offset += wanted as u64;
+    }
+    disk.close_file(file);
+    result.map(|()| offset >= large.bytes && crc == large.crc)
+}
+
+/// Records as they come; segments come in any order, so that outcomes wait for their messages.
+#[derive(Default)]
+struct Log {
+    shard: u8,
+    messages: HashMap<MessageId, ListedMessage>,
+    outcomes: Vec<(MessageId, u16, Outcome)>,
+    schedules: HashMap<(MessageId, u16), (u16, UnixMillis)>,
+}
+
+impl Log {
+    fn record(&mut self, id: MessageId, record: Record<'_>, bytes: usize) {
+        match record {
+            Record::Message(view) => {
+                self.messages.insert(id, ListedMessage::new(self.shard, &view, bytes));
+            }
+            Record::Attempt(schedule) => {
+                for recipient in schedule.recipients() {
+                    let latest = self.schedules.entry((id, recipient)).or_default();
+                    latest.0 = latest.0.max(schedule.attempts());
+                }
+            }
+            Record::Deferred(schedule) => {
+                for recipient in schedule.recipients() {
+                    let latest = self.schedules.entry((id, recipient)).or_default();
+                    *latest = (*latest).max((schedule.attempts(), schedule.at()));
+                }
+            }
+            Record::Outcome(outcomes) => {
+                self.outcomes
+                    .extend(outcomes.outcomes().map(|(recipient, outcome)| (id, recipient, outcome)));
+            }
+        }
+    }
+
+    fn finish(mut self) -> Vec<ListedMessage> {
+        let schedules = self.schedules.iter().map(|(&(id, recipient), &(attempts, not_before))| {
+            (id, recipient, RecipientState::Queued { attempts, not_before })
+        });
+        let outcomes = self.outcomes.iter();
+        let outcomes =
+            outcomes.map(|&(id, recipient, outcome)| (id, recipient, RecipientState::Done(outcome)));
+        for (id, recipient, state) in schedules.chain(outcomes) {
+            let message = self.messages.get_mut(&id);
+            if let Some(recipient) =
+                message.and_then(|message| message.recipients.get_mut(usize::from(recipient)))
+            {
+                recipient.state = state;
+            }
+        }
+        let mut messages: Vec<_> = self.messages.into_values().collect();
+        messages.sort_unstable_by_key(|message| message.id);
+        messages
+    }
+}

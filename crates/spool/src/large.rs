@@ -1,0 +1,438 @@
+//! Large bodies: files of their own, written in pieces as they arrive and read in pieces as they are sent.
+//!
+//! One operation a file is under way at a time; what comes meanwhile waits in at most a few pieces,
+//! since the writer is told to pause. The CRC grows with the pieces in both directions: a body that
+//! is not what was written never gets its final dot.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ring::{AlignedBuffer, Durability, File, OpenMode, Ring, SharedBuffer, Token};
+
+use crate::format::padded;
+use crate::group::Pool;
+use crate::record::LargeBody;
+use crate::{Event, LargeKey, LoadError, PIECE_BYTES, ReadKey, Refusal};
+
+/// Pieces of one body that may wait for the disk before its writer is told to pause.
+const PIECES_WAITING_MAX: usize = 2;
+
+pub(crate) fn large_name(number: u64) -> String {
+    format!("large-{number:016x}")
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Nothing,
+    Opening,
+    Allocating,
+    Writing,
+    Syncing,
+    SyncingDirectory,
+}
+
+#[derive(Debug)]
+struct Writing {
+    waiter: u32,
+    number: u64,
+    file: Option<File>,
+    doing: Doing,
+    /// Space to reserve before the first piece.
+    expected_bytes: u64,
+    /// The piece that is being filled, and how far.
+    piece: AlignedBuffer,
+    filled: usize,
+    waiting: VecDeque<(AlignedBuffer, usize)>,
+    offset: u64,
+    bytes: u64,
+    crc: u32,
+    paused: bool,
+    finishing: bool,
+    finished: bool,
+    aborted: bool,
+}
+
+#[derive(Debug)]
+struct Reading {
+    request: u32,
+    file: Option<File>,
+    body: LargeBody,
+    offset: u64,
+    crc: u32,
+    lent: Option<SharedBuffer>,
+    busy: bool,
+    aborted: bool,
+}
+
+#[derive(Debug)]
+struct Numbered<T> {
+    slots: Vec<(u32, Option<T>)>,
+}
+
+impl<T> Numbered<T> {
+    fn insert(&mut self, value: T) -> u64 {
+        let index = self.slots.iter().position(|(_, slot)| slot.is_none()).unwrap_or_else(|| {
+            self.slots.push((0, None));
+            self.slots.len() - 1
+        });
+        self.slots[index].1 = Some(value);
+        u64::from(self.slots[index].0) << 32 | index as u64
+    }
+
+    fn get_mut(&mut self, key: u64) -> Option<&mut T> {
+        let (generation, slot) = self.slots.get_mut(key as u32 as usize)?;
+        slot.as_mut().filter(|_| u64::from(*generation) == key >> 32)
+    }
+
+    fn at(&mut self, index: u32) -> Option<(u64, &mut T)> {
+        let (generation, slot) = self.slots.get_mut(index as usize)?;
+        let key = u64::from(*generation) << 32 | u64::from(index);
+        slot.as_mut().map(|value| (key, value))
+    }
+
+    fn remove(&mut self, key: u64) -> Option<T> {
+        self.get_mut(key)?;
+        let slot = &mut self.slots[key as u32 as usize];
+        slot.0 = slot.0.wrapping_add(1);
+        slot.1.take()
+    }
+}
+
+/// The large bodies of a shard that are on their way in or out.
+#[derive(Debug)]
+pub(crate) struct LargeFiles {
+    directory: PathBuf,
+    writing: Numbered<Writing>,
+    reading: Numbered<Reading>,
+    pub(crate) next_number: u64,
+    pub(crate) write_token: Token,
+    pub(crate) read_token: Token,
+    pub(crate) remove_token: Token,
+    /// What bodies take on disk, those that are still being written included.
+    pub(crate) bytes: u64,
+    /// The length on disk of each body that a record names.
+    named: HashMap<u64, u64>,
+    /// Files whose body is done with.
+    to_close: Vec<File>,
+    to_remove: Vec<u64>,
+}
+
+/// What a failed write means for the shard.
+pub(crate) type Failure = Option<std::io::Error>;
+
+impl LargeFiles {
+    /// `named`: the bodies that queued messages have, with their lengths on disk.
+    pub(crate) fn new(directory: PathBuf, room: u8, next_number: u64, named: HashMap<u64, u64>) -> Self {
+        let token = |kind| Token { room, kind, key: 0 };
+        Self {
+            directory,
+            writing: Numbered { slots: Vec::new() },
+            reading: Numbered { slots: Vec::new() },
+            next_number,
+            write_token: token(crate::shard::KIND_LARGE_WRITE),
+            read_token: token(crate::shard::KIND_LARGE_READ),
+            remove_token: token(crate::shard::KIND_REMOVE),
+            bytes: named.values().sum(),
+            named,
+            to_close: Vec::new(),
+            to_remove: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.writing.slots.iter().all(|(_, slot)| slot.is_none())
+    }
+
+    pub(crate) fn begin<R: Ring>(&mut self, ring: &mut R, expected_bytes: u64, waiter: u32) -> LargeKey {
+        let number = self.next_number;
+        self.next_number += 1;
+        let key = self.writing.insert(Writing {
+            waiter,
+            number,
+            file: None,
+            doing: Doing::Opening,
+            expected_bytes: if expected_bytes == 0 { 0 } else { padded(expected_bytes) },
+            piece: AlignedBuffer::default(),
+            filled: 0,
+            waiting: VecDeque::new(),
+            offset: 0,
+            bytes: 0,
+            crc: 0,
+            paused: false,
+            finishing: false,
+            finished: false,
+            aborted: false,
+        });
+        let mode = OpenMode { write: true, create_new: true, direct: true };
+        let token = Token { key: key as u32, ..self.write_token };
+        ring.open_file(&self.directory.join(large_name(number)), mode, token);
+        LargeKey(key)
+    }
+
+    /// Takes more of a body; false asks the caller to pause until [`Event::LargeProgress`].
+    pub(crate) fn write<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        key: LargeKey,
+        mut bytes: &[u8],
+        pool: &mut Pool,
+    ) -> bool {
+        let Some(body) = self.writing.get_mut(key.0) else { return true };
+        if body.aborted || body.finishing {
+            return true;
+        }
+        body.crc = crc32c::crc32c_append(body.crc, bytes);
+        body.bytes += bytes.len() as u64;
+        while !bytes.is_empty() {
+            if body.piece.is_empty() {
+                body.piece = pool.take(PIECE_BYTES);
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(PIECE_BYTES - body.filled));
+            body.piece[body.filled..body.filled + now.len()].copy_from_slice(now);
+            body.filled += now.len();
+            bytes = later;
+            if body.filled == PIECE_BYTES {
+                body.end_piece();
+            }
+        }
+        body.paused = body.waiting.len() > PIECES_WAITING_MAX;
+        let go_on = !body.paused;
+        self.advance(ring, key.0);
+        go_on
+    }
+
+    /// The body is whole: adds the final dot and makes it durable.
+    pub(crate) fn finish<R: Ring>(&mut self, ring: &mut R, key: LargeKey, pool: &mut Pool) {
+        self.write(ring, key, b".\r\n", pool);
+        if let Some(body) = self.writing.get_mut(key.0) {
+            if body.filled > 0 {
+                body.end_piece();
+            }
+            body.paused = false;
+            body.finishing = true;
+        }
+        self.advance(ring, key.0);
+    }
+
+    pub(crate) fn abort<R: Ring>(&mut self, ring: &mut R, key: LargeKey) {
+        if let Some(body) = self.writing.get_mut(key.0) {
+            body.aborted = true;
+        }
+        self.advance(ring, key.0);
+    }
+
+    /// A finished body, for the record that will name it.
+    pub(crate) fn finished(&mut self, key: LargeKey) -> Option<LargeBody> {
+        let body = self.writing.get_mut(key.0).filter(|body| body.finished)?;
+        Some(LargeBody { number: body.number, bytes: body.bytes, crc: body.crc })
+    }
+
+    /// The record names it: it is no longer ours to remove.
+    pub(crate) fn named(&mut self, key: LargeKey) {
+        if let Some(body) = self.writing.remove(key.0) {
+            self.named.insert(body.number, body.offset);
+            self.to_close.extend(body.file);
+        }
+    }
+
+    /// The message of this body is done.
+    pub(crate) fn remove_later(&mut self, number: u64) {
+        self.bytes -= self.named.remove(&number).unwrap_or(0);
+        self.to_remove.push(number);
+    }
+
+    /// Closes and removes what became superfluous since the last turn.
+    pub(crate) fn tidy<R: Ring>(&mut self, ring: &mut R) {
+        for file in self.to_close.drain(..) {
+            ring.close_file(file);
+        }
+        for number in self.to_remove.drain(..) {
+            ring.remove_file(&self.directory.join(large_name(number)), self.remove_token);
+        }
+    }
+
+    /// Begins the next operation of a body, if none is under way.
+    fn advance<R: Ring>(&mut self, ring: &mut R, key: u64) {
+        let token = Token { key: key as u32, ..self.write_token };
+        let Some(body) = self.writing.get_mut(key) else { return };
+        if body.doing != Doing::Nothing {
+            return;
+        }
+        if body.aborted {
+            if let Some(body) = self.writing.remove(key) {
+                self.bytes -= body.offset;
+                self.to_close.extend(body.file);
+                self.to_remove.push(body.number);
+            }
+            return;
+        }
+        let Some(file) = body.file else { return };
+        if let Some((piece, filled)) = body.waiting.pop_front() {
+            let bytes = padded(filled as u64);
+            ring.write_file(file, body.offset, piece, 0..bytes as usize, Durability::Buffered, token);
+            body.offset += bytes;
+            self.bytes += bytes;
+            body.doing = Doing::Writing;
+        } else if body.finishing && !body.finished {
+            ring.sync_file(file, token);
+            body.doing = Doing::Syncing;
+        }
+    }
+
+    /// An operation on a body that is being written ended.
+    pub(crate) fn written<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        index: u32,
+        end: (std::io::Result<usize>, Option<File>, Option<AlignedBuffer>),
+        pool: &mut Pool,
+        events: &mut VecDeque<Event>,
+    ) -> Failure {
+        let (result, opened, buffer) = end;
+        if let Some(buffer) = buffer {
+            pool.give_back(buffer);
+        }
+        let Some((key, body)) = self.writing.at(index) else { return None };
+        let (large, waiter) = (LargeKey(key), body.waiter);
+        let token = Token { key: index, ..self.write_token };
+        body.file = body.file.or(opened);
+        let done = std::mem::replace(&mut body.doing, Doing::Nothing);
+        let mut failure = None;
+        match (result, done) {
+            (Err(error), _) => {
+                let is_full = error.kind() == std::io::ErrorKind::StorageFull
+                    || error.kind() == std::io::ErrorKind::QuotaExceeded;
+                if !body.aborted {
+                    let refusal = if is_full { Refusal::Full } else { Refusal::Latched };
+                    events.push_back(Event::LargeFailed { large, waiter, refusal });
+                }
+                body.aborted = true;
+                failure = (!is_full).then_some(error);
+            }
+            (Ok(_), Doing::Opening) if body.expected_bytes > 0 && !body.aborted => {
+                if let Some(file) = body.file {
+                    ring.allocate_file(file, body.expected_bytes, token);
+                    body.doing = Doing::Allocating;
+                }
+            }
+            (Ok(_), Doing::Syncing) if !body.aborted => {
+                ring.sync_directory_file(&self.directory, token);
+                body.doing = Doing::SyncingDirectory;
+            }
+            (Ok(_), Doing::SyncingDirectory) if !body.aborted => {
+                body.finished = true;
+                events.push_back(Event::LargeFinished { large, waiter });
+            }
+            (Ok(_), _) => {
+                if body.paused && body.waiting.len() < PIECES_WAITING_MAX {
+                    body.paused = false;
+                    events.push_back(Event::LargeProgress { large, waiter });
+                }
+            }
+        }
+        self.advance(ring, key);
+        failure
+    }
+
+    pub(crate) fn read<R: Ring>(&mut self, ring: &mut R, body: LargeBody, request: u32) -> ReadKey {
+        let key = self.reading.insert(Reading {
+            request,
+            file: None,
+            body,
+            offset: 0,
+            crc: 0,
+            lent: None,
+            busy: true,
+            aborted: false,
+        });
+        let mode = OpenMode { write: false, create_new: false, direct: true };
+        let token = Token { key: key as u32, ..self.read_token };
+        ring.open_file(&self.directory.join(large_name(body.number)), mode, token);
+        ReadKey(key)
+    }
+
+    pub(crate) fn read_next<R: Ring>(&mut self, ring: &mut R, key: ReadKey, pool: &mut Pool) {
+        let token = Token { key: key.0 as u32, ..self.read_token };
+        let Some(reading) = self.reading.get_mut(key.0) else { return };
+        let Some(file) = reading.file.filter(|_| !reading.busy) else { return };
+        let buffer = match reading.lent.take().map(Rc::try_unwrap) {
+            Some(Ok(buffer)) => buffer,
+            _ => pool.take(PIECE_BYTES),
+        };
+        let bytes = padded((reading.body.bytes - reading.offset).min(PIECE_BYTES as u64));
+        ring.read_file(file, reading.offset, buffer, 0..bytes as usize, token);
+        reading.busy = true;
+    }
+
+    pub(crate) fn read_abort<R: Ring>(&mut self, ring: &mut R, key: ReadKey) {
+        let Some(reading) = self.reading.get_mut(key.0) else { return };
+        reading.aborted = true;
+        if !reading.busy {
+            self.end_read(ring, key.0);
+        }
+    }
+
+    /// An operation on a body that is being read ended.
+    pub(crate) fn piece_read<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        index: u32,
+        end: (std::io::Result<usize>, Option<File>, Option<AlignedBuffer>),
+        pool: &mut Pool,
+        events: &mut VecDeque<Event>,
+    ) {
+        let (result, opened, buffer) = end;
+        let Some((key, reading)) = self.reading.at(index) else { return };
+        reading.busy = false;
+        reading.file = reading.file.or(opened);
+        let request = reading.request;
+        if reading.aborted {
+            return self.end_read(ring, key);
+        }
+        let read = match result {
+            Ok(read) => read as u64,
+            Err(error) => {
+                events.push_back(Event::PieceFailed { request, error: LoadError::Io(error) });
+                return self.end_read(ring, key);
+            }
+        };
+        let Some(buffer) = buffer else { return self.read_next(ring, ReadKey(key), pool) };
+        let wanted = (reading.body.bytes - reading.offset).min(PIECE_BYTES as u64);
+        if read < wanted {
+            events.push_back(Event::PieceFailed { request, error: LoadError::Damaged });
+            return self.end_read(ring, key);
+        }
+        let range = 0..wanted as usize;
+        reading.crc = crc32c::crc32c_append(reading.crc, &buffer[range.clone()]);
+        reading.offset += wanted;
+        let last = reading.offset == reading.body.bytes;
+        if last && reading.crc != reading.body.crc {
+            events.push_back(Event::PieceFailed { request, error: LoadError::Damaged });
+            return self.end_read(ring, key);
+        }
+        let buffer = Rc::new(buffer);
+        if last {
+            self.end_read(ring, key);
+        } else {
+            reading.lent = Some(buffer.clone());
+        }
+        events.push_back(Event::Piece { request, buffer, range, last });
+    }
+
+    fn end_read<R: Ring>(&mut self, ring: &mut R, key: u64) {
+        if let Some(Reading { file: Some(file), .. }) = self.reading.remove(key) {
+            ring.close_file(file);
+        }
+    }
+}
+
+impl Writing {
+    /// Pads the piece with zeros and queues it.
+    fn end_piece(&mut self) {
+        let mut piece = std::mem::take(&mut self.piece);
+        let filled = std::mem::take(&mut self.filled);
+        piece[filled..padded(filled as u64) as usize].fill(0);
+        self.waiting.push_back((piece, filled));
+    }
+}

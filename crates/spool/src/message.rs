@@ -1,0 +1,120 @@
+use std::ops::Range;
+
+use mail::{Address, MessageId, ReversePath, UnixMillis};
+use ring::SharedBuffer;
+
+use crate::record::{LargeBody, MessageView};
+
+/// A message as the log holds it, in memory: a share of the buffer it was written from or read into.
+///
+/// Cheap to clone; the memory is kept while a clone lives.
+#[derive(Clone, Debug)]
+pub struct StoredMessage {
+    buffer: SharedBuffer,
+    start: u32,
+    length: u32,
+    /// Where the content begins, from `start`.
+    content_at: u32,
+}
+
+/// What goes over the wire after DATA.
+#[derive(Clone, Debug)]
+pub enum StoredContent {
+    /// All of it, header lines and final dot included.
+    Inline(SharedBuffer, Range<usize>),
+    /// The header lines that we add; the rest, final dot included, comes from
+    /// [`crate::Shard::read_large`].
+    Large {
+        /// Holds the header lines.
+        buffer: SharedBuffer,
+        /// The header lines in it.
+        trace: Range<usize>,
+        /// Length of the rest in bytes.
+        bytes: u64,
+    },
+}
+
+impl StoredMessage {
+    /// A view on the record in `buffer[start..start + length]`; `None` when there is no sound message record.
+    pub(crate) fn new(buffer: SharedBuffer, start: usize, length: usize) -> Option<Self> {
+        let view = MessageView::parse(buffer.get(start..start + length)?)?;
+        let content_at = u32::try_from(view.content_at).ok()?;
+        let (start, length) = (u32::try_from(start).ok()?, u32::try_from(length).ok()?);
+        Some(Self { buffer, start, length, content_at })
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        self.view().id()
+    }
+
+    /// When it came.
+    #[must_use]
+    pub fn arrived(&self) -> UnixMillis {
+        self.view().arrived()
+    }
+
+    /// The name of its tenant.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        self.view().tenant()
+    }
+
+    /// The login it came by; empty for none.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        self.view().identity()
+    }
+
+    /// The sender.
+    #[must_use]
+    pub fn reverse_path(&self) -> ReversePath<'_> {
+        self.view().reverse_path()
+    }
+
+    /// All recipients, those with an outcome too, in the order of the envelope.
+    pub fn recipients(&self) -> impl ExactSizeIterator<Item = Address<'_>> {
+        self.view().recipients()
+    }
+
+    /// How many recipients there are.
+    #[must_use]
+    pub fn recipient_count(&self) -> usize {
+        self.view().recipient_count()
+    }
+
+    /// The sender declared BODY=8BITMIME.
+    #[must_use]
+    pub fn is_eight_bit(&self) -> bool {
+        self.view().is_eight_bit()
+    }
+
+    /// What goes over the wire.
+    #[must_use]
+    pub fn content(&self) -> StoredContent {
+        let range = (self.start + self.content_at) as usize..(self.start + self.length) as usize;
+        match self.view().large() {
+            None => StoredContent::Inline(self.buffer.clone(), range),
+            Some(large) => {
+                StoredContent::Large { buffer: self.buffer.clone(), trace: range, bytes: large.bytes }
+            }
+        }
+    }
+
+    /// Bytes over the wire after DATA, header lines and final dot included.
+    #[must_use]
+    pub fn content_bytes(&self) -> u64 {
+        let inline = u64::from(self.length - self.content_at);
+        inline + self.view().large().map_or(0, |large| large.bytes)
+    }
+
+    pub(crate) fn large(&self) -> Option<LargeBody> {
+        self.view().large()
+    }
+
+    fn view(&self) -> MessageView<'_> {
+        let bytes = &self.buffer[self.start as usize..(self.start + self.length) as usize];
+        MessageView::of_checked(bytes, self.content_at as usize)
+    }
+}

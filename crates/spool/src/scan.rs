@@ -1,0 +1,269 @@
+//! Reading a shard from its files: its identity, its segments, the groups in them and the damage between.
+//!
+//! Blocking, for the start and for tools. Promises that whoever visits sees only records whose CRCs
+//! are right; what is damaged in the middle is reported, what is torn at the end is not there.
+
+use std::path::{Path, PathBuf};
+
+use mail::MessageId;
+use ring::{BLOCK_BYTES, Disk, File, OpenMode};
+
+use crate::SpoolError;
+use crate::format::{GroupHeader, HEADER_BYTES, Identity, SegmentHeader, padded};
+use crate::record::{self, Record};
+
+/// One read while looking for a group behind damage.
+const WINDOW_BYTES: usize = 1 << 20;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// Bytes in the middle of a segment that are not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The segment's file.
+    pub path: PathBuf,
+    /// Where the damage begins, in bytes.
+    pub offset: u64,
+    /// How far it may reach, in bytes.
+    pub bytes: u64,
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} bytes at offset {} are damaged", self.path.display(), self.bytes, self.offset)
+    }
+}
+
+/// Makes this process the owner of the spool in `directory`, and checks that no shard that holds mail
+/// would be without one of the `workers`.
+///
+/// The lock is held as long as `disk` lives. `owner` describes this process to a second one.
+///
+/// # Errors
+/// When another process owns it, when a surplus shard holds undelivered mail, or when the system refuses.
+pub fn claim<D: Disk>(disk: &mut D, directory: &Path, workers: usize, owner: &str) -> Result<(), SpoolError> {
+    disk.create_directory(directory).map_err(SpoolError::io("create", directory))?;
+    let lock = directory.join("lock");
+    if let Err(owner) = disk.lock(&lock, owner).map_err(SpoolError::io("lock", &lock))? {
+        return Err(SpoolError::InUse { path: directory.to_owned(), owner: owner.trim().to_owned() });
+    }
+    for shard in shards(disk, directory)? {
+        if usize::from(shard) < workers {
+            continue;
+        }
+        let path = shard_directory(directory, shard);
+        let (messages, _) = crate::inspect::shard(disk, directory, shard)?;
+        let messages = messages.iter().filter(|message| message.is_queued()).count();
+        if messages > 0 {
+            return Err(SpoolError::ShardWithoutWorker {
+                path,
+                messages,
+                workers_min: usize::from(shard) + 1,
+            });
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn shard_directory(directory: &Path, shard: u8) -> PathBuf {
+    directory.join(format!("shard-{shard:03}"))
+}
+
+/// The shards in a spool directory, in order.
+pub(crate) fn shards<D: Disk>(disk: &mut D, directory: &Path) -> Result<Vec<u8>, SpoolError> {
+    let names = disk.list(directory).map_err(SpoolError::io("read", directory))?;
+    Ok(names.iter().filter_map(|name| name.strip_prefix("shard-")?.parse().ok()).collect())
+}
+
+/// The files of one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    /// Segments: number and name, in order.
+    pub(crate) segments: Vec<(u32, String)>,
+    /// Large bodies.
+    pub(crate) large: Vec<u64>,
+    pub(crate) has_temporary: bool,
+}
+
+pub(crate) fn files<D: Disk>(disk: &mut D, directory: &Path) -> Result<Files, SpoolError> {
+    let names = disk.list(directory).map_err(SpoolError::io("read", directory))?;
+    let mut files = Files::default();
+    for name in names {
+        if name == crate::segment::TEMPORARY_NAME {
+            files.has_temporary = true;
+        } else if let Some(number) = name.strip_prefix("large-") {
+            files.large.extend(u64::from_str_radix(number, 16));
+        } else if let Some(number) = name.strip_prefix("segment-").and_then(|rest| rest.strip_suffix(".log"))
+            && let Ok(number) = number.parse()
+        {
+            files.segments.push((number, name));
+        }
+    }
+    files.segments.sort_unstable();
+    Ok(files)
+}
+
+/// The identity of the shard in `directory`; `None` when there is none.
+pub(crate) fn identity<D: Disk>(disk: &mut D, directory: &Path) -> Result<Option<Identity>, SpoolError> {
+    let path = directory.join("identity");
+    let file = match disk.open(&path, OpenMode::default()) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(SpoolError::io("open", path)(error)),
+    };
+    let mut block = [0; BLOCK_BYTES];
+    let read = disk.read_at(file, 0, &mut block);
+    disk.close_file(file);
+    let read = read.map_err(SpoolError::io("read", &path))?;
+    let identity = Identity::parse(&block[..read]).map_err(|detail| SpoolError::Format { path, detail })?;
+    Ok(Some(identity))
+}
+
+/// What a scan of one segment found besides the records it showed.
+#[derive(Debug)]
+pub(crate) struct Scanned {
+    /// `None`: no life of the segment has begun, or its header is damaged.
+    pub(crate) header: Option<SegmentHeader>,
+    /// The last valid group.
+    pub(crate) last: Option<GroupHeader>,
+    /// Where the next group would go.
+    pub(crate) end: u64,
+    pub(crate) groups: u64,
+    pub(crate) damage: Vec<Damage>,
+}
+
+/// One segment to be read.
+pub(crate) struct Scan<'a, D> {
+    pub(crate) disk: &'a mut D,
+    pub(crate) file: File,
+    pub(crate) path: &'a Path,
+    pub(crate) salt: u64,
+    pub(crate) length: u64,
+}
+
+impl<D: Disk> Scan<'_, D> {
+    /// Shows every record to `visit`, with its offset and bytes.
+    pub(crate) fn run(
+        &mut self,
+        mut visit: impl FnMut(MessageId, Record<'_>, u64, &[u8]),
+    ) -> Result<Scanned, SpoolError> {
+        let mut bytes = vec![0; BLOCK_BYTES];
+        self.read(0, &mut bytes)?;
+        let header = SegmentHeader::parse(&bytes).filter(|header| header.salt == self.salt);
+        let mut scanned = Scanned { header, last: None, end: BLOCK, groups: 0, damage: Vec::new() };
+        let mut floor = header.map_or(0, |header| header.epoch);
+        let mut at = BLOCK;
+        while at < self.length {
+            let group = self.group(at, &mut bytes)?.filter(|group| {
+                group.epoch >= floor
+                    && scanned.last.is_none_or(|last| {
+                        group.sequence > last.sequence
+                            && (group.sequence != last.sequence + 1 || group.previous_crc == last.crc)
+                    })
+            });
+            let Some(group) = group else {
+                let Some(next) = self.find_after(at, floor, scanned.last, &mut bytes)? else { break };
+                scanned.damage.push(Damage { path: self.path.to_owned(), offset: at, bytes: next - at });
+                at = next;
+                continue;
+            };
+            let mut offset = HEADER_BYTES;
+            let end = HEADER_BYTES + group.length as usize;
+            while offset < end {
+                let length = record::sound_length(&bytes[offset..end]).expect("checked with the group");
+                let (id, record) =
+                    record::parse(&bytes[offset..offset + length]).expect("checked with the group");
+                visit(id, record, at + offset as u64, &bytes[offset..offset + length]);
+                offset += length;
+            }
+            floor = group.epoch;
+            at += group.disk_bytes();
+            scanned.groups += 1;
+            scanned.last = Some(group);
+            scanned.end = at;
+        }
+        if header.is_none() && scanned.groups > 0 {
+            scanned.damage.insert(0, Damage { path: self.path.to_owned(), offset: 0, bytes: BLOCK });
+        }
+        Ok(scanned)
+    }
+
+    /// The group at `at`, whole and with right CRCs; its bytes are then in `bytes`.
+    fn group(&mut self, at: u64, bytes: &mut Vec<u8>) -> Result<Option<GroupHeader>, SpoolError> {
+        bytes.resize(bytes.len().max(BLOCK_BYTES), 0);
+        self.read(at, &mut bytes[..BLOCK_BYTES])?;
+        let header = GroupHeader::parse(&bytes[..BLOCK_BYTES])
+            .filter(|header| header.salt == self.salt && at + header.disk_bytes() <= self.length);
+        let Some(header) = header else { return Ok(None) };
+        let end = HEADER_BYTES + header.length as usize;
+        bytes.resize(bytes.len().max(header.disk_bytes() as usize), 0);
+        if header.disk_bytes() > BLOCK {
+            self.read(at + BLOCK, &mut bytes[BLOCK_BYTES..header.disk_bytes() as usize])?;
+        }
+        if crc32c::crc32c(&bytes[HEADER_BYTES..end]) != header.records_crc {
+            return Ok(None);
+        }
+        let (mut offset, mut records) = (HEADER_BYTES, 0);
+        while offset < end {
+            let Some(length) = record::sound_length(&bytes[offset..end]) else { return Ok(None) };
+            if record::parse(&bytes[offset..offset + length]).is_none() {
+                return Ok(None);
+            }
+            offset += length;
+            records += 1;
+        }
+        Ok((records == header.records).then_some(header))
+    }
+
+    /// Where the next valid group of this life begins behind the bad one at `at`.
+    fn find_after(
+        &mut self,
+        at: u64,
+        floor: u64,
+        last: Option<GroupHeader>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<u64>, SpoolError> {
+        let sequence = last.map_or(0, |last| last.sequence + 1);
+        let is_later = |header: &GroupHeader, salt: u64| {
+            header.salt == salt && header.epoch >= floor && header.sequence > sequence
+        };
+        let mut window = vec![0; WINDOW_BYTES];
+        let mut block = at;
+        // A sound header tells how far its damaged records reach: nothing in between can pose as a group.
+        self.read(at, &mut window[..BLOCK_BYTES])?;
+        if let Some(bad) = GroupHeader::parse(&window[..BLOCK_BYTES])
+            && bad.salt == self.salt
+            && bad.epoch >= floor
+        {
+            block = at + bad.disk_bytes().max(BLOCK);
+        } else {
+            block += BLOCK;
+        }
+        while block < self.length {
+            let bytes_now = (self.length - block).min(WINDOW_BYTES as u64) as usize;
+            self.read(block, &mut window[..bytes_now])?;
+            for (index, candidate) in window[..bytes_now].chunks(BLOCK_BYTES).enumerate() {
+                let here = block + (index * BLOCK_BYTES) as u64;
+                if GroupHeader::parse(candidate).is_some_and(|header| is_later(&header, self.salt))
+                    && self.group(here, bytes)?.is_some()
+                {
+                    return Ok(Some(here));
+                }
+            }
+            block += bytes_now as u64;
+        }
+        Ok(None)
+    }
+
+    fn read(&mut self, at: u64, bytes: &mut [u8]) -> Result<(), SpoolError> {
+        let read = self.disk.read_at(self.file, at, bytes).map_err(SpoolError::io("read", self.path))?;
+        bytes[read..].fill(0);
+        Ok(())
+    }
+}
+
+/// The whole length of a segment that can hold groups.
+pub(crate) fn usable_length<D: Disk>(disk: &mut D, file: File, path: &Path) -> Result<u64, SpoolError> {
+    let length = disk.length(file).map_err(SpoolError::io("measure", path))?;
+    Ok(padded(length))
+}

@@ -1,0 +1,342 @@
+//! The segments of a shard: which is written, which are ready, how the next one is prepared.
+//!
+//! Preparing runs in the background by ring operations, one at a time: a dead segment gets a new
+//! header; otherwise a new one is created, filled with zeros, synced and named. A failure here
+//! (a full disk) latches nothing: no promise was made. It is tried again after a while.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use ring::{
+    AlignedBuffer, BLOCK_BYTES, Disk, Durability, File, Instant, OpenMode, Ring, SharedBuffer, Token,
+};
+
+use crate::format::SegmentHeader;
+use crate::{Refusal, SpoolError};
+
+/// Segments kept ready, so that neither mail nor the reserve behind it waits for zeros.
+const READY_AHEAD: usize = 2;
+
+/// One zero-filling write: short, since commits queue behind it on the device.
+const ZERO_BYTES: usize = 1 << 20;
+
+/// After a failed preparation, when space may have been freed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// One part in so many of the segments is kept for outcomes and bounces.
+const RESERVE_PART: u64 = 8;
+
+pub(crate) const TEMPORARY_NAME: &str = "segment.tmp";
+
+pub(crate) fn segment_name(number: u32) -> String {
+    format!("segment-{number:08}.log")
+}
+
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) file: File,
+    pub(crate) epoch: u64,
+    /// Queued messages whose record it holds.
+    pub(crate) live: u32,
+    /// Other segments about whose messages it holds outcomes, one bit each.
+    pub(crate) references: Vec<u64>,
+    /// Damaged: kept as it is.
+    pub(crate) quarantined: bool,
+    pub(crate) ready: bool,
+}
+
+#[derive(Debug)]
+enum Step {
+    Remove,
+    Open,
+    Allocate,
+    Zero(u64),
+    Header,
+    Sync,
+    Rename,
+    SyncDirectory,
+    /// A new header for a dead segment.
+    Recycle(u32),
+}
+
+#[derive(Debug)]
+pub(crate) struct Segments {
+    pub(crate) directory: PathBuf,
+    pub(crate) segment_bytes: u64,
+    pub(crate) capacity_bytes: u64,
+    pub(crate) salt: u64,
+    pub(crate) list: Vec<Segment>,
+    /// In the name of the next new file.
+    pub(crate) next_number: u32,
+    pub(crate) ready: VecDeque<u32>,
+    pub(crate) current: u32,
+    /// Where the next group goes in the current one.
+    pub(crate) position: u64,
+    /// The epoch that the next life of a segment takes.
+    pub(crate) next_epoch: u64,
+    /// Large bodies, which share the capacity.
+    pub(crate) large_bytes: u64,
+    /// Segments that are ready or could be made so.
+    pub(crate) spare: u64,
+    pub(crate) token: Token,
+    pub(crate) preparing: Option<Preparing>,
+    pub(crate) retry_at: Option<Instant>,
+    pub(crate) zeros: Option<SharedBuffer>,
+}
+
+/// A segment on its way.
+#[derive(Debug)]
+pub(crate) struct Preparing {
+    /// The operation under way.
+    step: Step,
+    /// The epoch that the segment will have.
+    epoch: u64,
+    /// Open, once it is.
+    file: Option<File>,
+}
+
+impl Segments {
+    /// Whether a group of `bytes` has room, and keeps the reserve if it brings mail.
+    pub(crate) fn room(&self, bytes: u64, is_mail: bool) -> Result<(), Refusal> {
+        if bytes > self.segment_bytes - BLOCK_BYTES as u64 {
+            return Err(Refusal::Full);
+        }
+        let fits = self.position + bytes <= self.segment_bytes;
+        let left = self.spare.saturating_sub(u64::from(!fits));
+        if is_mail && left < self.reserve() {
+            return Err(Refusal::Full);
+        }
+        // Mail may take a segment only when one more is ready: the reserve must be there physically.
+        let ready_needed = usize::from(!fits) + usize::from(is_mail && !fits);
+        if self.ready.len() >= ready_needed {
+            return Ok(());
+        }
+        let coming = self.retry_at.is_none() && self.spare > self.ready.len() as u64;
+        Err(if coming { Refusal::Busy } else { Refusal::Full })
+    }
+
+    /// Segments that mail must leave alone.
+    fn reserve(&self) -> u64 {
+        (self.capacity_bytes / self.segment_bytes / RESERVE_PART).max(1)
+    }
+
+    /// Chooses where a group of `bytes` goes, for which [`Segments::room`] was found.
+    pub(crate) fn place(&mut self, bytes: u64) -> (u32, u64) {
+        if self.position + bytes > self.segment_bytes {
+            let next = self.ready.pop_front().expect("room was found before the group took its records");
+            self.list[next as usize].ready = false;
+            self.current = next;
+            self.position = BLOCK_BYTES as u64;
+            self.refresh();
+        }
+        let offset = self.position;
+        self.position += bytes;
+        (self.current, offset)
+    }
+
+    /// Counts the spare segments anew, after something died, was prepared or was removed.
+    pub(crate) fn refresh(&mut self) {
+        let slots = self.capacity_bytes.saturating_sub(self.large_bytes) / self.segment_bytes;
+        let busy = (0..self.list.len()).filter(|&index| !self.is_spare(index)).count() as u64;
+        self.spare = slots.saturating_sub(busy);
+    }
+
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let busy = (0..self.list.len()).filter(|&index| !self.is_spare(index)).count() as u64;
+        busy * self.segment_bytes + self.large_bytes
+    }
+
+    fn is_spare(&self, index: usize) -> bool {
+        self.list[index].ready || self.is_dead(index)
+    }
+
+    /// Holds no queued message and no outcome whose message record still exists elsewhere.
+    fn is_dead(&self, index: usize) -> bool {
+        let segment = &self.list[index];
+        !segment.ready
+            && !segment.quarantined
+            && index != self.current as usize
+            && segment.live == 0
+            && segment.references.iter().all(|&word| word == 0)
+    }
+
+    fn forget(&mut self, about: u32) {
+        for segment in &mut self.list {
+            if let Some(word) = segment.references.get_mut(about as usize / 64) {
+                *word &= !(1 << (about % 64));
+            }
+        }
+    }
+
+    /// Begins to prepare the next segment if one is wanted and none is under way.
+    pub(crate) fn prepare<R: Ring>(&mut self, ring: &mut R) {
+        if self.preparing.is_some() || self.ready.len() >= READY_AHEAD {
+            return;
+        }
+        if self.retry_at.is_some_and(|at| ring.now() < at) {
+            return;
+        }
+        let epoch = self.next_epoch;
+        if let Some(index) = (0..self.list.len()).find(|&index| self.is_dead(index)) {
+            let file = self.list[index].file;
+            self.write_header(ring, file, epoch, Durability::Durable);
+            self.preparing = Some(Preparing { step: Step::Recycle(index as u32), epoch, file: None });
+        } else if self.spare > self.ready.len() as u64 {
+            ring.remove_file(&self.directory.join(TEMPORARY_NAME), self.token);
+            self.preparing = Some(Preparing { step: Step::Remove, epoch, file: None });
+        } else {
+            return;
+        }
+        self.next_epoch += 1;
+    }
+
+    /// The next step of the preparation; true when a segment became ready or the preparation failed.
+    pub(crate) fn prepared<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        result: std::io::Result<usize>,
+        opened: Option<File>,
+    ) -> bool {
+        let Some(Preparing { step, epoch, file }) = self.preparing.take() else { return false };
+        let file = opened.or(file);
+        if result.is_err() && !matches!(step, Step::Remove) {
+            if let Some(file) = file {
+                ring.close_file(file);
+            }
+            if let Step::Recycle(index) = step {
+                // What is in its first block now is unknown.
+                self.list[index as usize].quarantined = true;
+            }
+            self.retry_at = Some(ring.now().after(RETRY));
+            self.refresh();
+            return true;
+        }
+        let next = match (step, file) {
+            (Step::Recycle(index), _) => {
+                self.list[index as usize].epoch = epoch;
+                self.forget(index);
+                self.make_ready(index);
+                return true;
+            }
+            (Step::SyncDirectory, Some(file)) => {
+                self.next_number += 1;
+                self.list.push(Segment {
+                    file,
+                    epoch,
+                    live: 0,
+                    references: Vec::new(),
+                    quarantined: false,
+                    ready: false,
+                });
+                self.make_ready((self.list.len() - 1) as u32);
+                return true;
+            }
+            (Step::Remove, _) => {
+                let mode = OpenMode { write: true, create_new: true, direct: true };
+                ring.open_file(&self.directory.join(TEMPORARY_NAME), mode, self.token);
+                Step::Open
+            }
+            (step, Some(file)) => self.fill(ring, step, file, epoch),
+            (_, None) => return false,
+        };
+        self.preparing = Some(Preparing { step: next, epoch, file });
+        false
+    }
+
+    /// The steps on a file that is being filled.
+    fn fill<R: Ring>(&mut self, ring: &mut R, step: Step, file: File, epoch: u64) -> Step {
+        match step {
+            Step::Open => {
+                ring.allocate_file(file, self.segment_bytes, self.token);
+                Step::Allocate
+            }
+            Step::Allocate => self.zero(ring, file, 0),
+            Step::Zero(offset) if offset < self.segment_bytes => self.zero(ring, file, offset),
+            Step::Zero(_) => {
+                self.zeros = None;
+                self.write_header(ring, file, epoch, Durability::Buffered);
+                Step::Header
+            }
+            Step::Header => {
+                ring.sync_file(file, self.token);
+                Step::Sync
+            }
+            Step::Sync => {
+                let from = self.directory.join(TEMPORARY_NAME);
+                let to = self.directory.join(segment_name(self.next_number));
+                ring.rename_file(&from, &to, self.token);
+                Step::Rename
+            }
+            _ => {
+                ring.sync_directory_file(&self.directory, self.token);
+                Step::SyncDirectory
+            }
+        }
+    }
+
+    fn zero<R: Ring>(&mut self, ring: &mut R, file: File, offset: u64) -> Step {
+        let zeros = self.zeros.get_or_insert_with(|| Rc::new(AlignedBuffer::zeroed(ZERO_BYTES))).clone();
+        let bytes = (self.segment_bytes - offset).min(ZERO_BYTES as u64);
+        ring.write_shared(file, offset, zeros, 0..bytes as usize, Durability::Buffered, self.token);
+        Step::Zero(offset + bytes)
+    }
+
+    fn write_header<R: Ring>(&mut self, ring: &mut R, file: File, epoch: u64, durability: Durability) {
+        let mut block = AlignedBuffer::zeroed(BLOCK_BYTES);
+        SegmentHeader { salt: self.salt, epoch }.write(&mut block);
+        ring.write_file(file, 0, block, 0..BLOCK_BYTES, durability, self.token);
+    }
+
+    fn make_ready(&mut self, index: u32) {
+        self.list[index as usize].ready = true;
+        self.ready.push_back(index);
+        self.retry_at = None;
+        self.refresh();
+    }
+}
+
+/// Notes that `segment` holds an outcome of a message in `about`.
+pub(crate) fn refer(list: &mut [Segment], segment: u32, about: u32) {
+    if segment == about {
+        return;
+    }
+    let references = &mut list[segment as usize].references;
+    let word = about as usize / 64;
+    if references.len() <= word {
+        references.resize(word + 1, 0);
+    }
+    references[word] |= 1 << (about % 64);
+}
+
+/// Creates a segment by blocking calls, for the first start.
+pub(crate) fn create<D: Disk>(
+    disk: &mut D,
+    directory: &Path,
+    number: u32,
+    segment_bytes: u64,
+    header: SegmentHeader,
+) -> Result<File, SpoolError> {
+    let temporary = directory.join(TEMPORARY_NAME);
+    let path = directory.join(segment_name(number));
+    let mode = OpenMode { write: true, create_new: true, direct: true };
+    let file = disk.open(&temporary, mode).map_err(SpoolError::io("create", &temporary))?;
+    let filled = (|| {
+        disk.allocate(file, segment_bytes)?;
+        let mut block = AlignedBuffer::zeroed(ZERO_BYTES.min(segment_bytes as usize));
+        let mut offset = 0;
+        while offset < segment_bytes {
+            let bytes = (segment_bytes - offset).min(block.len() as u64) as usize;
+            disk.write_at(file, offset, &block[..bytes])?;
+            offset += bytes as u64;
+        }
+        header.write(&mut block);
+        disk.write_at(file, 0, &block[..BLOCK_BYTES])?;
+        disk.sync(file)?;
+        disk.rename(&temporary, &path)?;
+        disk.sync_directory(directory)
+    })();
+    filled.map_err(SpoolError::io("create", &path))?;
+    Ok(file)
+}

@@ -1,0 +1,634 @@
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use mail::UnixMillis;
+use ring::{AlignedBuffer, BLOCK_BYTES, Completion, Disk, Durability, Ring, SharedBuffer, Token};
+
+use crate::format::{GroupHeader, padded};
+use crate::group::{GroupBuffer, GroupEffects, Pool};
+use crate::hot::Hot;
+use crate::index::{Entry, Index, NOWHERE, Pending};
+use crate::large::LargeFiles;
+use crate::record::{self, Body};
+use crate::recovery::{Recovered, RecoveryReport, recover};
+use crate::scan::shard_directory;
+use crate::segment::{self, Segments};
+use crate::{
+    Content, Event, GROUP_BYTES_MAX, LargeKey, LoadError, MessageKey, NewMessage, Options, Outcome,
+    RECORD_BYTES_MAX, ReadKey, Refusal, SpoolError, Stats, StoredContent, StoredMessage,
+};
+
+const KIND_COMMIT: u8 = 1;
+const KIND_PREPARE: u8 = 2;
+const KIND_LOAD: u8 = 3;
+pub(crate) const KIND_LARGE_WRITE: u8 = 4;
+pub(crate) const KIND_LARGE_READ: u8 = 5;
+pub(crate) const KIND_REMOVE: u8 = 6;
+
+/// The largest segment: offsets in it are kept in 32 bits.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// The fewest segments that can work: one to write, one in reserve, one to take its place.
+const SEGMENTS_MIN: u64 = 3;
+
+/// Records that no mail waits for may fill the open group a little further, so that an outcome is rarely refused.
+const GROUP_EXTRA_BYTES: u64 = 256 << 10;
+
+/// The durable log of one worker. See the crate for how it is driven.
+#[derive(Debug)]
+pub struct Shard {
+    token_room: u8,
+    segments: Segments,
+    index: Index,
+    hot: Hot,
+    pool: Pool,
+    large: LargeFiles,
+    open: GroupBuffer,
+    open_effects: GroupEffects,
+    in_flight: Option<InFlight>,
+    /// Effects of the group in flight; kept apart so that its vectors are used again.
+    in_flight_effects: GroupEffects,
+    loads: Vec<Option<Load>>,
+    events: VecDeque<Event>,
+    epoch: u64,
+    sequence: u64,
+    last_crc: u32,
+    /// Somebody was told to come again after the next commit.
+    refused_busy: bool,
+    latched: bool,
+    groups: u64,
+    committed: u64,
+    report: RecoveryReport,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    buffer: SharedBuffer,
+    bytes: u64,
+    /// Its number among the groups in memory; 0 when it holds no message.
+    hot: u64,
+}
+
+#[derive(Debug)]
+struct Load {
+    key: MessageKey,
+    request: u32,
+    /// Where the record begins in what is read.
+    skip: usize,
+}
+
+impl Shard {
+    /// Opens a shard, creating or recovering it, by blocking calls; also gives what is queued, oldest first.
+    ///
+    /// Whoever opens owns the spool: see [`crate::claim`].
+    ///
+    /// # Errors
+    /// When the options cannot work, the files are not a shard of this version, or the system refuses.
+    pub fn open<D: Disk>(disk: &mut D, options: Options) -> Result<(Self, Vec<Recovered>), SpoolError> {
+        check(&options)?;
+        let (state, recovered) = recover(disk, &options)?;
+        let directory = shard_directory(&options.directory, options.shard);
+        let mut ready: VecDeque<_> =
+            (0..state.segments.len() as u32).filter(|&slot| state.segments[slot as usize].ready).collect();
+        ready.make_contiguous().sort_unstable_by_key(|&slot| state.segments[slot as usize].epoch);
+        let large =
+            LargeFiles::new(directory.clone(), options.token_room, state.next_large, state.large_bodies);
+        let mut segments = Segments {
+            directory,
+            segment_bytes: state.identity.segment_bytes,
+            capacity_bytes: options.capacity_bytes,
+            salt: state.identity.salt,
+            list: state.segments,
+            next_number: state.next_number,
+            ready,
+            current: state.current,
+            position: state.position,
+            next_epoch: state.next_epoch + 1,
+            large_bytes: large.bytes,
+            spare: 0,
+            token: Token { room: options.token_room, kind: KIND_PREPARE, key: 0 },
+            preparing: None,
+            retry_at: None,
+            zeros: None,
+        };
+        segments.refresh();
+        let shard = Self {
+            token_room: options.token_room,
+            segments,
+            index: state.index,
+            hot: Hot::new(options.hot_bytes_max),
+            pool: Pool::default(),
+            large,
+            open: GroupBuffer::default(),
+            open_effects: GroupEffects::default(),
+            in_flight: None,
+            in_flight_effects: GroupEffects::default(),
+            loads: Vec::new(),
+            events: VecDeque::new(),
+            epoch: state.next_epoch,
+            sequence: state.sequence,
+            last_crc: state.last_crc,
+            refused_busy: false,
+            latched: false,
+            groups: 0,
+            committed: 0,
+            report: state.report,
+        };
+        Ok((shard, recovered))
+    }
+
+    /// What the recovery found and did.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// Puts a message into the open group. [`Event::Committed`] follows when it is durable.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`]: again after the next [`Event::Room`]. The others as they say.
+    pub fn append(&mut self, message: &NewMessage<'_>, waiter: Option<u32>) -> Result<MessageKey, Refusal> {
+        let body = self.body(&message.content)?;
+        let bytes = record::message_bytes(message, &body).ok_or(Refusal::Full)?;
+        self.room(bytes, true)?;
+        self.open.reserve(bytes, &mut self.pool);
+        Ok(self.put_message(message, &body, waiter))
+    }
+
+    /// Notes what became of recipients, and in the same group a bounce message about it.
+    ///
+    /// Unknown keys and recipients that have an outcome already are fine.
+    ///
+    /// # Errors
+    /// As [`Shard::append`], but the reserve is open to it.
+    pub fn outcomes(
+        &mut self,
+        key: MessageKey,
+        outcomes: &[(u16, Outcome)],
+        bounce: Option<&NewMessage<'_>>,
+    ) -> Result<(), Refusal> {
+        let Some(id) = self.index.get(key).map(Entry::id) else { return Ok(()) };
+        let mut bytes = record::outcome_bytes(outcomes.len());
+        let bounce = match bounce {
+            Some(bounce) => {
+                let body = self.body(&bounce.content)?;
+                bytes += record::message_bytes(bounce, &body).ok_or(Refusal::Full)?;
+                Some((bounce, body))
+            }
+            None => None,
+        };
+        self.room(bytes, false)?;
+        self.open.reserve(bytes, &mut self.pool);
+        if let Some((bounce, body)) = bounce {
+            self.put_message(bounce, &body, None);
+        }
+        record::put_outcomes(&mut self.open, id, outcomes);
+        if let Some(entry) = self.index.get_mut(key) {
+            for &(recipient, _) in outcomes {
+                entry.pending.clear(recipient);
+            }
+        }
+        self.open_effects.outcomes.push(key);
+        self.open_effects.urgent = true;
+        Ok(())
+    }
+
+    /// Notes until when recipients wait, after `attempts` attempts.
+    ///
+    /// # Errors
+    /// As [`Shard::outcomes`].
+    pub fn deferred(
+        &mut self,
+        key: MessageKey,
+        recipients: &[u16],
+        until: UnixMillis,
+        attempts: u16,
+    ) -> Result<(), Refusal> {
+        self.schedule(record::DEFERRED, key, recipients, until, attempts)?;
+        self.open_effects.urgent = true;
+        Ok(())
+    }
+
+    /// Notes that attempt number `attempts` begins. It goes with the next group that is written anyway.
+    ///
+    /// # Errors
+    /// As [`Shard::outcomes`]; losing the note only makes the estimate of duplicates worse.
+    pub fn attempt_started(
+        &mut self,
+        key: MessageKey,
+        recipients: &[u16],
+        now: UnixMillis,
+        attempts: u16,
+    ) -> Result<(), Refusal> {
+        self.schedule(record::ATTEMPT, key, recipients, now, attempts)
+    }
+
+    /// Whether a message would find room now.
+    ///
+    /// # Errors
+    /// [`Refusal::Full`] past the watermark, [`Refusal::Latched`] after a failed write.
+    pub fn accepts_mail(&self) -> Result<(), Refusal> {
+        if self.latched {
+            return Err(Refusal::Latched);
+        }
+        match self.segments.room(BLOCK_BYTES as u64, true) {
+            Err(Refusal::Full) => Err(Refusal::Full),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a message of `bytes` (SIZE) may be expected to find room.
+    ///
+    /// # Errors
+    /// As [`Shard::accepts_mail`].
+    pub fn accepts_bytes(&self, bytes: u64) -> Result<(), Refusal> {
+        self.accepts_mail()?;
+        let free = self.segments.spare.saturating_mul(self.segments.segment_bytes);
+        if bytes > free { Err(Refusal::Full) } else { Ok(()) }
+    }
+
+    /// Begins the next write if none is under way, and the work behind it. To be called once, at the end of a turn.
+    pub fn flush<R: Ring>(&mut self, ring: &mut R) {
+        self.large.tidy(ring);
+        if self.latched {
+            return;
+        }
+        if self.in_flight.is_none() && self.open_effects.urgent && !self.open.is_empty() {
+            self.write_group(ring);
+        }
+        self.segments.prepare(ring);
+    }
+
+    /// Takes the end of an operation of this room.
+    pub fn complete<R: Ring>(&mut self, ring: &mut R, completion: Completion) {
+        let Completion::File { token, result, file, buffer } = completion else { return };
+        match token.kind {
+            KIND_COMMIT => self.commit(result),
+            KIND_PREPARE => {
+                if self.segments.prepared(ring, result, file) {
+                    self.tell_room();
+                }
+            }
+            KIND_LOAD => self.loaded(token.key, result, buffer),
+            KIND_LARGE_WRITE => {
+                let end = (result, file, buffer);
+                let failure = self.large.written(ring, token.key, end, &mut self.pool, &mut self.events);
+                self.count_large();
+                if let Some(error) = failure {
+                    self.latch(error);
+                }
+            }
+            KIND_LARGE_READ => {
+                let end = (result, file, buffer);
+                self.large.piece_read(ring, token.key, end, &mut self.pool, &mut self.events);
+            }
+            _ => {}
+        }
+    }
+
+    /// What happened since the last call; `None` when there is nothing more.
+    pub fn poll(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Asks for a message; [`Event::Loaded`] follows, at once when it is in memory.
+    pub fn load<R: Ring>(&mut self, ring: &mut R, key: MessageKey, request: u32) {
+        let Some(entry) = self.index.get(key) else {
+            return self.events.push_back(Event::Loaded { request, result: Err(LoadError::Gone) });
+        };
+        let (length, in_group) = (entry.length as usize, entry.in_group as usize);
+        if let Some(buffer) = self.hot.get(entry.group) {
+            let result = StoredMessage::new(buffer.clone(), in_group, length).ok_or(LoadError::Damaged);
+            return self.events.push_back(Event::Loaded { request, result });
+        }
+        let offset = u64::from(entry.offset);
+        let begin = offset - offset % BLOCK_BYTES as u64;
+        let skip = (offset - begin) as usize;
+        let bytes = padded((skip + length) as u64) as usize;
+        let file = self.segments.list[entry.segment as usize].file;
+        let load = Load { key, request, skip };
+        let slot = self.loads.iter().position(Option::is_none).unwrap_or(self.loads.len());
+        if slot == self.loads.len() {
+            self.loads.push(None);
+        }
+        self.loads[slot] = Some(load);
+        let token = Token { room: self.token_room, kind: KIND_LOAD, key: slot as u32 };
+        let buffer = self.pool.take(bytes);
+        ring.read_file(file, begin, buffer, 0..bytes, token);
+    }
+
+    /// Begins a large body. `expected_bytes` (SIZE, 0 when unknown) is reserved on disk.
+    ///
+    /// # Errors
+    /// [`Refusal::Full`] or [`Refusal::Latched`].
+    pub fn large_begin<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        expected_bytes: u64,
+        waiter: u32,
+    ) -> Result<LargeKey, Refusal> {
+        self.accepts_bytes(expected_bytes)?;
+        Ok(self.large.begin(ring, expected_bytes, waiter))
+    }
+
+    /// Takes more of a large body, in wire form. False asks the caller to pause until [`Event::LargeProgress`].
+    pub fn large_write<R: Ring>(&mut self, ring: &mut R, large: LargeKey, bytes: &[u8]) -> bool {
+        let go_on = self.large.write(ring, large, bytes, &mut self.pool);
+        self.count_large();
+        go_on
+    }
+
+    /// The large body is whole: the final dot is added and all made durable; [`Event::LargeFinished`]
+    /// or [`Event::LargeFailed`] follows.
+    pub fn large_finish<R: Ring>(&mut self, ring: &mut R, large: LargeKey) {
+        self.large.finish(ring, large, &mut self.pool);
+        self.count_large();
+    }
+
+    /// Gives a large body up, finished or not.
+    pub fn large_abort<R: Ring>(&mut self, ring: &mut R, large: LargeKey) {
+        self.large.abort(ring, large);
+        self.count_large();
+    }
+
+    /// Begins to read the large body of a message; the first [`Event::Piece`] follows. `None` when it has none.
+    pub fn read_large<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        message: &StoredMessage,
+        request: u32,
+    ) -> Option<ReadKey> {
+        matches!(message.content(), StoredContent::Large { .. }).then_some(())?;
+        Some(self.large.read(ring, message.large()?, request))
+    }
+
+    /// Asks for the next piece, once the last one is sent and dropped.
+    pub fn read_next<R: Ring>(&mut self, ring: &mut R, read: ReadKey) {
+        self.large.read_next(ring, read, &mut self.pool);
+    }
+
+    /// Gives a read up.
+    pub fn read_abort<R: Ring>(&mut self, ring: &mut R, read: ReadKey) {
+        self.large.read_abort(ring, read);
+    }
+
+    /// Nothing that somebody waits for is open or on its way.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.in_flight.is_none() && !self.open_effects.urgent && self.large.is_idle()
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            messages: self.index.len() as u64,
+            used_bytes: self.segments.used_bytes(),
+            capacity_bytes: self.segments.capacity_bytes,
+            hot_bytes: self.hot.bytes() as u64,
+            groups: self.groups,
+            committed: self.committed,
+            latched: self.latched,
+        }
+    }
+
+    fn body<'a>(&mut self, content: &Content<'a>) -> Result<Body<'a>, Refusal> {
+        match *content {
+            Content::Inline(bytes) => Ok(Body::Inline(bytes)),
+            // A key that is void belongs to a body whose failure was reported.
+            Content::Large(key) => self.large.finished(key).map(Body::Large).ok_or(Refusal::Full),
+        }
+    }
+
+    /// Whether `bytes` of records go into the open group.
+    fn room(&mut self, bytes: usize, is_mail: bool) -> Result<(), Refusal> {
+        if self.latched {
+            return Err(Refusal::Latched);
+        }
+        let group = self.open.disk_bytes_with(bytes);
+        let group_max = GROUP_BYTES_MAX as u64 + if is_mail { 0 } else { GROUP_EXTRA_BYTES };
+        let has_it_alone = self.open.is_empty() && group <= RECORD_BYTES_MAX as u64;
+        let found = if group <= group_max || has_it_alone {
+            self.segments.room(group, is_mail)
+        } else if self.open.is_empty() {
+            Err(Refusal::Full)
+        } else {
+            Err(Refusal::Busy)
+        };
+        if found == Err(Refusal::Busy) {
+            self.refused_busy = true;
+            // Room comes with the next commit: there must be one.
+            self.open_effects.urgent |= !self.open.is_empty();
+        }
+        found
+    }
+
+    fn put_message(&mut self, message: &NewMessage<'_>, body: &Body<'_>, waiter: Option<u32>) -> MessageKey {
+        let (start, length) = record::put_message(&mut self.open, message, body);
+        let large = match (body, message.content) {
+            (Body::Large(large), Content::Large(key)) => {
+                self.large.named(key);
+                large.number
+            }
+            _ => 0,
+        };
+        let recipients = message.envelope.recipient_count();
+        let key = self.index.insert(Entry {
+            segment: NOWHERE,
+            offset: start as u32,
+            length: length as u32,
+            in_group: start as u32,
+            group: 0,
+            large,
+            pending: Pending::all(recipients),
+            id: message.id.to_bytes(),
+        });
+        self.open_effects.messages.push((key, waiter));
+        self.open_effects.urgent = true;
+        #[cfg(feature = "mutant-early-ack")]
+        self.acknowledge_early(key, waiter, start, length);
+        key
+    }
+
+    fn schedule(
+        &mut self,
+        kind: u8,
+        key: MessageKey,
+        recipients: &[u16],
+        at: UnixMillis,
+        attempts: u16,
+    ) -> Result<(), Refusal> {
+        let Some(id) = self.index.get(key).map(Entry::id) else { return Ok(()) };
+        let bytes = record::schedule_bytes(recipients.len());
+        self.room(bytes, false)?;
+        self.open.reserve(bytes, &mut self.pool);
+        record::put_schedule(&mut self.open, kind, id, recipients, at, attempts);
+        Ok(())
+    }
+
+    /// Seals the open group and begins its write.
+    fn write_group<R: Ring>(&mut self, ring: &mut R) {
+        let bytes = self.open.disk_bytes_with(0);
+        let (segment, offset) = self.segments.place(bytes);
+        self.epoch = self.epoch.max(self.segments.list[segment as usize].epoch);
+        self.segments.next_epoch = self.segments.next_epoch.max(self.epoch + 1);
+        let (buffer, header) = self.open.seal(GroupHeader {
+            length: 0,
+            salt: self.segments.salt,
+            epoch: self.epoch,
+            sequence: self.sequence,
+            records: 0,
+            previous_crc: self.last_crc,
+            records_crc: 0,
+            crc: 0,
+        });
+        (self.sequence, self.last_crc) = (self.sequence + 1, header.crc);
+        std::mem::swap(&mut self.open_effects, &mut self.in_flight_effects);
+        self.open_effects.clear();
+        let buffer = Rc::new(buffer);
+        let effects = &self.in_flight_effects;
+        let messages = effects.messages.len() as u32;
+        let hot = if messages == 0 { 0 } else { self.hot.push(buffer.clone(), messages) };
+        self.segments.list[segment as usize].live += messages;
+        for &(key, _) in &effects.messages {
+            if let Some(entry) = self.index.get_mut(key) {
+                (entry.segment, entry.group) = (segment, hot);
+                entry.offset = (offset + u64::from(entry.in_group)) as u32;
+            }
+        }
+        for &key in &effects.outcomes {
+            if let Some(about) = self.index.get(key).map(|entry| entry.segment) {
+                segment::refer(&mut self.segments.list, segment, about);
+            }
+        }
+        let file = self.segments.list[segment as usize].file;
+        let token = Token { room: self.token_room, kind: KIND_COMMIT, key: 0 };
+        ring.write_shared(file, offset, buffer.clone(), 0..bytes as usize, Durability::Durable, token);
+        self.in_flight = Some(InFlight { buffer, bytes, hot });
+    }
+
+    /// The group in flight is durable, or the shard is latched.
+    fn commit(&mut self, result: std::io::Result<usize>) {
+        let Some(InFlight { buffer, bytes, hot }) = self.in_flight.take() else { return };
+        match result {
+            Ok(written) if written as u64 == bytes => {}
+            Ok(_) => return self.latch(std::io::ErrorKind::WriteZero.into()),
+            Err(error) => return self.latch(error),
+        }
+        self.groups += 1;
+        self.committed += self.in_flight_effects.messages.len() as u64;
+        let mut effects = std::mem::take(&mut self.in_flight_effects);
+        #[cfg(not(feature = "mutant-early-ack"))]
+        for &(key, waiter) in &effects.messages {
+            let Some(entry) = self.index.get(key) else { continue };
+            let message = StoredMessage::new(buffer.clone(), entry.in_group as usize, entry.length as usize)
+                .expect("the record was written from a valid message");
+            self.events.push_back(Event::Committed { key, waiter, message });
+        }
+        for &key in &effects.outcomes {
+            self.bury_if_done(key);
+        }
+        effects.clear();
+        self.in_flight_effects = effects;
+        if hot == 0 {
+            self.hot.lend(buffer, &mut self.pool);
+        } else {
+            drop(buffer);
+        }
+        self.hot.fit(&mut self.pool);
+        self.segments.large_bytes = self.large.bytes;
+        self.segments.refresh();
+        self.tell_room();
+    }
+
+    /// A message whose outcomes are all durable leaves the index; its bytes are dead.
+    fn bury_if_done(&mut self, key: MessageKey) {
+        if !self.index.get(key).is_some_and(|entry| entry.pending.is_empty() && !self.has_open_outcome(key)) {
+            return;
+        }
+        let Some(entry) = self.index.remove(key) else { return };
+        self.hot.release(entry.group, &mut self.pool);
+        if let Some(segment) = self.segments.list.get_mut(entry.segment as usize) {
+            segment.live -= 1;
+        }
+        if entry.large != 0 {
+            self.large.remove_later(entry.large);
+        }
+    }
+
+    /// The last outcome stands in the open group and is not durable yet.
+    fn has_open_outcome(&self, key: MessageKey) -> bool {
+        self.open_effects.outcomes.contains(&key)
+    }
+
+    fn loaded(&mut self, slot: u32, result: std::io::Result<usize>, buffer: Option<AlignedBuffer>) {
+        let Some(load) = self.loads.get_mut(slot as usize).and_then(Option::take) else { return };
+        let Load { key, request, skip } = load;
+        let result = match (self.index.get(key), result, buffer) {
+            (None, ..) => Err(LoadError::Gone),
+            (_, Err(error), _) => Err(LoadError::Io(error)),
+            (Some(entry), Ok(read), Some(buffer)) => {
+                let length = entry.length as usize;
+                let record = buffer.get(skip..skip + length).filter(|_| read >= skip + length);
+                let is_sound = record.is_some_and(|bytes| {
+                    record::sound_length(bytes) == Some(length) && bytes[12..22] == entry.id
+                });
+                let buffer = Rc::new(buffer);
+                let message = is_sound.then(|| StoredMessage::new(buffer.clone(), skip, length)).flatten();
+                self.hot.lend(buffer, &mut self.pool);
+                message.ok_or(LoadError::Damaged)
+            }
+            _ => Err(LoadError::Damaged),
+        };
+        self.events.push_back(Event::Loaded { request, result });
+    }
+
+    /// Large bodies share the capacity.
+    fn count_large(&mut self) {
+        if self.segments.large_bytes != self.large.bytes {
+            self.segments.large_bytes = self.large.bytes;
+            self.segments.refresh();
+        }
+    }
+
+    fn tell_room(&mut self) {
+        if std::mem::take(&mut self.refused_busy) {
+            self.events.push_back(Event::Room);
+        }
+    }
+
+    /// What the device holds after a failed write is unknown: nothing is promised any more.
+    fn latch(&mut self, error: std::io::Error) {
+        if !self.latched {
+            self.latched = true;
+            self.events.push_back(Event::Latched { error });
+        }
+    }
+
+    #[cfg(feature = "mutant-early-ack")]
+    fn acknowledge_early(&mut self, key: MessageKey, waiter: Option<u32>, start: usize, length: usize) {
+        let mut copy = AlignedBuffer::zeroed(length);
+        copy[..length].copy_from_slice(self.open.record(start, length));
+        let message =
+            StoredMessage::new(Rc::new(copy), 0, length).expect("just written from a valid message");
+        self.events.push_back(Event::Committed { key, waiter, message });
+    }
+}
+
+fn check(options: &Options) -> Result<(), SpoolError> {
+    let Options { segment_bytes, capacity_bytes, .. } = *options;
+    if segment_bytes % BLOCK_BYTES as u64 != 0
+        || !(4 * BLOCK_BYTES as u64..=SEGMENT_BYTES_MAX).contains(&segment_bytes)
+    {
+        return Err(SpoolError::Options(format!(
+            "a segment of {segment_bytes} bytes cannot work; use a multiple of {BLOCK_BYTES} up to {SEGMENT_BYTES_MAX}"
+        )));
+    }
+    if capacity_bytes < SEGMENTS_MIN * segment_bytes {
+        return Err(SpoolError::Options(format!(
+            "a spool capacity of {capacity_bytes} bytes for a worker is too small; it needs {} at least",
+            SEGMENTS_MIN * segment_bytes
+        )));
+    }
+    Ok(())
+}
