@@ -293,7 +293,7 @@ impl LargeFiles {
         if let Some(buffer) = buffer {
             pool.give_back(buffer);
         }
-        let Some((key, body)) = self.writing.at(index) else { return None };
+        let (key, body) = self.writing.at(index)?;
         let (large, waiter) = (LargeKey(key), body.waiter);
         let token = Token { key: index, ..self.write_token };
         body.file = body.file.or(opened);

@@ -8,6 +8,7 @@
 //! Fails for good: after a failed durable write the shard is latched ([`Event::Latched`],
 //! [`Refusal::Latched`]) and only a restart, which recovers, opens it again.
 
+mod commit;
 mod error;
 mod format;
 mod group;

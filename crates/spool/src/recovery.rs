@@ -216,7 +216,9 @@ fn open_directory<D: Disk>(
     written.map_err(SpoolError::io("write", &temporary))?;
     disk.rename(&temporary, &path).map_err(SpoolError::io("rename", &temporary))?;
     disk.sync_directory(directory).map_err(SpoolError::io("sync", directory))?;
-    disk.sync_directory(&options.directory).map_err(SpoolError::io("sync", &options.directory))?;
+    for above in directory.ancestors().skip(1).take(2).filter(|above| !above.as_os_str().is_empty()) {
+        disk.sync_directory(above).map_err(SpoolError::io("sync", above))?;
+    }
     Ok(identity)
 }
 

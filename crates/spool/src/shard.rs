@@ -2,9 +2,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use mail::UnixMillis;
-use ring::{AlignedBuffer, BLOCK_BYTES, Completion, Disk, Durability, Ring, SharedBuffer, Token};
+use ring::{AlignedBuffer, BLOCK_BYTES, Completion, Disk, Ring, Token};
 
-use crate::format::{GroupHeader, padded};
+use crate::commit::InFlight;
+use crate::format::padded;
 use crate::group::{GroupBuffer, GroupEffects, Pool};
 use crate::hot::Hot;
 use crate::index::{Entry, Index, NOWHERE, Pending};
@@ -12,13 +13,13 @@ use crate::large::LargeFiles;
 use crate::record::{self, Body};
 use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::scan::shard_directory;
-use crate::segment::{self, Segments};
+use crate::segment::Segments;
 use crate::{
     Content, Event, GROUP_BYTES_MAX, LargeKey, LoadError, MessageKey, NewMessage, Options, Outcome,
     RECORD_BYTES_MAX, ReadKey, Refusal, SpoolError, Stats, StoredContent, StoredMessage,
 };
 
-const KIND_COMMIT: u8 = 1;
+pub(crate) const KIND_COMMIT: u8 = 1;
 const KIND_PREPARE: u8 = 2;
 const KIND_LOAD: u8 = 3;
 pub(crate) const KIND_LARGE_WRITE: u8 = 4;
@@ -37,36 +38,28 @@ const GROUP_EXTRA_BYTES: u64 = 256 << 10;
 /// The durable log of one worker. See the crate for how it is driven.
 #[derive(Debug)]
 pub struct Shard {
-    token_room: u8,
-    segments: Segments,
-    index: Index,
-    hot: Hot,
-    pool: Pool,
-    large: LargeFiles,
-    open: GroupBuffer,
-    open_effects: GroupEffects,
-    in_flight: Option<InFlight>,
+    pub(crate) token_room: u8,
+    pub(crate) segments: Segments,
+    pub(crate) index: Index,
+    pub(crate) hot: Hot,
+    pub(crate) pool: Pool,
+    pub(crate) large: LargeFiles,
+    pub(crate) open: GroupBuffer,
+    pub(crate) open_effects: GroupEffects,
+    pub(crate) in_flight: Option<InFlight>,
     /// Effects of the group in flight; kept apart so that its vectors are used again.
-    in_flight_effects: GroupEffects,
-    loads: Vec<Option<Load>>,
-    events: VecDeque<Event>,
-    epoch: u64,
-    sequence: u64,
-    last_crc: u32,
+    pub(crate) in_flight_effects: GroupEffects,
+    pub(crate) loads: Vec<Option<Load>>,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+    pub(crate) last_crc: u32,
     /// Somebody was told to come again after the next commit.
-    refused_busy: bool,
-    latched: bool,
-    groups: u64,
-    committed: u64,
-    report: RecoveryReport,
-}
-
-#[derive(Debug)]
-struct InFlight {
-    buffer: SharedBuffer,
-    bytes: u64,
-    /// Its number among the groups in memory; 0 when it holds no message.
-    hot: u64,
+    pub(crate) refused_busy: bool,
+    pub(crate) latched: bool,
+    pub(crate) groups: u64,
+    pub(crate) committed: u64,
+    pub(crate) report: RecoveryReport,
 }
 
 #[derive(Debug)]
@@ -265,7 +258,8 @@ impl Shard {
         match token.kind {
             KIND_COMMIT => self.commit(result),
             KIND_PREPARE => {
-                if self.segments.prepared(ring, result, file) {
+                let is_over = self.segments.prepared(ring, result, file);
+                if is_over {
                     self.tell_room();
                 }
             }
@@ -466,101 +460,6 @@ impl Shard {
         Ok(())
     }
 
-    /// Seals the open group and begins its write.
-    fn write_group<R: Ring>(&mut self, ring: &mut R) {
-        let bytes = self.open.disk_bytes_with(0);
-        let (segment, offset) = self.segments.place(bytes);
-        self.epoch = self.epoch.max(self.segments.list[segment as usize].epoch);
-        self.segments.next_epoch = self.segments.next_epoch.max(self.epoch + 1);
-        let (buffer, header) = self.open.seal(GroupHeader {
-            length: 0,
-            salt: self.segments.salt,
-            epoch: self.epoch,
-            sequence: self.sequence,
-            records: 0,
-            previous_crc: self.last_crc,
-            records_crc: 0,
-            crc: 0,
-        });
-        (self.sequence, self.last_crc) = (self.sequence + 1, header.crc);
-        std::mem::swap(&mut self.open_effects, &mut self.in_flight_effects);
-        self.open_effects.clear();
-        let buffer = Rc::new(buffer);
-        let effects = &self.in_flight_effects;
-        let messages = effects.messages.len() as u32;
-        let hot = if messages == 0 { 0 } else { self.hot.push(buffer.clone(), messages) };
-        self.segments.list[segment as usize].live += messages;
-        for &(key, _) in &effects.messages {
-            if let Some(entry) = self.index.get_mut(key) {
-                (entry.segment, entry.group) = (segment, hot);
-                entry.offset = (offset + u64::from(entry.in_group)) as u32;
-            }
-        }
-        for &key in &effects.outcomes {
-            if let Some(about) = self.index.get(key).map(|entry| entry.segment) {
-                segment::refer(&mut self.segments.list, segment, about);
-            }
-        }
-        let file = self.segments.list[segment as usize].file;
-        let token = Token { room: self.token_room, kind: KIND_COMMIT, key: 0 };
-        ring.write_shared(file, offset, buffer.clone(), 0..bytes as usize, Durability::Durable, token);
-        self.in_flight = Some(InFlight { buffer, bytes, hot });
-    }
-
-    /// The group in flight is durable, or the shard is latched.
-    fn commit(&mut self, result: std::io::Result<usize>) {
-        let Some(InFlight { buffer, bytes, hot }) = self.in_flight.take() else { return };
-        match result {
-            Ok(written) if written as u64 == bytes => {}
-            Ok(_) => return self.latch(std::io::ErrorKind::WriteZero.into()),
-            Err(error) => return self.latch(error),
-        }
-        self.groups += 1;
-        self.committed += self.in_flight_effects.messages.len() as u64;
-        let mut effects = std::mem::take(&mut self.in_flight_effects);
-        #[cfg(not(feature = "mutant-early-ack"))]
-        for &(key, waiter) in &effects.messages {
-            let Some(entry) = self.index.get(key) else { continue };
-            let message = StoredMessage::new(buffer.clone(), entry.in_group as usize, entry.length as usize)
-                .expect("the record was written from a valid message");
-            self.events.push_back(Event::Committed { key, waiter, message });
-        }
-        for &key in &effects.outcomes {
-            self.bury_if_done(key);
-        }
-        effects.clear();
-        self.in_flight_effects = effects;
-        if hot == 0 {
-            self.hot.lend(buffer, &mut self.pool);
-        } else {
-            drop(buffer);
-        }
-        self.hot.fit(&mut self.pool);
-        self.segments.large_bytes = self.large.bytes;
-        self.segments.refresh();
-        self.tell_room();
-    }
-
-    /// A message whose outcomes are all durable leaves the index; its bytes are dead.
-    fn bury_if_done(&mut self, key: MessageKey) {
-        if !self.index.get(key).is_some_and(|entry| entry.pending.is_empty() && !self.has_open_outcome(key)) {
-            return;
-        }
-        let Some(entry) = self.index.remove(key) else { return };
-        self.hot.release(entry.group, &mut self.pool);
-        if let Some(segment) = self.segments.list.get_mut(entry.segment as usize) {
-            segment.live -= 1;
-        }
-        if entry.large != 0 {
-            self.large.remove_later(entry.large);
-        }
-    }
-
-    /// The last outcome stands in the open group and is not durable yet.
-    fn has_open_outcome(&self, key: MessageKey) -> bool {
-        self.open_effects.outcomes.contains(&key)
-    }
-
     fn loaded(&mut self, slot: u32, result: std::io::Result<usize>, buffer: Option<AlignedBuffer>) {
         let Some(load) = self.loads.get_mut(slot as usize).and_then(Option::take) else { return };
         let Load { key, request, skip } = load;
@@ -589,29 +488,6 @@ impl Shard {
             self.segments.large_bytes = self.large.bytes;
             self.segments.refresh();
         }
-    }
-
-    fn tell_room(&mut self) {
-        if std::mem::take(&mut self.refused_busy) {
-            self.events.push_back(Event::Room);
-        }
-    }
-
-    /// What the device holds after a failed write is unknown: nothing is promised any more.
-    fn latch(&mut self, error: std::io::Error) {
-        if !self.latched {
-            self.latched = true;
-            self.events.push_back(Event::Latched { error });
-        }
-    }
-
-    #[cfg(feature = "mutant-early-ack")]
-    fn acknowledge_early(&mut self, key: MessageKey, waiter: Option<u32>, start: usize, length: usize) {
-        let mut copy = AlignedBuffer::zeroed(length);
-        copy[..length].copy_from_slice(self.open.record(start, length));
-        let message =
-            StoredMessage::new(Rc::new(copy), 0, length).expect("just written from a valid message");
-        self.events.push_back(Event::Committed { key, waiter, message });
     }
 }
 

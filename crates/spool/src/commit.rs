@@ -1,0 +1,145 @@
+//! The way of a group to the disk: sealed, written by one durable write, acknowledged when that ended.
+
+use std::rc::Rc;
+
+use ring::{Durability, Ring, SharedBuffer, Token};
+
+use crate::format::GroupHeader;
+use crate::shard::{KIND_COMMIT, Shard};
+use crate::{Event, MessageKey, StoredMessage, segment};
+
+/// The group whose write is under way.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    buffer: SharedBuffer,
+    /// Its length on disk.
+    bytes: u64,
+    /// Its number among the groups in memory; 0 when it holds no message.
+    hot: u64,
+}
+
+impl Shard {
+    /// Seals the open group and begins its write.
+    pub(crate) fn write_group<R: Ring>(&mut self, ring: &mut R) {
+        let bytes = self.open.disk_bytes_with(0);
+        let (segment, offset) = self.segments.place(bytes);
+        self.epoch = self.epoch.max(self.segments.list[segment as usize].epoch);
+        self.segments.next_epoch = self.segments.next_epoch.max(self.epoch + 1);
+        let (buffer, header) = self.open.seal(GroupHeader {
+            length: 0,
+            salt: self.segments.salt,
+            epoch: self.epoch,
+            sequence: self.sequence,
+            records: 0,
+            previous_crc: self.last_crc,
+            records_crc: 0,
+            crc: 0,
+        });
+        (self.sequence, self.last_crc) = (self.sequence + 1, header.crc);
+        std::mem::swap(&mut self.open_effects, &mut self.in_flight_effects);
+        self.open_effects.clear();
+        let buffer = Rc::new(buffer);
+        let effects = &self.in_flight_effects;
+        let messages = effects.messages.len() as u32;
+        let hot = if messages == 0 { 0 } else { self.hot.push(buffer.clone(), messages) };
+        self.segments.list[segment as usize].live += messages;
+        for &(key, _) in &effects.messages {
+            if let Some(entry) = self.index.get_mut(key) {
+                (entry.segment, entry.group) = (segment, hot);
+                entry.offset = (offset + u64::from(entry.in_group)) as u32;
+            }
+        }
+        for &key in &effects.outcomes {
+            if let Some(about) = self.index.get(key).map(|entry| entry.segment) {
+                segment::refer(&mut self.segments.list, segment, about);
+            }
+        }
+        let file = self.segments.list[segment as usize].file;
+        let token = Token { room: self.token_room, kind: KIND_COMMIT, key: 0 };
+        ring.write_shared(file, offset, buffer.clone(), 0..bytes as usize, Durability::Durable, token);
+        self.in_flight = Some(InFlight { buffer, bytes, hot });
+    }
+
+    /// The group in flight is durable, or the shard is latched.
+    pub(crate) fn commit(&mut self, result: std::io::Result<usize>) {
+        let Some(InFlight { buffer, bytes, hot }) = self.in_flight.take() else { return };
+        match result {
+            Ok(written) if written as u64 == bytes => {}
+            Ok(_) => return self.latch(std::io::ErrorKind::WriteZero.into()),
+            Err(error) => return self.latch(error),
+        }
+        self.groups += 1;
+        self.committed += self.in_flight_effects.messages.len() as u64;
+        let mut effects = std::mem::take(&mut self.in_flight_effects);
+        #[cfg(not(feature = "mutant-early-ack"))]
+        for &(key, waiter) in &effects.messages {
+            let Some(entry) = self.index.get(key) else { continue };
+            let message = StoredMessage::new(buffer.clone(), entry.in_group as usize, entry.length as usize)
+                .expect("the record was written from a valid message");
+            self.events.push_back(Event::Committed { key, waiter, message });
+        }
+        for &key in &effects.outcomes {
+            self.bury_if_done(key);
+        }
+        effects.clear();
+        self.in_flight_effects = effects;
+        if hot == 0 {
+            self.hot.lend(buffer, &mut self.pool);
+        } else {
+            drop(buffer);
+        }
+        self.hot.fit(&mut self.pool);
+        self.segments.large_bytes = self.large.bytes;
+        self.segments.refresh();
+        self.tell_room();
+    }
+
+    /// A message whose outcomes are all durable leaves the index; its bytes are dead.
+    fn bury_if_done(&mut self, key: MessageKey) {
+        if !self.index.get(key).is_some_and(|entry| entry.pending.is_empty() && !self.has_open_outcome(key)) {
+            return;
+        }
+        let Some(entry) = self.index.remove(key) else { return };
+        self.hot.release(entry.group, &mut self.pool);
+        if let Some(segment) = self.segments.list.get_mut(entry.segment as usize) {
+            segment.live -= 1;
+        }
+        if entry.large != 0 {
+            self.large.remove_later(entry.large);
+        }
+    }
+
+    /// The last outcome stands in the open group and is not durable yet.
+    fn has_open_outcome(&self, key: MessageKey) -> bool {
+        self.open_effects.outcomes.contains(&key)
+    }
+
+    pub(crate) fn tell_room(&mut self) {
+        if std::mem::take(&mut self.refused_busy) {
+            self.events.push_back(Event::Room);
+        }
+    }
+
+    /// What the device holds after a failed write is unknown: nothing is promised any more.
+    pub(crate) fn latch(&mut self, error: std::io::Error) {
+        if !self.latched {
+            self.latched = true;
+            self.events.push_back(Event::Latched { error });
+        }
+    }
+
+    #[cfg(feature = "mutant-early-ack")]
+    pub(crate) fn acknowledge_early(
+        &mut self,
+        key: MessageKey,
+        waiter: Option<u32>,
+        start: usize,
+        length: usize,
+    ) {
+        let mut copy = ring::AlignedBuffer::zeroed(length);
+        copy[..length].copy_from_slice(self.open.record(start, length));
+        let message =
+            StoredMessage::new(Rc::new(copy), 0, length).expect("just written from a valid message");
+        self.events.push_back(Event::Committed { key, waiter, message });
+    }
+}
