@@ -5,4 +5,9 @@
 //! the protocol is told so and, past a budget, closed. Nothing here fails for want of the environment.
 
 pub mod client;
+mod command;
+mod data;
+mod line;
+mod sasl;
 pub mod server;
+mod tls;

@@ -4,7 +4,9 @@
 //! became of what it was asked. It trusts nothing the peer says: replies are bounded, and whatever is
 //! out of order ends the session with a [`Failure`].
 
+mod reply;
 mod session;
+mod transaction;
 
 use std::fmt;
 use std::sync::Arc;

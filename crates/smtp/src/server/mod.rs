@@ -4,7 +4,11 @@
 //! to a [`Handler`]. It promises that only CRLF.CRLF ends a message, that nothing read before STARTTLS
 //! survives it, and that its memory is bounded whatever the peer sends. It fails by saying 421 and closing.
 
+mod hello;
+mod login;
 mod session;
+mod state;
+mod transaction;
 
 use std::sync::Arc;
 
