@@ -1,1 +1,234 @@
-//! To be written.
+//! What all workers share, and nothing else: the published [`Snapshot`], the leases and health of
+//! destination sites, the tenants' connection counts, and the queues to and from the control plane.
+//!
+//! Everything here is an atomic, an immutable value behind an atomic pointer, or a bounded lock-free
+//! queue: no call waits. A question that finds no room comes back to whoever asked, who tells its
+//! client to come again. Nothing here knows who answers.
+
+mod link;
+mod site;
+mod table;
+mod tenants;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use policy::{Snapshot, TenantIx};
+use ring::Waker;
+
+pub use link::{Answer, ControlLink, QUESTIONS_MAX, Question, ResolveFailure, VERIFICATIONS_MAX, WorkerLink};
+pub use site::Site;
+pub use tenants::ConnectionLease;
+
+use link::Queues;
+use table::Table;
+use tenants::Connections;
+
+/// Workers of one gateway at most: as many as the bits in which a site remembers who waits for it.
+pub const WORKERS_MAX: usize = 64;
+
+/// The room itself; one for the whole program, shared by reference.
+pub struct Commons {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    sites: Table<Site>,
+    connections: Table<Connections>,
+    queues: Queues,
+    wakers: Arc<Wakers>,
+    states: Box<[AtomicU8]>,
+    draining: AtomicBool,
+}
+
+impl Commons {
+    /// The shared room of `workers` workers that begin with `snapshot`, their links in order, and
+    /// the control plane's.
+    ///
+    /// # Panics
+    /// Without workers, or with more than [`WORKERS_MAX`].
+    #[must_use]
+    pub fn new(workers: usize, snapshot: Snapshot) -> (Arc<Self>, Vec<WorkerLink>, ControlLink) {
+        assert!((1..=WORKERS_MAX).contains(&workers), "between 1 and {WORKERS_MAX} workers");
+        let commons = Arc::new(Self {
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            sites: Table::default(),
+            connections: Table::default(),
+            queues: Queues::new(workers),
+            wakers: Arc::new(Wakers::new(workers)),
+            states: (0..workers).map(|_| AtomicU8::new(WorkerState::Recovering as u8)).collect(),
+            draining: AtomicBool::new(false),
+        });
+        let links = (0..workers).map(|worker| WorkerLink::new(commons.clone(), worker as u8)).collect();
+        let control = ControlLink::new(commons.clone());
+        (commons, links, control)
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.states.len()
+    }
+
+    /// The published configuration; a worker reads it through a [`SnapshotCache`] instead.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// A worker's own view of the published configuration.
+    #[must_use]
+    pub fn snapshot_cache(&self) -> SnapshotCache {
+        SnapshotCache(arc_swap::Cache::new(self.snapshot.clone()))
+    }
+
+    /// Puts another configuration in force, between two commands of every session, and tells the workers.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.tell_all(|| Answer::SnapshotChanged);
+    }
+
+    /// Asks every worker to end: no new mail, and what is under way comes to its end.
+    pub fn drain(&self) {
+        if !self.draining.swap(true, Ordering::AcqRel) {
+            self.tell_all(|| Answer::Drain);
+        }
+    }
+
+    /// True once [`Commons::drain`] was called.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// The site of this key, made when it is asked for the first time.
+    #[must_use]
+    pub fn site(&self, key: &str) -> Arc<Site> {
+        self.sites.get_or_insert(key, || Site::new(self.wakers.clone()))
+    }
+
+    /// Counts a connection for its tenant; `None` at the tenant's limit. A stranger's connection
+    /// (no tenant) counts for nobody and always passes here.
+    #[must_use]
+    pub fn connect_tenant(&self, snapshot: &Snapshot, tenant: Option<TenantIx>) -> Option<ConnectionLease> {
+        let Some(tenant) = tenant else { return Some(ConnectionLease::nobody()) };
+        let tenant = snapshot.tenant(tenant);
+        self.connections.get_or_insert(&tenant.name, Connections::default).take(tenant.limits.connections_max)
+    }
+
+    /// What worker `worker` is about, for readiness.
+    pub fn set_state(&self, worker: u8, state: WorkerState) {
+        self.states[usize::from(worker)].store(state as u8, Ordering::Release);
+    }
+
+    /// Whether mail is taken.
+    ///
+    /// # Errors
+    /// Why it is not, the worst first.
+    pub fn readiness(&self) -> Result<(), NotReady> {
+        let count = |state: WorkerState| {
+            self.states.iter().filter(|worker| worker.load(Ordering::Acquire) == state as u8).count()
+        };
+        if self.is_draining() {
+            Err(NotReady::Draining)
+        } else if count(WorkerState::Latched) > 0 {
+            Err(NotReady::Latched)
+        } else if count(WorkerState::Recovering) > 0 {
+            Err(NotReady::Recovering)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn tell_all(&self, answer: impl Fn() -> Answer) {
+        for worker in 0..self.workers() as u8 {
+            self.queues.tell(worker, answer());
+            self.wakers.wake(worker);
+        }
+    }
+}
+
+impl fmt::Debug for Commons {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Commons").field("workers", &self.workers()).finish_non_exhaustive()
+    }
+}
+
+/// A worker's view of the published configuration: a read costs one comparison while nothing changes.
+pub struct SnapshotCache(arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
+
+impl SnapshotCache {
+    /// The configuration in force. Whoever needs it for longer than a command clones the `Arc`.
+    pub fn load(&mut self) -> &Arc<Snapshot> {
+        self.0.load()
+    }
+}
+
+impl fmt::Debug for SnapshotCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SnapshotCache")
+    }
+}
+
+/// What a worker is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum WorkerState {
+    /// Reading its shard; its listeners are not open yet.
+    Recovering,
+    /// Taking mail.
+    Ready,
+    /// Its shard's storage failed: it takes no mail until a restart recovers it.
+    Latched,
+}
+
+/// Why the gateway takes no mail now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReady {
+    /// The spool is being read.
+    Recovering,
+    /// The spool's storage failed.
+    Latched,
+    /// It was asked to end.
+    Draining,
+}
+
+impl NotReady {
+    /// The word for it in `/readyz`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Recovering => "recovering",
+            Self::Latched => "latched",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// The wake-ups of all planes, known once their threads run.
+#[derive(Debug)]
+pub(crate) struct Wakers {
+    workers: Box<[OnceLock<Waker>]>,
+    control: OnceLock<Waker>,
+}
+
+impl Wakers {
+    fn new(workers: usize) -> Self {
+        Self { workers: (0..workers).map(|_| OnceLock::new()).collect(), control: OnceLock::new() }
+    }
+
+    /// Wakes a worker; one that has not attached yet looks at its queue when it does.
+    pub(crate) fn wake(&self, worker: u8) {
+        if let Some(waker) = self.workers[usize::from(worker)].get() {
+            waker.wake();
+        }
+    }
+
+    fn wake_control(&self) {
+        if let Some(waker) = self.control.get() {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,265 @@
+use std::cell::Cell;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+use ring::Waker;
+use zeroize::Zeroizing;
+
+use crate::{Commons, Wakers};
+
+/// Questions of one worker that wait for their answer, at most: more than a worker has sites and
+/// logging-in clients in any second of a busy day, and 100 KiB of queue.
+pub const QUESTIONS_MAX: usize = 1024;
+
+/// Logins of one worker that wait for verification, at most. One takes some 20 ms of a core on
+/// purpose; past this number the last would wait longer than clients do.
+pub const VERIFICATIONS_MAX: usize = 64;
+
+/// Commands (drain, another snapshot) that may wait in a worker's queue beside its answers.
+const COMMANDS_MAX: usize = 16;
+
+/// What a worker asks of the control plane.
+pub enum Question {
+    /// Does the password fit the credential?
+    Verify {
+        /// Who asks.
+        worker: u8,
+        /// The session that waits.
+        key: u32,
+        /// Which of its questions this is.
+        generation: u32,
+        /// The hash in PHC form; empty for an unknown login, which takes as long to refuse.
+        credential: Box<str>,
+        /// The login, for the log.
+        login: Box<str>,
+        /// The password; wiped when dropped, never logged.
+        password: Zeroizing<String>,
+    },
+    /// What are the addresses of this host?
+    Resolve {
+        /// Who asks.
+        worker: u8,
+        /// What waits.
+        key: u32,
+        /// The name, or an address literal.
+        host: Box<str>,
+    },
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Verify { worker, key, login, .. } => {
+                write!(f, "Verify {{ worker: {worker}, key: {key}, login: {login:?}, .. }}")
+            }
+            Self::Resolve { worker, key, host } => {
+                write!(f, "Resolve {{ worker: {worker}, key: {key}, host: {host:?} }}")
+            }
+        }
+    }
+}
+
+/// Why a host has no addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResolveFailure {
+    /// DNS says that it does not exist, or has no address.
+    Missing,
+    /// Nobody could say: another time, perhaps.
+    Temporary,
+}
+
+/// What the control plane tells a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Question::Verify`].
+    Verified {
+        /// The session that waits.
+        key: u32,
+        /// Which of its questions.
+        generation: u32,
+        /// The password fits.
+        ok: bool,
+    },
+    /// To [`Question::Resolve`].
+    Resolved {
+        /// What waits.
+        key: u32,
+        /// The addresses, in the order in which to try them.
+        result: Result<Vec<IpAddr>, ResolveFailure>,
+        /// How long this holds.
+        ttl: Duration,
+    },
+    /// End: no new mail, and what is under way comes to its end.
+    Drain,
+    /// Another configuration is in force.
+    SnapshotChanged,
+}
+
+impl Answer {
+    fn is_command(&self) -> bool {
+        matches!(self, Self::Drain | Self::SnapshotChanged)
+    }
+}
+
+/// The queues of all workers. Room is reckoned when a question is asked, so that its answer always has a place.
+pub(crate) struct Queues {
+    questions: ArrayQueue<Question>,
+    answers: Box<[ArrayQueue<Answer>]>,
+}
+
+impl Queues {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            questions: ArrayQueue::new(workers * QUESTIONS_MAX),
+            answers: (0..workers).map(|_| ArrayQueue::new(QUESTIONS_MAX + COMMANDS_MAX)).collect(),
+        }
+    }
+
+    /// A command that finds no room is dropped: snapshot and drain flag are in `Commons` too, and
+    /// so many unread commands mean that the worker has not begun or is ending.
+    pub(crate) fn tell(&self, worker: u8, answer: Answer) {
+        let pushed = self.answers[usize::from(worker)].push(answer);
+        debug_assert!(
+            pushed.as_ref().err().is_none_or(Answer::is_command),
+            "every question has room for its answer"
+        );
+    }
+}
+
+/// A worker's end of its queues. It stays on the worker's thread.
+pub struct WorkerLink {
+    commons: Arc<Commons>,
+    worker: u8,
+    /// Asked and not answered yet.
+    questions: Cell<usize>,
+    verifications: Cell<usize>,
+    /// Something was asked since the last flush.
+    asked: Cell<bool>,
+    /// The drain flag was passed on.
+    drained: Cell<bool>,
+}
+
+impl WorkerLink {
+    pub(crate) fn new(commons: Arc<Commons>, worker: u8) -> Self {
+        Self {
+            commons,
+            worker,
+            questions: Cell::new(0),
+            verifications: Cell::new(0),
+            asked: Cell::new(false),
+            drained: Cell::new(false),
+        }
+    }
+
+    /// The shared room.
+    #[must_use]
+    pub fn commons(&self) -> &Arc<Commons> {
+        &self.commons
+    }
+
+    /// Which worker this is: what goes into a question's `worker`, and what sites know it by.
+    #[must_use]
+    pub fn worker(&self) -> u8 {
+        self.worker
+    }
+
+    /// Says how to wake this worker, once its ring is made. What was said before is found by [`WorkerLink::answer`].
+    pub fn attach(&self, waker: Waker) {
+        // A second waker would be a second ring of one worker, which there is not.
+        let _ = self.commons.wakers.workers[usize::from(self.worker)].set(waker);
+        self.commons.wakers.wake(self.worker);
+    }
+
+    /// Asks; the answer comes with some later turn. [`WorkerLink::flush`] sends what was asked on its way.
+    ///
+    /// # Errors
+    /// The question itself, when too many wait for their answer: tell the client to come again.
+    pub fn ask(&self, question: Question) -> Result<(), Question> {
+        let verifies = matches!(question, Question::Verify { .. });
+        if self.questions.get() >= QUESTIONS_MAX || verifies && self.verifications.get() >= VERIFICATIONS_MAX
+        {
+            return Err(question);
+        }
+        self.commons.queues.questions.push(question)?;
+        self.questions.update(|count| count + 1);
+        self.verifications.update(|count| count + usize::from(verifies));
+        self.asked.set(true);
+        Ok(())
+    }
+
+    /// The next thing that the control plane says.
+    #[must_use]
+    pub fn answer(&self) -> Option<Answer> {
+        while let Some(answer) = self.commons.queues.answers[usize::from(self.worker)].pop() {
+            if answer == Answer::Drain {
+                continue;
+            }
+            self.questions.update(|count| count - usize::from(!answer.is_command()));
+            let verified = matches!(answer, Answer::Verified { .. });
+            self.verifications.update(|count| count - usize::from(verified));
+            return Some(answer);
+        }
+        // The flag, not the queue, says whether to drain: so it is heard once, and never lost.
+        (self.commons.is_draining() && !self.drained.replace(true)).then_some(Answer::Drain)
+    }
+
+    /// The end of a turn: wakes the control plane if anything was asked.
+    pub fn flush(&self) {
+        if self.asked.replace(false) {
+            self.commons.wakers.wake_control();
+        }
+    }
+}
+
+impl fmt::Debug for WorkerLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WorkerLink({})", self.worker)
+    }
+}
+
+/// The control plane's end of all queues; clones serve its threads.
+#[derive(Clone)]
+pub struct ControlLink {
+    commons: Arc<Commons>,
+}
+
+impl ControlLink {
+    pub(crate) fn new(commons: Arc<Commons>) -> Self {
+        Self { commons }
+    }
+
+    /// The shared room.
+    #[must_use]
+    pub fn commons(&self) -> &Arc<Commons> {
+        &self.commons
+    }
+
+    /// Says how to wake whoever answers.
+    pub fn attach(&self, waker: Waker) {
+        let wakers: &Wakers = &self.commons.wakers;
+        // There is one control plane; a second waker would be a bug that wakes the first one still.
+        let _ = wakers.control.set(waker);
+        wakers.wake_control();
+    }
+
+    /// The next question of any worker.
+    #[must_use]
+    pub fn question(&self) -> Option<Question> {
+        self.commons.queues.questions.pop()
+    }
+
+    /// Answers a question of `worker`, exactly once, and wakes it.
+    pub fn answer(&self, worker: u8, answer: Answer) {
+        self.commons.queues.tell(worker, answer);
+        self.commons.wakers.wake(worker);
+    }
+}
+
+impl fmt::Debug for ControlLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ControlLink")
+    }
+}

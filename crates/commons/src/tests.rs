@@ -1,0 +1,175 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use policy::{Origin, Source};
+use zeroize::Zeroizing;
+
+use super::*;
+
+fn snapshot(generation: u64) -> Snapshot {
+    let origin = Origin::new("gatepost.toml", 1);
+    let source = Source { generation, origin, routes: Vec::new(), tenants: Vec::new() };
+    Snapshot::compile(&source).expect("an empty configuration compiles")
+}
+
+fn verify(key: u32) -> Question {
+    Question::Verify {
+        worker: 0,
+        key,
+        generation: 7,
+        credential: "hash".into(),
+        login: "terri".into(),
+        password: Zeroizing::new("swordfish".to_owned()),
+    }
+}
+
+fn counting_waker() -> (Waker, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    (Waker::new(move || drop(counted.fetch_add(1, Ordering::SeqCst))), count)
+}
+
+#[test]
+fn a_full_queue_gives_the_question_back_until_an_answer_is_taken() {
+    let (_, links, control) = Commons::new(1, snapshot(1));
+    let link = &links[0];
+    for key in 0..VERIFICATIONS_MAX as u32 {
+        link.ask(verify(key)).expect("there is room");
+    }
+    assert!(link.ask(verify(99)).is_err());
+    let resolve = |key| Question::Resolve { worker: 0, key, host: "mail.example".into() };
+    for key in VERIFICATIONS_MAX..QUESTIONS_MAX {
+        link.ask(resolve(key as u32)).expect("names have room of their own");
+    }
+    assert!(link.ask(resolve(0)).is_err());
+
+    // Taken is not answered: the room comes back with the answer only, so that answers never overflow.
+    assert!(control.question().is_some());
+    assert!(link.ask(verify(99)).is_err());
+    control.answer(0, Answer::Verified { key: 0, generation: 7, ok: true });
+    assert_eq!(link.answer(), Some(Answer::Verified { key: 0, generation: 7, ok: true }));
+    assert!(link.ask(verify(99)).is_ok());
+}
+
+#[test]
+fn one_wake_up_serves_a_batch() {
+    let (_, links, control) = Commons::new(1, snapshot(1));
+    let (waker, woken) = counting_waker();
+    control.attach(waker);
+    let before = woken.load(Ordering::SeqCst);
+    links[0].flush();
+    assert_eq!(woken.load(Ordering::SeqCst), before);
+    links[0].ask(verify(1)).expect("there is room");
+    links[0].ask(verify(2)).expect("there is room");
+    links[0].flush();
+    links[0].flush();
+    assert_eq!(woken.load(Ordering::SeqCst), before + 1);
+}
+
+#[test]
+fn a_drain_is_heard_once_by_every_worker_even_behind_a_full_queue() {
+    let (commons, links, _) = Commons::new(2, snapshot(1));
+    for _ in 0..2 * QUESTIONS_MAX {
+        commons.queues.tell(0, Answer::SnapshotChanged);
+    }
+    commons.drain();
+    commons.drain();
+    for link in &links {
+        let heard = std::iter::from_fn(|| link.answer()).filter(|answer| *answer == Answer::Drain).count();
+        assert_eq!(heard, 1);
+    }
+    assert_eq!(commons.readiness(), Err(NotReady::Draining));
+}
+
+#[test]
+fn a_published_snapshot_reaches_every_cache_and_leaves_the_old_one_alive() {
+    let (commons, links, _) = Commons::new(1, snapshot(1));
+    let mut cache = commons.snapshot_cache();
+    let old = cache.load().clone();
+    commons.publish(snapshot(2));
+    assert_eq!(cache.load().generation, 2);
+    assert_eq!(old.generation, 1);
+    assert_eq!(links[0].answer(), Some(Answer::SnapshotChanged));
+}
+
+#[test]
+fn a_waiting_worker_is_seen_by_holders_and_woken_by_a_release() {
+    let (commons, links, _) = Commons::new(2, snapshot(1));
+    let (waker, woken) = counting_waker();
+    links[1].attach(waker);
+    let before = woken.load(Ordering::SeqCst);
+    let site = commons.site("mx.example:25");
+    assert!(Arc::ptr_eq(&site, &commons.site("mx.example:25")));
+    assert!(site.acquire_or_wait(1, 0));
+    assert!(!site.is_wanted(0));
+    assert!(!site.acquire_or_wait(1, 1));
+    assert!(site.is_wanted(0));
+    assert!(!site.is_wanted(1), "nobody yields to itself");
+    site.release(0);
+    assert_eq!(woken.load(Ordering::SeqCst), before + 1);
+    assert!(site.acquire_or_wait(1, 1));
+    assert_eq!(site.leases(), 1);
+}
+
+#[test]
+fn leases_never_pass_the_limit_whatever_threads_ask() {
+    let (commons, _, _) = Commons::new(4, snapshot(1));
+    let site = commons.site("mx.example:25");
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let site = &site;
+            scope.spawn(move || {
+                for _ in 0..10_000 {
+                    if site.acquire(2) {
+                        assert!(site.leases() <= 2);
+                        site.release(worker);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(site.leases(), 0);
+}
+
+#[test]
+fn a_success_ends_the_back_off_of_a_site() {
+    let (commons, _, _) = Commons::new(1, snapshot(1));
+    let site = commons.site("mx.example:25");
+    assert_eq!((site.failed(), site.failed()), (1, 2));
+    site.back_off(mail::UnixMillis(500));
+    site.back_off(mail::UnixMillis(400));
+    assert_eq!(site.not_before(), mail::UnixMillis(500));
+    site.succeeded();
+    assert_eq!((site.failures(), site.not_before()), (0, mail::UnixMillis(0)));
+}
+
+#[test]
+fn connections_are_counted_until_their_lease_is_dropped() {
+    let connections = Arc::new(Connections::default());
+    let first = connections.clone().take(Some(1));
+    assert!(first.is_some());
+    assert!(connections.clone().take(Some(1)).is_none());
+    drop(first);
+    assert!(connections.clone().take(Some(1)).is_some());
+    assert!(connections.take(None).is_some());
+}
+
+#[test]
+fn ready_is_when_every_worker_is() {
+    let (commons, _, _) = Commons::new(2, snapshot(1));
+    assert_eq!(commons.readiness(), Err(NotReady::Recovering));
+    commons.set_state(0, WorkerState::Ready);
+    commons.set_state(1, WorkerState::Ready);
+    assert_eq!(commons.readiness(), Ok(()));
+    commons.set_state(1, WorkerState::Latched);
+    assert_eq!(commons.readiness(), Err(NotReady::Latched));
+}
+
+#[test]
+fn a_password_never_shows_in_a_debug_print() {
+    assert!(!format!("{:?}", verify(1)).contains("swordfish"));
+    let resolved =
+        Answer::Resolved { key: 1, result: Err(ResolveFailure::Missing), ttl: Duration::from_secs(1) };
+    assert!(!resolved.is_command());
+}
