@@ -1,1 +1,19 @@
-//! To be written.
+//! What the gateway says about itself: counters and histograms for prometheus, and event records.
+//!
+//! Each worker counts in atomics of its own and writes its records into buffers of its own; a
+//! [`Registry`] adds the counts up when someone asks, and a writer thread puts the records out. No
+//! call here waits or allocates in steady state: when the output cannot keep up, records are
+//! dropped and counted, mail is not. Nothing here decides anything.
+
+mod collect;
+mod histogram;
+mod log;
+mod metrics;
+mod tenants;
+mod writer;
+
+pub use collect::Registry;
+pub use log::{EventLog, Record};
+pub use metrics::{DeliveryOutcome, QueueState, WorkerMetrics};
+pub use tenants::TENANTS_SHOWN_DEFAULT;
+pub use writer::{Form, LogWriter};

@@ -1,0 +1,479 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use mail::Reason;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Encoder, TextEncoder};
+
+use crate::histogram::{Histogram, Total};
+use crate::metrics::{DeliveryOutcome, QueueState, WorkerMetrics};
+use crate::tenants::TenantSlots;
+
+/// Everything that is counted, and the text of `/metrics`.
+///
+/// The names and labels are those of interface.md; every label's values are bounded: listeners and
+/// reasons by what they are, tenants by the number given to [`Registry::new`].
+pub struct Registry {
+    prometheus: prometheus::Registry,
+    source: Arc<Source>,
+}
+
+impl Registry {
+    /// A registry for these workers and listeners (by name, in order), which shows `tenants_shown_max` tenants by name.
+    #[must_use]
+    pub fn new(workers: usize, listeners: &[&str], tenants_shown_max: usize) -> Self {
+        let tenants = Arc::new(TenantSlots::new(tenants_shown_max));
+        let source = Arc::new(Source {
+            workers: (0..workers)
+                .map(|_| Arc::new(WorkerMetrics::new(listeners.len(), tenants.clone())))
+                .collect(),
+            listeners: listeners.iter().map(|&name| name.into()).collect(),
+            tenants,
+            generation: AtomicU64::new(0),
+            reload_failures: AtomicU64::new(0),
+            lines_dropped: Arc::new(AtomicU64::new(0)),
+            backend: ArcSwapOption::empty(),
+            descriptions: FAMILIES
+                .iter()
+                .map(|family| {
+                    let labels = family.labels.iter().map(|&label| label.to_owned()).collect();
+                    Desc::new(family.name.to_owned(), family.help.to_owned(), labels, Default::default())
+                        .expect("the names in the table are valid")
+                })
+                .collect(),
+        });
+        let prometheus = prometheus::Registry::new();
+        prometheus.register(Box::new(Shared(source.clone()))).expect("each name stands once in the table");
+        Self { prometheus, source }
+    }
+
+    /// The counts of worker `worker`, for its thread.
+    #[must_use]
+    pub fn worker(&self, worker: usize) -> Arc<WorkerMetrics> {
+        self.source.workers[worker].clone()
+    }
+
+    /// A configuration is in force: its generation, and its tenants' names.
+    pub fn set_policy<'a>(&self, generation: u64, tenants: impl Iterator<Item = &'a str> + Clone) {
+        self.source.tenants.add(tenants);
+        self.source.generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// A reload was refused.
+    pub fn reload_failed(&self) {
+        self.source.reload_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Which backend the rings use.
+    pub fn set_backend(&self, backend: &'static str) {
+        self.source.backend.store(Some(Arc::new(backend)));
+    }
+
+    /// The counter of dropped log lines, for the log.
+    pub(crate) fn lines_dropped(&self) -> Arc<AtomicU64> {
+        self.source.lines_dropped.clone()
+    }
+
+    /// The text of `/metrics`, in the prometheus text format 0.0.4.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.prometheus.gather(), &mut text)
+            .expect("writing to memory does not fail, and every family has a value");
+        String::from_utf8(text).expect("the encoder writes text")
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("workers", &self.source.workers.len()).finish_non_exhaustive()
+    }
+}
+
+/// One metric name.
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    labels: &'static [&'static str],
+    values: fn(&Source) -> Vec<Metric>,
+}
+
+const FAMILIES: [Family; 15] = [
+    Family {
+        name: "gatepost_relay_denials_total",
+        help: "Requests that were denied or deferred, by reason.",
+        kind: MetricType::COUNTER,
+        labels: &["listener", "tenant", "reason"],
+        values: Source::denials,
+    },
+    Family {
+        name: "gatepost_messages_accepted_total",
+        help: "Messages that got their final 250.",
+        kind: MetricType::COUNTER,
+        labels: &["listener", "tenant"],
+        values: Source::accepted,
+    },
+    Family {
+        name: "gatepost_acceptance_seconds",
+        help: "From the last dot to the 250.",
+        kind: MetricType::HISTOGRAM,
+        labels: &[],
+        values: |source| source.histogram(|worker| &worker.acceptance),
+    },
+    Family {
+        name: "gatepost_commit_seconds",
+        help: "One durable write of the spool.",
+        kind: MetricType::HISTOGRAM,
+        labels: &[],
+        values: |source| source.histogram(|worker| &worker.commit),
+    },
+    Family {
+        name: "gatepost_commit_messages",
+        help: "Messages in one durable write of the spool.",
+        kind: MetricType::HISTOGRAM,
+        labels: &[],
+        values: |source| source.histogram(|worker| &worker.commit_messages),
+    },
+    Family {
+        name: "gatepost_spool_messages",
+        help: "Messages in the spool.",
+        kind: MetricType::GAUGE,
+        labels: &[],
+        values: |source| vec![gauge(&[], source.sum(|worker| &worker.spool_messages))],
+    },
+    Family {
+        name: "gatepost_spool_bytes",
+        help: "Bytes that the spool's files take.",
+        kind: MetricType::GAUGE,
+        labels: &[],
+        values: |source| vec![gauge(&[], source.sum(|worker| &worker.spool_bytes))],
+    },
+    Family {
+        name: "gatepost_deliveries_total",
+        help: "Attempts that ended, by recipient and outcome.",
+        kind: MetricType::COUNTER,
+        labels: &["tenant", "outcome"],
+        values: Source::deliveries,
+    },
+    Family {
+        name: "gatepost_delivery_seconds",
+        help: "From our 250 to the destination's.",
+        kind: MetricType::HISTOGRAM,
+        labels: &[],
+        values: |source| source.histogram(|worker| &worker.delivery),
+    },
+    Family {
+        name: "gatepost_queue_recipients",
+        help: "Recipients that are not delivered yet.",
+        kind: MetricType::GAUGE,
+        labels: &["state"],
+        values: Source::queue,
+    },
+    Family {
+        name: "gatepost_policy_generation",
+        help: "The number of the configuration in force.",
+        kind: MetricType::GAUGE,
+        labels: &[],
+        values: |source| vec![gauge(&[], source.generation.load(Ordering::Relaxed))],
+    },
+    Family {
+        name: "gatepost_policy_reload_failures_total",
+        help: "Reloads that were refused; the configuration before stays in force.",
+        kind: MetricType::COUNTER,
+        labels: &[],
+        values: |source| vec![counter(&[], source.reload_failures.load(Ordering::Relaxed))],
+    },
+    Family {
+        name: "gatepost_connections",
+        help: "Open connections of clients.",
+        kind: MetricType::GAUGE,
+        labels: &["listener", "state"],
+        values: Source::connections,
+    },
+    Family {
+        name: "gatepost_possible_duplicates_total",
+        help: "Messages whose connection broke between their last byte and the reply.",
+        kind: MetricType::COUNTER,
+        labels: &[],
+        values: |source| vec![counter(&[], source.sum(|worker| &worker.duplicates))],
+    },
+    Family {
+        name: "gatepost_log_lines_dropped_total",
+        help: "Log records that found no room because the output could not keep up.",
+        kind: MetricType::COUNTER,
+        labels: &[],
+        values: |source| vec![counter(&[], source.lines_dropped.load(Ordering::Relaxed))],
+    },
+];
+
+/// Only once the rings are made, so that it never names a backend that is not in use.
+const BACKEND: Family = Family {
+    name: "gatepost_io_backend",
+    help: "1 for the backend in use.",
+    kind: MetricType::GAUGE,
+    labels: &["backend"],
+    values: |source| source.backend.load().iter().map(|backend| gauge(&[("backend", backend)], 1)).collect(),
+};
+
+/// What the collector reads.
+struct Source {
+    workers: Box<[Arc<WorkerMetrics>]>,
+    listeners: Box<[Box<str>]>,
+    tenants: Arc<TenantSlots>,
+    generation: AtomicU64,
+    reload_failures: AtomicU64,
+    lines_dropped: Arc<AtomicU64>,
+    backend: ArcSwapOption<&'static str>,
+    descriptions: Vec<Desc>,
+}
+
+impl Source {
+    fn sum(&self, value: impl Fn(&WorkerMetrics) -> &AtomicU64) -> u64 {
+        self.workers.iter().map(|worker| value(worker).load(Ordering::Relaxed)).sum()
+    }
+
+    fn histogram(&self, of: impl Fn(&WorkerMetrics) -> &Histogram) -> Vec<Metric> {
+        let mut total = Total::default();
+        for worker in &self.workers {
+            of(worker).add_to(&mut total);
+        }
+        let mut cumulative = 0;
+        let mut histogram = prometheus::proto::Histogram::default();
+        let buckets = total
+            .bounds
+            .iter()
+            .zip(&total.buckets)
+            .map(|(&bound, count)| {
+                cumulative += count;
+                let mut bucket = Bucket::default();
+                bucket.set_upper_bound(bound);
+                bucket.set_cumulative_count(cumulative);
+                bucket
+            })
+            .collect();
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(total.buckets.iter().sum());
+        histogram.set_sample_sum(total.sum);
+        let mut metric = Metric::default();
+        metric.set_histogram(histogram);
+        vec![metric]
+    }
+
+    /// Those that happened, and for each listener the one that every gateway has, so that its rate is defined.
+    fn denials(&self) -> Vec<Metric> {
+        let mut metrics = Vec::new();
+        let tenants = self.tenants.labels();
+        for (listener, name) in self.listeners.iter().enumerate() {
+            for (slot, tenant) in &tenants {
+                for reason in Reason::ALL {
+                    let count = self
+                        .workers
+                        .iter()
+                        .map(|worker| worker.denials.get(worker.denial_index(listener, *slot, reason)))
+                        .sum();
+                    let always = *slot == 0 && reason == Reason::RelayNotPermitted;
+                    if count > 0 || always {
+                        let labels = [("listener", &**name), ("tenant", tenant), ("reason", reason.as_str())];
+                        metrics.push(counter(&labels, count));
+                    }
+                }
+            }
+        }
+        metrics
+    }
+
+    fn accepted(&self) -> Vec<Metric> {
+        let mut metrics = Vec::new();
+        let tenants = self.tenants.labels();
+        for (listener, name) in self.listeners.iter().enumerate() {
+            for (slot, tenant) in &tenants {
+                let count = self
+                    .workers
+                    .iter()
+                    .map(|worker| worker.accepted.get(worker.accepted_index(listener, *slot)))
+                    .sum();
+                metrics.push(counter(&[("listener", name), ("tenant", tenant)], count));
+            }
+        }
+        metrics
+    }
+
+    fn deliveries(&self) -> Vec<Metric> {
+        let mut metrics = Vec::new();
+        for (slot, tenant) in self.tenants.labels() {
+            for outcome in DeliveryOutcome::ALL {
+                let index = WorkerMetrics::delivery_index(slot, outcome);
+                let count = self.workers.iter().map(|worker| worker.deliveries.get(index)).sum();
+                metrics.push(counter(&[("tenant", &tenant), ("outcome", outcome.as_str())], count));
+            }
+        }
+        metrics
+    }
+
+    fn queue(&self) -> Vec<Metric> {
+        QueueState::ALL
+            .into_iter()
+            .map(|state| {
+                let count = self.workers.iter().map(|worker| worker.queue.get(state as usize)).sum();
+                gauge(&[("state", state.as_str())], count)
+            })
+            .collect()
+    }
+
+    fn connections(&self) -> Vec<Metric> {
+        (self.listeners.iter().enumerate())
+            .map(|(listener, name)| {
+                // Closed first: a connection that opens and closes meanwhile must not make it negative.
+                let closed: u64 = self.workers.iter().map(|worker| worker.closed.get(listener)).sum();
+                let opened: u64 = self.workers.iter().map(|worker| worker.opened.get(listener)).sum();
+                gauge(&[("listener", name), ("state", "open")], opened.saturating_sub(closed))
+            })
+            .collect()
+    }
+}
+
+/// The registry owns its collectors; this one is shared with ours.
+struct Shared(Arc<Source>);
+
+impl Collector for Shared {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        FAMILIES
+            .iter()
+            .chain([&BACKEND])
+            .map(|family| {
+                let mut collected = MetricFamily::default();
+                collected.set_name(family.name.to_owned());
+                collected.set_help(family.help.to_owned());
+                collected.set_field_type(family.kind);
+                collected.set_metric((family.values)(&self.0));
+                collected
+            })
+            .collect()
+    }
+}
+
+fn labelled(labels: &[(&str, &str)]) -> Metric {
+    let pairs = labels.iter().map(|&(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name(name.to_owned());
+        pair.set_value(value.to_owned());
+        pair
+    });
+    Metric::from_label(pairs.collect())
+}
+
+fn counter(labels: &[(&str, &str)], value: u64) -> Metric {
+    let mut metric = labelled(labels);
+    let mut counter = Counter::default();
+    counter.set_value(value as f64);
+    metric.set_counter(counter);
+    metric
+}
+
+fn gauge(labels: &[(&str, &str)], value: u64) -> Metric {
+    let mut metric = labelled(labels);
+    let mut gauge = Gauge::default();
+    gauge.set_value(value as f64);
+    metric.set_gauge(gauge);
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The contract: interface.md.
+    const NAMES: [&str; 16] = [
+        "gatepost_relay_denials_total",
+        "gatepost_messages_accepted_total",
+        "gatepost_acceptance_seconds",
+        "gatepost_commit_seconds",
+        "gatepost_commit_messages",
+        "gatepost_spool_messages",
+        "gatepost_spool_bytes",
+        "gatepost_deliveries_total",
+        "gatepost_delivery_seconds",
+        "gatepost_queue_recipients",
+        "gatepost_policy_generation",
+        "gatepost_policy_reload_failures_total",
+        "gatepost_connections",
+        "gatepost_possible_duplicates_total",
+        "gatepost_io_backend",
+        "gatepost_log_lines_dropped_total",
+    ];
+
+    #[test]
+    fn every_name_of_the_interface_is_there_from_the_start() {
+        let registry = Registry::new(2, &["smtp", "submission"], 4);
+        registry.set_backend("io_uring");
+        let text = registry.text();
+        for name in NAMES {
+            assert!(text.contains(&format!("# TYPE {name} ")), "{name} is missing from\n{text}");
+        }
+    }
+
+    #[test]
+    fn workers_add_up() {
+        let registry = Registry::new(2, &["smtp"], 4);
+        registry.set_policy(3, ["proseware", "adatum"].into_iter());
+        for worker in 0..2 {
+            let worker = registry.worker(worker);
+            worker.denied(0, None, Reason::RelayNotPermitted);
+            worker.denied(0, Some("adatum"), Reason::SenderNotOwned);
+            worker.message_accepted(0, "proseware");
+            worker.delivery_ended("proseware", DeliveryOutcome::Delivered);
+            worker.connection_opened(0);
+            worker.observe_commit(Duration::from_micros(300), 5);
+            worker.set_queue(QueueState::Deferred, 7);
+            worker.set_spool(10, 4096);
+        }
+        registry.worker(0).connection_closed(0);
+        let text = registry.text();
+        for line in [
+            r#"gatepost_relay_denials_total{listener="smtp",tenant="none",reason="relay_not_permitted"} 2"#,
+            r#"gatepost_relay_denials_total{listener="smtp",tenant="adatum",reason="sender_not_owned"} 2"#,
+            r#"gatepost_messages_accepted_total{listener="smtp",tenant="proseware"} 2"#,
+            r#"gatepost_deliveries_total{tenant="proseware",outcome="delivered"} 2"#,
+            r#"gatepost_connections{listener="smtp",state="open"} 1"#,
+            r#"gatepost_commit_seconds_bucket{le="0.00025"} 0"#,
+            r#"gatepost_commit_seconds_bucket{le="0.0005"} 2"#,
+            r#"gatepost_commit_seconds_bucket{le="+Inf"} 2"#,
+            "gatepost_commit_seconds_sum 0.0006",
+            r#"gatepost_commit_messages_bucket{le="8"} 2"#,
+            r#"gatepost_queue_recipients{state="deferred"} 14"#,
+            "gatepost_spool_messages 20",
+            "gatepost_spool_bytes 8192",
+            "gatepost_policy_generation 3",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing from\n{text}");
+        }
+    }
+
+    #[test]
+    fn tenants_past_the_bound_fold_into_other_and_keep_their_slot_over_a_reload() {
+        let registry = Registry::new(1, &["smtp"], 2);
+        registry.set_policy(1, ["a", "b", "c"].into_iter());
+        registry.set_policy(2, ["c", "b"].into_iter());
+        for tenant in ["a", "b", "c", "d"] {
+            registry.worker(0).message_accepted(0, tenant);
+        }
+        let text = registry.text();
+        for (tenant, count) in [("a", 1), ("b", 1), ("other", 2), ("none", 0)] {
+            let line =
+                format!("gatepost_messages_accepted_total{{listener=\"smtp\",tenant=\"{tenant}\"}} {count}");
+            assert!(text.contains(&line), "{line} is missing from\n{text}");
+        }
+        assert!(!text.contains("tenant=\"c\""));
+    }
+}

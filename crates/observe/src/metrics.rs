@@ -1,0 +1,196 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mail::Reason;
+
+use crate::histogram::{Histogram, MESSAGES, SECONDS};
+use crate::tenants::TenantSlots;
+
+/// How an attempt to deliver to one recipient ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DeliveryOutcome {
+    /// The destination answered 250.
+    Delivered,
+    /// Not now; it is tried again.
+    Deferred,
+    /// A permanent no: its sender is told.
+    Failed,
+    /// Too old: its sender is told.
+    Expired,
+}
+
+impl DeliveryOutcome {
+    pub(crate) const ALL: [Self; 4] = [Self::Delivered, Self::Deferred, Self::Failed, Self::Expired];
+
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Deferred => "deferred",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// Where a queued recipient stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum QueueState {
+    /// Due: waits for its site.
+    Ready,
+    /// Under way on a connection.
+    Active,
+    /// Waits for its next attempt.
+    Deferred,
+}
+
+impl QueueState {
+    pub(crate) const ALL: [Self; 3] = [Self::Ready, Self::Active, Self::Deferred];
+
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Active => "active",
+            Self::Deferred => "deferred",
+        }
+    }
+}
+
+/// One worker's counts. Listeners go by their index, tenants by name; every call is a relaxed
+/// atomic on memory that no other worker writes.
+#[derive(Debug)]
+pub struct WorkerMetrics {
+    tenants: Arc<TenantSlots>,
+    /// By listener, tenant and reason.
+    pub(crate) denials: Counters,
+    /// By listener and tenant.
+    pub(crate) accepted: Counters,
+    /// By tenant and outcome.
+    pub(crate) deliveries: Counters,
+    /// By listener: those that were opened, and those that were closed.
+    pub(crate) opened: Counters,
+    pub(crate) closed: Counters,
+    pub(crate) duplicates: AtomicU64,
+    pub(crate) spool_messages: AtomicU64,
+    pub(crate) spool_bytes: AtomicU64,
+    pub(crate) queue: Counters,
+    pub(crate) acceptance: Histogram,
+    pub(crate) commit: Histogram,
+    pub(crate) commit_messages: Histogram,
+    pub(crate) delivery: Histogram,
+}
+
+impl WorkerMetrics {
+    pub(crate) fn new(listeners: usize, tenants: Arc<TenantSlots>) -> Self {
+        let slots = tenants.len();
+        Self {
+            denials: Counters::new(listeners * slots * Reason::ALL.len()),
+            accepted: Counters::new(listeners * slots),
+            deliveries: Counters::new(slots * DeliveryOutcome::ALL.len()),
+            opened: Counters::new(listeners),
+            closed: Counters::new(listeners),
+            duplicates: AtomicU64::new(0),
+            spool_messages: AtomicU64::new(0),
+            spool_bytes: AtomicU64::new(0),
+            queue: Counters::new(QueueState::ALL.len()),
+            acceptance: Histogram::new(&SECONDS),
+            commit: Histogram::new(&SECONDS),
+            commit_messages: Histogram::new(&MESSAGES),
+            delivery: Histogram::new(&SECONDS),
+            tenants,
+        }
+    }
+
+    /// A client was refused: a denial or deferral with its reason. `tenant` is `None` for a stranger.
+    pub fn denied(&self, listener: usize, tenant: Option<&str>, reason: Reason) {
+        self.denials.add(self.denial_index(listener, self.tenants.slot(tenant), reason));
+    }
+
+    pub(crate) fn denial_index(&self, listener: usize, slot: usize, reason: Reason) -> usize {
+        (listener * self.tenants.len() + slot) * Reason::ALL.len() + reason as usize
+    }
+
+    /// A client got its final 250 for a message.
+    pub fn message_accepted(&self, listener: usize, tenant: &str) {
+        self.accepted.add(self.accepted_index(listener, self.tenants.slot(Some(tenant))));
+    }
+
+    pub(crate) fn accepted_index(&self, listener: usize, slot: usize) -> usize {
+        listener * self.tenants.len() + slot
+    }
+
+    /// An attempt for one recipient ended.
+    pub fn delivery_ended(&self, tenant: &str, outcome: DeliveryOutcome) {
+        self.deliveries.add(Self::delivery_index(self.tenants.slot(Some(tenant)), outcome));
+    }
+
+    pub(crate) fn delivery_index(slot: usize, outcome: DeliveryOutcome) -> usize {
+        slot * DeliveryOutcome::ALL.len() + outcome as usize
+    }
+
+    /// A client connected.
+    pub fn connection_opened(&self, listener: usize) {
+        self.opened.add(listener);
+    }
+
+    /// A client's connection ended.
+    pub fn connection_closed(&self, listener: usize) {
+        self.closed.add(listener);
+    }
+
+    /// A message may have been delivered twice: the connection broke between its last byte and the reply.
+    pub fn possible_duplicate(&self) {
+        self.duplicates.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// From the last dot to the 250.
+    pub fn observe_acceptance(&self, time: Duration) {
+        self.acceptance.observe_duration(time);
+    }
+
+    /// One durable write of the spool: how long it took and how many messages it held.
+    pub fn observe_commit(&self, time: Duration, messages: u64) {
+        self.commit.observe_duration(time);
+        self.commit_messages.observe_count(messages);
+    }
+
+    /// From our 250 to the destination's.
+    pub fn observe_delivery(&self, time: Duration) {
+        self.delivery.observe_duration(time);
+    }
+
+    /// What the shard holds now.
+    pub fn set_spool(&self, messages: u64, bytes: u64) {
+        self.spool_messages.store(messages, Ordering::Relaxed);
+        self.spool_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How many recipients are in `state` now.
+    pub fn set_queue(&self, state: QueueState, recipients: u64) {
+        self.queue.0[state as usize].store(recipients, Ordering::Relaxed);
+    }
+}
+
+/// Counters by index.
+#[derive(Debug)]
+pub(crate) struct Counters(Box<[AtomicU64]>);
+
+impl Counters {
+    fn new(length: usize) -> Self {
+        Self((0..length).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn add(&self, index: usize) {
+        self.0[index].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self, index: usize) -> u64 {
+        self.0[index].load(Ordering::Relaxed)
+    }
+}
