@@ -48,7 +48,6 @@ impl std::error::Error for CompileError {}
 
 pub(crate) fn compile(source: &Source) -> Result<Snapshot, Vec<CompileError>> {
     let mut compiler = Compiler::default();
-    // Tenants' routes first or last makes no difference: the least number wins within one list only.
     let node_routes = compiler.route_list(&source.routes);
     for (index, tenant) in (0_u32..).zip(&source.tenants) {
         compiler.tenant(TenantIx(index), tenant);

@@ -38,10 +38,12 @@ impl<V> Names<V> {
         if self.0.is_empty() {
             return None;
         }
-        match name.len() {
-            0..=SHORT_NAME_BYTES_MAX => self.get_with::<SHORT_NAME_BYTES_MAX>(name),
-            ..=NAME_BYTES_MAX => self.get_with::<NAME_BYTES_MAX>(name),
-            _ => None,
+        if name.len() <= SHORT_NAME_BYTES_MAX {
+            self.get_with::<SHORT_NAME_BYTES_MAX>(name)
+        } else if name.len() <= NAME_BYTES_MAX {
+            self.get_with::<NAME_BYTES_MAX>(name)
+        } else {
+            None
         }
     }
 

@@ -1,0 +1,294 @@
+//! Configurations as people write them, and as they get them wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::{Config, ConfigErrors, Loaded};
+use policy::{Role, TenantIx, TlsPolicy};
+
+const NODE: &str = r#"[node]
+hostname = "relay.example"
+
+[spool]
+path = "spool"
+
+[[listener]]
+name = "smtp"
+address = "127.0.0.1:0"
+role = "relay"
+tls = "off"
+
+[policy]
+tenants = "tenants"
+
+[[route]]
+recipient_domains = ["*"]
+next_hops = ["smarthost.example"]
+"#;
+
+const TENANT: &str = r#"name = "proseware"
+networks = ["198.51.100.0/24"]
+senders = ["@proseware.example"]
+"#;
+
+const IDENTITY: &str = r#"
+[[identity]]
+login = "terri"
+password = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA"
+"#;
+
+/// A folder with a node file and tenant files.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new(node: &str, tenants: &[(&str, &str)]) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        folder.write("gatepost.toml", node);
+        fs::create_dir(folder.path("tenants")).unwrap();
+        for (name, text) in tenants {
+            folder.write(&format!("tenants/{name}.toml"), text);
+        }
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn load(&self) -> Result<Loaded, ConfigErrors> {
+        Config::load(&self.path("gatepost.toml"))
+    }
+
+    /// Each error as `file:line key`, and its whole text.
+    fn errors(&self) -> Vec<(String, String)> {
+        let errors = self.load().expect_err("it must not load");
+        errors
+            .iter()
+            .map(|error| {
+                assert!(!error.remedy.is_empty(), "{error}");
+                let file = Path::new(&*error.origin.file).file_name().unwrap().to_str().unwrap();
+                (format!("{file}:{} {}", error.origin.line, error.key), error.to_string())
+            })
+            .collect()
+    }
+}
+
+/// The one error of a configuration.
+fn error(node: &str, tenants: &[(&str, &str)]) -> (String, String) {
+    let mut errors = Folder::new(node, tenants).errors();
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    errors.remove(0)
+}
+
+#[test]
+fn the_samples_load() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+    let read = |name: &str| fs::read_to_string(samples.join(name)).unwrap();
+    let folder = Folder::new(&read("gatepost.toml"), &[("proseware", &read("tenants/proseware.toml"))]);
+    for directory in ["tls", "tenants/recipients"] {
+        fs::create_dir(folder.path(directory)).unwrap();
+    }
+    folder.write("tls/tls.crt", "");
+    folder.write("tls/tls.key", "");
+    folder.write("tenants/recipients/proseware.txt", &read("tenants/recipients/proseware.txt"));
+    let loaded = folder.load().unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(loaded.warnings, []);
+
+    let node = &loaded.node;
+    assert_eq!(&*node.hostname, "relay.proseware.example");
+    assert_eq!(node.spool.capacity_bytes, 20 << 30);
+    assert_eq!(node.retry.longest, Duration::from_secs(3600));
+    assert_eq!(node.listeners[1].policy.role, Role::Submission);
+    assert_eq!(node.listeners[1].policy.tls, TlsPolicy::Required);
+    assert_eq!(node.submission_port(), Some(587));
+    let tenant = loaded.snapshot.tenant_named("proseware").unwrap();
+    assert_eq!(loaded.snapshot.limits(tenant).message_bytes_max, Some(25 << 20));
+    assert!(loaded.snapshot.identity("Terri@Proseware.example").is_some());
+    assert_eq!(loaded.snapshot.network_tenant("198.51.100.7".parse().unwrap()), Some(TenantIx(0)));
+}
+
+#[test]
+fn the_smallest_configuration_loads() {
+    let loaded = Folder::new(NODE, &[("a", TENANT)]).load().unwrap();
+    assert_eq!(loaded.node.workers, 0);
+    assert_eq!(loaded.node.spool.capacity_bytes, u64::MAX);
+    assert_eq!(loaded.snapshot.generation, 1);
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_known_one() {
+    let node = NODE.replace("hostname =", "hostnme = \"x\"\nhostname =");
+    let (place, text) = error(&node, &[("a", TENANT)]);
+    assert_eq!(place, "gatepost.toml:2 node.hostnme");
+    assert!(text.ends_with("unknown key; did you mean \"hostname\"?"), "{text}");
+
+    let (place, text) = error(NODE, &[("a", &format!("{TENANT}quux_of_the_day = 1\n"))]);
+    assert_eq!(place, "a.toml:4 quux_of_the_day");
+    assert!(text.contains("the keys here are name, networks,"), "{text}");
+}
+
+#[test]
+fn every_error_is_reported_in_one_run() {
+    let node = NODE.replace("127.0.0.1:0", "localhost").replace("\"off\"", "\"of\"");
+    let folder = Folder::new(
+        &node,
+        &[("a", "name = \"a\"\nnetworks = [\n  \"10.0.0\",\n  \"0.0.0.0/0\",\n]\n"), ("b", "= 1")],
+    );
+    let places: Vec<_> = folder.errors().into_iter().map(|(place, _)| place).collect();
+    assert_eq!(
+        places,
+        [
+            "gatepost.toml:9 listener.address",
+            "gatepost.toml:11 listener.tls",
+            "a.toml:1 senders",
+            "a.toml:3 networks",
+            "a.toml:4 networks",
+            "b.toml:1 ",
+        ]
+    );
+}
+
+#[test]
+fn a_malformed_prefix_names_its_line() {
+    let (place, text) = error(NODE, &[("a", &TENANT.replace("198.51.100.0/24", "198.51.100.0/33"))]);
+    assert_eq!(place, "a.toml:2 networks");
+    assert!(text.contains("\"198.51.100.0/33\": no IP prefix; write a prefix such as"), "{text}");
+}
+
+#[test]
+fn two_tenants_with_one_login_name_both_lines() {
+    let one = format!("{TENANT}{IDENTITY}");
+    let two = format!("name = \"b\"\nsenders = [\"@b.example\"]\n{}", IDENTITY.replace("terri", "TERRI"));
+    let (place, text) = error(NODE, &[("a", &one), ("b", &two)]);
+    assert_eq!(place, "b.toml:5 login");
+    assert!(text.contains("a.toml:6)"), "{text}");
+}
+
+#[test]
+fn contradictions_between_tenants_name_both_lines() {
+    let relay = "[[relay_domain]]\ndomains = [\"r.example\"]\nnext_hops = [\"m.example\"]\n";
+    let one = format!("{TENANT}{relay}");
+    let two = format!("name = \"b\"\nsenders = [\"@b.example\"]\nnetworks = [\"198.51.100.0/24\"]\n{relay}");
+    let errors = Folder::new(NODE, &[("a", &one), ("b", &two)]).errors();
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    assert_eq!(errors[0].0, "b.toml:3 networks");
+    assert!(errors[0].1.contains("a.toml:2)"), "{}", errors[0].1);
+    assert_eq!(errors[1].0, "b.toml:5 domains");
+    assert!(errors[1].1.contains("a.toml:5)"), "{}", errors[1].1);
+}
+
+#[test]
+fn a_missing_certificate_names_the_path() {
+    let node = format!(
+        "{}\n[tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n",
+        NODE.replace("\"off\"", "\"starttls\"")
+    );
+    let folder = Folder::new(&node, &[("a", TENANT)]);
+    folder.write("tls.key", "");
+    let errors = folder.errors();
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert_eq!(errors[0].0, "gatepost.toml:21 tls.certificate");
+    assert!(errors[0].1.contains("tls.crt") && errors[0].1.contains("PEM"), "{}", errors[0].1);
+    let (place, _) = error(&NODE.replace("\"off\"", "\"starttls\""), &[("a", TENANT)]);
+    assert_eq!(place, "gatepost.toml:7 listener.tls");
+}
+
+#[test]
+fn what_has_not_come_yet_is_refused_rather_than_ignored() {
+    for (addition, place) in [
+        ("[grants]\nttl = \"10m\"\n", "a.toml:4 grants"),
+        ("[limits]\nmessages_per_minute = 5\n", "a.toml:5 limits.messages_per_minute"),
+        ("check_header_from = true\n", "a.toml:4 check_header_from"),
+    ] {
+        let (found, text) = error(NODE, &[("a", &format!("{TENANT}{addition}"))]);
+        assert_eq!(found, place);
+        assert!(text.contains("is not in this version"), "{text}");
+    }
+    for section in ["proxy_protocol", "xclient", "lists"] {
+        let (_, text) = error(&format!("{NODE}[{section}]\n"), &[("a", TENANT)]);
+        assert!(text.contains("is not in this version"), "{text}");
+    }
+}
+
+#[test]
+fn a_configuration_without_a_catch_all_route_says_what_to_add() {
+    let (place, text) = error(&NODE.replace("\"*\"", "\"a.example\""), &[("a", TENANT)]);
+    assert_eq!(place, "gatepost.toml:0 route");
+    assert!(text.contains("recipient_domains = [\"*\"]"), "{text}");
+}
+
+#[test]
+fn a_password_in_the_clear_is_refused_and_never_shown() {
+    let tenant = format!("{TENANT}[[identity]]\nlogin = \"t\"\npassword = \"hunter2\"\n");
+    let (place, text) = error(NODE, &[("a", &tenant)]);
+    assert_eq!(place, "a.toml:6 identity.password");
+    assert!(text.contains("gatepost password") && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_secret_may_lie_in_a_file() {
+    let tenant = format!("{TENANT}[[identity]]\nlogin = \"t\"\npassword = \"file:t.secret\"\n");
+    let folder = Folder::new(NODE, &[("a", &tenant)]);
+    assert_eq!(folder.errors()[0].0, "a.toml:6 identity.password");
+    folder.write("tenants/t.secret", "$argon2id$v=19$x\n");
+    let snapshot = folder.load().unwrap().snapshot;
+    assert_eq!(snapshot.credential(snapshot.identity("t").unwrap()), "$argon2id$v=19$x");
+}
+
+#[test]
+fn a_file_that_is_missing_or_no_toml_is_one_clear_error() {
+    let errors = Config::load(Path::new("/nonexistent/gatepost.toml")).unwrap_err();
+    assert_eq!(errors.count(), 1);
+    assert!(errors.to_string().starts_with("/nonexistent/gatepost.toml: cannot read the file"), "{errors}");
+    let (place, _) = error("[node\n", &[]);
+    assert_eq!(place, "gatepost.toml:1 ");
+    let mut node = Folder::new(NODE, &[]);
+    fs::remove_dir(node.path("tenants")).unwrap();
+    assert_eq!(node.errors()[0].0, "gatepost.toml:14 policy.tenants");
+    node = Folder::new("", &[]);
+    let missing: Vec<_> = node.errors().into_iter().map(|(place, _)| place).collect();
+    for section in ["[node]", "[spool]", "[[listener]]", "[policy]"] {
+        assert!(missing.contains(&format!("gatepost.toml:1 {section}")), "{missing:?}");
+    }
+}
+
+#[test]
+fn wrong_kinds_of_values_say_what_to_write() {
+    for (from, to, place) in [
+        ("hostname = \"relay.example\"", "hostname = 5", "gatepost.toml:2 node.hostname"),
+        ("hostname = \"relay.example\"", "hostname = \"a b\"", "gatepost.toml:2 node.hostname"),
+        ("path = \"spool\"", "path = \"spool\"\ncapacity = \"much\"", "gatepost.toml:6 spool.capacity"),
+        ("[spool]", "workers = -1\n[spool]", "gatepost.toml:4 node.workers"),
+        ("[spool]", "workers = \"4\"\n[spool]", "gatepost.toml:4 node.workers"),
+        ("\"smarthost.example\"", "\"2001:db8::1\"", "gatepost.toml:18 next_hops"),
+        ("role = \"relay\"", "role = \"submission\"", "gatepost.toml:11 listener.tls"),
+    ] {
+        let (found, text) = error(&NODE.replace(from, to), &[("a", TENANT)]);
+        assert_eq!(found.replace("route.", ""), place, "{text}");
+    }
+}
+
+#[test]
+fn what_is_legal_but_unwise_is_warned_of() {
+    let node = NODE.replace("tls = \"off\"", "tls = \"off\"\nauth_without_tls = true");
+    let tenant = "name = \"a\"\nnetworks = [\"127.0.0.1\", \"10.2.0.0/16\", \"fd00::/64\"]\n\
+                  senders = [\"@*\"]\n[[relay_domain]]\ndomains = [\"r.example\"]\nnext_hops = [\"m.example\"]\n";
+    let loaded = Folder::new(&node, &[("a", tenant)]).load().unwrap();
+    let keys: Vec<_> = loaded.warnings.iter().map(|warning| warning.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "listener.auth_without_tls",
+            "networks",
+            "networks",
+            "networks",
+            "senders",
+            "relay_domain.recipients"
+        ]
+    );
+}
