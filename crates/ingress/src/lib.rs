@@ -1,1 +1,557 @@
-//! To be written.
+//! Mail in: listeners, connections, admission and back-pressure of one worker.
+//!
+//! Each connection joins a sans-I/O SMTP session to the ring and to the judge, who asks `policy` and
+//! hands what is accepted to the spool. Nothing is answered 250 before the spool says that it is
+//! durable. A peer costs bounded memory: it is not read from while its session waits, while its
+//! output is not taken, or while the spool is behind. Fails towards the client with 421, 451 or 452, never silently.
+
+mod connection;
+mod headers;
+mod judge;
+mod large;
+mod trace;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use commons::{SnapshotCache, WorkerLink};
+use mail::{Reason, Reply, Status, UnixMillis};
+use observe::{EventLog, WorkerMetrics};
+use ring::{Completion, Instant, ListenOptions, Listener, Output, Ring, Socket, Token, Wheel};
+use smtp::server::{Phase, Resume, Session, Step};
+use spool::Shard;
+
+use connection::{Client, Connection, Transaction, Waiting};
+use judge::Judge;
+
+/// The room number of ingress in a [`Token`].
+pub const ROOM: u8 = 1;
+
+const LISTENER: u8 = 0;
+const RECEIVE: u8 = 1;
+const SEND: u8 = 2;
+
+/// Between two commands (RFC 5321 section 4.5.3.2.7).
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
+/// Between two pieces of a message (RFC 5321 section 4.5.3.2.5).
+const DATA_TIMEOUT: Duration = Duration::from_secs(180);
+/// Before a listener that ran out of descriptors accepts again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+/// Timers are this coarse: a timeout of minutes needs no better.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What ingress is told at the start.
+pub struct Settings {
+    /// Our name, in greetings and trace fields.
+    pub hostname: Arc<str>,
+    /// The worker's number, which is its shard's too.
+    pub worker: u8,
+    /// Connections of this worker at once, all listeners together: what its descriptors allow.
+    pub connections_max: usize,
+    /// Whom a denied sender may write to.
+    pub contact: Option<Box<str>>,
+    /// The port on which a stranger may log in.
+    pub submission_port: Option<u16>,
+    /// Where tickets can be looked up.
+    pub public_url: Option<Box<str>>,
+    /// The listeners, in the order of the configuration.
+    pub listeners: Vec<ListenerSettings>,
+}
+
+/// One listener.
+pub struct ListenerSettings {
+    /// Its role, as policy sees it.
+    pub policy: policy::Listener,
+    /// Its sessions' settings.
+    pub session: Arc<smtp::server::Settings>,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// The rooms that a turn of ingress works with.
+pub struct Context<'a, R> {
+    /// The worker's ring.
+    pub ring: &'a mut R,
+    /// The worker's shard.
+    pub spool: &'a mut Shard,
+    /// The way to the control plane.
+    pub link: &'a WorkerLink,
+    /// The published configuration.
+    pub snapshots: &'a mut SnapshotCache,
+    /// The worker's counters.
+    pub metrics: &'a WorkerMetrics,
+    /// The worker's log.
+    pub log: &'a mut EventLog,
+}
+
+impl<R: Ring> Context<'_, R> {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(self.ring.unix_millis())
+    }
+}
+
+/// All that comes in at one worker.
+pub struct Ingress {
+    settings: Settings,
+    listeners: Vec<Listener>,
+    connections: Vec<Option<Box<Connection>>>,
+    free: Vec<u32>,
+    open: usize,
+    /// Received bytes on their way into a session; one buffer for all.
+    scratch: Vec<u8>,
+    reply: Reply,
+    wheel: Wheel<Timer>,
+    parked: VecDeque<u32>,
+    id_counter: u32,
+    accept_paused: bool,
+    draining: bool,
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy)]
+enum Timer {
+    /// Look at a connection's deadline; the socket tells a later tenant of the slot from the one meant.
+    Connection(u32, Socket),
+    Accept,
+}
+
+impl Ingress {
+    /// Opens the listeners; nothing is accepted before [`Ingress::open`].
+    ///
+    /// # Errors
+    /// The address that could not be bound, and why.
+    pub fn new<R: Ring>(settings: Settings, ring: &mut R, shared: bool) -> Result<Self, ListenError> {
+        let mut listeners = Vec::with_capacity(settings.listeners.len());
+        for (index, listener) in settings.listeners.iter().enumerate() {
+            let options = ListenOptions { address: listener.address, shared, backlog: 1024 };
+            let token = Token { room: ROOM, kind: LISTENER, key: index as u32 };
+            let (handle, _) = ring
+                .listen(options, token)
+                .map_err(|error| ListenError { address: listener.address, error })?;
+            listeners.push(handle);
+        }
+        let mut seed = [0; 4];
+        ring.random(&mut seed);
+        Ok(Self {
+            settings,
+            listeners,
+            connections: Vec::new(),
+            free: Vec::new(),
+            open: 0,
+            scratch: Vec::with_capacity(16 << 10),
+            reply: Reply::default(),
+            wheel: Wheel::new(TICK),
+            parked: VecDeque::new(),
+            id_counter: u32::from_le_bytes(seed),
+            accept_paused: false,
+            draining: false,
+        })
+    }
+
+    /// Begins to accept: the spool is recovered.
+    pub fn open<R: Ring>(&mut self, ring: &mut R) {
+        for &listener in &self.listeners {
+            ring.accept(listener);
+        }
+    }
+
+    /// When [`Ingress::tick`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.wheel.next()
+    }
+
+    /// Nobody is connected.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Takes a completion of this room's.
+    pub fn complete<R: Ring>(&mut self, cx: &mut Context<'_, R>, completion: Completion) {
+        match completion {
+            Completion::Accepted { token, socket, peer, .. } => {
+                self.accepted(cx, token.key as usize, socket, peer)
+            }
+            Completion::AcceptPaused { error, .. } => self.accept_paused(cx, &error),
+            Completion::Received { token, chunk } => {
+                self.scratch.clear();
+                self.scratch.extend_from_slice(cx.ring.chunk(&chunk));
+                cx.ring.release(chunk);
+                let scratch = std::mem::take(&mut self.scratch);
+                self.drive(cx, token.key, |session, judge| session.receive(&scratch, judge));
+                self.scratch = scratch;
+            }
+            Completion::Ended { token, .. } => self.peer_ended(cx, token.key),
+            Completion::Sent { token, result, output } => self.sent(cx, token.key, result.is_ok(), output),
+            Completion::Connected { .. } | Completion::File { .. } | Completion::Woken => {}
+        }
+    }
+
+    /// The message of connection `key` is durable: its 250 may go.
+    pub fn committed<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        let client = &mut connection.client;
+        debug_assert_eq!(client.waiting, Waiting::Commit);
+        client.waiting = Waiting::Nothing;
+        let transaction = &mut client.transaction;
+        let id = transaction.id.expect("a committed message has an id");
+        let tenant = transaction.tenant.map_or("", |tenant| &client.snapshot.tenant(tenant).name);
+        cx.metrics.message_accepted(client.listener, tenant);
+        cx.metrics.observe_acceptance(cx.ring.now().since(transaction.ended_at));
+        transaction.clear();
+        self.reply.set(250, Some(Status::new(2, 0, 0)), format_args!("queued as {id}"));
+        self.resume_message(cx, key);
+    }
+
+    /// The group with room has gone: those that waited for room try again, in their order.
+    pub fn room<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        for _ in 0..self.parked.len() {
+            let Some(key) = self.parked.pop_front() else { return };
+            self.store(cx, key);
+        }
+    }
+
+    /// The spool has latched: everyone who waits for it is told to come again.
+    pub fn latched<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        self.parked.clear();
+        for key in 0..self.connections.len() as u32 {
+            let Some(connection) = self.connections[key as usize].as_mut() else { continue };
+            if matches!(connection.client.waiting, Waiting::Room | Waiting::Large | Waiting::Commit) {
+                let flow =
+                    connection.client.waiting == Waiting::Large && connection.client.transaction.id.is_none();
+                connection.client.transaction.refused = Some(Reason::SpoolFailed);
+                connection.client.waiting = Waiting::Nothing;
+                if flow {
+                    self.drive(cx, key, |session, judge| session.resume(Resume::Continue, judge));
+                } else {
+                    judge::refuse_for_spool(spool::Refusal::Latched, &mut self.reply);
+                    self.resume_message(cx, key);
+                }
+            }
+        }
+    }
+
+    /// A login was verified.
+    pub fn verified<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, generation: u32, ok: bool) {
+        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        let client = &mut connection.client;
+        if client.waiting != Waiting::Login || client.question != generation {
+            return;
+        }
+        client.waiting = Waiting::Nothing;
+        client.identity = if ok { cx.snapshots.load().identity(&client.login) } else { None };
+        let accepted = client.identity.is_some();
+        self.log_login(cx, key, accepted);
+        if !accepted && let Some(connection) = &mut self.connections[key as usize] {
+            connection.client.login.clear();
+            cx.metrics.denied(connection.client.listener, None, Reason::LoginFailed);
+        }
+        self.drive(cx, key, |session, judge| session.resume(Resume::Auth { accepted }, judge));
+    }
+
+    /// Fires what is due.
+    pub fn tick<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        let now = cx.ring.now();
+        while let Some(timer) = self.wheel.expired(now) {
+            match timer {
+                Timer::Accept => {
+                    self.accept_paused = false;
+                    self.resume_accepting(cx.ring);
+                }
+                Timer::Connection(key, socket) => self.check_deadline(cx, key, socket, now),
+            }
+        }
+    }
+
+    /// Accepts no more; idle clients are told 421, the others finish their message first.
+    pub fn drain<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        self.draining = true;
+        for listener in self.listeners.drain(..) {
+            cx.ring.close_listener(listener);
+        }
+        for key in 0..self.connections.len() as u32 {
+            self.settle(cx, key);
+        }
+    }
+}
+
+/// A listener that cannot be opened.
+#[derive(Debug)]
+pub struct ListenError {
+    /// Where.
+    pub address: SocketAddr,
+    /// Why.
+    pub error: std::io::Error,
+}
+
+impl std::fmt::Display for ListenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot listen on {}: {}", self.address, self.error)
+    }
+}
+
+impl std::error::Error for ListenError {}
+
+// How it works: connections from acceptance to their end.
+impl Ingress {
+    fn accepted<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        listener: usize,
+        socket: Socket,
+        peer: SocketAddr,
+    ) {
+        let address = judge::canonical(peer.ip());
+        let settings = self.settings.listeners[listener].session.clone();
+        let snapshot = cx.snapshots.load().clone();
+        let tenant = snapshot.network_tenant(address);
+        let lease = cx.link.commons().connect_tenant(&snapshot, tenant);
+        let refused = self.draining || lease.is_none();
+        let session = if refused {
+            let text = if self.draining {
+                "shutting down; try again later"
+            } else {
+                "too many connections from your network"
+            };
+            self.reply.deny(Reason::ConnectionLimit, format_args!("{text}"));
+            Session::refuse(settings, &self.reply)
+        } else {
+            Session::new(settings)
+        };
+        let key = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() as u32 - 1
+        });
+        let deadline = cx.ring.now().after(COMMAND_TIMEOUT);
+        let client = Client {
+            key,
+            listener,
+            address,
+            helo: String::new(),
+            extended: false,
+            tls: session.is_tls(),
+            login: String::new(),
+            identity: None,
+            snapshot,
+            transaction: Transaction::default(),
+            waiting: Waiting::Nothing,
+            question: 0,
+            _lease: lease,
+        };
+        self.connections[key as usize] = Some(Box::new(Connection {
+            socket,
+            session,
+            client,
+            receiving: false,
+            sending: false,
+            ended: false,
+            deadline,
+            spare: Vec::new(),
+        }));
+        self.open += 1;
+        cx.metrics.connection_opened(listener);
+        self.wheel.insert(deadline, Timer::Connection(key, socket));
+        self.settle(cx, key);
+        if self.open >= self.settings.connections_max {
+            for &listener in &self.listeners {
+                cx.ring.stop_accepting(listener);
+            }
+        }
+    }
+
+    fn accept_paused<R: Ring>(&mut self, cx: &mut Context<'_, R>, error: &std::io::Error) {
+        cx.log.event("accept_paused", cx.now()).display("error", error).end();
+        if !self.accept_paused {
+            self.accept_paused = true;
+            self.wheel.insert(cx.ring.now().after(ACCEPT_PAUSE), Timer::Accept);
+        }
+    }
+
+    fn resume_accepting<R: Ring>(&mut self, ring: &mut R) {
+        if !self.accept_paused && self.open < self.settings.connections_max {
+            for &listener in &self.listeners {
+                ring.accept(listener);
+            }
+        }
+    }
+
+    fn connection(&mut self, key: u32) -> Option<&mut Connection> {
+        self.connections.get_mut(key as usize)?.as_deref_mut()
+    }
+
+    /// Lets a session work, with its judge; then moves its I/O on.
+    fn drive<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        key: u32,
+        work: impl FnOnce(&mut Session, &mut Judge<'_, '_, R>),
+    ) {
+        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        let timeout = if connection.session.phase() == Phase::Data { DATA_TIMEOUT } else { COMMAND_TIMEOUT };
+        connection.deadline = cx.ring.now().after(timeout);
+        let Connection { session, client, .. } = &mut **connection;
+        work(
+            session,
+            &mut Judge {
+                client,
+                settings: &self.settings,
+                counter: &mut self.id_counter,
+                parked: &mut self.parked,
+                cx,
+            },
+        );
+        self.settle(cx, key);
+    }
+
+    fn resume_message<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+        let reply = std::mem::take(&mut self.reply);
+        self.drive(cx, key, |session, judge| session.resume(Resume::Message(&reply), judge));
+        self.reply = reply;
+    }
+
+    /// Hands a finished message to the spool (again), outside of a call of its session.
+    fn store<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        connection.client.waiting = Waiting::Nothing;
+        let mut judge = Judge {
+            client: &mut connection.client,
+            settings: &self.settings,
+            counter: &mut self.id_counter,
+            parked: &mut self.parked,
+            cx,
+        };
+        if judge.store(&mut self.reply) == Step::Refuse {
+            self.resume_message(cx, key);
+        }
+    }
+
+    /// Brings a connection's I/O in line with its session: sends, receives, pauses or closes.
+    fn settle<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        let waiting = connection.client.waiting != Waiting::Nothing;
+        if self.draining
+            && !waiting
+            && !connection.session.has_transaction()
+            && !connection.session.is_closing()
+        {
+            self.reply.set(421, Some(Status::new(4, 3, 2)), format_args!("shutting down; try again later"));
+            let Connection { session, client, .. } = &mut **connection;
+            let judge = &mut Judge {
+                client,
+                settings: &self.settings,
+                counter: &mut self.id_counter,
+                parked: &mut self.parked,
+                cx,
+            };
+            session.close_with(&self.reply, judge);
+        }
+        if !connection.sending && !connection.session.output().is_empty() {
+            let empty = std::mem::take(&mut connection.spare);
+            let output = std::mem::replace(connection.session.output(), empty);
+            connection.sending = true;
+            let token = Token { room: ROOM, kind: SEND, key };
+            cx.ring.send(connection.socket, Output::Owned(output), token);
+        }
+        let closing = connection.session.is_closing() || connection.ended;
+        if closing && !connection.sending && !waiting {
+            return self.close(cx, key);
+        }
+        let wanted = connection.session.wants_input() && !closing;
+        if wanted != connection.receiving && !connection.ended {
+            connection.receiving = wanted;
+            if wanted {
+                cx.ring.receive(connection.socket, Token { room: ROOM, kind: RECEIVE, key });
+            } else {
+                cx.ring.pause(connection.socket);
+            }
+        }
+    }
+
+    fn sent<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, ok: bool, output: Output) {
+        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        connection.sending = false;
+        connection.ended |= !ok;
+        if let Output::Owned(mut buffer) = output {
+            const KEPT_BYTES_MAX: usize = 16 << 10;
+            buffer.clear();
+            buffer.shrink_to(KEPT_BYTES_MAX);
+            connection.spare = buffer;
+        }
+        // A session stops at its output bound; now that the output was taken it goes on.
+        self.drive(cx, key, |session, judge| session.receive(&[], judge));
+    }
+
+    fn peer_ended<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+        if let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) {
+            connection.ended = true;
+            self.drive(cx, key, |session, judge| session.peer_ended(judge));
+        }
+    }
+
+    fn check_deadline<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, socket: Socket, now: Instant) {
+        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        if connection.socket != socket {
+            return;
+        }
+        if connection.deadline > now {
+            self.wheel.insert(connection.deadline, Timer::Connection(key, socket));
+            return;
+        }
+        self.wheel.insert(now.after(COMMAND_TIMEOUT), Timer::Connection(key, socket));
+        if connection.client.waiting != Waiting::Nothing {
+            return;
+        }
+        if connection.sending {
+            // It does not read what it is told: there is no telling it anything more.
+            connection.ended = true;
+            connection.sending = false;
+            return self.drive(cx, key, |session, judge| session.peer_ended(judge));
+        }
+        self.reply.set(
+            421,
+            Some(Status::new(4, 4, 2)),
+            format_args!("timeout: nothing was heard for too long"),
+        );
+        let reply = std::mem::take(&mut self.reply);
+        self.drive(cx, key, |session, judge| session.close_with(&reply, judge));
+        self.reply = reply;
+    }
+
+    fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+        let Some(mut connection) = self.connections[key as usize].take() else { return };
+        if let Some(large) = connection.client.transaction.large.take() {
+            cx.spool.large_abort(cx.ring, large);
+        }
+        cx.ring.close(connection.socket);
+        cx.metrics.connection_closed(connection.client.listener);
+        self.free.push(key);
+        self.open -= 1;
+        if !self.draining && self.open + 1 == self.settings.connections_max {
+            self.resume_accepting(cx.ring);
+        }
+    }
+
+    fn log_login<R: Ring>(&self, cx: &mut Context<'_, R>, key: u32, accepted: bool) {
+        let Some(connection) = self.connections[key as usize].as_ref() else { return };
+        let event = if accepted { "login" } else { "login_failed" };
+        let client = &connection.client;
+        cx.log.event(event, cx.now()).ip("client", client.address).str("login", &client.login).end();
+    }
+}

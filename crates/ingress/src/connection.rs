@@ -1,0 +1,116 @@
+//! One client's connection: the session, what the judge knows of the client, and the state of its I/O.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use commons::ConnectionLease;
+use mail::{Envelope, MessageId};
+use policy::{IdentityIx, Snapshot, TenantIx};
+use ring::{Instant, Socket};
+use smtp::server::Session;
+use spool::LargeKey;
+
+use crate::headers::HeaderScan;
+
+/// A connection from its acceptance until its last operation is over.
+pub(crate) struct Connection {
+    pub(crate) socket: Socket,
+    pub(crate) session: Session,
+    pub(crate) client: Client,
+    pub(crate) receiving: bool,
+    pub(crate) sending: bool,
+    /// The peer has sent its last byte, or is gone.
+    pub(crate) ended: bool,
+    /// When the peer's patience, or ours, is over (RFC 5321 section 4.5.3.2).
+    pub(crate) deadline: Instant,
+    /// The buffer that is not with the ring.
+    pub(crate) spare: Vec<u8>,
+}
+
+/// What the judge knows of a client, and the transaction it is in. Its memory is used by the next connection again.
+pub(crate) struct Client {
+    pub(crate) key: u32,
+    pub(crate) listener: usize,
+    pub(crate) address: IpAddr,
+    pub(crate) helo: String,
+    pub(crate) extended: bool,
+    pub(crate) tls: bool,
+    /// Who has logged in; empty for nobody.
+    pub(crate) login: String,
+    pub(crate) identity: Option<IdentityIx>,
+    /// The configuration that the transaction began with, or the latest.
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) transaction: Transaction,
+    pub(crate) waiting: Waiting,
+    /// Counts the questions asked, so that a late answer to an earlier one is known as such.
+    pub(crate) question: u32,
+    /// Counts this connection for its tenant as long as it lives.
+    pub(crate) _lease: Option<ConnectionLease>,
+}
+
+/// The mail transaction under way.
+#[derive(Default)]
+pub(crate) struct Transaction {
+    pub(crate) open: bool,
+    pub(crate) envelope: Envelope,
+    pub(crate) tenant: Option<TenantIx>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) body_bytes: u64,
+    /// What the client said with SIZE; 0 where it said nothing.
+    pub(crate) declared_bytes: u64,
+    pub(crate) large: Option<LargeKey>,
+    pub(crate) headers: HeaderScan,
+    pub(crate) trace: String,
+    pub(crate) id: Option<MessageId>,
+    /// When the last dot came.
+    pub(crate) ended_at: Instant,
+    /// The spool would not take a piece of the body: how the message will be answered.
+    pub(crate) refused: Option<mail::Reason>,
+}
+
+/// What a session waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// Nothing: the client's turn.
+    Nothing,
+    /// The verification of a login.
+    Login,
+    /// Room in the spool's open group.
+    Room,
+    /// The large file to take a piece, or to be synced.
+    Large,
+    /// The group with its message to be durable.
+    Commit,
+}
+
+impl Client {
+    /// Takes up the published configuration; a login that it no longer knows is none.
+    pub(crate) fn renew_snapshot(&mut self, latest: &Arc<Snapshot>) {
+        if self.snapshot.generation != latest.generation {
+            self.snapshot = Arc::clone(latest);
+            self.identity = self.identity.and_then(|_| latest.identity(&self.login));
+        }
+    }
+
+    /// What policy is told of this client.
+    pub(crate) fn facts<'a>(&self, listener: &'a policy::Listener) -> policy::Facts<'a> {
+        policy::Facts { listener, client: self.address, tls: self.tls, identity: self.identity }
+    }
+}
+
+impl Transaction {
+    /// Forgets the message; the memory stays, unless the message made it large.
+    pub(crate) fn clear(&mut self) {
+        const KEPT_BYTES_MAX: usize = 64 << 10;
+        self.open = false;
+        self.envelope.clear();
+        self.tenant = None;
+        self.body.clear();
+        self.body.shrink_to(KEPT_BYTES_MAX);
+        self.body_bytes = 0;
+        self.declared_bytes = 0;
+        self.headers.clear();
+        self.id = None;
+        self.refused = None;
+    }
+}

@@ -1,0 +1,336 @@
+//! The judge: answers a session's questions from the configuration, and hands accepted mail to the spool.
+
+use std::net::IpAddr;
+
+use mail::limits::{INLINE_BODY_BYTES_MAX, RECIPIENTS_MAX};
+use mail::{ForwardPath, MessageId, Reason, Reply, ReversePath, Status, Ticket, Verdict};
+use policy::{Decision, NoTrace, ReplyFacts, TenantIx};
+use ring::Ring;
+use smtp::server::{Credentials, Flow, Handler, MailParameters, MessageEnd, Step};
+use spool::{Content, NewMessage, Refusal};
+
+use crate::connection::{Client, Waiting};
+use crate::trace::Trace;
+use crate::{Context, Settings};
+
+/// Borrowed for one call of the session: the client it judges, and the rooms it asks.
+pub(crate) struct Judge<'a, 'c, R> {
+    pub(crate) client: &'a mut Client,
+    pub(crate) settings: &'a Settings,
+    pub(crate) counter: &'a mut u32,
+    /// Connections whose message waits for room in the spool's open group.
+    pub(crate) parked: &'a mut std::collections::VecDeque<u32>,
+    pub(crate) cx: &'a mut Context<'c, R>,
+}
+
+impl<R: Ring> Handler for Judge<'_, '_, R> {
+    fn helo(&mut self, name: &str, extended: bool) {
+        self.client.helo.clear();
+        self.client.helo.push_str(name);
+        self.client.extended = extended;
+    }
+
+    fn tls_started(&mut self) {
+        self.client.tls = true;
+        self.client.helo.clear();
+        self.client.login.clear();
+        self.client.identity = None;
+    }
+
+    fn auth(&mut self, credentials: Credentials<'_>, reply: &mut Reply) -> Step {
+        let Credentials::Plain { authorization, login, password } = credentials;
+        if !authorization.is_empty() && authorization != login {
+            reply.deny(Reason::LoginFailed, format_args!("{}", LOGIN_FAILED));
+            return Step::Refuse;
+        }
+        let snapshot = self.cx.snapshots.load();
+        let credential = snapshot.identity(login).map_or("", |identity| snapshot.credential(identity));
+        self.client.question = self.client.question.wrapping_add(1);
+        let question = commons::Question::Verify {
+            worker: self.settings.worker,
+            key: self.client.key,
+            generation: self.client.question,
+            credential: credential.into(),
+            login: login.into(),
+            password: password.to_owned().into(),
+        };
+        if self.cx.link.ask(question).is_err() {
+            reply.set(
+                454,
+                Some(Status::new(4, 7, 0)),
+                format_args!("too many logins at once; try again in a minute"),
+            );
+            return Step::Refuse;
+        }
+        self.client.login.clear();
+        self.client.login.push_str(login);
+        self.client.waiting = Waiting::Login;
+        Step::Wait
+    }
+
+    fn mail(&mut self, from: ReversePath<'_>, parameters: &MailParameters, reply: &mut Reply) -> bool {
+        self.client.renew_snapshot(self.cx.snapshots.load());
+        if let Err(refusal) = self.cx.spool.accepts_mail() {
+            refuse_for_spool(refusal, reply);
+            return false;
+        }
+        let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
+        let decision = self.client.snapshot.decide_mail(&facts, from, &mut NoTrace);
+        if !decision.verdict.is_accept() {
+            self.deny(&decision, from.text(), "", reply);
+            return false;
+        }
+        let limit = decision.tenant.and_then(|tenant| self.client.snapshot.limits(tenant).message_bytes_max);
+        if let (Some(size), Some(limit)) = (parameters.size, limit)
+            && size > limit
+        {
+            self.too_large(limit, reply);
+            return false;
+        }
+        let transaction = &mut self.client.transaction;
+        transaction.open = true;
+        transaction.envelope.begin(from);
+        transaction.envelope.set_eight_bit(parameters.eight_bit);
+        transaction.declared_bytes = parameters.size.unwrap_or(0);
+        true
+    }
+
+    fn rcpt(&mut self, to: ForwardPath<'_>, reply: &mut Reply) -> bool {
+        let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
+        let transaction = &self.client.transaction;
+        let (known, count) = (transaction.tenant, transaction.envelope.recipient_count());
+        let from = transaction.envelope.reverse_path();
+        let decision = self.client.snapshot.decide_recipient(&facts, from, to, known, &mut NoTrace);
+        if !decision.verdict.is_accept() {
+            // The envelope lends its text to the denial and has it back afterwards.
+            let envelope = std::mem::take(&mut self.client.transaction.envelope);
+            self.deny(&decision, envelope.reverse_path().text(), to.text(), reply);
+            self.client.transaction.envelope = envelope;
+            return false;
+        }
+        let limit = decision
+            .tenant
+            .and_then(|tenant| self.client.snapshot.limits(tenant).recipients_max)
+            .map_or(RECIPIENTS_MAX, |limit| limit as usize);
+        if count >= limit {
+            reply.deny(
+                Reason::TooManyRecipients,
+                format_args!("at most {limit} recipients in one transaction"),
+            );
+            self.count_denial(decision.tenant, Reason::TooManyRecipients);
+            return false;
+        }
+        let ForwardPath::Address(address) = to else {
+            unreachable!("policy denies every path that is no address");
+        };
+        self.client.transaction.tenant = decision.tenant.or(known);
+        self.client.transaction.envelope.push_recipient(address);
+        true
+    }
+
+    fn data(&mut self, reply: &mut Reply) -> bool {
+        match self.cx.spool.accepts_mail() {
+            Ok(()) => true,
+            Err(refusal) => {
+                refuse_for_spool(refusal, reply);
+                false
+            }
+        }
+    }
+
+    fn body(&mut self, wire: &[u8]) -> Flow {
+        let limit = self.message_bytes_max();
+        let transaction = &mut self.client.transaction;
+        transaction.body_bytes += wire.len() as u64;
+        transaction.headers.feed(wire, &self.settings.hostname);
+        if limit.is_some_and(|limit| transaction.body_bytes > limit) {
+            transaction.refused.get_or_insert(Reason::MessageTooLarge);
+        }
+        if transaction.refused.is_some() {
+            transaction.body.clear();
+            return Flow::Continue;
+        }
+        transaction.body.extend_from_slice(wire);
+        if transaction.body.len() < INLINE_BODY_BYTES_MAX {
+            return Flow::Continue;
+        }
+        self.spill()
+    }
+
+    fn message_end(&mut self, end: MessageEnd, reply: &mut Reply) -> Step {
+        let transaction = &mut self.client.transaction;
+        transaction.ended_at = self.cx.ring.now();
+        let refused = match end {
+            MessageEnd::Whole { .. } if transaction.refused.is_some() => transaction.refused,
+            MessageEnd::Whole { .. } => transaction.headers.is_loop().then_some(Reason::LoopDetected),
+            MessageEnd::BareNewline => Some(Reason::BareNewline),
+            MessageEnd::TooLarge => Some(Reason::MessageTooLarge),
+        };
+        if let Some(reason) = refused {
+            self.refuse_message(reason, reply);
+            return Step::Refuse;
+        }
+        self.client.transaction.id = Some(self.next_id());
+        if let Some(large) = self.client.transaction.large {
+            return self.finish_large(large);
+        }
+        self.store(reply)
+    }
+
+    fn reset(&mut self) {
+        if let Some(large) = self.client.transaction.large.take() {
+            self.cx.spool.large_abort(self.cx.ring, large);
+        }
+        self.client.transaction.clear();
+    }
+}
+
+/// One text for every failed login: never which part was wrong.
+const LOGIN_FAILED: &str = "the name or the password is wrong";
+
+impl<R: Ring> Judge<'_, '_, R> {
+    /// The smallest limit that is known to apply: the transaction's tenant's.
+    pub(crate) fn message_bytes_max(&self) -> Option<u64> {
+        let tenant = self.client.transaction.tenant?;
+        self.client.snapshot.limits(tenant).message_bytes_max
+    }
+
+    fn next_id(&mut self) -> MessageId {
+        *self.counter = self.counter.wrapping_add(1);
+        MessageId::new(self.cx.now(), self.settings.worker, *self.counter)
+    }
+
+    /// Copies the message into the spool's open group; the reply comes with its commit.
+    pub(crate) fn store(&mut self, reply: &mut Reply) -> Step {
+        let now = self.cx.now();
+        let client = &mut *self.client;
+        let transaction = &mut client.transaction;
+        let id = transaction.id.expect("an id is given when the message ends");
+        let envelope = &transaction.envelope;
+        Trace {
+            helo: &client.helo,
+            client: client.address,
+            hostname: &self.settings.hostname,
+            extended: client.extended,
+            tls: client.tls.then_some("TLS"),
+            authenticated: client.identity.is_some(),
+            id,
+            recipient: if envelope.recipient_count() == 1 { envelope.recipients().next() } else { None },
+            now,
+        }
+        .write_to(&mut transaction.trace);
+        let tenant = transaction.tenant.expect("an accepted recipient names its tenant");
+        let message = NewMessage {
+            id,
+            arrived: now,
+            tenant: &client.snapshot.tenant(tenant).name,
+            identity: &client.login,
+            envelope,
+            trace: transaction.trace.as_bytes(),
+            content: match transaction.large {
+                Some(large) => Content::Large(large),
+                None => Content::Inline(&transaction.body),
+            },
+        };
+        match self.cx.spool.append(&message, Some(client.key)) {
+            Ok(_) => {
+                transaction.large = None;
+                transaction.body.clear();
+                client.waiting = Waiting::Commit;
+                Step::Wait
+            }
+            Err(Refusal::Busy) => {
+                client.waiting = Waiting::Room;
+                self.parked.push_back(client.key);
+                Step::Wait
+            }
+            Err(refusal) => {
+                refuse_for_spool(refusal, reply);
+                Step::Refuse
+            }
+        }
+    }
+
+    fn count_denial(&self, tenant: Option<TenantIx>, reason: Reason) {
+        let tenant = tenant.map(|tenant| &*self.client.snapshot.tenant(tenant).name);
+        self.cx.metrics.denied(self.client.listener, tenant, reason);
+    }
+
+    fn too_large(&mut self, limit: u64, reply: &mut Reply) {
+        reply.deny(Reason::MessageTooLarge, format_args!("a message may have at most {limit} octets here"));
+        self.count_denial(self.client.transaction.tenant, Reason::MessageTooLarge);
+    }
+
+    fn refuse_message(&mut self, reason: Reason, reply: &mut Reply) {
+        match reason {
+            Reason::BareNewline => reply.deny(
+                reason,
+                format_args!("the message holds a bare CR, a bare LF or a NUL; end every line with CR LF"),
+            ),
+            Reason::MessageTooLarge => {
+                let limit = self.message_bytes_max().unwrap_or(0);
+                return self.too_large(limit, reply);
+            }
+            Reason::SpoolFull => refuse_for_spool(Refusal::Full, reply),
+            Reason::SpoolFailed => refuse_for_spool(Refusal::Latched, reply),
+            _ => reply.deny(reason, format_args!("{}", reason.summary())),
+        }
+        self.count_denial(self.client.transaction.tenant, reason);
+    }
+
+    /// Writes the denial into reply, metric and log, with its ticket.
+    fn deny(&mut self, decision: &Decision, from: &str, to: &str, reply: &mut Reply) {
+        let (Verdict::Deny(reason) | Verdict::Defer(reason)) = decision.verdict else {
+            unreachable!("only a refusal is denied");
+        };
+        let mut bits = [0; 16];
+        self.cx.ring.random(&mut bits);
+        let ticket = Ticket::from_random(u128::from_le_bytes(bits));
+        decision.write_reply(
+            &ReplyFacts {
+                client: self.client.address,
+                from,
+                to,
+                ticket: Some(ticket),
+                contact: self.settings.contact.as_deref(),
+                public_url: self.settings.public_url.as_deref(),
+                submission_port: self.settings.submission_port,
+            },
+            reply,
+        );
+        self.count_denial(decision.tenant, reason);
+        let tenant = decision.tenant.map_or("", |tenant| &self.client.snapshot.tenant(tenant).name);
+        let now = self.cx.now();
+        self.cx
+            .log
+            .event("relay_denied", now)
+            .str("listener", &self.settings.listeners[self.client.listener].policy.name)
+            .ip("client", self.client.address)
+            .str("tenant", tenant)
+            .str("login", &self.client.login)
+            .str("from", from)
+            .str("to", to)
+            .str("reason", reason.as_str())
+            .str("rule", decision.rule.as_str())
+            .display("ticket", ticket)
+            .end();
+    }
+}
+
+/// The reply for a spool that cannot take mail now.
+pub(crate) fn refuse_for_spool(refusal: Refusal, reply: &mut Reply) {
+    match refusal {
+        Refusal::Full => {
+            reply.deny(Reason::SpoolFull, format_args!("no room for new mail now; try again later"))
+        }
+        Refusal::Latched => {
+            reply.deny(Reason::SpoolFailed, format_args!("the spool's storage failed; try again later"));
+        }
+        Refusal::Busy => reply.set(451, Some(Status::new(4, 3, 0)), format_args!("busy; try again")),
+    }
+}
+
+/// An address as policy wants it: v4-mapped v6 is v4.
+pub(crate) fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
