@@ -6,7 +6,7 @@ use std::sync::Arc;
 use commons::ConnectionLease;
 use mail::{Envelope, MessageId};
 use policy::{IdentityIx, Snapshot, TenantIx};
-use ring::{Instant, Socket};
+use ring::{Instant, Socket, TimerKey};
 use smtp::server::Session;
 use spool::LargeKey;
 
@@ -23,6 +23,7 @@ pub(crate) struct Connection {
     pub(crate) ended: bool,
     /// When the peer's patience, or ours, is over (RFC 5321 section 4.5.3.2).
     pub(crate) deadline: Instant,
+    pub(crate) timer: TimerKey,
     /// The buffer that is not with the ring.
     pub(crate) spare: Vec<u8>,
 }
@@ -35,6 +36,8 @@ pub(crate) struct Client {
     pub(crate) helo: String,
     pub(crate) extended: bool,
     pub(crate) tls: bool,
+    /// Protocol version and cipher suite.
+    pub(crate) tls_name: String,
     /// Who has logged in; empty for nobody.
     pub(crate) login: String,
     pub(crate) identity: Option<IdentityIx>,
@@ -42,7 +45,7 @@ pub(crate) struct Client {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) transaction: Transaction,
     pub(crate) waiting: Waiting,
-    /// Counts the questions asked, so that a late answer to an earlier one is known as such.
+    /// The question that was asked last, so that a late answer to an earlier one is known as such.
     pub(crate) question: u32,
     /// Counts this connection for its tenant as long as it lives.
     pub(crate) _lease: Option<ConnectionLease>,

@@ -45,7 +45,9 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         }
         let snapshot = self.cx.snapshots.load();
         let credential = snapshot.identity(login).map_or("", |identity| snapshot.credential(identity));
-        self.client.question = self.client.question.wrapping_add(1);
+        // Unique within the worker: a late answer for an earlier connection of this slot is no answer.
+        *self.counter = self.counter.wrapping_add(1);
+        self.client.question = *self.counter;
         let question = commons::Question::Verify {
             worker: self.settings.worker,
             key: self.client.key,
@@ -168,6 +170,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         };
         if let Some(reason) = refused {
             self.refuse_message(reason, reply);
+            self.end_transaction();
             return Step::Refuse;
         }
         self.client.transaction.id = Some(self.next_id());
@@ -178,10 +181,14 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
     }
 
     fn reset(&mut self) {
-        if let Some(large) = self.client.transaction.large.take() {
-            self.cx.spool.large_abort(self.cx.ring, large);
+        match self.client.waiting {
+            // It is in the spool's hands: it will be delivered although its client will not hear of it.
+            Waiting::Commit => {}
+            Waiting::Nothing | Waiting::Login | Waiting::Room | Waiting::Large => {
+                self.client.waiting = Waiting::Nothing;
+                self.end_transaction();
+            }
         }
-        self.client.transaction.clear();
     }
 }
 
@@ -193,6 +200,14 @@ impl<R: Ring> Judge<'_, '_, R> {
     pub(crate) fn message_bytes_max(&self) -> Option<u64> {
         let tenant = self.client.transaction.tenant?;
         self.client.snapshot.limits(tenant).message_bytes_max
+    }
+
+    /// Forgets the message, and what the spool holds of it.
+    pub(crate) fn end_transaction(&mut self) {
+        if let Some(large) = self.client.transaction.large.take() {
+            self.cx.spool.large_abort(self.cx.ring, large);
+        }
+        self.client.transaction.clear();
     }
 
     fn next_id(&mut self) -> MessageId {
@@ -212,7 +227,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             client: client.address,
             hostname: &self.settings.hostname,
             extended: client.extended,
-            tls: client.tls.then_some("TLS"),
+            tls: client.tls.then_some(&client.tls_name),
             authenticated: client.identity.is_some(),
             id,
             recipient: if envelope.recipient_count() == 1 { envelope.recipients().next() } else { None },
@@ -246,6 +261,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             }
             Err(refusal) => {
                 refuse_for_spool(refusal, reply);
+                self.end_transaction();
                 Step::Refuse
             }
         }

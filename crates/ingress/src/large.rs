@@ -79,6 +79,9 @@ impl Ingress {
         transaction.large = None;
         transaction.refused = Some(reason_of(refusal));
         let ended = transaction.id.is_some();
+        if ended {
+            transaction.clear();
+        }
         if connection.client.waiting != Waiting::Large {
             return;
         }

@@ -112,8 +112,8 @@ pub struct Ingress {
 /// What a timer is for.
 #[derive(Clone, Copy)]
 enum Timer {
-    /// Look at a connection's deadline; the socket tells a later tenant of the slot from the one meant.
-    Connection(u32, Socket),
+    /// Look at a connection's deadline.
+    Connection(u32),
     Accept,
 }
 
@@ -204,6 +204,9 @@ impl Ingress {
         cx.metrics.message_accepted(client.listener, tenant);
         cx.metrics.observe_acceptance(cx.ring.now().since(transaction.ended_at));
         transaction.clear();
+        if connection.ended {
+            return self.settle(cx, key);
+        }
         self.reply.set(250, Some(Status::new(2, 0, 0)), format_args!("queued as {id}"));
         self.resume_message(cx, key);
     }
@@ -221,17 +224,23 @@ impl Ingress {
         self.parked.clear();
         for key in 0..self.connections.len() as u32 {
             let Some(connection) = self.connections[key as usize].as_mut() else { continue };
-            if matches!(connection.client.waiting, Waiting::Room | Waiting::Large | Waiting::Commit) {
-                let flow =
-                    connection.client.waiting == Waiting::Large && connection.client.transaction.id.is_none();
-                connection.client.transaction.refused = Some(Reason::SpoolFailed);
-                connection.client.waiting = Waiting::Nothing;
-                if flow {
-                    self.drive(cx, key, |session, judge| session.resume(Resume::Continue, judge));
-                } else {
-                    judge::refuse_for_spool(spool::Refusal::Latched, &mut self.reply);
-                    self.resume_message(cx, key);
+            let client = &mut connection.client;
+            if !matches!(client.waiting, Waiting::Room | Waiting::Large | Waiting::Commit) {
+                continue;
+            }
+            client.waiting = Waiting::Nothing;
+            if connection.ended {
+                self.settle(cx, key);
+            } else if client.transaction.id.is_some() {
+                if let Some(large) = client.transaction.large.take() {
+                    cx.spool.large_abort(cx.ring, large);
                 }
+                client.transaction.clear();
+                judge::refuse_for_spool(spool::Refusal::Latched, &mut self.reply);
+                self.resume_message(cx, key);
+            } else {
+                client.transaction.refused = Some(Reason::SpoolFailed);
+                self.drive(cx, key, |session, judge| session.resume(Resume::Continue, judge));
             }
         }
     }
@@ -265,7 +274,7 @@ impl Ingress {
                     self.accept_paused = false;
                     self.resume_accepting(cx.ring);
                 }
-                Timer::Connection(key, socket) => self.check_deadline(cx, key, socket, now),
+                Timer::Connection(key) => self.check_deadline(cx, key, now),
             }
         }
     }
@@ -337,6 +346,7 @@ impl Ingress {
             helo: String::new(),
             extended: false,
             tls: session.is_tls(),
+            tls_name: String::new(),
             login: String::new(),
             identity: None,
             snapshot,
@@ -353,11 +363,11 @@ impl Ingress {
             sending: false,
             ended: false,
             deadline,
+            timer: self.wheel.insert(deadline, Timer::Connection(key)),
             spare: Vec::new(),
         }));
         self.open += 1;
         cx.metrics.connection_opened(listener);
-        self.wheel.insert(deadline, Timer::Connection(key, socket));
         self.settle(cx, key);
         if self.open >= self.settings.connections_max {
             for &listener in &self.listeners {
@@ -423,6 +433,9 @@ impl Ingress {
         let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
             return;
         };
+        if !matches!(connection.client.waiting, Waiting::Room | Waiting::Large) {
+            return;
+        }
         connection.client.waiting = Waiting::Nothing;
         let mut judge = Judge {
             client: &mut connection.client,
@@ -441,6 +454,12 @@ impl Ingress {
         let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
             return;
         };
+        if let Some(name) = connection.session.tls_name()
+            && connection.client.tls_name.is_empty()
+        {
+            connection.client.tls = true;
+            connection.client.tls_name.push_str(name);
+        }
         let waiting = connection.client.waiting != Waiting::Nothing;
         if self.draining
             && !waiting
@@ -503,18 +522,16 @@ impl Ingress {
         }
     }
 
-    fn check_deadline<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, socket: Socket, now: Instant) {
+    fn check_deadline<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, now: Instant) {
         let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
             return;
         };
-        if connection.socket != socket {
+        let is_due = connection.deadline <= now;
+        let next = if is_due { now.after(COMMAND_TIMEOUT) } else { connection.deadline };
+        connection.timer = self.wheel.insert(next, Timer::Connection(key));
+        if !is_due {
             return;
         }
-        if connection.deadline > now {
-            self.wheel.insert(connection.deadline, Timer::Connection(key, socket));
-            return;
-        }
-        self.wheel.insert(now.after(COMMAND_TIMEOUT), Timer::Connection(key, socket));
         if connection.client.waiting != Waiting::Nothing {
             return;
         }
@@ -536,9 +553,7 @@ impl Ingress {
 
     fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
         let Some(mut connection) = self.connections[key as usize].take() else { return };
-        if let Some(large) = connection.client.transaction.large.take() {
-            cx.spool.large_abort(cx.ring, large);
-        }
+        self.wheel.cancel(connection.timer);
         cx.ring.close(connection.socket);
         cx.metrics.connection_closed(connection.client.listener);
         self.free.push(key);
