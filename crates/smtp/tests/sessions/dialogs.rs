@@ -1,0 +1,92 @@
+//! Runs the scripts of `tests/dialogs`.
+//!
+//! `C: ` is a line from the client, `c: ` the same with escapes and without a line end; client lines
+//! that follow each other come at once. `S: ` is a line from the server. `J: ` is an answer of the
+//! judge that was waited for, `J= ` the judge's notes since the last one. `closed` ends it. The first
+//! line sets the listener up. Each script runs with its input whole and byte by byte.
+
+use std::sync::Arc;
+
+use mail::Reply;
+use smtp::server::{Resume, Session, Settings, TlsMode};
+
+use crate::judge::{Judge, said, settings};
+
+#[test]
+fn every_dialog_goes_as_written() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dialogs");
+    let mut count = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let script = std::fs::read_to_string(&path).unwrap();
+        for step in [usize::MAX, 1, 3] {
+            eprintln!("{} in pieces of {step}", path.display());
+            run(&script, step);
+        }
+        count += 1;
+    }
+    assert!(count > 5, "the scripts are there");
+}
+
+fn run(script: &str, step: usize) {
+    let mut judge = Judge::default();
+    let mut lines = script.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let settings = set_up(lines.next().unwrap(), &mut judge);
+    let mut session = Session::new(Arc::new(settings));
+    let (mut pending, mut heard) = (Vec::new(), String::new());
+    for line in lines.by_ref() {
+        if let Some(text) = line.strip_prefix("C: ") {
+            pending.extend_from_slice(text.as_bytes());
+            pending.extend_from_slice(b"\r\n");
+            continue;
+        }
+        if let Some(text) = line.strip_prefix("c: ") {
+            pending.extend_from_slice(&unescape(text));
+            continue;
+        }
+        for piece in pending.chunks(step.min(pending.len().max(1))) {
+            session.receive(piece, &mut judge);
+        }
+        pending.clear();
+        heard.push_str(&said(&mut session));
+        if let Some(expected) = line.strip_prefix("S: ") {
+            let (first, rest) = heard.split_once("\r\n").unwrap_or_else(|| panic!("nothing said for {line}"));
+            assert_eq!(first, expected, "then: {rest}");
+            heard = rest.to_owned();
+        } else if let Some(answer) = line.strip_prefix("J: ") {
+            assert_eq!(heard, "", "before {line}");
+            match answer {
+                "yes" | "no" => session.resume(Resume::Auth { accepted: answer == "yes" }, &mut judge),
+                text => session.resume(Resume::Message(&Reply::new(250, None, text)), &mut judge),
+            }
+        } else if let Some(notes) = line.strip_prefix("J= ") {
+            assert_eq!(judge.log.join("; "), notes);
+            judge.log.clear();
+        } else {
+            assert_eq!(line, "closed");
+            assert!(session.is_closing());
+        }
+    }
+    assert_eq!(heard + &said(&mut session), "", "nothing else was said");
+    assert!(pending.is_empty(), "the script ends with what the server says");
+}
+
+fn set_up(line: &str, judge: &mut Judge) -> Settings {
+    let mut settings = settings();
+    for word in line.split(' ') {
+        match word {
+            "listener:" => {}
+            "required" => settings.tls = TlsMode::Required,
+            "auth" => settings.auth = true,
+            "auth_without_tls" => settings.auth_without_tls = true,
+            "waits" => judge.waits = true,
+            "limit" => settings.message_bytes_max = Some(20),
+            other => panic!("unknown: {other}"),
+        }
+    }
+    settings
+}
+
+fn unescape(text: &str) -> Vec<u8> {
+    text.replace("\\r", "\r").replace("\\n", "\n").replace("\\0", "\0").into_bytes()
+}

@@ -1,0 +1,111 @@
+//! A judge for tests: says no to whatever has "denied" in it, and notes all that it was told.
+
+use std::sync::Arc;
+
+use mail::{ForwardPath, Reason, Reply, ReversePath, Status};
+use smtp::server::{
+    Credentials, Flow, Handler, MailParameters, MessageEnd, Session, Settings, Step, TlsMode,
+};
+
+#[derive(Debug, Default)]
+pub(crate) struct Judge {
+    /// Logins and messages are answered later.
+    pub(crate) waits: bool,
+    /// Each piece of a body pauses.
+    pub(crate) pauses: bool,
+    pub(crate) log: Vec<String>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) messages: Vec<Vec<u8>>,
+    pub(crate) refused: Vec<MessageEnd>,
+}
+
+impl Handler for Judge {
+    fn helo(&mut self, name: &str, extended: bool) {
+        self.log.push(format!("helo {name} {extended}"));
+    }
+
+    fn tls_started(&mut self) {
+        self.log.push("tls".into());
+    }
+
+    fn auth(&mut self, credentials: Credentials<'_>, _: &mut Reply) -> Step {
+        let Credentials::Plain { authorization, login, password } = credentials;
+        self.log.push(format!("auth {authorization:?} {login:?} {password:?}"));
+        match (login, password) {
+            _ if self.waits => Step::Wait,
+            ("terri", "secret") => Step::Accept,
+            _ => Step::Refuse,
+        }
+    }
+
+    fn mail(&mut self, from: ReversePath<'_>, parameters: &MailParameters, reply: &mut Reply) -> bool {
+        self.log.push(format!("mail {from} {:?} {}", parameters.size, parameters.eight_bit));
+        judge(from.text(), reply)
+    }
+
+    fn rcpt(&mut self, to: ForwardPath<'_>, reply: &mut Reply) -> bool {
+        self.log.push(format!("rcpt {to}"));
+        judge(to.text(), reply)
+    }
+
+    fn data(&mut self, _: &mut Reply) -> bool {
+        self.body.clear();
+        true
+    }
+
+    fn body(&mut self, wire: &[u8]) -> Flow {
+        self.body.extend_from_slice(wire);
+        if self.pauses { Flow::Pause } else { Flow::Continue }
+    }
+
+    fn message_end(&mut self, end: MessageEnd, reply: &mut Reply) -> Step {
+        let reason = match end {
+            MessageEnd::Whole { bytes } => {
+                assert_eq!(bytes, self.body.len() as u64);
+                self.messages.push(std::mem::take(&mut self.body));
+                reply.set(250, Some(Status::new(2, 0, 0)), format_args!("taken"));
+                return if self.waits { Step::Wait } else { Step::Accept };
+            }
+            MessageEnd::BareNewline => Reason::BareNewline,
+            MessageEnd::TooLarge => Reason::MessageTooLarge,
+        };
+        self.refused.push(end);
+        reply.deny(reason, format_args!("{reason}"));
+        Step::Refuse
+    }
+
+    fn reset(&mut self) {
+        self.log.push("reset".into());
+    }
+}
+
+fn judge(text: &str, reply: &mut Reply) -> bool {
+    let denied = text.contains("denied");
+    if denied {
+        reply.deny(Reason::RelayNotPermitted, format_args!("relaying not permitted"));
+    }
+    !denied
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        hostname: "relay.example".into(),
+        tls: TlsMode::Off,
+        tls_config: None,
+        auth_without_tls: false,
+        auth: false,
+        message_bytes_max: None,
+    }
+}
+
+/// A session that has greeted, whose greeting was taken.
+pub(crate) fn greeted(settings: Settings) -> Session {
+    let mut session = Session::new(Arc::new(settings));
+    session.output().clear();
+    session
+}
+
+/// What a session has to say now.
+pub(crate) fn said(session: &mut Session) -> String {
+    String::from_utf8(std::mem::take(session.output())).unwrap()
+}

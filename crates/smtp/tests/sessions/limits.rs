@@ -1,0 +1,110 @@
+//! What a hostile or broken client costs, and what it is told.
+
+use mail::limits::{COMMAND_LINE_BYTES_MAX, SESSION_ERRORS_MAX, SESSION_IDLE_COMMANDS_MAX};
+use smtp::server::{Phase, Resume};
+
+use crate::judge::{Judge, greeted, said, settings};
+
+#[test]
+fn a_line_without_an_end_is_refused_and_then_cut() {
+    let (mut session, mut judge) = (greeted(settings()), Judge::default());
+    let mut sent = 0;
+    while !session.is_closing() {
+        session.receive(&[b'x'; 1000], &mut judge);
+        sent += 1000;
+        assert!(sent < 200_000);
+    }
+    let said = said(&mut session);
+    assert!(said.starts_with("500 5.5.2 line longer than 4096 bytes\r\n"), "{said}");
+    assert!(said.ends_with("421 4.7.0 too many errors\r\n"), "{said}");
+}
+
+#[test]
+fn after_a_line_that_is_too_long_the_next_is_a_command() {
+    let (mut session, mut judge) = (greeted(settings()), Judge::default());
+    let mut input = vec![b'x'; COMMAND_LINE_BYTES_MAX];
+    input.extend_from_slice(b"\r\nNOOP\r\n");
+    session.receive(&input, &mut judge);
+    assert_eq!(said(&mut session), "500 5.5.2 line longer than 4096 bytes\r\n250 2.0.0 OK\r\n");
+}
+
+#[test]
+fn errors_and_idle_commands_have_a_budget() {
+    for (command, count, text) in [
+        ("WHAT\r\n", SESSION_ERRORS_MAX, "too many errors"),
+        ("NOOP\r\n", SESSION_IDLE_COMMANDS_MAX, "too many commands without mail"),
+    ] {
+        let (mut session, mut judge) = (greeted(settings()), Judge::default());
+        let mut heard = String::new();
+        for _ in 0..=count {
+            session.receive(command.as_bytes(), &mut judge);
+            heard.push_str(&said(&mut session));
+        }
+        assert!(session.is_closing());
+        assert!(heard.ends_with(&format!("421 4.7.0 {text}\r\n")), "{heard}");
+        assert_eq!(heard.lines().count(), count as usize + 1);
+    }
+}
+
+#[test]
+fn many_refused_recipients_leave_an_accepted_one_its_message() {
+    let (mut session, mut judge) = (greeted(settings()), Judge::default());
+    let input = format!(
+        "HELO a\r\nMAIL FROM:<a@b.example>\r\n{}RCPT TO:<c@d.example>\r\nDATA\r\nx\r\n.\r\n",
+        "RCPT TO:<denied@d.example>\r\n".repeat(100)
+    );
+    session.receive(input.as_bytes(), &mut judge);
+    assert!(said(&mut session).ends_with("250 2.0.0 taken\r\n"));
+    assert!(!session.is_closing());
+}
+
+#[test]
+fn transactions_of_refused_recipients_only_end_the_session() {
+    let (mut session, mut judge) = (greeted(settings()), Judge::default());
+    let probe = format!("MAIL FROM:<a@b.example>\r\n{}RSET\r\n", "RCPT TO:<denied@d.example>\r\n".repeat(5));
+    session.receive(format!("HELO a\r\n{}", probe.repeat(4)).as_bytes(), &mut judge);
+    assert!(said(&mut session).ends_with("421 4.7.0 too many errors\r\n"));
+    assert!(session.is_closing());
+}
+
+#[test]
+fn a_client_that_never_reads_is_not_read_from() {
+    let (mut session, mut judge) = (greeted(settings()), Judge::default());
+    session.receive(b"HELO a\r\nMAIL FROM:<a@b.example>\r\n", &mut judge);
+    let input = "RCPT TO:<c@d.example>\r\n".repeat(10_000);
+    session.receive(input.as_bytes(), &mut judge);
+    assert!(!session.wants_input());
+    assert!(session.output().len() < 66_000);
+    let mut replies = 0;
+    while !session.output().is_empty() {
+        replies += said(&mut session).lines().count();
+        session.receive(b"", &mut judge);
+    }
+    assert_eq!(replies, 10_002, "nothing of it is lost");
+    assert!(session.wants_input());
+}
+
+#[test]
+fn a_paused_body_goes_on_where_it_stopped() {
+    let (mut session, mut judge) = (greeted(settings()), Judge { pauses: true, ..Judge::default() });
+    session.receive(b"HELO a\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nfirst\r\n", &mut judge);
+    assert_eq!(session.phase(), Phase::Waiting);
+    session.receive(b"second\r\n.\r\nNOOP\r\n", &mut judge);
+    assert_eq!(judge.body, b"first\r\n");
+    said(&mut session);
+    session.resume(Resume::Continue, &mut judge);
+    assert_eq!(judge.body, b"first\r\nsecond\r\n");
+    assert_eq!(said(&mut session), "", "the message is not over while its last piece is not taken");
+    session.resume(Resume::Continue, &mut judge);
+    assert_eq!(said(&mut session), "250 2.0.0 taken\r\n250 2.0.0 OK\r\n");
+}
+
+#[test]
+fn a_lost_connection_ends_the_transaction() {
+    let (mut session, mut judge) = (greeted(settings()), Judge::default());
+    session.receive(b"HELO a\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nx\r\n", &mut judge);
+    judge.log.clear();
+    session.peer_ended(&mut judge);
+    assert_eq!(judge.log, ["reset"]);
+    assert!(session.is_closing() && !session.has_transaction());
+}
