@@ -1,0 +1,156 @@
+//! Addresses of next hops: a worker's own cache over the answers of the control plane's resolver.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use commons::ResolveFailure;
+use ring::Instant;
+
+/// How long a failed look-up stands, so that a broken resolver is not asked for every connection.
+const FAILURE_TTL: Duration = Duration::from_secs(5);
+
+/// An answer stands this long at most, whatever its TTL.
+const TTL_MAX: Duration = Duration::from_secs(3600);
+
+/// How long an answer is waited for before the question is asked again.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What is known of a host.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Lookup<'a> {
+    /// Its addresses, at least one.
+    Known(&'a [IpAddr]),
+    /// It has none, or could not be looked up.
+    Failed(&'static str),
+    /// The question `key` is on its way.
+    Asked(u32),
+    /// Nothing; ask question `key`, then tell [`Addresses::asked`].
+    Unknown(u32),
+}
+
+#[derive(Debug)]
+struct Host {
+    addresses: Vec<IpAddr>,
+    failure: &'static str,
+    until: Instant,
+    asked_until: Instant,
+}
+
+/// The cache. It has one entry for each host that a route names: the configuration bounds it.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses {
+    keys: HashMap<Box<str>, u32>,
+    hosts: Vec<Host>,
+}
+
+impl Addresses {
+    /// What is known of `host` at `now`.
+    pub(crate) fn look_up(&mut self, host: &str, now: Instant) -> Lookup<'_> {
+        let key = match self.keys.get(host) {
+            Some(&key) => key,
+            None => self.add(host),
+        };
+        let known = &self.hosts[key as usize];
+        if now < known.asked_until {
+            Lookup::Asked(key)
+        } else if now >= known.until {
+            Lookup::Unknown(key)
+        } else if known.addresses.is_empty() {
+            Lookup::Failed(known.failure)
+        } else {
+            Lookup::Known(&known.addresses)
+        }
+    }
+
+    /// The question was put.
+    pub(crate) fn asked(&mut self, key: u32, now: Instant) {
+        self.hosts[key as usize].asked_until = now.after(QUESTION_TIMEOUT);
+    }
+
+    /// The answer to question `key`: addresses for `ttl`, or why there are none.
+    pub(crate) fn answered(
+        &mut self,
+        key: u32,
+        result: Result<Vec<IpAddr>, ResolveFailure>,
+        ttl: Duration,
+        now: Instant,
+    ) {
+        let Some(host) = self.hosts.get_mut(key as usize) else { return };
+        host.asked_until = Instant::default();
+        match result {
+            Ok(addresses) if !addresses.is_empty() => {
+                host.addresses = addresses;
+                // A TTL of nothing still serves the connection that asked.
+                host.until = now.after(ttl.clamp(Duration::from_secs(1), TTL_MAX));
+            }
+            other => {
+                host.addresses.clear();
+                host.failure = match other {
+                    Ok(_) | Err(ResolveFailure::Missing) => "it has none",
+                    Err(ResolveFailure::Temporary) => "nobody could say",
+                };
+                host.until = now.after(FAILURE_TTL);
+            }
+        }
+    }
+
+    fn add(&mut self, host: &str) -> u32 {
+        let key = u32::try_from(self.hosts.len()).expect("a configuration names fewer hosts");
+        // An address needs no resolver, ever.
+        let literal: Option<IpAddr> = host.parse().ok();
+        let until = if literal.is_some() { Instant(u64::MAX) } else { Instant::default() };
+        self.hosts.push(Host {
+            addresses: literal.into_iter().collect(),
+            failure: "",
+            until,
+            asked_until: Instant::default(),
+        });
+        self.keys.insert(host.into(), key);
+        key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Instant = Instant(1_000_000_000);
+
+    #[test]
+    fn an_address_needs_no_resolver() {
+        let mut addresses = Addresses::default();
+        assert_eq!(addresses.look_up("192.0.2.1", NOW), Lookup::Known(&["192.0.2.1".parse().unwrap()]));
+    }
+
+    #[test]
+    fn an_answer_stands_for_its_ttl_and_a_question_is_put_once() {
+        let mut addresses = Addresses::default();
+        assert_eq!(addresses.look_up("mx.example", NOW), Lookup::Unknown(0));
+        addresses.asked(0, NOW);
+        assert_eq!(addresses.look_up("mx.example", NOW), Lookup::Asked(0));
+        let ip: IpAddr = "192.0.2.7".parse().unwrap();
+        addresses.answered(0, Ok(vec![ip]), Duration::from_secs(60), NOW);
+        let later = NOW.after(Duration::from_secs(59));
+        assert_eq!(addresses.look_up("mx.example", later), Lookup::Known(&[ip]));
+        let later = NOW.after(Duration::from_secs(61));
+        assert_eq!(addresses.look_up("mx.example", later), Lookup::Unknown(0));
+    }
+
+    #[test]
+    fn a_failure_stands_for_a_moment() {
+        let mut addresses = Addresses::default();
+        addresses.look_up("mx.example", NOW);
+        addresses.answered(0, Err(ResolveFailure::Missing), Duration::ZERO, NOW);
+        assert_eq!(addresses.look_up("mx.example", NOW), Lookup::Failed("it has none"));
+        assert_eq!(addresses.look_up("mx.example", NOW.after(FAILURE_TTL)), Lookup::Unknown(0));
+    }
+
+    #[test]
+    fn an_unanswered_question_is_put_again() {
+        let mut addresses = Addresses::default();
+        addresses.look_up("mx.example", NOW);
+        addresses.asked(0, NOW);
+        assert_eq!(addresses.look_up("mx.example", NOW.after(QUESTION_TIMEOUT)), Lookup::Unknown(0));
+    }
+}

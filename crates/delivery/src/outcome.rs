@@ -1,0 +1,225 @@
+//! What becomes of recipients: outcomes into the spool's log, the bounce that they cause beside them,
+//! the others back into the schedule.
+
+use mail::{Address, Envelope, MessageId, Reply, ReversePath, UnixMillis};
+use ring::Ring;
+use spool::{Content, NewMessage, Outcome, Refusal, StoredContent, StoredMessage};
+
+use crate::connection::Answer;
+use crate::dsn::{self, Bounce, Failed};
+use crate::queue::{JobIx, MessageIx};
+use crate::report::{self, Fact};
+use crate::transaction::addresses;
+use crate::{Context, Delivery, TICK, Timer};
+
+/// Outcomes that wait for the spool, with the bounce that goes with them.
+#[derive(Debug)]
+pub(crate) struct Settlement {
+    message: MessageIx,
+    outcomes: Box<[(u16, Outcome)]>,
+    bounce: Option<Box<OwnBounce>>,
+}
+
+/// A bounce of ours before the spool has it.
+#[derive(Debug)]
+struct OwnBounce {
+    id: MessageId,
+    now: UnixMillis,
+    tenant: Box<str>,
+    envelope: Envelope,
+    text: Vec<u8>,
+}
+
+impl OwnBounce {
+    fn as_message(&self) -> NewMessage<'_> {
+        NewMessage {
+            id: self.id,
+            arrived: self.now,
+            tenant: &self.tenant,
+            identity: "",
+            envelope: &self.envelope,
+            trace: b"",
+            content: Content::Inline(&self.text),
+        }
+    }
+}
+
+/// How an attempt to send a job's recipients went.
+pub(crate) struct Attempt<'a> {
+    /// Where it was tried.
+    pub(crate) next_hop: Option<&'a str>,
+    /// The refusals of single recipients, by their place in the job.
+    pub(crate) answers: &'a [Answer],
+    /// What speaks for all others.
+    pub(crate) reply: &'a Reply,
+    /// The reply is the next hop's own, not words of ours about what went wrong.
+    pub(crate) heard_from: bool,
+    /// It was the last one.
+    pub(crate) give_up: bool,
+}
+
+impl<'a> Attempt<'a> {
+    /// None was made, as `reply` says.
+    pub(crate) fn unmade(reply: &'a Reply) -> Self {
+        Self { next_hop: None, answers: &[], reply, heard_from: false, give_up: false }
+    }
+
+    /// Who said `reply`: words of our own are never quoted as a next hop's.
+    fn said_by(&self, reply: &Reply) -> Option<&'a str> {
+        self.next_hop.filter(|_| self.heard_from || !std::ptr::eq(reply, self.reply))
+    }
+}
+
+impl Delivery {
+    /// Ends a job's attempt: what is final is logged and, where it must be, bounced; what is
+    /// transient is tried again, unless the message has expired.
+    pub(crate) fn conclude<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        job: JobIx,
+        stored: &StoredMessage,
+        attempt: &Attempt<'_>,
+    ) {
+        let now = cx.unix_now();
+        let age_max = self.settings.retry.expire.as_millis() as u64;
+        let expired = attempt.give_up || now.since(stored.arrived()) >= age_max;
+        let facts = (self.queue.recipients(job).zip(addresses(&self.queue, job, stored)).enumerate()).map(
+            |(place, (index, address))| {
+                let reply = match attempt.answers.get(place) {
+                    Some(Answer::Refused(own)) => own,
+                    Some(Answer::Accepted | Answer::Waiting) | None => attempt.reply,
+                };
+                (index, address, reply)
+            },
+        );
+        self.outcomes.clear();
+        self.indexes.clear();
+        let mut failed = Vec::new();
+        for (index, address, reply) in facts {
+            let outcome = match reply {
+                reply if reply.is_positive() => Some(Outcome::Delivered),
+                reply if reply.is_permanent() => Some(Outcome::Failed),
+                _ if expired => Some(Outcome::Expired),
+                _ => None,
+            };
+            match outcome {
+                Some(outcome) => self.outcomes.push((index, outcome)),
+                None => self.indexes.push(index),
+            }
+            if let Some(Outcome::Failed | Outcome::Expired) = outcome {
+                let expired = outcome == Some(Outcome::Expired);
+                failed.push(Failed { address, reply, remote: attempt.said_by(reply), expired });
+            }
+            report::attempt(cx, stored, &Fact { address, next_hop: attempt.next_hop, reply, outcome });
+        }
+        let bounce = if failed.is_empty() { None } else { self.write_bounce(cx, stored, &failed, now) };
+        self.settle(cx, job, bounce);
+    }
+
+    /// Puts outcomes (`self.outcomes`) into the log and those that are left (`self.indexes`) back into the schedule.
+    fn settle<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx, bounce: Option<Box<OwnBounce>>) {
+        let message = self.queue.job(job).message;
+        if self.indexes.is_empty() {
+            self.queue.remove_job(job);
+        } else {
+            if !self.outcomes.is_empty() {
+                let left = &self.indexes;
+                self.queue.retain(job, |index| left.binary_search(&index).is_ok());
+            }
+            let wait = self.retry_later(cx, job);
+            let until = cx.unix_now().plus(wait.as_millis() as u64);
+            let (key, attempts) = (self.queue.message(message).key, self.queue.job(job).attempts);
+            // A busy spool loses the note; after a crash the recipient is tried earlier, no more.
+            let _ = cx.spool.deferred(key, &self.indexes, until, attempts);
+        }
+        if self.outcomes.is_empty() {
+            return;
+        }
+        let outcomes = std::mem::take(&mut self.outcomes);
+        if self.offer(cx, message, &outcomes, bounce.as_deref()).is_err() {
+            self.unsettled.push_back(Settlement { message, outcomes: outcomes.as_slice().into(), bounce });
+            self.wheel.insert(cx.ring.now().after(TICK), Timer::Outcomes);
+        }
+        self.outcomes = outcomes;
+    }
+
+    fn offer<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        message: MessageIx,
+        outcomes: &[(u16, Outcome)],
+        bounce: Option<&OwnBounce>,
+    ) -> Result<(), Refusal> {
+        let key = self.queue.message(message).key;
+        let bounce = bounce.map(OwnBounce::as_message);
+        cx.spool.outcomes(key, outcomes, bounce.as_ref())?;
+        self.queue.settled(message, outcomes.len() as u32);
+        Ok(())
+    }
+
+    /// Offers the spool again what it was too busy to take.
+    pub(crate) fn settle_again<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        if self.unsettled.is_empty() {
+            return;
+        }
+        while let Some(settlement) = self.unsettled.pop_front() {
+            let Settlement { message, ref outcomes, ref bounce } = settlement;
+            if self.offer(cx, message, outcomes, bounce.as_deref()).is_err() {
+                self.unsettled.push_front(settlement);
+                self.wheel.insert(cx.ring.now().after(TICK), Timer::Outcomes);
+                return;
+            }
+        }
+        self.serve_all(cx);
+    }
+
+    /// The bounce about `failed`; none for a message that is a notification itself (RFC 5321 section 4.5.5).
+    fn write_bounce<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        stored: &StoredMessage,
+        failed: &[Failed<'_>],
+        now: UnixMillis,
+    ) -> Option<Box<OwnBounce>> {
+        let ReversePath::Address(sender) = stored.reverse_path() else {
+            report::bounce_suppressed(cx.log, stored, now);
+            return None;
+        };
+        self.id_counter = Some(self.id_counter.unwrap_or_else(|| cx.random()).wrapping_add(1));
+        let id = MessageId::new(now, self.settings.worker, self.id_counter.unwrap_or(0));
+        let (buffer, range) = match stored.content() {
+            StoredContent::Inline(buffer, range) => (buffer, range),
+            // Of a large message the lines at hand are those that we added: they tell which it was.
+            StoredContent::Large { buffer, trace, .. } => (buffer, trace),
+        };
+        let header = dsn::header_section(&buffer[range]);
+        let mut text = Vec::with_capacity(4096 + header.len());
+        Bounce {
+            hostname: &self.settings.hostname,
+            id,
+            now,
+            to: sender,
+            original: stored.id(),
+            arrived: stored.arrived(),
+            header,
+        }
+        .write(failed, &mut text);
+        report::bounced(cx.log, stored, id, now);
+        Some(Box::new(OwnBounce {
+            id,
+            now,
+            tenant: stored.tenant().into(),
+            envelope: notification(sender, !header.is_ascii()),
+            text,
+        }))
+    }
+}
+
+/// The envelope of a notification: nobody answers it.
+fn notification(to: Address<'_>, eight_bit: bool) -> Envelope {
+    let mut envelope = Envelope::default();
+    envelope.begin(ReversePath::Null);
+    envelope.push_recipient(to);
+    envelope.set_eight_bit(eight_bit);
+    envelope
+}

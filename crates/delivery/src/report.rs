@@ -1,0 +1,95 @@
+//! What is counted and logged of deliveries.
+
+use std::time::Duration;
+
+use mail::{Address, MessageId, Reply, UnixMillis};
+use observe::{DeliveryOutcome, EventLog, QueueState, WorkerMetrics};
+use ring::Ring;
+use spool::{LoadError, MessageKey, Outcome, StoredMessage};
+
+use crate::Context;
+use crate::queue::{Queue, State};
+use crate::site::Site;
+
+/// The end of an attempt for one recipient.
+pub(crate) struct Fact<'a> {
+    pub(crate) address: Address<'a>,
+    pub(crate) next_hop: Option<&'a str>,
+    pub(crate) reply: &'a Reply,
+    /// `None`: deferred.
+    pub(crate) outcome: Option<Outcome>,
+}
+
+/// An attempt ended for one recipient of `message`.
+pub(crate) fn attempt<R: Ring>(cx: &mut Context<'_, R>, message: &StoredMessage, fact: &Fact<'_>) {
+    let now = cx.unix_now();
+    let (event, outcome) = match fact.outcome {
+        Some(Outcome::Delivered) => ("delivered", DeliveryOutcome::Delivered),
+        Some(Outcome::Failed) => ("failed", DeliveryOutcome::Failed),
+        Some(Outcome::Expired) => ("expired", DeliveryOutcome::Expired),
+        None => ("deferred", DeliveryOutcome::Deferred),
+    };
+    cx.metrics.delivery_ended(message.tenant(), outcome);
+    if outcome == DeliveryOutcome::Delivered {
+        cx.metrics.observe_delivery(Duration::from_millis(now.since(message.arrived())));
+    }
+    cx.log
+        .event(event, now)
+        .display("message", message.id())
+        .str("tenant", message.tenant())
+        .str("from", message.reverse_path().text())
+        .str("to", fact.address.text())
+        .maybe_str("next_hop", fact.next_hop)
+        .display("reply", fact.reply)
+        .end();
+}
+
+/// A bounce was written about `message`.
+pub(crate) fn bounced(log: &mut EventLog, message: &StoredMessage, bounce: MessageId, now: UnixMillis) {
+    log.event("bounced", now)
+        .display("message", message.id())
+        .str("tenant", message.tenant())
+        .str("to", message.reverse_path().text())
+        .display("bounce", bounce)
+        .end();
+}
+
+/// Nobody is told of the failure of a notification.
+pub(crate) fn bounce_suppressed(log: &mut EventLog, message: &StoredMessage, now: UnixMillis) {
+    log.event("bounce_suppressed", now)
+        .display("message", message.id())
+        .str("tenant", message.tenant())
+        .end();
+}
+
+/// A site could not be reached.
+pub(crate) fn site_unavailable(
+    log: &mut EventLog,
+    now: UnixMillis,
+    site: &Site,
+    failure: &Reply,
+    wait: Duration,
+) {
+    log.event("site_unavailable", now)
+        .str("next_hop", &site.key)
+        .display("reply", failure)
+        .number("waiting_jobs", site.waiting.len() as u64)
+        .number("retry_seconds", wait.as_secs())
+        .end();
+}
+
+/// A stored message could not be read.
+pub(crate) fn unreadable(log: &mut EventLog, now: UnixMillis, key: MessageKey, error: &LoadError) {
+    log.event("message_unreadable", now).number("key", key.0).display("error", error).end();
+}
+
+/// How many recipients are queued, by where they stand.
+pub(crate) fn queue(metrics: &WorkerMetrics, queue: &Queue) {
+    for (state, shown) in [
+        (State::Ready, QueueState::Ready),
+        (State::Active, QueueState::Active),
+        (State::Deferred, QueueState::Deferred),
+    ] {
+        metrics.set_queue(shown, queue.recipients_in(state));
+    }
+}

@@ -1,0 +1,339 @@
+//! The schedule: which job goes to which site, when a site is served, and the errands to the spool
+//! that this takes (a message must be read to be routed again, or to be bounced when it expires).
+
+use std::time::Duration;
+
+use ring::Ring;
+use spool::{LoadError, Recovered, StoredMessage};
+
+use crate::outcome::Attempt;
+use crate::queue::{JobIx, MessageIx, RECIPIENTS_PER_TRANSACTION_MAX, SiteIx, State};
+use crate::site::Need;
+use crate::{Context, Delivery, Timer, report};
+
+/// Messages that are read at once for errands, whatever waits: what they may take of memory and disk.
+const ERRANDS_LOADING_MAX: usize = 16;
+
+/// Transactions whose outcomes the spool was too busy to take before no further one is begun.
+const UNSETTLED_MAX: usize = 256;
+
+/// A site that waits for a lease is looked at this often, should the wake-up be missed.
+const STARVED_LOOK: Duration = Duration::from_millis(500);
+
+/// Why a message is read from the spool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Load {
+    /// A connection is going to send it: slot and serial.
+    Attempt(u32, u32),
+    /// A connection sends its large body: slot and serial.
+    Body(u32, u32),
+    /// Something else must be done about it.
+    Errand(Errand),
+}
+
+/// What else is done about a queued message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Errand {
+    /// Route a job's recipients (again).
+    Route(JobIx),
+    /// Give a job up that has waited too long for a site that is down.
+    Expire(JobIx),
+}
+
+impl Errand {
+    fn job(self) -> JobIx {
+        match self {
+            Self::Route(job) | Self::Expire(job) => job,
+        }
+    }
+}
+
+impl Delivery {
+    /// Notes what recovery found: jobs by site and by the time until which they were deferred.
+    pub(crate) fn take_up<R: Ring>(&mut self, cx: &mut Context<'_, R>, recovered: &Recovered) {
+        let pending = recovered.pending.len();
+        let message = self.queue.add_message(recovered.key, recovered.arrived, pending as u32);
+        let snapshot = cx.snapshots.load();
+        self.sites.follow(snapshot);
+        let routed = snapshot.generation as u32;
+        let tenant = snapshot.tenant_named(&recovered.tenant);
+        let mut grouping: Vec<_> = (recovered.pending.iter())
+            .map(|recipient| {
+                let route = tenant.and_then(|tenant| snapshot.route(tenant, &recipient.domain));
+                let site = route.map_or(SiteIx::NOWHERE, |route| {
+                    self.sites.of_route(snapshot, route, |key| cx.link.commons().site(key))
+                });
+                (site, recipient.not_before, recipient.recipient, recipient.attempts)
+            })
+            .collect();
+        grouping.sort_unstable();
+        let (now, unix_now) = (cx.ring.now(), cx.unix_now());
+        for group in grouping.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let (site, not_before, ..) = group[0];
+            let wait = Duration::from_millis(not_before.since(unix_now));
+            for part in group.chunks(RECIPIENTS_PER_TRANSACTION_MAX) {
+                let attempts = part.iter().map(|recipient| recipient.3).max().unwrap_or(0);
+                let recipients = part.iter().map(|recipient| recipient.2);
+                let job = self.queue.add_job(message, site, recipients, attempts, routed);
+                match site {
+                    _ if !wait.is_zero() => {
+                        self.queue.set_state(job, State::Deferred);
+                        self.wheel.insert(now.after(wait), Timer::Job(job));
+                    }
+                    SiteIx::NOWHERE => self.errands.push_back(Errand::Route(job)),
+                    _ => self.sites.get_mut(site).waiting.push_back(job),
+                }
+            }
+            if site != SiteIx::NOWHERE {
+                self.serve(cx, site);
+            }
+        }
+    }
+
+    /// Groups the recipients in `self.indexes` by site and queues them there.
+    pub(crate) fn group<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        message: MessageIx,
+        stored: &StoredMessage,
+        attempts: u16,
+    ) {
+        let snapshot = cx.snapshots.load();
+        self.sites.follow(snapshot);
+        let routed = snapshot.generation as u32;
+        let tenant = snapshot.tenant_named(stored.tenant());
+        let mut grouping = std::mem::take(&mut self.grouping);
+        let mut wanted = self.indexes.iter().copied().peekable();
+        for (index, address) in (0..=u16::MAX).zip(stored.recipients()) {
+            if wanted.next_if_eq(&index).is_none() {
+                continue;
+            }
+            let route = tenant.and_then(|tenant| snapshot.route(tenant, address.domain()));
+            let site = route.map_or(SiteIx::NOWHERE, |route| {
+                self.sites.of_route(snapshot, route, |key| cx.link.commons().site(key))
+            });
+            grouping.push((site, index));
+        }
+        grouping.sort_unstable();
+        for group in grouping.chunk_by(|a, b| a.0 == b.0) {
+            let site = group[0].0;
+            for part in group.chunks(RECIPIENTS_PER_TRANSACTION_MAX) {
+                let recipients = part.iter().map(|&(_, index)| index);
+                let job = self.queue.add_job(message, site, recipients, attempts, routed);
+                match site {
+                    SiteIx::NOWHERE => self.unrouted(cx, job, stored),
+                    _ => self.sites.get_mut(site).waiting.push_back(job),
+                }
+            }
+            if site != SiteIx::NOWHERE {
+                self.serve(cx, site);
+            }
+        }
+        grouping.clear();
+        self.grouping = grouping;
+    }
+
+    /// No route leads to a job's recipients: the tenant or its route has left the configuration.
+    /// That may be a mistake, so it is no reason to bounce before the message expires.
+    fn unrouted<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx, stored: &StoredMessage) {
+        let reply = Self::own_reply(4, "no route leads to this recipient");
+        self.conclude(cx, job, stored, &Attempt::unmade(&reply));
+    }
+
+    /// A deferred job may be tried again.
+    pub(crate) fn job_due<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx) {
+        self.queue.set_state(job, State::Ready);
+        let entry = self.queue.job(job);
+        if entry.site == SiteIx::NOWHERE || entry.routed != cx.snapshots.load().generation as u32 {
+            self.errands.push_back(Errand::Route(job));
+            return self.run_errands(cx);
+        }
+        let site = entry.site;
+        self.sites.get_mut(site).waiting.push_back(job);
+        self.serve(cx, site);
+    }
+
+    /// A site's back-off is over, or a lease may be free.
+    pub(crate) fn site_due<R: Ring>(&mut self, cx: &mut Context<'_, R>, index: SiteIx) {
+        let routed = cx.snapshots.load().generation as u32;
+        let site = self.sites.get_mut(index);
+        site.timer_set = false;
+        // Mail that waits for a next hop which the configuration no longer names is routed again.
+        for _ in 0..site.waiting.len() {
+            let Some(job) = site.waiting.pop_front() else { break };
+            if self.queue.job(job).routed == routed {
+                site.waiting.push_back(job);
+            } else {
+                self.errands.push_back(Errand::Route(job));
+            }
+        }
+        self.run_errands(cx);
+        self.serve(cx, index);
+    }
+
+    /// Gives a site's waiting jobs to its connections, and opens connections as leases allow.
+    pub(crate) fn serve<R: Ring>(&mut self, cx: &mut Context<'_, R>, index: SiteIx) {
+        let (now, unix_now) = (cx.ring.now(), cx.unix_now());
+        while !self.draining && self.unsettled.len() < UNSETTLED_MAX {
+            let site = self.sites.get_mut(index);
+            match site.need(now) {
+                Need::Nothing => break,
+                Need::Job(connection, job) => self.start(cx, connection, job),
+                Need::Connection => {
+                    let resting = site.shared.not_before().since(unix_now);
+                    if resting > 0 {
+                        // Another worker has found it down.
+                        self.look_again(index, now.after(Duration::from_millis(resting)));
+                        break;
+                    }
+                    if !site.shared.acquire_or_wait(site.connections_max, self.settings.worker) {
+                        // A holder yields at its next message boundary, and wakes us.
+                        site.starved = true;
+                        self.look_again(index, now.after(STARVED_LOOK));
+                        break;
+                    }
+                    site.starved = false;
+                    self.open(cx, index);
+                }
+            }
+        }
+    }
+
+    /// Serves the sites that wait for a lease: one may have come back.
+    pub(crate) fn serve_starved<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        for index in self.sites.indexes() {
+            let site = self.sites.get_mut(index);
+            if std::mem::take(&mut site.starved) {
+                if site.waiting.is_empty() {
+                    site.shared.stop_waiting(self.settings.worker);
+                }
+                self.serve(cx, index);
+            }
+        }
+    }
+
+    /// Serves every site: something that held all of them back is over.
+    pub(crate) fn serve_all<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        for site in self.sites.indexes() {
+            self.serve(cx, site);
+        }
+    }
+
+    /// Sees to it that a site is looked at again at `at`, or before.
+    pub(crate) fn look_again(&mut self, index: SiteIx, at: ring::Instant) {
+        let site = self.sites.get_mut(index);
+        if !site.timer_set {
+            site.timer_set = true;
+            self.wheel.insert(at, Timer::Site(index));
+        }
+    }
+
+    /// A site could not be reached at all: one back-off, whatever waits for it; what has waited too long expires.
+    pub(crate) fn site_failed<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        index: SiteIx,
+        failure: mail::Reply,
+    ) {
+        let (now, unix_now, random) = (cx.ring.now(), cx.unix_now(), cx.random());
+        let site = self.sites.get_mut(index);
+        let failures = site.shared.failed();
+        let wait = self.settings.retry.wait(failures, random);
+        site.shared.back_off(unix_now.plus(wait.as_millis() as u64));
+        site.not_before = now.after(wait);
+        let not_before = site.not_before;
+        report::site_unavailable(cx.log, unix_now, site, &failure, wait);
+        site.failure = failure;
+        let expire = self.settings.retry.expire.as_millis() as u64;
+        for _ in 0..site.waiting.len() {
+            let Some(job) = site.waiting.pop_front() else { break };
+            let arrived = self.queue.message(self.queue.job(job).message).arrived;
+            if unix_now.since(arrived) >= expire {
+                self.errands.push_back(Errand::Expire(job));
+            } else {
+                site.waiting.push_back(job);
+            }
+        }
+        self.look_again(index, not_before);
+        self.run_errands(cx);
+    }
+
+    /// Reads what errands need, so much at once.
+    pub(crate) fn run_errands<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        while self.errands_loading < ERRANDS_LOADING_MAX && !self.draining {
+            let Some(errand) = self.errands.pop_front() else { break };
+            self.errands_loading += 1;
+            let key = self.queue.message(self.queue.job(errand.job()).message).key;
+            let request = self.loads.insert(Load::Errand(errand)) as u32;
+            cx.spool.load(cx.ring, key, request);
+        }
+    }
+
+    /// The spool has read a message, or cannot.
+    pub(crate) fn loaded<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        request: u32,
+        result: Result<StoredMessage, LoadError>,
+    ) {
+        match (self.loads.try_remove(request as usize), result) {
+            (Some(Load::Attempt(connection, serial)), result) => self.begin(cx, connection, serial, result),
+            (Some(Load::Errand(errand)), result) => {
+                self.errands_loading -= 1;
+                let job = errand.job();
+                match (errand, result) {
+                    (Errand::Route(_), Ok(stored)) => self.route_again(cx, job, &stored),
+                    (Errand::Expire(_), Ok(stored)) => self.expire(cx, job, &stored),
+                    (_, Err(error)) => self.unreadable(cx, job, &error),
+                }
+                self.run_errands(cx);
+            }
+            (Some(Load::Body(..)) | None, _) => {}
+        }
+    }
+
+    fn route_again<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx, stored: &StoredMessage) {
+        self.indexes.clear();
+        self.indexes.extend(self.queue.recipients(job));
+        let (message, attempts) = (self.queue.job(job).message, self.queue.job(job).attempts);
+        self.queue.remove_job(job);
+        self.group(cx, message, stored, attempts);
+    }
+
+    fn expire<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx, stored: &StoredMessage) {
+        let site = self.queue.job(job).site;
+        let failure = self.sites.get(site).failure.clone();
+        self.conclude(cx, job, stored, &Attempt { give_up: true, ..Attempt::unmade(&failure) });
+    }
+
+    /// A stored message cannot be had. A damaged one is never delivered: it leaves the schedule and
+    /// stays in the spool for a person to look at. A read that failed is tried again.
+    pub(crate) fn unreadable<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx, error: &LoadError) {
+        let (message, now) = (self.queue.job(job).message, cx.unix_now());
+        report::unreadable(cx.log, now, self.queue.message(message).key, error);
+        if let LoadError::Io(_) = error {
+            self.retry_later(cx, job);
+            return;
+        }
+        let count = u32::from(self.queue.job(job).recipients);
+        self.queue.remove_job(job);
+        self.queue.settled(message, count);
+    }
+
+    /// Tries a job again after its back-off; also gives how long that is.
+    pub(crate) fn retry_later<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx) -> Duration {
+        let random = cx.random();
+        let entry = self.queue.job_mut(job);
+        entry.attempts = entry.attempts.saturating_add(1);
+        entry.interrupted = false;
+        let wait = self.settings.retry.wait(u32::from(entry.attempts), random);
+        let arrived = self.queue.message(self.queue.job(job).message).arrived;
+        // The last attempt is made when the message expires, not long after.
+        let expire = arrived.plus(self.settings.retry.expire.as_millis() as u64);
+        let left = Duration::from_millis(expire.since(cx.unix_now()));
+        let wait = if left.is_zero() { wait } else { wait.min(left) };
+        self.queue.set_state(job, State::Deferred);
+        self.wheel.insert(cx.ring.now().after(wait), Timer::Job(job));
+        wait
+    }
+}

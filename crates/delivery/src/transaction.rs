@@ -1,0 +1,301 @@
+//! One message over one connection: envelope, body, answers.
+
+use std::ops::Range;
+
+use mail::{Address, Reply};
+use ring::{Ring, SharedBuffer};
+use smtp::client::{Event, Phase as SessionPhase};
+use spool::{LoadError, StoredContent, StoredMessage};
+
+use crate::connection::{Answer, Body, MESSAGES_PER_CONNECTION_MAX, Phase, Then};
+use crate::outcome::Attempt;
+use crate::queue::{JobIx, Queue, State};
+use crate::schedule::Load;
+use crate::{Context, Delivery};
+
+impl Delivery {
+    /// Gives a job to an idle connection: its message is fetched from the spool, usually from memory.
+    pub(crate) fn start<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, job: JobIx) {
+        let connection = &mut self.connections[key as usize];
+        connection.phase = Phase::Loading;
+        connection.job = Some(job);
+        self.queue.set_state(job, State::Active);
+        let request = self.loads.insert(Load::Attempt(key, connection.serial)) as u32;
+        let message = self.queue.message(self.queue.job(job).message).key;
+        cx.spool.load(cx.ring, message, request);
+        self.arm(key, cx.ring.now());
+    }
+
+    /// The message is here: the transaction begins.
+    pub(crate) fn begin<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        key: u32,
+        serial: u32,
+        result: Result<StoredMessage, LoadError>,
+    ) {
+        let connection = self.connections.get_mut(key as usize);
+        let Some(connection) = connection.filter(|connection| connection.serial == serial) else { return };
+        let Some(job) = connection.job else { return };
+        let message = match result {
+            Ok(message) => message,
+            Err(error) => {
+                connection.clear_transaction();
+                connection.phase = Phase::Idle;
+                self.unreadable(cx, job, &error);
+                return self.next_job(cx, key);
+            }
+        };
+        self.note_attempt(cx, job);
+        let connection = &mut self.connections[key as usize];
+        connection.phase = Phase::Sending;
+        connection.answers.clear();
+        connection.answers.resize(usize::from(self.queue.job(job).recipients), Answer::Waiting);
+        connection.heard = false;
+        connection.session.begin(
+            message.reverse_path(),
+            addresses(&self.queue, job, &message),
+            Some(message.content_bytes()),
+            message.is_eight_bit(),
+        );
+        connection.message = Some(message);
+        self.busy.push_back(key);
+    }
+
+    /// Notes the attempt for the estimate of duplicates after a crash.
+    fn note_attempt<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx) {
+        self.indexes.clear();
+        self.indexes.extend(self.queue.recipients(job));
+        let entry = self.queue.job(job);
+        let key = self.queue.message(entry.message).key;
+        // A busy spool loses a note that only makes an estimate worse.
+        let _ = cx.spool.attempt_started(key, &self.indexes, cx.unix_now(), entry.attempts.saturating_add(1));
+    }
+
+    /// Hears what a session has to say, then sends what it has to send.
+    pub(crate) fn converse<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+        let Some(serial) = self.connections.get(key as usize).map(|connection| connection.serial) else {
+            return;
+        };
+        loop {
+            let connection = self.connections.get_mut(key as usize);
+            let Some(connection) = connection.filter(|connection| connection.serial == serial) else {
+                return;
+            };
+            let Some(event) = connection.session.poll() else { break };
+            match event {
+                Event::Ready => self.ready(cx, key),
+                Event::Recipient { index, reply } => {
+                    connection.heard = true;
+                    let accepted = reply.is_positive();
+                    if accepted {
+                        connection.session.recycle(reply);
+                        set(&mut connection.answers, index, Answer::Accepted);
+                    } else {
+                        set(&mut connection.answers, index, Answer::Refused(reply));
+                    }
+                }
+                Event::SendBody => self.send_body(key),
+                Event::Done { reply } => self.done(cx, key, reply),
+                Event::TransactionRefused { reply } => self.finish(cx, key, &reply, true),
+                Event::Failed { error } => return self.failed(cx, key, &error),
+            }
+        }
+        self.flush(cx, key);
+        if self.connections.get(key as usize).is_some_and(|connection| connection.serial == serial) {
+            self.arm(key, cx.ring.now());
+        }
+    }
+
+    /// The session may carry a message: the first one, or the next.
+    fn ready<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+        let connection = &mut self.connections[key as usize];
+        match connection.phase {
+            Phase::Opening => {
+                let site = self.sites.get_mut(connection.site);
+                site.opening -= 1;
+                site.prefer(connection.hop(site.hops.len()));
+                site.not_before = ring::Instant::default();
+                site.shared.succeeded();
+            }
+            Phase::Sending => {
+                // Every recipient was refused: no reply is left that would speak for them.
+                self.finish(cx, key, &Reply::default(), true);
+                let connection = &mut self.connections[key as usize];
+                connection.messages += 1;
+            }
+            Phase::Loading | Phase::Quitting => return,
+            Phase::Resolving(_) | Phase::Connecting | Phase::Idle => {}
+        }
+        self.connections[key as usize].phase = Phase::Idle;
+        self.next_job(cx, key);
+    }
+
+    /// A message boundary: the next job, a wait for one, or the end of the connection.
+    fn next_job<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+        let connection = &mut self.connections[key as usize];
+        let site = self.sites.get_mut(connection.site);
+        // A site at its limit is shared fairly: whoever holds a lease yields it after each message.
+        let yields = connection.messages > 0 && site.shared.is_wanted(self.settings.worker);
+        if self.draining || yields || connection.messages >= MESSAGES_PER_CONNECTION_MAX {
+            return self.quit(cx, key);
+        }
+        site.idle.push(key);
+        let index = connection.site;
+        self.arm(key, cx.ring.now());
+        self.serve(cx, index);
+    }
+
+    /// 354: the body may go.
+    fn send_body(&mut self, key: u32) {
+        let connection = &mut self.connections[key as usize];
+        connection.heard = true;
+        let Some(message) = &connection.message else { return };
+        connection.body = match message.content() {
+            StoredContent::Inline(buffer, range) => Body::Piece { buffer, range, then: Then::End },
+            StoredContent::Large { buffer, trace, .. } => {
+                Body::Piece { buffer, range: trace, then: Then::Open }
+            }
+        };
+    }
+
+    /// A piece is on its way out: asks the spool for the one after it.
+    pub(crate) fn next_piece<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, then: Then) {
+        let connection = &mut self.connections[key as usize];
+        match then {
+            Then::End => {}
+            Then::More(read) => {
+                connection.body = Body::Reading(read);
+                cx.spool.read_next(cx.ring, read);
+            }
+            Then::Open => {
+                let Some(message) = &connection.message else { return };
+                let request = self.loads.insert(Load::Body(key, connection.serial)) as u32;
+                match cx.spool.read_large(cx.ring, message, request) {
+                    Some(read) => connection.body = Body::Reading(read),
+                    None => drop(self.loads.remove(request as usize)),
+                }
+            }
+        }
+    }
+
+    /// The spool has read a piece of a large body.
+    pub(crate) fn piece<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        request: u32,
+        buffer: SharedBuffer,
+        range: Range<usize>,
+        last: bool,
+    ) {
+        let Some(&Load::Body(key, serial)) = self.loads.get(request as usize) else { return };
+        if last {
+            self.loads.remove(request as usize);
+        }
+        let connection = self.connections.get_mut(key as usize);
+        let Some(connection) = connection.filter(|connection| connection.serial == serial) else { return };
+        if let Body::Reading(read) = connection.body {
+            let then = if last { Then::End } else { Then::More(read) };
+            connection.body = Body::Piece { buffer, range, then };
+            self.arm(key, cx.ring.now());
+            self.flush(cx, key);
+        }
+    }
+
+    /// A large body cannot be read on: what was sent of it must not be completed.
+    pub(crate) fn piece_failed<R: Ring>(&mut self, cx: &mut Context<'_, R>, request: u32, error: &LoadError) {
+        let Some(Load::Body(key, serial)) = self.loads.try_remove(request as usize) else { return };
+        let connection = self.connections.get_mut(key as usize);
+        let Some(connection) = connection.filter(|connection| connection.serial == serial) else { return };
+        connection.body = Body::None;
+        let job = connection.job.take();
+        connection.clear_transaction();
+        if let Some(job) = job {
+            self.unreadable(cx, job, error);
+        }
+        self.close(cx, key);
+    }
+
+    /// The answer to the final dot.
+    fn done<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, reply: Reply) {
+        let connection = &mut self.connections[key as usize];
+        if matches!(connection.body, Body::None) {
+            self.finish(cx, key, &reply, true);
+            let connection = &mut self.connections[key as usize];
+            connection.messages += 1;
+            connection.session.recycle(reply);
+            return;
+        }
+        // It answers a body that it has not seen the end of: a refusal may be meant, acceptance cannot be.
+        let reply = match reply.is_positive() {
+            true => Self::own_reply(2, "the next hop answered before the end of the message"),
+            false => reply,
+        };
+        self.finish(cx, key, &reply, true);
+        self.close(cx, key);
+    }
+
+    /// The connection broke under a transaction. `heard_from` says that `reply` is the next hop's own.
+    pub(crate) fn interrupted<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        key: u32,
+        reply: Reply,
+        heard_from: bool,
+    ) {
+        let connection = &mut self.connections[key as usize];
+        let unbegun = connection.phase == Phase::Loading;
+        // A server may close an idle connection at any moment; that says nothing about the message.
+        let stale = connection.messages > 0 && !connection.heard;
+        if let Some(job) = connection.job
+            && (unbegun || stale && !self.queue.job(job).interrupted)
+        {
+            self.queue.job_mut(job).interrupted |= !unbegun;
+            self.queue.set_state(job, State::Ready);
+            connection.job = None;
+            self.sites.get_mut(connection.site).waiting.push_front(job);
+            return self.close(cx, key);
+        }
+        let last_byte_out = matches!(connection.body, Body::None) && !connection.sending;
+        if last_byte_out && connection.session.phase() == SessionPhase::Body {
+            // RFC 5321 section 4.5.3.2.6: whether it has the message, nobody knows; it is sent again.
+            cx.metrics.possible_duplicate();
+        }
+        self.finish(cx, key, &reply, heard_from);
+        self.close(cx, key);
+    }
+
+    /// Ends the transaction: `reply` speaks for the recipients without a refusal of their own.
+    fn finish<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, reply: &Reply, heard_from: bool) {
+        let connection = &mut self.connections[key as usize];
+        connection.body = Body::None;
+        let (Some(job), Some(message)) = (connection.job.take(), connection.message.take()) else { return };
+        let site = self.sites.get(connection.site);
+        let hop = site.hops.get(connection.hop(site.hops.len())).map(|hop| hop.name.clone());
+        let answers = std::mem::take(&mut connection.answers);
+        let attempt =
+            Attempt { next_hop: hop.as_deref(), answers: &answers, reply, heard_from, give_up: false };
+        self.conclude(cx, job, &message, &attempt);
+        if let Some(connection) = self.connections.get_mut(key as usize) {
+            connection.answers = answers;
+        }
+    }
+}
+
+/// The addresses of a job's recipients.
+pub(crate) fn addresses<'q, 'm>(
+    queue: &'q Queue,
+    job: JobIx,
+    message: &'m StoredMessage,
+) -> impl Iterator<Item = Address<'m>> + use<'q, 'm> {
+    let mut wanted = queue.recipients(job).peekable();
+    (0..=u16::MAX)
+        .zip(message.recipients())
+        .filter_map(move |(index, address)| wanted.next_if_eq(&index).map(|_| address))
+}
+
+fn set(answers: &mut [Answer], index: usize, answer: Answer) {
+    if let Some(place) = answers.get_mut(index) {
+        *place = answer;
+    }
+}
