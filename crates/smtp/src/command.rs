@@ -143,7 +143,7 @@ fn parse_mail(argument: &str) -> Result<Command<'_>, Fault> {
             if !parameters.eight_bit && !value.eq_ignore_ascii_case("7BIT") {
                 return Err(Fault::Parameter);
             }
-        } else if !(key.eq_ignore_ascii_case("AUTH") && !value.is_empty()) {
+        } else if !key.eq_ignore_ascii_case("AUTH") || value.is_empty() {
             return Err(Fault::Parameter);
         }
     }

@@ -129,11 +129,11 @@ mod tests {
                 let (used, line) = reader.take(piece, bytes_max);
                 match line {
                     Line::Incomplete => {}
-                    Line::Whole(text) => said.push(String::from_utf8_lossy(text).into_owned()),
+                    Line::Whole(text) => {
+                        said.push(String::from_utf8_lossy(text).into_owned());
+                        reader.release();
+                    }
                     other => said.push(format!("{other:?}")),
-                }
-                if !matches!(said.last().map(String::as_str), None) && used > 0 && piece[used - 1] == b'\n' {
-                    reader.release();
                 }
                 piece = &piece[used..];
             }
