@@ -96,7 +96,9 @@ impl Shard {
 
     /// A message whose outcomes are all durable leaves the index; its bytes are dead.
     fn bury_if_done(&mut self, key: MessageKey) {
-        if !self.index.get(key).is_some_and(|entry| entry.pending.is_empty() && !self.has_open_outcome(key)) {
+        let Some(entry) = self.index.get_mut(key) else { return };
+        entry.outcomes_open -= 1;
+        if entry.outcomes_open > 0 || !entry.pending.is_empty() {
             return;
         }
         let Some(entry) = self.index.remove(key) else { return };
@@ -107,11 +109,6 @@ impl Shard {
         if entry.large != 0 {
             self.large.remove_later(entry.large);
         }
-    }
-
-    /// The last outcome stands in the open group and is not durable yet.
-    fn has_open_outcome(&self, key: MessageKey) -> bool {
-        self.open_effects.outcomes.contains(&key)
     }
 
     pub(crate) fn tell_room(&mut self) {

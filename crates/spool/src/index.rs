@@ -29,6 +29,8 @@ pub(crate) struct Entry {
     pub(crate) large: u64,
     pub(crate) pending: Pending,
     pub(crate) id: [u8; 10],
+    /// Outcome records of it that are not durable yet.
+    pub(crate) outcomes_open: u16,
 }
 
 impl Entry {

@@ -180,7 +180,8 @@ pub enum Event {
     },
     /// What was refused as [`Refusal::Busy`] may be tried again.
     Room,
-    /// A durable write failed. The shard takes nothing more; restart to recover.
+    /// A durable write failed. Whoever waits for a commit waits in vain, the shard takes nothing
+    /// more; restart to recover.
     Latched {
         /// What the system said.
         error: std::io::Error,

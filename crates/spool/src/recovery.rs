@@ -344,6 +344,7 @@ fn recovered<D: Disk>(
             large: found.large,
             pending: found.pending,
             id: id.to_bytes(),
+            outcomes_open: 0,
         });
         recovered.push(Recovered {
             key,

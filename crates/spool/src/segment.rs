@@ -25,7 +25,7 @@ const ZERO_BYTES: usize = 1 << 20;
 /// After a failed preparation, when space may have been freed.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// One part in so many of the segments is kept for outcomes and bounces.
+/// One part in so many of the segments, or of the last one, is kept for outcomes and bounces.
 const RESERVE_PART: u64 = 8;
 
 pub(crate) const TEMPORARY_NAME: &str = "segment.tmp";
@@ -108,12 +108,16 @@ impl Segments {
         if is_mail && left < self.reserve() {
             return Err(Refusal::Full);
         }
-        // Mail may take a segment only when one more is ready: the reserve must be there physically.
-        let ready_needed = usize::from(!fits) + usize::from(is_mail && !fits);
-        if self.ready.len() >= ready_needed {
+        // The reserve must be there physically: the next segment, or else the end of this one.
+        let end = self.segment_bytes - if is_mail { self.segment_bytes / RESERVE_PART } else { 0 };
+        let is_there = match self.ready.len() {
+            0 => self.position + bytes <= end && !(is_mail && self.retry_at.is_some()),
+            _ => true,
+        };
+        if is_there {
             return Ok(());
         }
-        let coming = self.retry_at.is_none() && self.spare > self.ready.len() as u64;
+        let coming = self.retry_at.is_none() && self.spare > 0;
         Err(if coming { Refusal::Busy } else { Refusal::Full })
     }
 

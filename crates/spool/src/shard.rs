@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use mail::UnixMillis;
+use mail::limits::INLINE_BODY_BYTES_MAX;
 use ring::{AlignedBuffer, BLOCK_BYTES, Completion, Disk, Ring, Token};
 
 use crate::commit::InFlight;
@@ -49,7 +50,7 @@ pub struct Shard {
     pub(crate) in_flight: Option<InFlight>,
     /// Effects of the group in flight; kept apart so that its vectors are used again.
     pub(crate) in_flight_effects: GroupEffects,
-    pub(crate) loads: Vec<Option<Load>>,
+    loads: Vec<Option<Load>>,
     pub(crate) events: VecDeque<Event>,
     pub(crate) epoch: u64,
     pub(crate) sequence: u64,
@@ -180,6 +181,7 @@ impl Shard {
             for &(recipient, _) in outcomes {
                 entry.pending.clear(recipient);
             }
+            entry.outcomes_open += 1;
         }
         self.open_effects.outcomes.push(key);
         self.open_effects.urgent = true;
@@ -224,7 +226,9 @@ impl Shard {
         if self.latched {
             return Err(Refusal::Latched);
         }
-        match self.segments.room(BLOCK_BYTES as u64, true) {
+        // What most messages fit in: past the watermark a few small ones might still, and need not.
+        let usual_bytes = (self.segments.segment_bytes / 8).min(INLINE_BODY_BYTES_MAX as u64);
+        match self.segments.room(usual_bytes, true) {
             Err(Refusal::Full) => Err(Refusal::Full),
             _ => Ok(()),
         }
@@ -436,6 +440,7 @@ impl Shard {
             large,
             pending: Pending::all(recipients),
             id: message.id.to_bytes(),
+            outcomes_open: 0,
         });
         self.open_effects.messages.push((key, waiter));
         self.open_effects.urgent = true;

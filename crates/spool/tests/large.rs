@@ -1,0 +1,143 @@
+//! Large bodies: files of their own, from the first piece to the removal.
+#![cfg(not(feature = "mutant-early-ack"))]
+
+mod harness;
+
+use std::path::Path;
+
+use harness::*;
+use ring::{Disk, Ring};
+use spool::{
+    Content, Event, LargeKey, LoadError, MessageKey, PIECE_BYTES, StoredContent, StoredMessage, inspect,
+};
+
+const BYTES: usize = 3 * PIECE_BYTES + 12_345;
+
+/// Writes the body of `number`, pausing as told; ends with the file durable.
+fn write(bench: &mut Bench, number: u32, bytes: usize) -> LargeKey {
+    let key = bench.shard.large_begin(&mut bench.ring, bytes as u64, number).unwrap();
+    for piece in body(number, bytes).chunks(20_000) {
+        if !bench.shard.large_write(&mut bench.ring, key, piece) {
+            while !bench.turn().iter().any(|event| matches!(event, Event::LargeProgress { .. })) {
+                assert!(bench.world.step());
+            }
+        }
+    }
+    bench.shard.large_finish(&mut bench.ring, key);
+    let events = bench.settle();
+    assert!(
+        events.iter().any(|event| matches!(event, Event::LargeFinished { waiter, .. } if *waiter == number))
+    );
+    key
+}
+
+fn commit(bench: &mut Bench, number: u32) -> (MessageKey, StoredMessage) {
+    let large = write(bench, number, BYTES);
+    let envelope = envelope(1);
+    bench.shard.append(&message(number, &envelope, Content::Large(large)), Some(number)).unwrap();
+    let committed = bench.settle().into_iter().find_map(|event| match event {
+        Event::Committed { key, message, .. } => Some((key, message)),
+        _ => None,
+    });
+    committed.expect("it is committed")
+}
+
+/// What goes over the wire, or why it does not.
+fn read(bench: &mut Bench, message: &StoredMessage) -> Result<Vec<u8>, LoadError> {
+    let StoredContent::Large { buffer, trace, bytes } = message.content() else { panic!("it is large") };
+    let mut wire = buffer[trace].to_vec();
+    let key = bench.shard.read_large(&mut bench.ring, message, 5).expect("it is large");
+    loop {
+        let events = bench.turn();
+        if events.is_empty() {
+            assert!(bench.world.step());
+        }
+        for event in events {
+            match event {
+                Event::Piece { request: 5, buffer, range, last } => {
+                    wire.extend_from_slice(&buffer[range]);
+                    drop(buffer);
+                    if last {
+                        assert_eq!(wire.len() as u64, bytes + TRACE.len() as u64);
+                        return Ok(wire);
+                    }
+                    bench.shard.read_next(&mut bench.ring, key);
+                }
+                Event::PieceFailed { error, .. } => return Err(error),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn large_files(bench: &mut Bench) -> Vec<String> {
+    let names = bench.ring.list(Path::new("/spool/shard-000")).unwrap();
+    names.into_iter().filter(|name| name.starts_with("large-")).collect()
+}
+
+#[test]
+fn a_large_body_comes_back_as_it_went_in_and_its_file_goes_with_the_message() {
+    let mut options = options();
+    options.capacity_bytes = 64 * SEGMENT_BYTES;
+    let mut bench = Bench::with(31, options, ring::sim::SimOptions::default());
+    let (_, message) = commit(&mut bench, 1);
+    assert_eq!(read(&mut bench, &message).unwrap(), wire(1, BYTES));
+    drop(message);
+    let mut bench = bench.crash();
+    let key = bench.recovered[0].key;
+    let message = bench.load(key).unwrap();
+    assert_eq!(read(&mut bench, &message).unwrap(), wire(1, BYTES));
+    assert!(inspect::verify(&mut bench.ring, Path::new(ROOT)).unwrap().is_sound());
+    let before = bench.shard.stats().used_bytes;
+    bench.deliver(key, 1).unwrap();
+    bench.settle();
+    assert_eq!(large_files(&mut bench), Vec::<String>::new());
+    assert!(bench.shard.stats().used_bytes + BYTES as u64 <= before);
+}
+
+#[test]
+fn a_body_without_a_record_is_removed() {
+    let mut options = options();
+    options.capacity_bytes = 64 * SEGMENT_BYTES;
+    let mut bench = Bench::with(32, options, ring::sim::SimOptions::default());
+    let given_up = write(&mut bench, 1, BYTES);
+    bench.shard.large_abort(&mut bench.ring, given_up);
+    bench.settle();
+    assert_eq!(large_files(&mut bench), Vec::<String>::new());
+    assert_eq!(
+        bench.shard.stats().used_bytes,
+        bench.shard.stats().used_bytes / SEGMENT_BYTES * SEGMENT_BYTES
+    );
+    write(&mut bench, 2, BYTES);
+    let mut bench = bench.crash();
+    assert_eq!(bench.shard.recovery().orphans_removed, 1);
+    assert_eq!(large_files(&mut bench), Vec::<String>::new());
+}
+
+#[test]
+fn a_damaged_body_never_gets_its_final_dot() {
+    let mut options = options();
+    options.capacity_bytes = 64 * SEGMENT_BYTES;
+    let mut bench = Bench::with(33, options, ring::sim::SimOptions::default());
+    let (_, message) = commit(&mut bench, 1);
+    let name = large_files(&mut bench).remove(0);
+    let path = format!("{ROOT}/shard-000/{name}");
+    let bytes = bench.read(&path);
+    bench.write(&path, 4096, &[bytes[4096] ^ 1]);
+    assert!(matches!(read(&mut bench, &message), Err(LoadError::Damaged)));
+    assert_eq!(inspect::verify(&mut bench.ring, Path::new(ROOT)).unwrap().bodies_damaged.len(), 1);
+    let _ = bench.ring.now();
+}
+
+#[test]
+fn a_failed_write_of_a_body_is_reported_and_leaves_nothing() {
+    let mut bench = Bench::new(34);
+    bench.settle();
+    let key = bench.shard.large_begin(&mut bench.ring, 0, 1).unwrap();
+    bench.settle();
+    bench.world.fail_disk(HOST, 1);
+    bench.shard.large_write(&mut bench.ring, key, &body(1, PIECE_BYTES + 1));
+    let events = bench.settle();
+    assert!(events.iter().any(|event| matches!(event, Event::LargeFailed { waiter: 1, .. })));
+    assert_eq!(large_files(&mut bench), Vec::<String>::new());
+}

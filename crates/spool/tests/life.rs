@@ -1,0 +1,258 @@
+//! A message's life in the log: committed, kept, loaded, done, its space used again.
+#![cfg(not(feature = "mutant-early-ack"))]
+
+mod harness;
+
+use std::path::Path;
+
+use harness::*;
+use mail::UnixMillis;
+use ring::sim::SimOptions;
+use ring::{Disk, RealDisk};
+use spool::{Content, Event, LoadError, Outcome, Refusal, Shard, SpoolError, inspect};
+
+#[test]
+fn a_message_comes_back_as_it_went_in() {
+    let mut bench = Bench::new(1);
+    let (key, message) = bench.commit(7, 3, 5000);
+    assert_eq!(content(&message), wire(7, 5000));
+    let mut bench = bench.crash();
+    assert_eq!(bench.recovered_ids(), [id(7)]);
+    let recovered = &bench.recovered[0];
+    assert_eq!(&*recovered.tenant, "acme");
+    assert_eq!(recovered.pending.len(), 3);
+    assert_eq!(&*recovered.pending[1].domain, "b1.example");
+    let key_now = recovered.key;
+    let loaded = bench.load(key_now).expect("it loads");
+    assert_eq!(content(&loaded), wire(7, 5000));
+    assert_eq!(loaded.identity(), "app@acme");
+    assert_eq!(loaded.reverse_path().text(), "sender@a.example");
+    assert_eq!(loaded.recipients().map(|to| to.text().to_owned()).nth(2).unwrap(), "rcpt2@b2.example");
+    let _ = key;
+}
+
+#[test]
+fn what_comes_during_a_write_is_the_next_group() {
+    let mut bench = Bench::new(2);
+    bench.settle();
+    bench.append(0, 1, 100).unwrap();
+    bench.turn();
+    for number in 1..20 {
+        bench.append(number, 1, 100).unwrap();
+        bench.turn();
+    }
+    let events = bench.settle();
+    let committed = events.iter().filter(|event| matches!(event, Event::Committed { .. })).count();
+    assert_eq!(committed, 20);
+    assert_eq!(bench.shard.stats().groups, 2);
+}
+
+#[test]
+fn outcomes_survive_and_a_finished_message_does_not_come_back() {
+    let mut bench = Bench::new(3);
+    let (first, _) = bench.commit(1, 2, 100);
+    let (second, _) = bench.commit(2, 2, 100);
+    bench.deliver(first, 2).unwrap();
+    bench.shard.outcomes(second, &[(0, Outcome::Failed)], None).unwrap();
+    bench.shard.deferred(second, &[1], UnixMillis(99), 3).unwrap();
+    bench.settle();
+    assert!(matches!(bench.load(first), Err(LoadError::Gone)));
+    let bench = bench.crash();
+    assert_eq!(bench.recovered_ids(), [id(2)]);
+    let pending = &bench.recovered[0].pending;
+    assert_eq!(pending.len(), 1);
+    assert_eq!((pending[0].recipient, pending[0].attempts, pending[0].not_before), (1, 3, UnixMillis(99)));
+}
+
+#[test]
+fn an_outcome_and_its_bounce_stand_or_fall_together() {
+    for seed in 0..200 {
+        let mut bench = Bench::new(seed);
+        let (key, _) = bench.commit(1, 1, 100);
+        let (envelope, body) = (envelope(1), body(2, 9000));
+        let bounce = message(2, &envelope, Content::Inline(&body));
+        bench.shard.outcomes(key, &[(0, Outcome::Expired)], Some(&bounce)).unwrap();
+        bench.turn();
+        let bench = bench.crash();
+        assert!([vec![id(1)], vec![id(2)]].contains(&bench.recovered_ids()), "seed {seed}");
+    }
+}
+
+#[test]
+fn an_attempt_that_was_under_way_may_be_a_duplicate() {
+    let mut bench = Bench::new(4);
+    let (key, _) = bench.commit(1, 2, 100);
+    bench.shard.attempt_started(key, &[0, 1], UnixMillis(5), 1).unwrap();
+    assert!(bench.shard.idle(), "the note waits for the next group");
+    bench.shard.outcomes(key, &[(0, Outcome::Delivered)], None).unwrap();
+    bench.settle();
+    let bench = bench.crash();
+    assert_eq!(bench.shard.recovery().possible_duplicates, 1);
+    assert_eq!(bench.recovered[0].pending[0].attempts, 1);
+}
+
+#[test]
+fn a_message_that_left_memory_is_read_back() {
+    let mut options = options();
+    options.hot_bytes_max = 40 << 10;
+    let mut bench = Bench::with(5, options, SimOptions::default());
+    let keys: Vec<_> = (0..12).map(|number| bench.commit(number, 1, 3000).0).collect();
+    assert!(bench.shard.stats().hot_bytes <= 40 << 10);
+    for (number, key) in keys.into_iter().enumerate() {
+        assert_eq!(content(&bench.load(key).unwrap()), wire(number as u32, 3000));
+    }
+}
+
+#[test]
+fn space_is_used_again_without_end() {
+    let mut bench = Bench::new(6);
+    bench.settle();
+    for number in 0..300 {
+        let (key, _) = bench.commit(number, 1, 12_000);
+        bench.deliver(key, 1).unwrap();
+        bench.settle();
+    }
+    assert!(bench.shard.stats().used_bytes <= 8 * SEGMENT_BYTES);
+    let bench = bench.crash();
+    assert_eq!(bench.recovered_ids(), []);
+    assert_eq!(bench.shard.recovery().damage, []);
+}
+
+#[test]
+fn a_former_life_of_a_segment_stays_dead() {
+    // Crashes at random moments while segments are recycled: nothing finished may come back, nothing queued be lost.
+    for seed in 0..150 {
+        let mut bench = Bench::new(seed);
+        let mut number = 0;
+        for _ in 0..3 {
+            let mut queued: Vec<_> = bench.recovered.iter().map(|one| (one.id, one.key)).collect();
+            for _ in 0..30 + bench.world.random(40) {
+                number += 1;
+                let (key, _) = bench.commit(number, 1, 9000);
+                queued.push((id(number), key));
+                if queued.len() > 2 {
+                    let (_, oldest) = queued.remove(bench.world.random(2) as usize);
+                    bench.deliver(oldest, 1).unwrap();
+                    bench.settle();
+                }
+            }
+            bench.append(number + 1, 1, 9000).unwrap();
+            bench.turn();
+            bench = bench.crash();
+            let mut left = bench.recovered_ids();
+            left.retain(|one| *one != id(number + 1));
+            assert_eq!(left, queued.iter().map(|(id, _)| *id).collect::<Vec<_>>(), "seed {seed}");
+            assert_eq!(bench.shard.recovery().damage, [], "seed {seed}");
+            number += 1;
+        }
+    }
+}
+
+#[test]
+fn full_refuses_mail_but_takes_outcomes_and_recovers() {
+    let mut bench = Bench::new(8);
+    let mut keys = Vec::new();
+    let refused = loop {
+        let number = keys.len() as u32;
+        match bench.append(number, 1, 12_000) {
+            Ok(_) | Err(Refusal::Busy) => {}
+            Err(refusal) => break refusal,
+        }
+        for event in bench.settle() {
+            if let Event::Committed { key, .. } = event {
+                keys.push(key);
+            }
+        }
+        assert!(keys.len() < 200, "it must get full");
+    };
+    assert_eq!(refused, Refusal::Full);
+    assert_eq!(bench.shard.accepts_mail(), Err(Refusal::Full));
+    assert!(keys.len() > 40, "only {} messages fit", keys.len());
+    for key in keys {
+        bench.deliver(key, 1).expect("the reserve is for outcomes");
+        bench.settle();
+    }
+    assert_eq!(bench.shard.accepts_mail(), Ok(()));
+    bench.commit(1000, 1, 12_000);
+}
+
+#[test]
+fn a_failed_write_latches_and_nothing_is_acknowledged() {
+    let mut bench = Bench::new(9);
+    bench.commit(1, 1, 100);
+    bench.append(2, 1, 100).unwrap();
+    bench.world.fail_disk(HOST, 1);
+    let events = bench.settle();
+    assert!(events.iter().any(|event| matches!(event, Event::Latched { .. })));
+    assert!(!events.iter().any(|event| matches!(event, Event::Committed { .. })));
+    assert_eq!(bench.append(3, 1, 100), Err(Refusal::Latched));
+    assert_eq!(bench.shard.accepts_mail(), Err(Refusal::Latched));
+    assert!(bench.shard.stats().latched);
+    let mut bench = bench.restart();
+    assert!(bench.recovered_ids().contains(&id(1)));
+    bench.commit(4, 1, 100);
+}
+
+#[test]
+fn a_full_disk_refuses_and_latches_nothing() {
+    let sim = SimOptions { disk_capacity_bytes: 3 * SEGMENT_BYTES, ..SimOptions::default() };
+    let mut bench = Bench::with(10, options(), sim);
+    let mut accepted = 0;
+    let refused = loop {
+        match bench.append(accepted, 1, 12_000) {
+            Ok(_) => accepted += 1,
+            Err(Refusal::Busy) => {}
+            Err(refusal) => break refusal,
+        }
+        for _ in 0..50 {
+            bench.world.step();
+            bench.turn();
+        }
+    };
+    assert_eq!(refused, Refusal::Full);
+    assert!(!bench.shard.stats().latched);
+    let bench = bench.crash();
+    assert!(bench.recovered.len() as u32 + 1 >= accepted);
+}
+
+#[test]
+fn a_spool_has_one_owner_and_no_shard_is_left_behind() {
+    let mut bench = Bench::new(11);
+    bench.commit(1, 1, 100);
+    let root = Path::new(ROOT);
+    spool::claim(&mut bench.ring, root, 1, "gatepost 1").expect("nobody has it");
+    let mut other = bench.world.host(HOST);
+    let error = spool::claim(&mut other, root, 1, "gatepost 2").unwrap_err();
+    assert!(error.to_string().contains("in use by gatepost 1"), "{error}");
+    let bench = bench.restart();
+    let mut ring = bench.ring;
+    let error = spool::claim(&mut ring, root, 0, "gatepost 3").unwrap_err();
+    assert!(matches!(error, SpoolError::ShardWithoutWorker { messages: 1, workers_min: 1, .. }), "{error}");
+}
+
+#[test]
+fn the_files_of_this_machine_hold_a_shard_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut disk = RealDisk::default();
+    let mut options = options();
+    options.directory = directory.path().join("spool");
+    let (_, recovered) = Shard::open(&mut disk, options.clone()).unwrap();
+    assert!(recovered.is_empty());
+    let (shard, _) = Shard::open(&mut RealDisk::default(), options.clone()).unwrap();
+    assert_eq!(shard.recovery().segments, 1);
+    assert!(inspect::verify(&mut disk, &options.directory).unwrap().is_sound());
+    let blocked = directory.path().join("file");
+    std::fs::write(&blocked, b"").unwrap();
+    options.directory = blocked;
+    assert!(Shard::open(&mut disk, options).is_err());
+    let _ = disk.list(directory.path());
+}
+
+#[test]
+fn options_that_cannot_work_are_refused() {
+    for (segment_bytes, capacity_bytes) in [(1000, 1 << 30), (64 << 10, 64 << 10)] {
+        let mut options = options();
+        (options.segment_bytes, options.capacity_bytes) = (segment_bytes, capacity_bytes);
+        assert!(matches!(Shard::open(&mut RealDisk::default(), options), Err(SpoolError::Options(_))));
+    }
+}
