@@ -26,7 +26,12 @@ fn verify(key: u32) -> Question {
 fn counting_waker() -> (Waker, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = count.clone();
-    (Waker::new(move || drop(counted.fetch_add(1, Ordering::SeqCst))), count)
+    (
+        Waker::new(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }),
+        count,
+    )
 }
 
 #[test]

@@ -1,1 +1,241 @@
-//! To be written.
+//! The control plane: a thread with a tokio runtime, and a small pool for slow arithmetic.
+//!
+//! It answers the workers' questions (addresses of hosts, whether a password fits), serves
+//! `/metrics`, `/healthz` and `/readyz`, reloads the configuration on SIGHUP, all or nothing, and
+//! asks the workers to drain on SIGTERM or SIGINT. It does no I/O for mail. It fails at the start
+//! only: an address that is taken, a thread that the system does not give.
+
+mod error;
+mod http;
+pub mod password;
+mod reload;
+mod resolve;
+mod signals;
+pub mod tls;
+mod verify;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use commons::{ControlLink, Question};
+use mail::UnixMillis;
+use observe::{EventLog, Registry};
+use ring::Waker;
+use tokio::sync::{Notify, mpsc};
+
+pub use error::StartError;
+
+use reload::Reloader;
+use resolve::Hosts;
+use signals::{Signal, Signals};
+use verify::Verifiers;
+
+/// What the control plane works with.
+#[derive(Debug)]
+pub struct ControlOptions {
+    /// Its end of the queues.
+    pub link: ControlLink,
+    /// The counts that `/metrics` shows.
+    pub registry: Arc<Registry>,
+    /// Its own log.
+    pub log: EventLog,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served; without it they are not.
+    pub metrics_address: Option<SocketAddr>,
+    /// The node file, read again at a reload; without it there is none.
+    pub config_path: Option<PathBuf>,
+    /// The certificate of the listeners, replaced at a reload.
+    pub certificate: Option<Arc<tls::Certificate>>,
+    /// Threads that verify passwords, each with some 20 MiB while it works; 0 for half the cores.
+    pub verifiers: usize,
+    /// Listen to SIGHUP, SIGTERM and SIGINT: for a program of its own, not for one inside a test.
+    pub signals: bool,
+}
+
+/// A running control plane; dropping it ends it.
+#[derive(Debug)]
+pub struct Control {
+    commands: mpsc::Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+    metrics_address: Option<SocketAddr>,
+}
+
+/// What may be asked of it from within the program.
+#[derive(Clone, Copy, Debug)]
+enum Command {
+    Reload,
+    Stop,
+}
+
+/// Commands that may wait: each is a person's doing.
+const COMMANDS_MAX: usize = 16;
+
+/// Starts the control plane. When this returns, the addresses are bound and signals are heard.
+///
+/// # Errors
+/// What could not be had; nothing is left running then.
+pub fn start(options: ControlOptions) -> Result<Control, StartError> {
+    let listener = options.metrics_address.map(http::bind).transpose()?;
+    let metrics_address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let (commands, received) = mpsc::channel(COMMANDS_MAX);
+    let (ready, started) = std::sync::mpsc::sync_channel(1);
+    let thread = thread::Builder::new()
+        .name("gatepost-control".into())
+        .spawn(move || run(options, listener, received, &ready))
+        .map_err(StartError::Thread)?;
+    let control = Control { commands, thread: Some(thread), metrics_address };
+    match started.recv() {
+        Ok(Ok(())) => Ok(control),
+        Ok(Err(error)) => Err(error),
+        Err(_) => unreachable!("the thread reports before it ends"),
+    }
+}
+
+impl Control {
+    /// Where metrics are served: the address asked for, with its port if that was 0.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
+    /// Reloads the configuration, as SIGHUP does. Not to be called from an async task.
+    pub fn reload(&self) {
+        self.send(Command::Reload);
+    }
+
+    fn send(&self, command: Command) {
+        // A thread that is gone has nothing left to do.
+        let _ = self.commands.blocking_send(command);
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.send(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread: reports once whether it could start, then serves until told to stop.
+fn run(
+    options: ControlOptions,
+    listener: Option<TcpListener>,
+    commands: mpsc::Receiver<Command>,
+    ready: &std::sync::mpsc::SyncSender<Result<(), StartError>>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(ready.send(Err(StartError::Runtime(error)))),
+    };
+    runtime.block_on(async move {
+        match Plane::new(options, listener) {
+            Ok((plane, signals)) => {
+                // Whoever started us waits for this.
+                let _ = ready.send(Ok(()));
+                plane.serve(signals, commands).await;
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        }
+    });
+}
+
+/// Everything the thread owns.
+struct Plane {
+    link: ControlLink,
+    log: EventLog,
+    asked: Arc<Notify>,
+    hosts: Arc<Hosts>,
+    verifiers: Verifiers,
+    reloader: Reloader,
+}
+
+impl Plane {
+    /// To be called in the runtime.
+    fn new(options: ControlOptions, listener: Option<TcpListener>) -> Result<(Self, Signals), StartError> {
+        let ControlOptions { link, registry, mut log, config_path, certificate, verifiers, signals, .. } =
+            options;
+        let signals = if signals { Signals::listen().map_err(StartError::Runtime)? } else { Signals::none() };
+        if let Some(listener) = listener {
+            let router = http::router(registry.clone(), link.commons().clone());
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
+            tokio::spawn(async move { axum::serve(listener, router).await });
+        }
+        let verifiers = Verifiers::start(verifiers, &link).map_err(StartError::Thread)?;
+        let hosts = Hosts::new();
+        if let Some(warning) = hosts.warning() {
+            log.event("resolver_unconfigured", now()).str("error", warning).end();
+            log.flush();
+        }
+        let asked = Arc::new(Notify::new());
+        let notify = asked.clone();
+        link.attach(Waker::new(move || notify.notify_one()));
+        let reloader = Reloader::new(link.commons().clone(), registry, config_path, certificate);
+        Ok((Self { link, log, asked, hosts: Arc::new(hosts), verifiers, reloader }, signals))
+    }
+
+    async fn serve(mut self, mut signals: Signals, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            tokio::select! {
+                () = self.asked.notified() => self.take_questions(),
+                signal = signals.next() => match signal {
+                    Signal::Reload => self.reload(),
+                    Signal::End(number) => self.drain(number),
+                },
+                command = commands.recv() => match command {
+                    Some(Command::Reload) => self.reload(),
+                    Some(Command::Stop) | None => return,
+                },
+            }
+        }
+    }
+
+    fn take_questions(&self) {
+        while let Some(question) = self.link.question() {
+            match question {
+                Question::Verify { worker, key, generation, credential, password, .. } => {
+                    self.verifiers.verify(verify::Login { worker, key, generation, credential, password });
+                }
+                Question::Resolve { worker, key, host } => {
+                    let (hosts, link) = (self.hosts.clone(), self.link.clone());
+                    tokio::spawn(async move {
+                        let (result, ttl) = hosts.addresses(&host).await;
+                        link.answer(worker, commons::Answer::Resolved { key, result, ttl });
+                    });
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self) {
+        self.reloader.reload(&mut self.log, now());
+        self.log.flush();
+    }
+
+    /// The first signal drains; a second one means that its sender will not wait.
+    fn drain(&mut self, signal: i32) {
+        /// What a shell reports for a program that a signal ended.
+        const SIGNALLED: i32 = 128;
+        if self.link.commons().is_draining() {
+            self.log.event("killed", now()).str("reason", "second signal").end();
+            self.log.flush();
+            std::process::exit(SIGNALLED + signal);
+        }
+        self.log.event("draining", now()).str("reason", "signal").end();
+        self.log.flush();
+        self.link.commons().drain();
+    }
+}
+
+/// Wall-clock time, for records.
+fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests;

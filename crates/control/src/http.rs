@@ -1,0 +1,52 @@
+//! `/metrics`, `/healthz` and `/readyz`.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json};
+use axum::routing::get;
+use commons::Commons;
+use observe::Registry;
+use serde_json::json;
+
+use crate::StartError;
+
+/// What the handlers read.
+#[derive(Clone)]
+struct Rooms {
+    registry: Arc<Registry>,
+    commons: Arc<Commons>,
+}
+
+/// Takes the address before anything else starts.
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let failed = |error| StartError::MetricsAddress { address, error };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+pub(crate) fn router(registry: Arc<Registry>, commons: Arc<Commons>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .with_state(Rooms { registry, commons })
+}
+
+async fn metrics(State(rooms): State<Rooms>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], rooms.registry.text())
+}
+
+async fn ready(State(rooms): State<Rooms>) -> impl IntoResponse {
+    match rooms.commons.readiness() {
+        Ok(()) => (StatusCode::OK, Json(json!({ "ready": true }))),
+        Err(reason) => {
+            let body = json!({ "ready": false, "reason": reason.as_str() });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body))
+        }
+    }
+}

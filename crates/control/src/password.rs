@@ -1,0 +1,67 @@
+//! Credentials: argon2id hashes in PHC form, made for a tenant file and verified at a login.
+
+use std::sync::LazyLock;
+
+use argon2::password_hash::rand_core::OsRng;
+use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use argon2::{Algorithm, Argon2, Params, Version};
+
+/// Memory of one hash in KiB, with two passes and one lane: the recommendation of OWASP's password
+/// storage page, some 20 ms of a core.
+const MEMORY_KIB: u32 = 19_456;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+/// Against what an unknown login is verified, so that it takes as long to refuse as a known one.
+static NOBODY: LazyLock<String> = LazyLock::new(|| hash("nobody's password"));
+
+/// The credential of `password` for a tenant file: `$argon2id$v=19$m=19456,t=2,p=1$...`, with a salt of its own.
+#[must_use]
+pub fn hash(password: &str) -> String {
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the numbers are in argon2's range");
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password(password.as_bytes(), &SaltString::generate(&mut OsRng))
+        .expect("a password shorter than 4 GiB with a fresh salt can be hashed")
+        .to_string()
+}
+
+/// Whether `password` fits `credential`. A credential that is empty or no PHC string fits nothing,
+/// and that takes as long to find out.
+#[must_use]
+pub fn verify(credential: &str, password: &str) -> bool {
+    let fits = |hash: &PasswordHash<'_>| Argon2::default().verify_password(password.as_bytes(), hash).is_ok();
+    match PasswordHash::new(credential) {
+        Ok(hash) => fits(&hash),
+        Err(_) => {
+            let nobody = PasswordHash::new(&NOBODY).expect("our own hash is in PHC form");
+            // `&` and not `&&`: the work is the point.
+            fits(&nobody) & false
+        }
+    }
+}
+
+/// Makes what [`verify`] needs ahead of the first login.
+pub(crate) fn prepare() {
+    LazyLock::force(&NOBODY);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_fits_its_password_only() {
+        let credential = hash("correct horse");
+        assert!(credential.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{credential}");
+        assert_ne!(credential, hash("correct horse"), "every credential has a salt of its own");
+        assert!(verify(&credential, "correct horse"));
+        assert!(!verify(&credential, "battery staple"));
+    }
+
+    #[test]
+    fn no_credential_fits_nothing_not_even_the_password_of_nobody() {
+        for credential in ["", "plain text", "$argon2id$broken"] {
+            assert!(!verify(credential, "nobody's password"), "{credential}");
+        }
+    }
+}
