@@ -1,1 +1,5 @@
-//! To be written.
+//! The program: command line, the worker's turn, wiring, signals, drain. No logic of its own.
+
+pub mod cli;
+pub mod run;
+pub mod worker;

@@ -1,0 +1,81 @@
+//! `gatepost check`: every error of the configuration with file, line and remedy, and its warnings.
+
+use std::fmt::Write as _;
+
+use config::{ConfigErrors, Loaded};
+use policy::Origin;
+use serde_json::{Value, json};
+
+use super::text::{WARNING, YES, count, print, print_json, styled};
+use super::{Answer, Common};
+
+pub(super) fn run(common: &Common) -> Answer {
+    let Some(loaded) = common.load() else { return Answer::Broken };
+    if common.json {
+        print_json(&as_json(&loaded));
+    } else {
+        print(&for_people(&loaded));
+    }
+    Answer::Yes
+}
+
+fn for_people(loaded: &Loaded) -> String {
+    let mut out = String::new();
+    for warning in &loaded.warnings {
+        let _ = writeln!(out, "{} {warning}", styled(WARNING, "warning:"));
+    }
+    let warnings = match loaded.warnings.len() {
+        0 => "no warnings".to_owned(),
+        number => count(number, "warning", "warnings"),
+    };
+    let _ = writeln!(
+        out,
+        "{} {}, {}, {}, {warnings}",
+        styled(YES, "ok:"),
+        count(loaded.node.files.len(), "file", "files"),
+        count(loaded.node.listeners.len(), "listener", "listeners"),
+        count(loaded.snapshot.tenants().len(), "tenant", "tenants"),
+    );
+    out
+}
+
+fn as_json(loaded: &Loaded) -> Value {
+    let warnings = loaded.warnings.iter().map(|warning| {
+        json!({
+            "file": &*warning.origin.file,
+            "line": line(&warning.origin),
+            "key": warning.key,
+            "message": warning.message,
+        })
+    });
+    let listeners = loaded.node.listeners.iter().map(|listener| &*listener.policy.name);
+    let tenants = loaded.snapshot.tenants().iter().map(|tenant| &*tenant.name);
+    json!({
+        "ok": true,
+        "files": loaded.node.files,
+        "listeners": listeners.collect::<Vec<_>>(),
+        "tenants": tenants.collect::<Vec<_>>(),
+        "warnings": warnings.collect::<Vec<_>>(),
+    })
+}
+
+/// The errors of a configuration, for a machine.
+pub(super) fn errors_as_json(errors: &ConfigErrors) -> Value {
+    let errors = errors.iter().map(|error| {
+        let other = error.other.as_ref();
+        json!({
+            "file": &*error.origin.file,
+            "line": line(&error.origin),
+            "key": error.key,
+            "message": error.message,
+            "remedy": error.remedy,
+            "other": other.map(|other| json!({ "file": &*other.file, "line": line(other) })),
+        })
+    });
+    errors.collect()
+}
+
+/// `None` for a file as a whole.
+pub(super) fn line(origin: &Origin) -> Option<u32> {
+    (origin.line > 0).then_some(origin.line)
+}

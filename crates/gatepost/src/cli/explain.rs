@@ -1,0 +1,209 @@
+//! `gatepost explain`: the decision about one message that nobody has sent, rule by rule.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use config::{ListenerConfig, Loaded, NodeConfig};
+use mail::{ForwardPath, Reply, ReversePath, Verdict};
+use policy::{Explanation, Facts, ReplyFacts, Role, Snapshot, TlsPolicy};
+use serde_json::{Value, json};
+
+use super::text::{NO, STRONG, YES, print, print_json, styled, write_steps};
+use super::{Answer, Common};
+
+pub(super) const EXAMPLES: &str = "Examples:
+  gatepost explain --client 198.51.100.7 --from terri@proseware.example --to bob@adatum.example
+  gatepost explain --client 203.0.113.9 --login terri@proseware.example --tls \\
+      --from terri@proseware.example --to bob@adatum.example
+  gatepost explain --client 203.0.113.9 --from '<>' --to terri@proseware.example";
+
+/// The arguments of the command.
+#[derive(Debug, clap::Args)]
+pub(super) struct Explain {
+    /// The client's address
+    #[arg(long, value_name = "IP")]
+    client: IpAddr,
+    /// The listener [default: the first one for submission with --login, else the first one for relaying]
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// Who has logged in
+    #[arg(long, value_name = "NAME")]
+    login: Option<String>,
+    /// The session runs over TLS
+    #[arg(long)]
+    tls: bool,
+    /// The envelope sender; '<>' for the null sender
+    #[arg(long, value_name = "ADDRESS", allow_hyphen_values = true)]
+    from: String,
+    /// The recipient
+    #[arg(long, value_name = "ADDRESS", allow_hyphen_values = true)]
+    to: String,
+}
+
+/// The question, as the configuration understands it.
+struct Question<'a> {
+    facts: Facts<'a>,
+    from: ReversePath<'a>,
+    to: ForwardPath<'a>,
+}
+
+impl Explain {
+    pub(super) fn run(&self, common: &Common) -> Answer {
+        let Some(loaded) = common.load() else { return Answer::Broken };
+        let question = match self.question(&loaded) {
+            Ok(question) => question,
+            Err(sentence) => {
+                common.complain(&sentence);
+                return Answer::Broken;
+            }
+        };
+        let explanation = loaded.snapshot.explain(&question.facts, question.from, question.to);
+        if common.json {
+            print_json(&question.as_json(&explanation, &loaded));
+        } else {
+            print(&question.for_people(&explanation, &loaded));
+        }
+        if explanation.decision.verdict.is_accept() { Answer::Yes } else { Answer::No }
+    }
+
+    fn question<'a>(&'a self, loaded: &'a Loaded) -> Result<Question<'a>, String> {
+        let listener = self.listener(&loaded.node)?;
+        let identity = match &self.login {
+            None => None,
+            Some(login) => Some(loaded.snapshot.identity(login).ok_or_else(|| {
+                format!("no tenant has a login {login:?}; look for [[identity]] in the tenant files")
+            })?),
+        };
+        let policy = &listener.policy;
+        let tls = self.tls || policy.tls == TlsPolicy::Implicit;
+        if identity.is_some() && !tls && policy.tls != TlsPolicy::Required && !policy.auth_without_tls {
+            return Err(format!("listener {} takes logins over TLS only; add --tls", policy.name));
+        }
+        if tls && policy.tls == TlsPolicy::Off {
+            return Err(format!("listener {} offers no TLS; leave --tls out", policy.name));
+        }
+        let from = path("--from", &self.from, ReversePath::parse)?;
+        let to = path("--to", &self.to, ForwardPath::parse)?;
+        Ok(Question { facts: Facts { listener: policy, client: self.client, tls, identity }, from, to })
+    }
+
+    fn listener<'a>(&self, node: &'a NodeConfig) -> Result<&'a ListenerConfig, String> {
+        let listeners = &node.listeners;
+        if let Some(name) = &self.listener {
+            let named = listeners.iter().find(|listener| *listener.policy.name == **name);
+            return named.ok_or_else(|| {
+                let names: Vec<_> = listeners.iter().map(|listener| &*listener.policy.name).collect();
+                format!("there is no listener {name:?}; there is {}", names.join(", "))
+            });
+        }
+        let role = if self.login.is_some() { Role::Submission } else { Role::Relay };
+        let fitting = listeners.iter().find(|listener| listener.policy.role == role);
+        fitting.or(listeners.first()).ok_or_else(|| "the configuration has no listener".to_owned())
+    }
+}
+
+/// Reads an address, with or without angle brackets.
+fn path<'a, T>(
+    option: &str,
+    text: &'a str,
+    parse: impl Fn(&'a str) -> Result<T, mail::AddressError>,
+) -> Result<T, String> {
+    let bare = text.strip_prefix('<').and_then(|text| text.strip_suffix('>')).unwrap_or(text);
+    parse(bare).map_err(|error| format!("{option} {text:?}: {error}; write name@domain"))
+}
+
+impl Question<'_> {
+    fn for_people(&self, explanation: &Explanation, loaded: &Loaded) -> String {
+        let decision = &explanation.decision;
+        let mut out = String::new();
+        let answer = match decision.verdict {
+            Verdict::Accept => styled(YES, "accepted".to_owned()),
+            Verdict::Deny(reason) => styled(NO, format!("denied: {reason}")),
+            Verdict::Defer(reason) => styled(NO, format!("deferred: {reason}")),
+        };
+        let _ = writeln!(out, "{answer}");
+        write_steps(&mut out, "  ", explanation, ToString::to_string);
+        let reply = self.reply(explanation, &loaded.node);
+        if !reply.is_empty() {
+            let _ = writeln!(out, "\nThe client reads, with a ticket:");
+            for line in &reply {
+                let _ = writeln!(out, "  {line}");
+            }
+        }
+        if let Some(remedy) = &explanation.remedy {
+            let _ = writeln!(out, "\n{} {remedy}", styled(STRONG, "To have it accepted:"));
+        }
+        if let Some(hops) = self.next_hops(explanation, &loaded.snapshot) {
+            let _ = writeln!(out, "\nIt would go to {}.", hops.join(", else "));
+        }
+        out
+    }
+
+    fn as_json(&self, explanation: &Explanation, loaded: &Loaded) -> Value {
+        let decision = &explanation.decision;
+        let tenant = decision.tenant.map(|tenant| &*loaded.snapshot.tenant(tenant).name);
+        json!({
+            "verdict": verdict(decision.verdict),
+            "reason": decision.verdict.reason().map(|reason| reason.as_str()),
+            "rule": decision.rule.as_str(),
+            "tenant": tenant,
+            "listener": &*self.facts.listener.name,
+            "steps": steps_as_json(explanation),
+            "reply": self.reply(explanation, &loaded.node),
+            "remedy": explanation.remedy,
+            "next_hops": self.next_hops(explanation, &loaded.snapshot),
+        })
+    }
+
+    /// The lines that the client would read; none for an acceptance.
+    fn reply(&self, explanation: &Explanation, node: &NodeConfig) -> Vec<String> {
+        if explanation.decision.verdict.is_accept() {
+            return Vec::new();
+        }
+        let (mut reply, mut wire) = (Reply::default(), Vec::new());
+        let facts = ReplyFacts {
+            client: self.facts.client,
+            from: self.from.text(),
+            to: self.to.text(),
+            ticket: None,
+            contact: node.tickets.contact.as_deref(),
+            public_url: node.tickets.public_url.as_deref(),
+            submission_port: node.submission_port(),
+        };
+        explanation.decision.write_reply(&facts, &mut reply);
+        reply.write_to(&mut wire);
+        String::from_utf8_lossy(&wire).lines().map(str::to_owned).collect()
+    }
+
+    fn next_hops(&self, explanation: &Explanation, snapshot: &Snapshot) -> Option<Vec<String>> {
+        let decision = &explanation.decision;
+        let ForwardPath::Address(to) = self.to else { return None };
+        let tenant = decision.tenant.filter(|_| decision.verdict.is_accept())?;
+        let route = snapshot.next_hops(snapshot.route(tenant, to.domain())?);
+        Some(route.next_hops.iter().map(ToString::to_string).collect())
+    }
+}
+
+/// A stable lower-case word for a verdict.
+pub(super) fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Accept => "accept",
+        Verdict::Deny(_) => "deny",
+        Verdict::Defer(_) => "defer",
+    }
+}
+
+/// The rules of an explanation, for a machine.
+pub(super) fn steps_as_json(explanation: &Explanation) -> Value {
+    let steps = explanation.steps.iter().map(|step| {
+        let origin = step.origin.as_ref();
+        json!({
+            "rule": step.rule.as_str(),
+            "outcome": step.outcome.as_str(),
+            "detail": step.detail,
+            "file": origin.map(|origin| &*origin.file),
+            "line": origin.and_then(super::check::line),
+        })
+    });
+    steps.collect()
+}

@@ -1,0 +1,99 @@
+//! How the commands print. Colour is for terminals only, and for those who have not set NO_COLOR.
+
+use std::fmt::{self, Write as _};
+use std::io::Write;
+
+use anstyle::{AnsiColor, Style};
+use policy::{Explanation, Origin, Outcome};
+use serde_json::Value;
+
+/// A heading, or a fact worth finding again.
+pub(super) const STRONG: Style = Style::new().bold();
+/// What may be overlooked.
+pub(super) const FAINT: Style = Style::new().dimmed();
+/// A yes.
+pub(super) const YES: Style = AnsiColor::Green.on_default().bold();
+/// A no.
+pub(super) const NO: Style = AnsiColor::Red.on_default().bold();
+/// A warning.
+pub(super) const WARNING: Style = AnsiColor::Yellow.on_default();
+
+/// Prints to standard output. A reader that has gone away is no error: it has read enough.
+pub(super) fn print(text: &str) {
+    let mut out = anstream::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints one JSON value on a line of its own to standard output.
+pub(super) fn print_json(value: &Value) {
+    print(&format!("{value}\n"));
+}
+
+/// Prints a line to standard error.
+pub(super) fn print_error(text: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// `text` in `style`.
+pub(super) fn styled(style: Style, text: impl fmt::Display) -> impl fmt::Display {
+    fmt::from_fn(move |f| write!(f, "{style}{text}{style:#}"))
+}
+
+/// Writes the rules of an explanation, one a line, each with the configuration line behind it.
+pub(super) fn write_steps(
+    out: &mut String,
+    indent: &str,
+    explanation: &Explanation,
+    place: impl Fn(&Origin) -> String,
+) {
+    let width = explanation.steps.iter().map(|step| step.rule.as_str().len()).max().unwrap_or(0);
+    for step in &explanation.steps {
+        let style = match step.outcome {
+            Outcome::Accept => YES,
+            Outcome::Deny => NO,
+            Outcome::Pass => Style::new(),
+            Outcome::Skip => FAINT,
+        };
+        let outcome = styled(style, format!("{:<6}", step.outcome.as_str()));
+        let _ = write!(out, "{indent}{outcome}  {:<width$}  {}", step.rule.as_str(), step.detail);
+        if let Some(origin) = &step.origin {
+            let _ = write!(out, "  {}", styled(FAINT, format!("({})", place(origin))));
+        }
+        out.push('\n');
+    }
+}
+
+/// `one` or `many`, with the number.
+pub(super) fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// A size as people read it.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = UNITS[0];
+    for larger in &UNITS[1..] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = larger;
+    }
+    format!("{value:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_short() {
+        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (4096, "4.0 KiB"), (60 << 20, "60.0 MiB")] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}

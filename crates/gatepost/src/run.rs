@@ -1,0 +1,377 @@
+//! Starting and stopping a gateway.
+//!
+//! A start is all or nothing: certificates, ports, the spool and the rings are tried before anything
+//! is served, and each failure is one sentence with its remedy. Listeners open when every shard is recovered.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use commons::{Commons, WorkerLink, WorkerState};
+use config::{Config, Loaded, NodeConfig};
+use control::tls::Certificate;
+use control::{Control, ControlOptions};
+use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
+use ingress::{Ingress, ListenerSettings};
+use observe::{EventLog, Form, LogWriter, Registry, TENANTS_SHOWN_DEFAULT, WorkerMetrics};
+use ring::uring::{UringOptions, UringRing, port_is_free};
+use ring::{RealDisk, Ring};
+use smtp::server::TlsMode;
+use spool::{Options, SEGMENT_BYTES_DEFAULT, Shard, SpoolError};
+
+use crate::worker::{Commits, SPOOL_ROOM, Worker};
+
+/// Bodies that a worker keeps in memory after their commit.
+const HOT_BYTES_MAX: usize = 128 << 20;
+/// Descriptors that are not for clients: files, the ring, next hops.
+const DESCRIPTORS_RESERVED: usize = 512;
+
+/// Where the event log goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// To standard output: readable on a terminal, JSON lines elsewhere.
+    Stdout,
+    /// Nowhere: the demo tells its own story.
+    Quiet,
+}
+
+/// Why a gateway does not start: one sentence with its remedy.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl StartError {
+    fn new(text: impl fmt::Display) -> Self {
+        Self(text.to_string())
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A gateway in service.
+pub struct Running {
+    commons: Arc<Commons>,
+    control: Control,
+    workers: Vec<JoinHandle<std::io::Result<()>>>,
+    log: LogWriter,
+    /// Owns the spool's lock for as long as the gateway runs.
+    _spool: RealDisk,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Running({} workers)", self.workers.len())
+    }
+}
+
+/// `gatepost run`: until SIGTERM or SIGINT has drained it.
+#[must_use]
+pub fn run(path: &Path) -> ExitCode {
+    let loaded = match Config::load(path) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(2);
+        }
+    };
+    for warning in &loaded.warnings {
+        eprintln!("{warning}");
+    }
+    match start_with(loaded, Some(path), Output::Stdout) {
+        Ok(running) => running.wait(),
+        Err(error) => {
+            eprintln!("gatepost: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Starts a gateway that is stopped by [`Running::stop`] rather than by signals.
+///
+/// # Errors
+/// What stands in the way; nothing was left running.
+pub fn start(loaded: Loaded, output: Output) -> Result<Running, StartError> {
+    start_with(loaded, None, output)
+}
+
+fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Result<Running, StartError> {
+    let Loaded { node, snapshot, .. } = loaded;
+    let certificate = match &node.tls {
+        Some(tls) => Some(Certificate::load(&tls.certificate, &tls.key).map_err(StartError::new)?),
+        None => None,
+    };
+    let session_settings = session_settings(&node, certificate.as_ref());
+    let client_tls = client_tls()?;
+    let workers = worker_count(&node);
+    for listener in &node.listeners {
+        ports_must_be_free(listener.address, &listener.policy.name)?;
+    }
+    probe_ring()?;
+    let mut disk = RealDisk::default();
+    let owner = format!("process {}", std::process::id());
+    spool::claim(&mut disk, &node.spool.path, workers, &owner).map_err(StartError::new)?;
+
+    let names: Vec<&str> = node.listeners.iter().map(|listener| &*listener.policy.name).collect();
+    let registry = Arc::new(Registry::new(workers, &names, TENANTS_SHOWN_DEFAULT));
+    registry.set_backend("io_uring");
+    registry.set_policy(snapshot.generation, snapshot.tenants().iter().map(|tenant| &*tenant.name));
+    let writer = open_log(output, &node.hostname, &registry)?;
+    let (commons, links, control_link) = Commons::new(workers, snapshot);
+    let control = control::start(ControlOptions {
+        link: control_link,
+        registry: Arc::clone(&registry),
+        log: writer.log(),
+        metrics_address: node.metrics_address,
+        config_path: reload_from.map(Path::to_owned),
+        certificate,
+        verifiers: 0,
+        signals: reload_from.is_some(),
+    })
+    .map_err(StartError::new)?;
+
+    let plan = Arc::new(Plan { node, session_settings, client_tls, workers });
+    let mut running = Running { commons, control, workers: Vec::new(), log: writer, _spool: disk };
+    let (ready, outcomes) = mpsc::channel();
+    for link in links {
+        let metrics = registry.worker(usize::from(link.worker()));
+        let (plan, log, ready) = (Arc::clone(&plan), running.log.log(), ready.clone());
+        let name = format!("worker-{}", link.worker());
+        let spawned =
+            std::thread::Builder::new().name(name).spawn(move || serve(&plan, link, metrics, log, &ready));
+        running
+            .workers
+            .push(spawned.map_err(|error| StartError(format!("cannot start a worker thread: {error}")))?);
+    }
+    drop(ready);
+    // Every worker reports once; one that cannot start ends them all.
+    for outcome in outcomes.iter().take(plan.workers) {
+        if let Err(error) = outcome {
+            running.stop();
+            return Err(error);
+        }
+    }
+    Ok(running)
+}
+
+impl Running {
+    /// Drains: no new mail, what is under way comes to its end.
+    pub fn stop(self) -> ExitCode {
+        self.commons.drain();
+        self.wait()
+    }
+
+    fn wait(self) -> ExitCode {
+        let mut code = ExitCode::SUCCESS;
+        for worker in self.workers {
+            match worker.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    eprintln!("gatepost: a worker stopped: {error}");
+                    code = ExitCode::FAILURE;
+                }
+                Err(_) => code = ExitCode::FAILURE,
+            }
+        }
+        drop(self.control);
+        drop(self.log);
+        code
+    }
+}
+
+/// What every worker is started with.
+struct Plan {
+    node: NodeConfig,
+    session_settings: Vec<Arc<smtp::server::Settings>>,
+    client_tls: ClientTlsConfigs,
+    workers: usize,
+}
+
+/// One worker's life.
+fn serve(
+    plan: &Plan,
+    link: WorkerLink,
+    metrics: Arc<WorkerMetrics>,
+    log: EventLog,
+    ready: &mpsc::Sender<Result<(), StartError>>,
+) -> std::io::Result<()> {
+    pin(link.worker());
+    let mut worker = match equip(plan, link, metrics, log) {
+        Ok(worker) => worker,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return Ok(());
+        }
+    };
+    worker.link.commons().set_state(worker.link.worker(), WorkerState::Ready);
+    worker.ingress.open(&mut worker.ring);
+    let _ = ready.send(Ok(()));
+    while !(worker.draining && worker.is_idle()) {
+        worker.turn()?;
+    }
+    Ok(())
+}
+
+/// Makes a worker: its ring, its recovered shard, its listeners.
+fn equip(
+    plan: &Plan,
+    link: WorkerLink,
+    metrics: Arc<WorkerMetrics>,
+    log: EventLog,
+) -> Result<Worker<UringRing>, StartError> {
+    let number = link.worker();
+    let mut ring = UringRing::new(UringOptions::default()).map_err(StartError::new)?;
+    link.attach(ring.waker());
+    let mut salt = [0; 8];
+    ring.random(&mut salt);
+    let options = Options {
+        directory: plan.node.spool.path.clone(),
+        shard: number,
+        segment_bytes: SEGMENT_BYTES_DEFAULT,
+        capacity_bytes: plan.node.spool.capacity_bytes / plan.workers as u64,
+        hot_bytes_max: HOT_BYTES_MAX,
+        token_room: SPOOL_ROOM,
+        salt: u64::from_le_bytes(salt),
+    };
+    let (spool, recovered) =
+        Shard::open(&mut ring, options).map_err(|error: SpoolError| StartError::new(error))?;
+    let ingress = Ingress::new(ingress_settings(plan, number), &mut ring, true).map_err(StartError::new)?;
+    let delivery = Delivery::new(DeliverySettings {
+        hostname: plan.node.hostname.as_ref().into(),
+        worker: number,
+        retry: Retry {
+            first: plan.node.retry.first,
+            longest: plan.node.retry.longest,
+            expire: plan.node.retry.expire,
+        },
+        tls: plan.client_tls.clone(),
+    });
+    let snapshots = link.commons().snapshot_cache();
+    let mut worker = Worker {
+        ring,
+        ingress,
+        spool,
+        delivery,
+        link,
+        snapshots,
+        metrics,
+        log,
+        completions: Vec::new(),
+        commits: Commits::default(),
+        draining: false,
+    };
+    worker.recover(&recovered);
+    Ok(worker)
+}
+
+fn ingress_settings(plan: &Plan, worker: u8) -> ingress::Settings {
+    let node = &plan.node;
+    let listeners =
+        node.listeners.iter().zip(&plan.session_settings).map(|(listener, session)| ListenerSettings {
+            policy: listener.policy.clone(),
+            session: Arc::clone(session),
+            address: listener.address,
+        });
+    ingress::Settings {
+        hostname: node.hostname.as_ref().into(),
+        worker,
+        connections_max: descriptors_max().saturating_sub(DESCRIPTORS_RESERVED).max(64) / plan.workers,
+        contact: node.tickets.contact.clone(),
+        public_url: node.tickets.public_url.clone(),
+        submission_port: node.submission_port(),
+        listeners: listeners.collect(),
+    }
+}
+
+fn session_settings(
+    node: &NodeConfig,
+    certificate: Option<&Arc<Certificate>>,
+) -> Vec<Arc<smtp::server::Settings>> {
+    let tls_config = certificate.map(Certificate::server_config);
+    let settings = node.listeners.iter().map(|listener| {
+        let policy = &listener.policy;
+        let tls = match policy.tls {
+            policy::TlsPolicy::Off => TlsMode::Off,
+            policy::TlsPolicy::StartTls => TlsMode::StartTls,
+            policy::TlsPolicy::Required => TlsMode::Required,
+            policy::TlsPolicy::Implicit => TlsMode::Implicit,
+        };
+        Arc::new(smtp::server::Settings {
+            hostname: node.hostname.clone(),
+            tls,
+            tls_config: tls_config.clone(),
+            auth_without_tls: policy.auth_without_tls,
+            auth: true,
+            message_bytes_max: None,
+        })
+    });
+    settings.collect()
+}
+
+fn client_tls() -> Result<ClientTlsConfigs, StartError> {
+    let mut roots = rustls::RootCertStore::empty();
+    // A machine without certificates can still relay by opportunistic routes.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    ClientTlsConfigs::new(roots).map_err(StartError::new)
+}
+
+/// SO_REUSEPORT would let a second gateway share the port unnoticed: bind once without it.
+fn ports_must_be_free(address: SocketAddr, listener: &str) -> Result<(), StartError> {
+    port_is_free(address).map_err(|error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "another program (perhaps another Gatepost) listens there; stop it or choose another port"
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need CAP_NET_BIND_SERVICE; grant it or choose a higher port"
+            }
+            std::io::ErrorKind::AddrNotAvailable => {
+                "this machine has no such address; correct the listener's address"
+            }
+            _ => "correct the listener's address",
+        };
+        StartError(format!("listener {listener:?} cannot use {address}: {error}; {remedy}"))
+    })
+}
+
+/// Whether this host allows an io_uring at all, before anything is served.
+fn probe_ring() -> Result<(), StartError> {
+    UringRing::new(UringOptions::default()).map(drop).map_err(StartError::new)
+}
+
+fn open_log(output: Output, node: &str, registry: &Registry) -> Result<LogWriter, StartError> {
+    let started = match output {
+        Output::Quiet => LogWriter::start(std::io::sink(), Form::Json, node, registry),
+        Output::Stdout => LogWriter::start(std::io::stdout(), Form::for_stdout(), node, registry),
+    };
+    started.map_err(|error| StartError(format!("cannot start the log thread: {error}")))
+}
+
+/// As configured, or one per core of the affinity mask and the cgroup's quota.
+fn worker_count(node: &NodeConfig) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let wanted = if node.workers == 0 { cores() } else { node.workers as usize };
+    wanted.min(commons::WORKERS_MAX)
+}
+
+/// Each worker has a core of its own; where the system refuses, the scheduler decides.
+fn pin(worker: u8) {
+    if let Some(cores) = core_affinity::get_core_ids()
+        && let Some(&core) = cores.get(usize::from(worker) % cores.len().max(1))
+    {
+        core_affinity::set_for_current(core);
+    }
+}
+
+fn descriptors_max() -> usize {
+    let (soft, _) = rlimit::Resource::NOFILE.get().unwrap_or((1024, 1024));
+    usize::try_from(soft).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,210 @@
+//! One worker: the turn that joins ingress, spool and delivery on one ring.
+//!
+//! The same code runs on io_uring and in the simulator. A turn takes what the ring completed, what
+//! the control plane answered and what is due, and ends by giving the spool's open group to the disk.
+
+use std::io;
+
+use commons::{Answer, SnapshotCache, WorkerLink, WorkerState};
+use delivery::Delivery;
+use ingress::Ingress;
+use mail::UnixMillis;
+use observe::{EventLog, WorkerMetrics};
+use ring::{Completion, Instant, Ring};
+use spool::{Event, Recovered, Shard};
+
+/// The room number of the spool in a token.
+pub const SPOOL_ROOM: u8 = 2;
+
+/// Everything that one thread of the data plane owns.
+pub struct Worker<R> {
+    /// The way to sockets, files and time.
+    pub ring: R,
+    /// Mail in.
+    pub ingress: Ingress,
+    /// Mail at rest.
+    pub spool: Shard,
+    /// Mail out.
+    pub delivery: Delivery,
+    /// The way to the control plane.
+    pub link: WorkerLink,
+    /// The published configuration.
+    pub snapshots: SnapshotCache,
+    /// Counters.
+    pub metrics: std::sync::Arc<WorkerMetrics>,
+    /// The event log.
+    pub log: EventLog,
+    /// The completions of a turn; the memory is kept.
+    pub completions: Vec<Completion>,
+    /// When the durable write under way began, and the shard's counts before it.
+    pub commits: Commits,
+    /// Asked to stop: no new mail, and an end when nothing is under way.
+    pub draining: bool,
+}
+
+/// What is remembered between turns to measure the shard's commits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Commits {
+    began: Option<Instant>,
+    groups: u64,
+    messages: u64,
+}
+
+/// Borrows the rooms that ingress and delivery work with, field by field.
+macro_rules! context {
+    ($worker:ident, $room:ident) => {
+        &mut $room::Context {
+            ring: &mut $worker.ring,
+            spool: &mut $worker.spool,
+            link: &$worker.link,
+            snapshots: &mut $worker.snapshots,
+            metrics: &$worker.metrics,
+            log: &mut $worker.log,
+        }
+    };
+}
+
+impl<R: Ring> Worker<R> {
+    /// Waits for something to do, until the next timer at the latest, and does it.
+    ///
+    /// # Errors
+    /// When the ring itself is broken.
+    pub fn turn(&mut self) -> io::Result<()> {
+        let deadline = self.next_deadline();
+        self.turn_until(deadline)
+    }
+
+    /// The same, waiting until `deadline`.
+    ///
+    /// # Errors
+    /// When the ring itself is broken.
+    pub fn turn_until(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.ring.turn(deadline, &mut completions)?;
+        for completion in completions.drain(..) {
+            self.dispatch(completion);
+        }
+        self.completions = completions;
+        self.take_answers();
+        self.ingress.tick(context!(self, ingress));
+        self.delivery.tick(context!(self, delivery));
+        self.take_spool_events();
+        self.spool.flush(&mut self.ring);
+        self.take_spool_events();
+        self.measure_spool();
+        self.link.flush();
+        self.log.flush();
+        Ok(())
+    }
+
+    /// Takes up the mail that a former life of the shard left.
+    pub fn recover(&mut self, recovered: &[Recovered]) {
+        for message in recovered {
+            self.delivery.recovered(context!(self, delivery), message);
+        }
+        self.take_spool_events();
+    }
+
+    /// When the next timer is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        [self.ingress.next_deadline(), self.delivery.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Nothing is under way: a draining worker may end.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.ingress.is_idle() && self.delivery.is_idle() && self.spool.idle()
+    }
+
+    fn measure_spool(&mut self) {
+        let stats = self.spool.stats();
+        self.metrics.set_spool(stats.messages, stats.used_bytes);
+        let now = self.ring.now();
+        if stats.groups > self.commits.groups {
+            let began = self.commits.began.take().unwrap_or(now);
+            self.metrics.observe_commit(now.since(began), stats.committed - self.commits.messages);
+            self.commits.groups = stats.groups;
+            self.commits.messages = stats.committed;
+        }
+        if self.spool.idle() {
+            self.commits.began = None;
+        } else {
+            self.commits.began.get_or_insert(now);
+        }
+    }
+
+    fn dispatch(&mut self, completion: Completion) {
+        let room = match &completion {
+            Completion::Accepted { token, .. }
+            | Completion::AcceptPaused { token, .. }
+            | Completion::Connected { token, .. }
+            | Completion::Received { token, .. }
+            | Completion::Ended { token, .. }
+            | Completion::Sent { token, .. }
+            | Completion::File { token, .. } => token.room,
+            Completion::Woken => return,
+        };
+        match room {
+            ingress::ROOM => self.ingress.complete(context!(self, ingress), completion),
+            delivery::ROOM => self.delivery.complete(context!(self, delivery), completion),
+            _ => {
+                self.spool.complete(&mut self.ring, completion);
+                self.take_spool_events();
+            }
+        }
+    }
+
+    fn take_answers(&mut self) {
+        while let Some(answer) = self.link.answer() {
+            match answer {
+                Answer::Verified { key, generation, ok } => {
+                    self.ingress.verified(context!(self, ingress), key, generation, ok);
+                }
+                Answer::Resolved { key, result, ttl } => {
+                    self.delivery.resolved(context!(self, delivery), key, result, ttl);
+                }
+                Answer::SnapshotChanged => {}
+                Answer::Drain => {
+                    self.draining = true;
+                    self.ingress.drain(context!(self, ingress));
+                    self.delivery.drain(context!(self, delivery));
+                }
+            }
+        }
+    }
+
+    fn take_spool_events(&mut self) {
+        let mut room = false;
+        while let Some(event) = self.spool.poll() {
+            match event {
+                Event::Committed { key, waiter, message } => {
+                    if let Some(waiter) = waiter {
+                        self.ingress.committed(context!(self, ingress), waiter);
+                    }
+                    self.delivery.enqueue(context!(self, delivery), key, message);
+                }
+                Event::Room => room = true,
+                Event::LargeProgress { waiter, .. } => {
+                    self.ingress.large_progress(context!(self, ingress), waiter);
+                }
+                Event::LargeFinished { waiter, .. } => {
+                    self.ingress.large_finished(context!(self, ingress), waiter);
+                }
+                Event::LargeFailed { waiter, refusal, .. } => {
+                    self.ingress.large_failed(context!(self, ingress), waiter, refusal);
+                }
+                Event::Latched { error } => {
+                    self.link.commons().set_state(self.link.worker(), WorkerState::Latched);
+                    let now = UnixMillis(self.ring.unix_millis());
+                    self.log.event("spool_latched", now).display("error", error).end();
+                    self.ingress.latched(context!(self, ingress));
+                }
+                other => self.delivery.spool_event(context!(self, delivery), other),
+            }
+        }
+        if room {
+            self.ingress.room(context!(self, ingress));
+        }
+    }
+}

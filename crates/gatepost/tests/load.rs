@@ -1,0 +1,45 @@
+//! Postfix's smtp-source and smtp-sink on either side of the gateway.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use testbed::{Configuration, Gateway, eventually, free_address, tools};
+
+const MESSAGES: u64 = 20_000;
+const PATIENCE: Duration = Duration::from_secs(180);
+
+#[test]
+fn smtp_source_is_delivered_whole_and_once() {
+    let test = "smtp_source_is_delivered_whole_and_once";
+    let (Some(source), Some(sink)) = (tools::find("smtp-source", test), tools::find("smtp-sink", test))
+    else {
+        return;
+    };
+    let address = free_address();
+    let mut destination = Command::new(sink)
+        .args(["-c", &address.to_string(), "1000"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("smtp-sink starts");
+    assert!(eventually(PATIENCE, || std::net::TcpStream::connect(address).is_ok()));
+    let gateway = Gateway::start(env!("CARGO_BIN_EXE_gatepost"), Configuration::relay(address));
+    for (round, connections) in [(1, &["-d"][..]), (2, &[][..])] {
+        let status = Command::new(&source)
+            .args(connections)
+            .args(["-s", "50", "-m", &MESSAGES.to_string(), "-l", "4096"])
+            .args(["-f", "source@proseware.example", "-t", "sink@far.example"])
+            .arg(format!("inet:{}", gateway.smtp()))
+            .status()
+            .expect("smtp-source starts");
+        assert!(status.success(), "smtp-source {connections:?}: {status}");
+        let total = (round * MESSAGES) as f64;
+        assert!(gateway.metric("gatepost_messages_accepted_total") >= total, "every message got its 250");
+        gateway.wait_metric("gatepost_deliveries_total", total);
+    }
+    assert_eq!(gateway.metric("gatepost_messages_accepted_total"), (2 * MESSAGES) as f64);
+    assert_eq!(gateway.metric("gatepost_deliveries_total"), (2 * MESSAGES) as f64, "none twice");
+    assert_eq!(gateway.metric("gatepost_spool_messages"), 0.0);
+    destination.kill().expect("smtp-sink is ours");
+    let _ = destination.wait();
+}

@@ -1,0 +1,201 @@
+//! A whole gateway in a simulated world: the worker as it ships, with a control plane beside it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use commons::{Commons, WorkerState};
+use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
+use gatepost::worker::{SPOOL_ROOM, Worker};
+use ingress::{Ingress, ListenerSettings};
+use observe::{EventLog, WorkerMetrics};
+use policy::{
+    CONNECTIONS_DEFAULT, IdentitySource, Limits, LoginRequired, Origin, Role, RouteSource, RouteTls,
+    Snapshot, Source, Sourced, TenantSource, TlsPolicy,
+};
+use ring::Ring;
+use ring::sim::{SimRing, World};
+use smtp::server::TlsMode;
+use spool::{Options, Shard, SpoolError};
+use testbed::random::Random;
+
+use super::control::Control;
+use super::{GATEWAY, PORT, SENDER};
+
+/// Where the spool is on the gateway's disk.
+pub const SPOOL: &str = "/spool";
+
+/// What a run chooses of a gateway's settings, to meet recycling, loading and refusals more often.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    pub segment_bytes: u64,
+    pub capacity_bytes: u64,
+    pub hot_bytes_max: usize,
+}
+
+/// A gateway from its start to its end.
+pub struct Gateway {
+    pub worker: Worker<SimRing>,
+    pub control: Control,
+    pub commons: Arc<Commons>,
+    /// What its recovery found wrong.
+    pub damage: Vec<String>,
+}
+
+impl Gateway {
+    /// Starts on what the disk holds.
+    pub fn start(
+        world: &World,
+        tuning: Tuning,
+        log: EventLog,
+        mut random: Random,
+    ) -> Result<Self, SpoolError> {
+        let (commons, links, control_link) = Commons::new(1, snapshot());
+        let mut control_ring = world.host(GATEWAY);
+        spool::claim(&mut control_ring, SPOOL.as_ref(), 1, "the simulated gateway")?;
+        let mut ring = world.host(GATEWAY);
+        let (spool, recovered) = Shard::open(&mut ring, options(tuning, random.bits()))?;
+        let recovery = spool.recovery();
+        let mut damage: Vec<String> = recovery.damage.iter().map(ToString::to_string).collect();
+        damage.extend(recovery.bodies_missing.iter().map(|id| format!("the body of {id} is missing")));
+        let ingress = Ingress::new(ingress_settings(), &mut ring, false).expect("the port is free");
+        let delivery = Delivery::new(DeliverySettings {
+            hostname: "relay.example".into(),
+            worker: 0,
+            retry: Retry {
+                first: Duration::from_secs(1),
+                longest: Duration::from_secs(60),
+                expire: Duration::from_secs(5 * 86_400),
+            },
+            tls: ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("no certificate is needed"),
+        });
+        let link = links.into_iter().next().expect("there is one worker");
+        link.attach(ring.waker());
+        commons.set_state(0, WorkerState::Ready);
+        let mut worker = Worker {
+            ring,
+            ingress,
+            spool,
+            delivery,
+            link,
+            snapshots: commons.snapshot_cache(),
+            metrics: Arc::new(WorkerMetrics::new(1, 1)),
+            log,
+            completions: Vec::new(),
+            draining: false,
+        };
+        worker.recover(&recovered);
+        worker.ingress.open(&mut worker.ring);
+        let control = Control::new(control_ring, control_link, hosts(), random);
+        Ok(Self { worker, control, commons, damage })
+    }
+
+    /// Lets both planes do what is due.
+    pub fn turn(&mut self) {
+        let mut completions = Vec::new();
+        let deadline = self.control.deadline();
+        self.control.ring.turn(deadline, &mut completions).expect("a simulated ring turns");
+        self.control.turn();
+        self.worker.turn().expect("a simulated ring turns");
+    }
+
+    /// No mail is queued and nothing is on its way to the disk.
+    pub fn has_delivered_all(&self) -> bool {
+        self.worker.delivery.queued_messages() == 0
+            && self.worker.spool.idle()
+            && self.worker.delivery.is_idle()
+    }
+}
+
+/// The spool of the gateway.
+pub fn options(tuning: Tuning, salt: u64) -> Options {
+    Options {
+        directory: SPOOL.into(),
+        shard: 0,
+        segment_bytes: tuning.segment_bytes,
+        capacity_bytes: tuning.capacity_bytes,
+        hot_bytes_max: tuning.hot_bytes_max,
+        token_room: SPOOL_ROOM,
+        salt,
+    }
+}
+
+/// The hosts of the destinations.
+pub fn destinations() -> [IpAddr; 3] {
+    [1, 2, 3].map(|last| IpAddr::V4(Ipv4Addr::new(10, 0, 2, last)))
+}
+
+fn hosts() -> Vec<(String, IpAddr)> {
+    let names = ["mx1.far.example", "mx2.far.example", "mx.other.example"];
+    names.iter().map(|&name| name.to_owned()).zip(destinations()).collect()
+}
+
+fn ingress_settings() -> ingress::Settings {
+    let policy = policy::Listener {
+        name: "smtp".into(),
+        role: Role::Relay,
+        tls: TlsPolicy::Off,
+        auth_without_tls: true,
+    };
+    let session = Arc::new(smtp::server::Settings {
+        hostname: "relay.example".into(),
+        tls: TlsMode::Off,
+        tls_config: None,
+        auth_without_tls: true,
+        auth: true,
+        message_bytes_max: None,
+    });
+    ingress::Settings {
+        hostname: "relay.example".into(),
+        worker: 0,
+        connections_max: 8,
+        contact: None,
+        submission_port: None,
+        public_url: None,
+        listeners: vec![ListenerSettings { policy, session, address: SocketAddr::new(GATEWAY, PORT) }],
+    }
+}
+
+fn at<T>(value: T) -> Sourced<T> {
+    Sourced::new(value, Origin::new("simulated.toml", 1))
+}
+
+fn route(domain: &str, next_hops: &[&str]) -> RouteSource {
+    RouteSource {
+        origin: Origin::new("simulated.toml", 1),
+        recipient_domains: vec![at(domain.to_owned())],
+        next_hops: next_hops.iter().map(|hop| hop.parse().expect("a host name")).collect(),
+        tls: RouteTls::Off,
+        connections_max: CONNECTIONS_DEFAULT.min(3),
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let tenant = TenantSource {
+        name: at("proseware".to_owned()),
+        networks: vec![at("10.0.1.0/24".parse().expect("a network"))],
+        excluded_networks: Vec::new(),
+        senders: vec![at(SENDER.to_owned())],
+        login_required: at(LoginRequired::Never),
+        null_sender: at(true),
+        relay_domains: Vec::new(),
+        routes: Vec::new(),
+        identities: vec![IdentitySource {
+            login: at("app".to_owned()),
+            credential: "$argon2id$".to_owned(),
+            senders: Vec::new(),
+            null_sender: false,
+        }],
+        limits: Limits::default(),
+    };
+    let source = Source {
+        generation: 1,
+        origin: Origin::new("simulated.toml", 1),
+        routes: vec![
+            route("other.example", &["mx.other.example"]),
+            route("*", &["mx1.far.example", "mx2.far.example"]),
+        ],
+        tenants: vec![tenant],
+    };
+    Snapshot::compile(&source).expect("the configuration is sound")
+}

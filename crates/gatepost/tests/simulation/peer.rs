@@ -1,0 +1,75 @@
+//! One end of a connection as the scripted actors use it: lines in, bytes out.
+
+use ring::sim::SimRing;
+use ring::{Chunk, Output, Ring, Socket, Token};
+
+/// A connection of an actor.
+pub struct Peer {
+    pub socket: Socket,
+    token: Token,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    is_sending: bool,
+    closes: bool,
+}
+
+impl Peer {
+    /// An end whose socket is connected already, or will be.
+    pub fn new(socket: Socket, token: Token) -> Self {
+        Self { socket, token, input: Vec::new(), output: Vec::new(), is_sending: false, closes: false }
+    }
+
+    /// Takes what arrived.
+    pub fn received(&mut self, ring: &mut SimRing, chunk: Chunk) {
+        self.input.extend_from_slice(ring.chunk(&chunk));
+        ring.release(chunk);
+    }
+
+    /// What arrived and was not taken yet.
+    pub fn input(&mut self) -> &mut Vec<u8> {
+        &mut self.input
+    }
+
+    /// The next whole line, without its CRLF.
+    pub fn line(&mut self) -> Option<String> {
+        let end = self.input.windows(2).position(|pair| pair == b"\r\n")?;
+        let line = String::from_utf8_lossy(&self.input[..end]).into_owned();
+        self.input.drain(..end + 2);
+        Some(line)
+    }
+
+    /// The code of the next whole reply (RFC 5321 section 4.2.1).
+    pub fn reply(&mut self) -> Option<u16> {
+        loop {
+            let line = self.line()?;
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return Some(line.get(..3).and_then(|code| code.parse().ok()).unwrap_or(0));
+            }
+        }
+    }
+
+    /// Says `bytes`, after what was said before.
+    pub fn say(&mut self, bytes: &[u8]) {
+        self.output.extend_from_slice(bytes);
+    }
+
+    /// Closes once everything was said.
+    pub fn close_when_said(&mut self) {
+        self.closes = true;
+    }
+
+    /// A send has ended.
+    pub fn sent(&mut self) {
+        self.is_sending = false;
+    }
+
+    /// Moves the output on. True when this end is to be closed now.
+    #[must_use]
+    pub fn pump(&mut self, ring: &mut SimRing) -> bool {
+        if !self.is_sending && !self.output.is_empty() {
+            self.is_sending = true;
+            ring.send(self.socket, Output::Owned(std::mem::take(&mut self.output)), self.token);
+        }
+        self.closes && !self.is_sending
+    }
+}
