@@ -1,8 +1,10 @@
 //! An SMTP client at its barest: send bytes, read replies. For tests that read as a dialog.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::net::PATIENCE;
 
@@ -76,6 +78,21 @@ impl Dialog {
         Self::over(stream)
     }
 
+    /// The same from the local address `source`; on loopback every address of 127.0.0.0/8 is one.
+    ///
+    /// # Panics
+    /// When this host has no such address, or nobody listens at `address`.
+    #[must_use]
+    pub fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)
+            .unwrap_or_else(|error| panic!("cannot make a socket: {error}"));
+        socket
+            .bind(&SocketAddr::new(source, 0).into())
+            .unwrap_or_else(|error| panic!("cannot connect from {source}: {error}"));
+        socket.connect(&address.into()).unwrap_or_else(|error| panic!("no server at {address}: {error}"));
+        Self::over(socket.into())
+    }
+
     /// A dialog over a connection that is already there.
     ///
     /// # Panics
@@ -92,6 +109,15 @@ impl Dialog {
     #[must_use]
     pub fn hello(address: SocketAddr) -> Self {
         let mut dialog = Self::connect(address);
+        dialog.expect(220);
+        dialog.command("EHLO client.example", 250);
+        dialog
+    }
+
+    /// The same from the local address `source`.
+    #[must_use]
+    pub fn hello_from(source: IpAddr, address: SocketAddr) -> Self {
+        let mut dialog = Self::connect_from(source, address);
         dialog.expect(220);
         dialog.command("EHLO client.example", 250);
         dialog
@@ -162,6 +188,15 @@ impl Dialog {
         let outcome = self.stream.peek(&mut [0]);
         self.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set on a socket");
         outcome.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    }
+
+    /// The connection besides the dialog, for a client that does not do as a dialog does.
+    ///
+    /// # Panics
+    /// When the socket cannot be duplicated.
+    #[must_use]
+    pub fn share(&self) -> TcpStream {
+        self.stream.try_clone().expect("a socket can be duplicated")
     }
 
     /// The connection itself, for TLS or for rude endings.

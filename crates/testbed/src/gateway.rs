@@ -327,8 +327,21 @@ impl Gateway {
     /// When it does not run.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// Most bytes of memory that were ever resident.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn peak_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the gateway runs");
-        let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix(name));
         kilobytes
             .and_then(|value| value.split_whitespace().next()?.parse::<u64>().ok())
             .map_or(0, |kb| kb * 1024)

@@ -20,14 +20,22 @@ pub fn find(program: &str, test: &str) -> Option<PathBuf> {
     let folders = std::env::split_paths(&path).chain([Path::new("/usr/sbin").to_path_buf()]);
     let found = folders.map(|folder| folder.join(program)).find(|candidate| candidate.is_file());
     if found.is_none() {
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{program} is not installed");
-        let line = format!("{test}: {program} is not installed\n");
-        eprint!("skipped: {line}");
-        if let Some(list) = std::env::var_os(SKIPPED_LIST) {
-            let list = File::options().append(true).open(list);
-            list.and_then(|mut list| list.write_all(line.as_bytes()))
-                .expect("the list of skipped tests can be written");
-        }
+        skip(test, &format!("{program} is not installed"));
     }
     found
+}
+
+/// Notes `test` as skipped because of `what`, a sentence.
+///
+/// # Panics
+/// In CI (`CI=true`), where no test may be skipped.
+pub fn skip(test: &str, what: &str) {
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{what}");
+    let line = format!("{test}: {what}\n");
+    eprint!("skipped: {line}");
+    if let Some(list) = std::env::var_os(SKIPPED_LIST) {
+        let list = File::options().append(true).open(list);
+        list.and_then(|mut list| list.write_all(line.as_bytes()))
+            .expect("the list of skipped tests can be written");
+    }
 }
