@@ -172,6 +172,10 @@ fn readable(line: &str) -> String {
         // Writing to a String does not fail.
         let _ = match value {
             Value::String(plain) if is_plain(plain) => write!(out, " {key}={plain}"),
+            // Not serde_json's own escapes: they leave the control characters above U+007E to the terminal.
+            Value::String(odd) => write!(out, " {key}=\"")
+                .and_then(|()| write!(Escaped(&mut out), "{odd}"))
+                .and_then(|()| write!(out, "\"")),
             other => write!(out, " {key}={other}"),
         };
     }

@@ -63,9 +63,12 @@ fn every_line_is_a_json_object_whatever_a_client_said() {
 #[test]
 fn a_person_reads_words_and_no_escape_sequences() {
     let text = written(Form::Readable, |log| {
-        log.event("relay_denied", NOW).str("reason", "relay_not_permitted").str("helo", "\u{1b}[2J x").end();
+        log.event("relay_denied", NOW)
+            .str("reason", "relay_not_permitted")
+            .str("helo", "\u{1b}[2J \u{9b}x")
+            .end();
     });
-    assert_eq!(text, "09:34:56.789 relay_denied helo=\"\\u001b[2J x\" reason=relay_not_permitted\n");
+    assert_eq!(text, "09:34:56.789 relay_denied helo=\"\\u001b[2J \\u009bx\" reason=relay_not_permitted\n");
 }
 
 /// An output that waits to be told before each write.

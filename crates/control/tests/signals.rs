@@ -1,0 +1,83 @@
+//! The signals, in a process of their own: they are the whole process's.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use commons::{Answer, Commons};
+use control::ControlOptions;
+use observe::{EventLog, Registry};
+use policy::{Origin, Snapshot, Source};
+use ring::Waker;
+
+/// Far more than a signal takes: only a broken build waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const NODE: &str = r#"
+[node]
+hostname = "relay.example"
+[spool]
+path = "spool"
+[[listener]]
+name = "smtp"
+address = "127.0.0.1:2525"
+role = "relay"
+tls = "off"
+[policy]
+tenants = "tenants"
+[[route]]
+recipient_domains = ["*"]
+next_hops = ["192.0.2.25:25"]
+"#;
+
+const TENANT: &str =
+    "name = \"proseware\"\nnetworks = [\"198.51.100.0/24\"]\nsenders = [\"@proseware.example\"]\n";
+
+fn signal(name: &str) {
+    let sent = Command::new("kill").args([name, &std::process::id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+#[test]
+fn sighup_reloads_and_sigterm_drains() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gatepost.toml");
+    std::fs::create_dir(folder.path().join("tenants")).unwrap();
+    std::fs::write(&path, NODE).unwrap();
+    std::fs::write(folder.path().join("tenants/proseware.toml"), TENANT).unwrap();
+
+    let origin = Origin::new("gatepost.toml", 1);
+    let source = Source { generation: 1, origin, routes: Vec::new(), tenants: Vec::new() };
+    let (commons, links, link) = Commons::new(1, Snapshot::compile(&source).unwrap());
+    let _control = control::start(ControlOptions {
+        link,
+        registry: Arc::new(Registry::new(1, &["smtp"], 1)),
+        log: EventLog::discarding(),
+        metrics_address: None,
+        config_path: Some(path),
+        certificate: None,
+        verifiers: 1,
+        signals: true,
+    })
+    .unwrap();
+    let (wake, woken) = channel();
+    links[0].attach(Waker::new(move || {
+        let _ = wake.send(());
+    }));
+    let answer = || {
+        loop {
+            match links[0].answer() {
+                Some(answer) => return answer,
+                None => woken.recv_timeout(PATIENCE).unwrap(),
+            }
+        }
+    };
+
+    signal("-HUP");
+    assert_eq!(answer(), Answer::SnapshotChanged);
+    assert_eq!(commons.snapshot().generation, 2);
+    signal("-TERM");
+    assert_eq!(answer(), Answer::Drain);
+    assert!(commons.is_draining());
+}
