@@ -3,7 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use testbed::{Configuration, Gateway, eventually, free_address, tools};
+use testbed::net::{eventually, free_address};
+use testbed::{Configuration, Gateway, tools};
 
 const MESSAGES: u64 = 20_000;
 const PATIENCE: Duration = Duration::from_secs(180);

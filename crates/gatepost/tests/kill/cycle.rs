@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use testbed::{Configuration, Destination, Gateway, Ledger, LedgerClient, LoadOptions, Report, eventually};
+use testbed::net::eventually;
+use testbed::{Configuration, Destination, Gateway, Ledger, LedgerClient, LoadOptions, Report};
 
 /// Acknowledgements between two kills: enough that groups are being filled and written at any moment.
 const ACKNOWLEDGED_A_LIFE: u64 = 150;

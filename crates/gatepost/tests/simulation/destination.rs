@@ -43,6 +43,8 @@ struct Inbound {
     in_data: bool,
     /// Where the search for the last dot goes on.
     scanned: usize,
+    /// MAIL was taken: a transaction has begun.
+    has_sender: bool,
     reverse_path: String,
     recipients: Vec<String>,
     /// Taken and perhaps not known to the sender.
@@ -102,6 +104,7 @@ impl Destination {
                     peer,
                     in_data: false,
                     scanned: 0,
+                    has_sender: false,
                     reverse_path: String::new(),
                     recipients: Vec::new(),
                     unconfirmed: Vec::new(),
@@ -194,8 +197,8 @@ impl Destination {
                 "250-far.example\r\n250 8BITMIME\r\n"
             }
         } else if upper.starts_with("MAIL FROM:") {
-            inbound.reverse_path.clear();
             inbound.recipients.clear();
+            inbound.has_sender = !refuses_mail;
             if refuses_mail {
                 "451 4.3.0 not now\r\n"
             } else {
@@ -204,7 +207,9 @@ impl Destination {
             }
         } else if upper.starts_with("RCPT TO:") {
             let recipient = path(line);
-            if recipient.starts_with(REJECTED) {
+            if !inbound.has_sender {
+                "503 5.5.1 no sender\r\n"
+            } else if recipient.starts_with(REJECTED) {
                 "550 5.1.1 no such user\r\n"
             } else if refuses_one {
                 "450 4.2.1 greylisted\r\n"
@@ -216,6 +221,7 @@ impl Destination {
             if inbound.recipients.is_empty() {
                 "503 5.5.1 no recipients\r\n"
             } else if refuses_data {
+                inbound.has_sender = false;
                 inbound.recipients.clear();
                 "451 4.3.0 not now\r\n"
             } else {
@@ -223,6 +229,7 @@ impl Destination {
                 "354 go on\r\n"
             }
         } else if upper == "RSET" {
+            inbound.has_sender = false;
             inbound.recipients.clear();
             "250 2.0.0 ok\r\n"
         } else if upper == "QUIT" {
@@ -243,7 +250,7 @@ impl Destination {
         let delay = Duration::from_millis(self.random.below(8000));
         let now = self.ring.now();
         let Some(inbound) = self.connections.get_mut(&key) else { return false };
-        inbound.in_data = false;
+        (inbound.in_data, inbound.has_sender) = (false, false);
         let recipients = std::mem::take(&mut inbound.recipients);
         if refuses {
             inbound.peer.say(b"452 4.3.1 no room\r\n");

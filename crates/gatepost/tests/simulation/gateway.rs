@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use commons::{Commons, WorkerState};
 use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
-use gatepost::worker::{SPOOL_ROOM, Worker};
+use gatepost::worker::{Commits, SPOOL_ROOM, Worker};
 use ingress::{Ingress, ListenerSettings};
-use observe::{EventLog, WorkerMetrics};
+use observe::{EventLog, Registry};
 use policy::{
     CONNECTIONS_DEFAULT, IdentitySource, Limits, LoginRequired, Origin, Role, RouteSource, RouteTls,
     Snapshot, Source, Sourced, TenantSource, TlsPolicy,
@@ -79,9 +79,10 @@ impl Gateway {
             delivery,
             link,
             snapshots: commons.snapshot_cache(),
-            metrics: Arc::new(WorkerMetrics::new(1, 1)),
+            metrics: Registry::new(1, &["smtp"], 1).worker(0),
             log,
             completions: Vec::new(),
+            commits: Commits::default(),
             draining: false,
         };
         worker.recover(&recovered);

@@ -1,6 +1,8 @@
 //! A whole gateway in a world of its own: clients, destinations, a control plane, faults and crashes,
 //! all of it a function of a seed, and a ledger that judges what came of it.
 
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+
 mod client;
 mod control;
 mod destination;

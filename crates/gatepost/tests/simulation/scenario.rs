@@ -65,9 +65,10 @@ impl Scenario {
 }
 
 fn life(random: &mut Random) -> Life {
+    let longest = 60 << random.below(7);
     Life {
         end: if random.below(4) == 0 { End::Kill } else { End::PowerCut },
-        events: random.below(60 << random.below(7)),
+        events: random.below(longest),
         failing_change: (random.below(6) == 0).then(|| 1 + random.below(80)),
         pause: Duration::from_micros(random.below(6_000_000)),
     }

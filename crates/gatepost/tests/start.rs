@@ -1,0 +1,218 @@
+//! A start that cannot succeed: one clear error with its remedy, exit code 2, nothing half started.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+use testbed::net::{PATIENCE, eventually, free_address};
+use testbed::{Configuration, Destination, Dialog, Gateway};
+
+const GATEPOST: &str = env!("CARGO_BIN_EXE_gatepost");
+
+/// It works, and `check` has nothing to remark about it.
+fn configuration() -> Configuration {
+    let mut configuration = Configuration::relay(free_address());
+    let tenant = "name = \"proseware\"\nnetworks = [\"192.0.2.0/24\"]\nsenders = [\"@proseware.example\"]\n";
+    configuration.tenants = vec![("proseware".into(), tenant.into())];
+    configuration
+}
+
+/// Runs a gateway that must not start; returns the one error that it gives.
+#[track_caller]
+fn refused(config: &Path) -> String {
+    let stderr = fs::File::create(config.with_extension("stderr")).expect("the test folder can be written");
+    let stdout = fs::File::create(config.with_extension("stdout")).expect("the test folder can be written");
+    let mut child = Command::new(GATEPOST)
+        .args(["run", "--config"])
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(stderr)
+        .spawn()
+        .expect("gatepost was built");
+    let mut status = None;
+    eventually(PATIENCE, || {
+        status = child.try_wait().expect("a child of ours can be awaited");
+        status.is_some()
+    });
+    if status.is_none() {
+        child.kill().expect("a child of ours can be killed");
+        child.wait().expect("a child of ours can be awaited");
+    }
+    let said = |extension: &str| {
+        fs::read_to_string(config.with_extension(extension)).expect("it was written above")
+    };
+    let (stdout, stderr) = (said("stdout"), said("stderr"));
+    let status = status.unwrap_or_else(|| panic!("it runs all the same:\n{stdout}{stderr}"));
+    assert_eq!(status.code(), Some(2), "{stderr}");
+    assert_eq!(stdout, "", "standard output is for what a gateway does");
+    assert_eq!(stderr.lines().count(), 1, "not one clear error:\n{stderr}");
+    stderr
+}
+
+#[track_caller]
+fn assert_says(error: &str, words: &[&str]) {
+    for word in words {
+        assert!(error.contains(word), "{error:?} lacks {word:?}");
+    }
+}
+
+/// Writes `configuration`, which must not start; nothing of a spool may be left.
+#[track_caller]
+fn refused_without_a_trace(configuration: &Configuration, words: &[&str]) {
+    let directory = TempDir::with_prefix("gatepost-test-").expect("a temporary folder can be made");
+    assert_says(&refused(&configuration.write(directory.path())), words);
+    assert!(!directory.path().join("spool").exists(), "a spool was begun");
+}
+
+#[track_caller]
+fn still_serves(gateway: &Gateway, destination: &Destination) {
+    let served = destination.count();
+    Dialog::hello(gateway.smtp()).deliver("kim@proseware.example", &["bob@adatum.example"], b"Subject: x\r\n\r\n");
+    destination.wait_for(served + 1);
+}
+
+fn running() -> (Gateway, Destination) {
+    let destination = Destination::start();
+    (Gateway::start(GATEPOST, Configuration::relay(destination.address())), destination)
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_one() {
+    let mut configuration = configuration();
+    configuration.node_extra = "[retry]\nlongst = \"1h\"\n".into();
+    refused_without_a_trace(&configuration, &["gatepost.toml:", "longst", "longest"]);
+}
+
+#[test]
+fn a_malformed_prefix_is_shown_how_to_write_one() {
+    let mut configuration = configuration();
+    let tenant = "name = \"proseware\"\nnetworks = [\"127.0.0.0/33\"]\nsenders = [\"@proseware.example\"]\n";
+    configuration.tenants = vec![("proseware".into(), tenant.into())];
+    refused_without_a_trace(&configuration, &["proseware.toml:2", "networks", "198.51.100.0/24"]);
+}
+
+#[test]
+fn a_network_of_everyone_is_refused() {
+    let mut configuration = configuration();
+    let tenant = "name = \"proseware\"\nnetworks = [\"0.0.0.0/0\"]\nsenders = [\"@proseware.example\"]\n";
+    configuration.tenants = vec![("proseware".into(), tenant.into())];
+    refused_without_a_trace(&configuration, &["proseware.toml:2", "0.0.0.0/0", "/8"]);
+}
+
+#[test]
+fn a_tenant_without_senders_is_refused() {
+    let mut configuration = configuration();
+    let tenant = "name = \"proseware\"\nnetworks = [\"127.0.0.0/8\"]\n";
+    configuration.tenants = vec![("proseware".into(), tenant.into())];
+    refused_without_a_trace(&configuration, &["proseware.toml", "senders"]);
+}
+
+#[test]
+fn two_tenants_with_one_login_are_refused() {
+    let mut configuration = configuration();
+    let tenant = |name: &str| {
+        let content = format!(
+            "name = \"{name}\"\nsenders = [\"@{name}.example\"]\n\n\
+             [[identity]]\nlogin = \"terri@proseware.example\"\n\
+             password = \"$argon2id$v=19$m=64,t=1,p=1$Z2F0ZXBvc3QtdGVzdGJlZA$gy3clQEqPygPfs6UhRGQ/ygwz5KUDH5sPY76KYmY6IA\"\n"
+        );
+        (name.to_owned(), content)
+    };
+    configuration.tenants = vec![tenant("adatum"), tenant("proseware")];
+    let words = ["proseware.toml:5", "adatum.toml:5", "terri@proseware.example"];
+    refused_without_a_trace(&configuration, &words);
+}
+
+#[test]
+fn a_missing_certificate_is_named() {
+    let mut configuration = configuration();
+    configuration.listeners[0].tls = "starttls".into();
+    configuration.node_extra = "[tls]\ncertificate = \"missing.crt\"\nkey = \"missing.key\"\n".into();
+    let directory = TempDir::with_prefix("gatepost-test-").expect("a temporary folder can be made");
+    fs::write(directory.path().join("missing.key"), "").expect("the test folder can be written");
+    let error = refused(&configuration.write(directory.path()));
+    assert_says(&error, &["gatepost.toml:", "missing.crt", "put the PEM file there"]);
+    assert!(!directory.path().join("spool").exists(), "a spool was begun");
+}
+
+#[test]
+fn a_certificate_that_is_none_is_named() {
+    let mut configuration = configuration();
+    configuration.listeners[0].tls = "starttls".into();
+    configuration.node_extra = "[tls]\ncertificate = \"bad.crt\"\nkey = \"bad.key\"\n".into();
+    let directory = TempDir::with_prefix("gatepost-test-").expect("a temporary folder can be made");
+    for name in ["bad.crt", "bad.key"] {
+        fs::write(directory.path().join(name), "none\n").expect("the test folder can be written");
+    }
+    assert_says(&refused(&configuration.write(directory.path())), &["bad.crt", "PEM"]);
+    assert!(!directory.path().join("spool").exists(), "a spool was begun");
+}
+
+#[test]
+fn a_port_in_use_is_named_and_nothing_is_begun() {
+    let mut configuration = configuration();
+    let second = configuration.listen("second", "relay", "off");
+    let holder = TcpListener::bind(second).expect("the port was free");
+    refused_without_a_trace(&configuration, &["second", &second.to_string(), "choose another port"]);
+    drop(holder);
+}
+
+#[test]
+fn a_port_in_use_by_another_gatepost_is_noticed_and_the_other_serves_on() {
+    let (gateway, destination) = running();
+    let mut configuration = configuration();
+    configuration.listeners[0].address = gateway.smtp();
+    let port = gateway.smtp().to_string();
+    refused_without_a_trace(&configuration, &["\"smtp\"", &port, "another Gatepost"]);
+    still_serves(&gateway, &destination);
+}
+
+#[test]
+fn a_metrics_port_in_use_is_named() {
+    let configuration = configuration();
+    let holder = TcpListener::bind(configuration.metrics).expect("the port was free");
+    let directory = TempDir::with_prefix("gatepost-test-").expect("a temporary folder can be made");
+    let error = refused(&configuration.write(directory.path()));
+    assert_says(&error, &["metrics", &configuration.metrics.to_string(), "another"]);
+    drop(holder);
+}
+
+#[test]
+fn a_spool_in_use_names_the_process_that_has_it_and_that_serves_on() {
+    let (gateway, destination) = running();
+    let directory = TempDir::with_prefix("gatepost-test-").expect("a temporary folder can be made");
+    let config = configuration().write(directory.path());
+    let file = fs::read_to_string(&config).expect("it was written above");
+    let own = directory.path().join("spool").display().to_string();
+    let theirs = gateway.directory().join("spool").display().to_string();
+    fs::write(&config, file.replace(&own, &theirs)).expect("the test folder can be written");
+    let owner = format!("process {}", gateway.pid());
+    assert_says(&refused(&config), &[&theirs, &owner, "name another spool directory"]);
+    still_serves(&gateway, &destination);
+}
+
+#[test]
+fn a_spool_that_is_no_directory_is_named_and_left_alone() {
+    let directory = TempDir::with_prefix("gatepost-test-").expect("a temporary folder can be made");
+    let configuration = configuration();
+    let config = configuration.write(directory.path());
+    let spool = directory.path().join("spool");
+    fs::write(&spool, "precious").expect("the test folder can be written");
+    assert_says(&refused(&config), &[&spool.display().to_string(), "directory"]);
+    assert_eq!(fs::read_to_string(&spool).expect("it is still there"), "precious");
+    assert!(TcpStream::connect(configuration.listeners[0].address).is_err(), "somebody listens");
+}
+
+#[test]
+fn a_spool_with_a_foreign_file_for_a_shard_is_named_and_left_alone() {
+    let directory = TempDir::with_prefix("gatepost-test-").expect("a temporary folder can be made");
+    let config = configuration().write(directory.path());
+    let shard = directory.path().join("spool").join("shard-000");
+    fs::create_dir(directory.path().join("spool")).expect("the test folder can be written");
+    fs::write(&shard, "precious").expect("the test folder can be written");
+    assert_says(&refused(&config), &[&shard.display().to_string(), "directory"]);
+    assert_eq!(fs::read_to_string(&shard).expect("it is still there"), "precious");
+}
