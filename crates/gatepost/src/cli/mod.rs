@@ -38,10 +38,10 @@ struct Arguments {
 #[derive(Debug, clap::Args)]
 struct Common {
     /// The node file [default: /etc/gatepost/gatepost.toml, then ./config/gatepost.toml]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = "For every command")]
     config: Option<PathBuf>,
     /// Print JSON instead of text for people
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "For every command")]
     json: bool,
 }
 
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn every_command_has_an_example_in_its_help() {
         let mut program = Arguments::command();
-        program.debug_assert();
+        program.clone().debug_assert();
         for command in program.get_subcommands_mut() {
             let help = command.render_help().to_string();
             assert!(help.contains("Example") && help.contains("gatepost "), "{help}");

@@ -1,7 +1,7 @@
 //! `gatepost spool`: the queue as it lies on disk. Reads only, so that the gateway may run meanwhile.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 
 use mail::UnixMillis;
 use ring::RealDisk;
@@ -30,6 +30,13 @@ impl Command {
     pub(super) fn run(self, common: &Common) -> Answer {
         let Some(loaded) = common.load() else { return Answer::Broken };
         let directory = loaded.node.spool.path;
+        if !directory.exists() {
+            common.complain(&format!(
+                "there is no spool at {}; start the gateway once, or correct spool.path",
+                directory.display()
+            ));
+            return Answer::Broken;
+        }
         let answer = match self {
             Self::List => list(common, &directory),
             Self::Verify => verify(common, &directory),
@@ -41,7 +48,7 @@ impl Command {
     }
 }
 
-fn list(common: &Common, directory: &PathBuf) -> Result<Answer, SpoolError> {
+fn list(common: &Common, directory: &Path) -> Result<Answer, SpoolError> {
     let messages = inspect::list(&mut RealDisk::default(), directory)?;
     if common.json {
         messages.iter().for_each(|message| print_json(&message_as_json(message)));
@@ -116,7 +123,7 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-fn verify(common: &Common, directory: &PathBuf) -> Result<Answer, SpoolError> {
+fn verify(common: &Common, directory: &Path) -> Result<Answer, SpoolError> {
     let found = inspect::verify(&mut RealDisk::default(), directory)?;
     if common.json {
         print_json(&verification_as_json(&found));

@@ -91,15 +91,19 @@ fn stay(house: &House, common: &Common) -> Answer {
             return Answer::Broken;
         }
     };
-    print(&transcript::invitation(house));
+    if common.json {
+        print_json(&transcript::addresses_as_json(house));
+    } else {
+        print(&transcript::invitation(house));
+    }
     while !signals.is_finished() {
         match house.arrivals.recv_timeout(LOOK_UP) {
+            Ok(arrival) if common.json => print_json(&transcript::arrival_as_json(&arrival)),
             Ok(arrival) => print(&transcript::arrival(&arrival)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    print("\n");
     Answer::Yes
 }
 

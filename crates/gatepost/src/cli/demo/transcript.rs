@@ -29,14 +29,14 @@ pub(super) fn opening(house: &House) -> String {
         ("", submission, "submission: TLS and a login, always"),
         ("destination", house.destination.address, "where everything accepted is delivered"),
     ] {
-        let _ = writeln!(out, "  {what:<12} {:<16} {role}", address.to_string());
+        let _ = writeln!(out, "  {what:<12} {:<24} {role}", address.to_string());
     }
     for (what, name, role) in [
         ("tenant", "proseware".to_owned(), "sends as @proseware.example".to_owned()),
         ("its network", format!("{TRUSTED}/32"), format!("{STRANGER} is anyone else's")),
         ("its login", LOGIN.to_owned(), "sends as that address only".to_owned()),
     ] {
-        let _ = writeln!(out, "  {what:<12} {name:<16} {role}");
+        let _ = writeln!(out, "  {what:<12} {name:<24} {role}");
     }
     out
 }
@@ -50,12 +50,12 @@ pub(super) fn situation(number: usize, played: &Played, house: &House) -> String
     let _ = writeln!(out, "   {} to {server} ({})", situation.client, situation.listener());
     for line in &played.dialog {
         let _ = match line {
-            Line::Client(text) => writeln!(out, "     {} {text}", styled(FAINT, "client >")),
+            Line::Client(text) => writeln!(out, "     {} {text}", styled(FAINT, " client >")),
             Line::Server(text) => {
                 let style = if text.starts_with(['4', '5']) { NO } else { FAINT };
                 writeln!(out, "     {} {}", styled(FAINT, "gateway <"), styled(style, text))
             }
-            Line::Note(text) => writeln!(out, "     {}", styled(FAINT, format!("         [{text}]"))),
+            Line::Note(text) => writeln!(out, "     {}", styled(FAINT, format!("          [{text}]"))),
         };
     }
     let decision = &played.explanation.decision;
@@ -102,7 +102,7 @@ fn write_message(out: &mut String, bytes: &[u8]) {
         // What a message holds must not move the cursor of whoever reads it.
         let line: String =
             line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
-        let _ = writeln!(out, "     {} {line}", styled(FAINT, "|"));
+        let _ = writeln!(out, "     {}{}{line}", styled(FAINT, "|"), if line.is_empty() { "" } else { " " });
     }
     if let Some(more) = lines.len().checked_sub(LINES_SHOWN_MAX).filter(|&more| more > 0) {
         let _ = writeln!(out, "     {}", styled(FAINT, format!("| ... {more} more lines")));
@@ -123,6 +123,8 @@ pub(super) fn closing(played: &[bool]) -> String {
 /// What a person can try while the gateway stays up.
 pub(super) fn invitation(house: &House) -> String {
     let (relay, submission) = (house.listener(RELAY), house.listener(SUBMISSION));
+    // As it was called: built by cargo, it is in no search path.
+    let program = std::env::args().next().unwrap_or_else(|| "gatepost".to_owned());
     let mut out = format!(
         "\n{} The gateway stays up; what reaches the destination is shown here. Ctrl-C ends it.\n\n",
         styled(STRONG, "Your turn.")
@@ -150,7 +152,7 @@ pub(super) fn invitation(house: &House) -> String {
     }
     let _ = writeln!(
         out,
-        "  {}\n    gatepost explain --config {} --client {STRANGER} --from {LOGIN} --to bob@adatum.example",
+        "  {}\n    {program} explain --config {} --client {STRANGER} --from {LOGIN} --to bob@adatum.example",
         styled(FAINT, "ask why"),
         house.directory().join("gatepost.toml").display()
     );
@@ -182,5 +184,25 @@ pub(super) fn as_json(played: &Played, house: &House) -> Value {
         "remedy": played.explanation.remedy.as_deref().map(|remedy| house.short(remedy)),
         "delivered": arrival.map(|(arrival, _)| String::from_utf8_lossy(&arrival.bytes).into_owned()),
         "delivered_after_ms": arrival.map(|(_, after)| after.as_secs_f64() * 1e3),
+    })
+}
+
+/// Where the gateway listens while it stays up, for a machine.
+pub(super) fn addresses_as_json(house: &House) -> Value {
+    json!({
+        "relay": house.listener(RELAY),
+        "submission": house.listener(SUBMISSION),
+        "login": LOGIN,
+        "password": PASSWORD,
+        "config": house.directory().join("gatepost.toml"),
+    })
+}
+
+/// A message that arrived, for a machine.
+pub(super) fn arrival_as_json(arrival: &Arrival) -> Value {
+    json!({
+        "from": arrival.from,
+        "to": arrival.to,
+        "delivered": String::from_utf8_lossy(&arrival.bytes),
     })
 }
