@@ -41,9 +41,8 @@ fn refused(config: &Path) -> String {
         child.kill().expect("a child of ours can be killed");
         child.wait().expect("a child of ours can be awaited");
     }
-    let said = |extension: &str| {
-        fs::read_to_string(config.with_extension(extension)).expect("it was written above")
-    };
+    let said =
+        |extension: &str| fs::read_to_string(config.with_extension(extension)).expect("it was written above");
     let (stdout, stderr) = (said("stdout"), said("stderr"));
     let status = status.unwrap_or_else(|| panic!("it runs all the same:\n{stdout}{stderr}"));
     assert_eq!(status.code(), Some(2), "{stderr}");
@@ -70,7 +69,11 @@ fn refused_without_a_trace(configuration: &Configuration, words: &[&str]) {
 #[track_caller]
 fn still_serves(gateway: &Gateway, destination: &Destination) {
     let served = destination.count();
-    Dialog::hello(gateway.smtp()).deliver("kim@proseware.example", &["bob@adatum.example"], b"Subject: x\r\n\r\n");
+    Dialog::hello(gateway.smtp()).deliver(
+        "kim@proseware.example",
+        &["bob@adatum.example"],
+        b"Subject: x\r\n\r\n",
+    );
     destination.wait_for(served + 1);
 }
 

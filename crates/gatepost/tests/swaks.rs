@@ -87,11 +87,18 @@ fn a_mime_message_by_starttls_and_auth_plain_arrives_byte_for_byte() {
         return;
     }
     let arrivals = elsewhere.wait_for(1);
-    assert_eq!((arrivals[0].reverse_path.as_str(), arrivals[0].recipients.as_slice()), (LOGIN, &[BOB.to_owned()][..]));
+    assert_eq!(
+        (arrivals[0].reverse_path.as_str(), arrivals[0].recipients.as_slice()),
+        (LOGIN, &[BOB.to_owned()][..])
+    );
     let content = elsewhere.contents().remove(0);
     let field = &content[..content.len() - without_trace(&content).len()];
     let field = std::str::from_utf8(field).expect("our own header is text");
-    for word in ["from client.example ([127.0.0.1])", "by relay.proseware.example with ESMTPSA id ", "for <bob@adatum.example>"] {
+    for word in [
+        "from client.example ([127.0.0.1])",
+        "by relay.proseware.example with ESMTPSA id ",
+        "for <bob@adatum.example>",
+    ] {
         assert!(field.contains(word), "{field:?} lacks {word:?}");
     }
     assert!(without_trace(&content) == message, "what arrived is not what was sent");

@@ -105,6 +105,12 @@ impl fmt::Display for SpoolError {
                     io::ErrorKind::StorageFull => {
                         write!(f, "; free space on its file system or set a smaller spool capacity")
                     }
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                        write!(
+                            f,
+                            "; it must be a directory: move what is there away or name another spool directory"
+                        )
+                    }
                     _ => Ok(()),
                 }
             }
