@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use commons::{Commons, WorkerLink, WorkerState};
 use config::{Config, Loaded, NodeConfig};
@@ -27,6 +28,8 @@ use crate::worker::{Commits, SPOOL_ROOM, Worker};
 
 /// Bodies that a worker keeps in memory after their commit.
 const HOT_BYTES_MAX: usize = 128 << 20;
+/// A drain ends after this at the latest: sooner than those who sent SIGTERM lose their patience.
+const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// Descriptors that are not for clients: files, the ring, next hops.
 const DESCRIPTORS_RESERVED: usize = 512;
 
@@ -214,8 +217,14 @@ fn serve(
     worker.link.commons().set_state(worker.link.worker(), WorkerState::Ready);
     worker.ingress.open(&mut worker.ring);
     let _ = ready.send(Ok(()));
-    while !(worker.draining && worker.is_idle()) {
+    while !worker.draining {
         worker.turn()?;
+    }
+    // Peers that never read, or never end, must not hold up the end: what is in the spool is safe.
+    let until = worker.ring.now().after(DRAIN_MAX);
+    while !worker.is_idle() && worker.ring.now() < until {
+        let next = worker.next_deadline().map_or(until, |deadline| deadline.min(until));
+        worker.turn_until(Some(next))?;
     }
     Ok(())
 }

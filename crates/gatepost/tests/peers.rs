@@ -66,7 +66,11 @@ fn still_serves(gateway: &Gateway, destination: &Destination) {
     let peak = gateway.peak_bytes();
     assert!(peak < MEMORY_BYTES_MAX, "the gateway held {} MiB", peak >> 20);
     let served = destination.count();
-    Dialog::hello(gateway.smtp()).deliver("kim@proseware.example", &["bob@adatum.example"], b"Subject: x\r\n\r\n");
+    Dialog::hello(gateway.smtp()).deliver(
+        "kim@proseware.example",
+        &["bob@adatum.example"],
+        b"Subject: x\r\n\r\n",
+    );
     destination.wait_for(served + 1);
 }
 
@@ -75,8 +79,12 @@ fn garbage_is_answered_and_cut() {
     let (gateway, destination) = start();
     for seed in 0..8 {
         let mut random = Random::new(seed);
-        let (replies, _) = pour(&gateway, 4 << 20, || (0..512).flat_map(|_| random.bits().to_le_bytes()).collect());
-        assert!(replies[..replies.len() - 1].iter().all(|reply| (500..600).contains(&reply.code)), "{replies:?}");
+        let (replies, _) =
+            pour(&gateway, 4 << 20, || (0..512).flat_map(|_| random.bits().to_le_bytes()).collect());
+        assert!(
+            replies[..replies.len() - 1].iter().all(|reply| (500..600).contains(&reply.code)),
+            "{replies:?}"
+        );
         was_told_and_cut(&replies, &gateway, &destination);
     }
 }
@@ -125,7 +133,7 @@ fn a_client_that_never_reads_is_held_back_in_bounded_memory() {
     let (gateway, destination) = start();
     let mut stuck: Vec<Dialog> = (0..4)
         .map(|_| {
-            let mut dialog = Dialog::hello(gateway.smtp());
+            let dialog = Dialog::hello(gateway.smtp());
             let mut stream = dialog.share();
             stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a timeout can be set on a socket");
             let piece = CYCLE.repeat(100);

@@ -98,6 +98,9 @@ pub struct Ingress {
     listeners: Vec<Listener>,
     connections: Vec<Option<Box<Connection>>>,
     free: Vec<u32>,
+    /// Closed in this turn: its last completions may still be on their way here, and must not reach
+    /// another client.
+    closed: Vec<u32>,
     open: usize,
     /// Received bytes on their way into a session; one buffer for all.
     scratch: Vec<u8>,
@@ -139,6 +142,7 @@ impl Ingress {
             listeners,
             connections: Vec::new(),
             free: Vec::new(),
+            closed: Vec::new(),
             open: 0,
             scratch: Vec::with_capacity(16 << 10),
             reply: Reply::default(),
@@ -267,6 +271,7 @@ impl Ingress {
 
     /// Fires what is due.
     pub fn tick<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        self.free.append(&mut self.closed);
         let now = cx.ring.now();
         while let Some(timer) = self.wheel.expired(now) {
             match timer {
@@ -539,7 +544,11 @@ impl Ingress {
             // It does not read what it is told: there is no telling it anything more.
             connection.ended = true;
             connection.sending = false;
-            return self.drive(cx, key, |session, judge| session.peer_ended(judge));
+            return self.drive(cx, key, |session, judge| {
+                session.peer_ended(judge);
+                // The ring still has what was said before; closing takes it back.
+                session.output().clear();
+            });
         }
         self.reply.set(
             421,
@@ -552,11 +561,11 @@ impl Ingress {
     }
 
     fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let Some(mut connection) = self.connections[key as usize].take() else { return };
+        let Some(connection) = self.connections[key as usize].take() else { return };
         self.wheel.cancel(connection.timer);
         cx.ring.close(connection.socket);
         cx.metrics.connection_closed(connection.client.listener);
-        self.free.push(key);
+        self.closed.push(key);
         self.open -= 1;
         if !self.draining && self.open + 1 == self.settings.connections_max {
             self.resume_accepting(cx.ring);
