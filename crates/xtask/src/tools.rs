@@ -9,26 +9,50 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A program and the Debian package that brings it.
+/// What is needed, and the Debian package that brings it.
 pub(crate) struct Tool {
-    program: &'static str,
+    need: Need,
     package: &'static str,
 }
 
+enum Need {
+    Program(&'static str),
+    /// Without it a Perl program runs and does less.
+    PerlModule(&'static str),
+}
+
+impl Need {
+    fn is_met(&self) -> bool {
+        match self {
+            Self::Program(name) => is_there(name),
+            Self::PerlModule(name) => {
+                let outcome = Command::new("perl")
+                    .arg(format!("-M{name}"))
+                    .args(["-e", "1"])
+                    .stderr(Stdio::null())
+                    .status();
+                outcome.is_ok_and(|status| status.success())
+            }
+        }
+    }
+}
+
 /// What the tests use.
-pub(crate) const TESTS: [Tool; 3] = [
-    Tool { program: "smtp-source", package: "postfix" },
-    Tool { program: "smtp-sink", package: "postfix" },
-    Tool { program: "swaks", package: "swaks" },
+pub(crate) const TESTS: [Tool; 4] = [
+    Tool { need: Need::Program("smtp-source"), package: "postfix" },
+    Tool { need: Need::Program("smtp-sink"), package: "postfix" },
+    Tool { need: Need::Program("swaks"), package: "swaks" },
+    // For STARTTLS.
+    Tool { need: Need::PerlModule("Net::SSLeay"), package: "libnet-ssleay-perl" },
 ];
 
 /// What the load test uses; strace shows whether a server syncs before its 250.
 pub(crate) const LOADTEST: [Tool; 5] = [
-    Tool { program: "postfix", package: "postfix" },
-    Tool { program: "smtp-source", package: "postfix" },
-    Tool { program: "smtp-sink", package: "postfix" },
-    Tool { program: "strace", package: "strace" },
-    Tool { program: "taskset", package: "util-linux" },
+    Tool { need: Need::Program("postfix"), package: "postfix" },
+    Tool { need: Need::Program("smtp-source"), package: "postfix" },
+    Tool { need: Need::Program("smtp-sink"), package: "postfix" },
+    Tool { need: Need::Program("strace"), package: "strace" },
+    Tool { need: Need::Program("taskset"), package: "util-linux" },
 ];
 
 /// Packages that are not there and were not installed.
@@ -67,7 +91,7 @@ pub(crate) fn provide(tools: &[Tool]) -> Result<(), Missing> {
 
 fn missing(tools: &[Tool]) -> Vec<&'static str> {
     let mut packages: Vec<_> =
-        tools.iter().filter(|tool| !is_there(tool.program)).map(|tool| tool.package).collect();
+        tools.iter().filter(|tool| !tool.need.is_met()).map(|tool| tool.package).collect();
     packages.dedup();
     packages
 }
