@@ -233,9 +233,13 @@ impl Delivery {
 
     /// The connection is of no more use, as far as the ring or a timer can tell.
     pub(crate) fn lost<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, reply: Reply) {
+        let Some(serial) = self.connections.get(key as usize).map(|connection| connection.serial) else {
+            return;
+        };
         // What was received before the end is heard first: it may hold the answer that counts.
         self.converse(cx, key);
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let connection = self.connections.get_mut(key as usize);
+        let Some(connection) = connection.filter(|connection| connection.serial == serial) else { return };
         match connection.phase {
             Phase::Resolving(_) | Phase::Connecting | Phase::Opening => self.address_failed(cx, key, reply),
             Phase::Idle | Phase::Quitting => self.close(cx, key),
@@ -250,13 +254,11 @@ impl Delivery {
             Some(reply) => reply.clone(),
             None => Self::own_reply(2, failure),
         };
-        let tls_failed = matches!(failure, Failure::Tls(_) | Failure::Ended | Failure::Protocol(_));
         match connection.phase {
             // RFC 7435: opportunistic means that no TLS is better than no mail, and once is enough to know.
             Phase::Opening
                 if self.sites.get(connection.site).tls == RouteTls::Opportunistic
                     && matches!(failure, Failure::Tls(_))
-                    && tls_failed
                     && !connection.cleartext =>
             {
                 connection.cleartext = true;

@@ -177,7 +177,14 @@ impl Delivery {
         while !self.draining && self.unsettled.len() < UNSETTLED_MAX {
             let site = self.sites.get_mut(index);
             match site.need(now) {
-                Need::Nothing => break,
+                Need::Nothing => {
+                    // A second failure lengthens the back-off beyond the timer that the first one set.
+                    if !site.waiting.is_empty() && now < site.not_before {
+                        let not_before = site.not_before;
+                        self.look_again(index, not_before);
+                    }
+                    break;
+                }
                 Need::Job(connection, job) => self.start(cx, connection, job),
                 Need::Connection => {
                     let resting = site.shared.not_before().since(unix_now);

@@ -102,9 +102,12 @@ impl Delivery {
             }
         }
         self.flush(cx, key);
-        if self.connections.get(key as usize).is_some_and(|connection| connection.serial == serial) {
-            self.arm(key, cx.ring.now());
+        let connection = self.connections.get(key as usize);
+        let Some(connection) = connection.filter(|connection| connection.serial == serial) else { return };
+        if connection.phase == Phase::Quitting && connection.session.phase() == SessionPhase::Closed {
+            return self.close(cx, key);
         }
+        self.arm(key, cx.ring.now());
     }
 
     /// The session may carry a message: the first one, or the next.
@@ -119,7 +122,7 @@ impl Delivery {
                 site.shared.succeeded();
             }
             Phase::Sending => {
-                // Every recipient was refused: no reply is left that would speak for them.
+                // A job that is still here had every recipient refused: no reply is left to speak for others.
                 self.finish(cx, key, &Reply::default(), true);
                 let connection = &mut self.connections[key as usize];
                 connection.messages += 1;
@@ -221,9 +224,7 @@ impl Delivery {
         let connection = &mut self.connections[key as usize];
         if matches!(connection.body, Body::None) {
             self.finish(cx, key, &reply, true);
-            let connection = &mut self.connections[key as usize];
-            connection.messages += 1;
-            connection.session.recycle(reply);
+            self.connections[key as usize].session.recycle(reply);
             return;
         }
         // It answers a body that it has not seen the end of: a refusal may be meant, acceptance cannot be.

@@ -1,0 +1,179 @@
+//! A destination: an SMTP server of few lines that answers as a closure says and keeps what it took.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use ring::sim::{SimRing, World};
+use ring::{Completion, ListenOptions, Listener, Output, Ring, Socket, Token};
+
+/// Gives the reply to a command line, "" for the usual one, "drop" to break the connection. It is
+/// asked with "CONNECT" for the greeting and with "." for the end of a body.
+pub(crate) type Behave = Box<dyn FnMut(&str) -> String>;
+
+/// A message that was answered 250.
+#[derive(Clone, Debug)]
+pub(crate) struct Taken {
+    pub(crate) from: String,
+    pub(crate) to: Vec<String>,
+    /// In wire form, without the final dot.
+    pub(crate) body: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Peer {
+    socket: Option<Socket>,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    sending: bool,
+    in_body: bool,
+    from: String,
+    to: Vec<String>,
+}
+
+pub(crate) struct Destination {
+    ring: SimRing,
+    listener: Listener,
+    behave: Behave,
+    peers: HashMap<u32, Peer>,
+    pub(crate) connections: u32,
+    pub(crate) open_max: usize,
+    pub(crate) taken: Vec<Taken>,
+}
+
+impl Destination {
+    pub(crate) fn start(world: &World, ip: IpAddr, behave: Behave) -> Self {
+        let mut ring = world.host(ip);
+        let options = ListenOptions { address: SocketAddr::new(ip, 25), shared: false, backlog: 64 };
+        let (listener, _) = ring.listen(options, Token { room: 9, kind: 0, key: 0 }).expect("it listens");
+        ring.accept(listener);
+        Self { ring, listener, behave, peers: HashMap::new(), connections: 0, open_max: 0, taken: Vec::new() }
+    }
+
+    /// Takes no connection from now on.
+    pub(crate) fn close_listener(&mut self) {
+        self.ring.close_listener(self.listener);
+    }
+
+    pub(crate) fn turn(&mut self) {
+        let mut completions = Vec::new();
+        self.ring.turn(None, &mut completions).expect("a simulated ring turns");
+        for completion in completions {
+            match completion {
+                Completion::Accepted { socket, .. } => {
+                    self.connections += 1;
+                    let key = self.connections;
+                    self.peers.insert(key, Peer { socket: Some(socket), ..Peer::default() });
+                    self.open_max = self.open_max.max(self.peers.len());
+                    self.ring.receive(socket, Token { room: 9, kind: 1, key });
+                    self.answer(key, "CONNECT", "220 destination.example ready");
+                    self.flush(key);
+                }
+                Completion::Received { token, chunk } => {
+                    if let Some(peer) = self.peers.get_mut(&token.key) {
+                        peer.input.extend_from_slice(self.ring.chunk(&chunk));
+                    }
+                    self.ring.release(chunk);
+                    self.hear(token.key);
+                    self.flush(token.key);
+                }
+                Completion::Ended { token, .. } => self.close(token.key),
+                Completion::Sent { token, .. } => {
+                    if let Some(peer) = self.peers.get_mut(&token.key) {
+                        peer.sending = false;
+                    }
+                    self.flush(token.key);
+                }
+                other => panic!("a destination did not expect {other:?}"),
+            }
+        }
+    }
+
+    fn close(&mut self, key: u32) {
+        if let Some(socket) = self.peers.remove(&key).and_then(|peer| peer.socket) {
+            self.ring.close(socket);
+        }
+    }
+
+    fn hear(&mut self, key: u32) {
+        while let Some(peer) = self.peers.get_mut(&key) {
+            let end: &[u8] = if peer.in_body { b"\r\n.\r\n" } else { b"\r\n" };
+            let Some(at) = peer.input.windows(end.len()).position(|window| window == end) else { return };
+            let taken: Vec<u8> = peer.input.drain(..at + end.len()).collect();
+            if std::mem::take(&mut peer.in_body) {
+                let body = taken[..at + 2].to_vec();
+                let message = Taken { from: peer.from.clone(), to: std::mem::take(&mut peer.to), body };
+                if self.answer(key, ".", "250 2.0.0 taken") {
+                    self.taken.push(message);
+                }
+            } else {
+                let line = String::from_utf8(taken[..at].to_vec()).expect("commands are text");
+                self.command(key, &line);
+            }
+        }
+    }
+
+    fn command(&mut self, key: u32, line: &str) {
+        let verb = line.split([' ', ':']).next().unwrap_or("").to_ascii_uppercase();
+        let path = line.split(['<', '>']).nth(1).unwrap_or("").to_owned();
+        match verb.as_str() {
+            "EHLO" => {
+                self.answer(
+                    key,
+                    line,
+                    "250-destination.example\r\n250-PIPELINING\r\n250-SIZE\r\n250 8BITMIME",
+                );
+            }
+            "MAIL" => {
+                if self.answer(key, line, "250 2.1.0 ok")
+                    && let Some(peer) = self.peers.get_mut(&key)
+                {
+                    peer.from = path;
+                    peer.to.clear();
+                }
+            }
+            "RCPT" => {
+                if self.answer(key, line, "250 2.1.5 ok")
+                    && let Some(peer) = self.peers.get_mut(&key)
+                {
+                    peer.to.push(path);
+                }
+            }
+            "DATA" => {
+                let usual = match self.peers.get(&key) {
+                    Some(peer) if peer.to.is_empty() => "554 5.5.1 no recipients",
+                    _ => "354 go on",
+                };
+                if self.answer(key, line, usual)
+                    && let Some(peer) = self.peers.get_mut(&key)
+                {
+                    peer.in_body = true;
+                }
+            }
+            "QUIT" => drop(self.answer(key, line, "221 2.0.0 bye")),
+            _ => drop(self.answer(key, line, "250 2.0.0 ok")),
+        }
+    }
+
+    /// Answers as told, or as usual; gives whether that was a yes.
+    fn answer(&mut self, key: u32, line: &str, usual: &str) -> bool {
+        let told = (self.behave)(line);
+        if told == "drop" {
+            self.close(key);
+            return false;
+        }
+        let reply = if told.is_empty() { usual } else { &told };
+        let Some(peer) = self.peers.get_mut(&key) else { return false };
+        peer.output.extend_from_slice(reply.as_bytes());
+        peer.output.extend_from_slice(b"\r\n");
+        reply.starts_with(['2', '3'])
+    }
+
+    fn flush(&mut self, key: u32) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if let (Some(socket), false, false) = (peer.socket, peer.sending, peer.output.is_empty()) {
+            peer.sending = true;
+            let output = Output::Owned(std::mem::take(&mut peer.output));
+            self.ring.send(socket, output, Token { room: 9, kind: 1, key });
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! A gateway's outgoing half in a simulated world, and destinations that do as they are told.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub(crate) mod destination;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use commons::{Answer, Commons, ControlLink, Question, SnapshotCache, WorkerLink};
+use delivery::{ClientTlsConfigs, Context, Delivery, DeliverySettings, Retry};
+use mail::{Address, Envelope, MessageId, ReversePath, UnixMillis};
+use observe::{EventLog, Registry, WorkerMetrics};
+use policy::{Limits, LoginRequired, Origin, RouteSource, RouteTls, Snapshot, Source, Sourced, TenantSource};
+use ring::sim::{SimOptions, SimRing, World};
+use ring::{Completion, Instant, Ring};
+use spool::{Content, Event, LargeKey, NewMessage, Options, Shard};
+
+use destination::Destination;
+
+pub(crate) const RETRY: Retry = Retry {
+    first: Duration::from_secs(5),
+    longest: Duration::from_secs(3600),
+    expire: Duration::from_secs(5 * 86_400),
+};
+
+pub(crate) fn ip(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
+}
+
+pub(crate) fn snapshot(next_hops: &[&str], connections_max: u32) -> Snapshot {
+    let origin = Origin::new("gatepost.toml", 1);
+    let route = RouteSource {
+        origin: origin.clone(),
+        recipient_domains: vec![Sourced::new("*".into(), origin.clone())],
+        next_hops: next_hops.iter().map(|hop| hop.parse().expect("a next hop")).collect(),
+        tls: RouteTls::Off,
+        connections_max,
+    };
+    let tenant = TenantSource {
+        name: Sourced::new("proseware".into(), origin.clone()),
+        networks: vec![Sourced::new("192.0.2.0/24".parse().expect("a prefix"), origin.clone())],
+        excluded_networks: Vec::new(),
+        senders: vec![Sourced::new("@proseware.example".into(), origin.clone())],
+        login_required: Sourced::new(LoginRequired::Never, origin.clone()),
+        null_sender: Sourced::new(true, origin.clone()),
+        relay_domains: Vec::new(),
+        routes: Vec::new(),
+        identities: Vec::new(),
+        limits: Limits::default(),
+    };
+    Snapshot::compile(&Source { generation: 1, origin, routes: vec![route], tenants: vec![tenant] })
+        .expect("it compiles")
+}
+
+/// Everything of a worker but ingress.
+pub(crate) struct Gateway {
+    pub(crate) ring: SimRing,
+    pub(crate) shard: Shard,
+    pub(crate) delivery: Delivery,
+    link: WorkerLink,
+    control: ControlLink,
+    snapshots: SnapshotCache,
+    metrics: Arc<WorkerMetrics>,
+    registry: Registry,
+    log: EventLog,
+    next_id: u32,
+    large: Option<LargeKey>,
+    /// Names that the resolver knows.
+    pub(crate) names: Vec<(&'static str, IpAddr)>,
+}
+
+macro_rules! context {
+    ($gateway:ident) => {
+        &mut Context {
+            ring: &mut $gateway.ring,
+            spool: &mut $gateway.shard,
+            link: &$gateway.link,
+            snapshots: &mut $gateway.snapshots,
+            metrics: &$gateway.metrics,
+            log: &mut $gateway.log,
+        }
+    };
+}
+
+impl Gateway {
+    fn new(world: &World, snapshot: Snapshot, retry: Retry) -> Self {
+        let mut ring = world.host(ip(1));
+        let options = Options {
+            directory: PathBuf::from("/spool"),
+            shard: 0,
+            segment_bytes: 1 << 20,
+            capacity_bytes: 64 << 20,
+            hot_bytes_max: 8 << 20,
+            token_room: 2,
+            salt: 7,
+        };
+        let (shard, recovered) = Shard::open(&mut ring, options).expect("the spool opens");
+        let (commons, mut links, control) = Commons::new(1, snapshot);
+        let registry = Registry::new(1, &["smtp"], 16);
+        registry.set_policy(1, ["proseware"].into_iter());
+        let tls = ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("a configuration");
+        let settings = DeliverySettings { hostname: "relay.example".into(), worker: 0, retry, tls };
+        let mut gateway = Self {
+            ring,
+            shard,
+            delivery: Delivery::new(settings),
+            link: links.remove(0),
+            control,
+            snapshots: commons.snapshot_cache(),
+            metrics: registry.worker(0),
+            registry,
+            log: EventLog::discarding(),
+            next_id: world.random(1 << 20) as u32,
+            large: None,
+            names: Vec::new(),
+        };
+        for message in &recovered {
+            gateway.delivery.recovered(context!(gateway), message);
+        }
+        gateway
+    }
+
+    pub(crate) fn turn(&mut self) {
+        let mut completions = Vec::new();
+        let deadline = self.delivery.next_deadline();
+        self.ring.turn(deadline, &mut completions).expect("a simulated ring turns");
+        for completion in completions {
+            match &completion {
+                Completion::File { .. } => self.shard.complete(&mut self.ring, completion),
+                _ => self.delivery.complete(context!(self), completion),
+            }
+            self.take_events();
+        }
+        while let Some(Question::Resolve { key, host, .. }) = self.control.question() {
+            let found = self.names.iter().find(|name| *name.0 == *host).map(|name| vec![name.1]);
+            let result = found.ok_or(commons::ResolveFailure::Missing);
+            self.control.answer(0, Answer::Resolved { key, result, ttl: Duration::from_secs(60) });
+        }
+        while let Some(answer) = self.link.answer() {
+            if let Answer::Resolved { key, result, ttl } = answer {
+                self.delivery.resolved(context!(self), key, result, ttl);
+            }
+        }
+        self.delivery.tick(context!(self));
+        self.take_events();
+        self.shard.flush(&mut self.ring);
+        self.take_events();
+    }
+
+    fn take_events(&mut self) {
+        while let Some(event) = self.shard.poll() {
+            match event {
+                Event::Committed { key, message, .. } => {
+                    self.delivery.enqueue(context!(self), key, message);
+                }
+                Event::LargeFinished { large, .. } => self.large = Some(large),
+                other => self.delivery.spool_event(context!(self), other),
+            }
+        }
+    }
+
+    pub(crate) fn drain(&mut self) {
+        self.delivery.drain(context!(self));
+    }
+
+    fn append(&mut self, from: &str, to: &[&str], content: Content<'_>) -> MessageId {
+        self.next_id += 1;
+        let arrived = UnixMillis(self.ring.unix_millis());
+        let id = MessageId::new(arrived, 0, self.next_id);
+        let mut envelope = Envelope::default();
+        envelope.begin(ReversePath::parse(from).expect("a reverse-path"));
+        for to in to {
+            envelope.push_recipient(Address::parse(to).expect("an address"));
+        }
+        let message = NewMessage {
+            id,
+            arrived,
+            tenant: "proseware",
+            identity: "",
+            envelope: &envelope,
+            trace: b"Received: by relay.example\r\n",
+            content,
+        };
+        self.shard.append(&message, Some(0)).expect("the spool has room");
+        id
+    }
+
+    /// What a metric says.
+    pub(crate) fn metric(&self, line: &str) -> u64 {
+        let text = self.registry.text();
+        let value = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse::<f64>().expect("a number") as u64)
+    }
+
+    pub(crate) fn delivered(&self) -> u64 {
+        self.metric("gatepost_deliveries_total{outcome=\"delivered\",tenant=\"proseware\"}")
+    }
+}
+
+/// A gateway and its destinations.
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) gateway: Gateway,
+    pub(crate) destinations: Vec<Destination>,
+    next_hops: Vec<&'static str>,
+    connections_max: u32,
+    retry: Retry,
+}
+
+impl Scene {
+    pub(crate) fn new(seed: u64, next_hops: &[&'static str]) -> Self {
+        Self::with(seed, next_hops, 20, RETRY)
+    }
+
+    pub(crate) fn with(seed: u64, next_hops: &[&'static str], connections_max: u32, retry: Retry) -> Self {
+        let world = World::new(seed, SimOptions::default());
+        let gateway = Gateway::new(&world, snapshot(next_hops, connections_max), retry);
+        let next_hops = next_hops.to_vec();
+        Self { world, gateway, destinations: Vec::new(), next_hops, connections_max, retry }
+    }
+
+    /// Starts a destination on host `last` that does as `behave` says.
+    pub(crate) fn destination(&mut self, last: u8, behave: impl FnMut(&str) -> String + 'static) -> usize {
+        self.destinations.push(Destination::start(&self.world, ip(last), Box::new(behave)));
+        self.destinations.len() - 1
+    }
+
+    pub(crate) fn send(&mut self, from: &str, to: &[&str], body: &str) -> MessageId {
+        self.gateway.append(from, to, Content::Inline(body.as_bytes()))
+    }
+
+    /// Sends a body of `bytes` that goes to a file of its own; gives it.
+    pub(crate) fn send_large(&mut self, from: &str, to: &[&str], bytes: usize) -> Vec<u8> {
+        let mut body = b"Subject: large\r\n\r\n".to_vec();
+        let mut number = 0;
+        while body.len() < bytes {
+            number += 1;
+            body.extend_from_slice(format!("line {number} of a large message\r\n").as_bytes());
+        }
+        let gateway = &mut self.gateway;
+        let large = gateway.shard.large_begin(&mut gateway.ring, bytes as u64, 0).expect("there is room");
+        for piece in body.chunks(32 << 10) {
+            gateway.shard.large_write(&mut gateway.ring, large, piece);
+        }
+        gateway.shard.large_finish(&mut gateway.ring, large);
+        self.until("the large body is durable", |scene| scene.gateway.large.is_some());
+        let large = self.gateway.large.take().expect("just seen");
+        self.gateway.append(from, to, Content::Large(large));
+        body
+    }
+
+    /// Power fails at the gateway; it starts again on what its disk has.
+    pub(crate) fn crash(&mut self) {
+        self.world.crash(ip(1));
+        self.gateway = Gateway::new(&self.world, snapshot(&self.next_hops, self.connections_max), self.retry);
+    }
+
+    /// Lets everyone act until `time` from now has passed.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let limit = self.world.now().after(time);
+        while self.step(limit) {}
+    }
+
+    /// Lets everyone act until `done`, for ten days at most.
+    pub(crate) fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let limit = self.world.now().after(Duration::from_secs(10 * 86_400));
+        while !done(self) {
+            assert!(self.step(limit), "ten days have passed, and not yet: {what}");
+        }
+    }
+
+    fn step(&mut self, limit: Instant) -> bool {
+        self.gateway.turn();
+        for destination in &mut self.destinations {
+            destination.turn();
+        }
+        self.world.step_until(limit)
+    }
+
+    /// Bodies that destination `index` took responsibility for.
+    pub(crate) fn taken(&self, index: usize) -> usize {
+        self.destinations[index].taken.len()
+    }
+}
