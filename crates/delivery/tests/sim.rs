@@ -148,7 +148,7 @@ fn a_site_that_is_down_is_tried_with_one_back_off_until_it_is_up() {
     }
     scene.pass(Duration::from_secs(3600));
     let deferred =
-        scene.gateway.metric("gatepost_deliveries_total{outcome=\"deferred\",tenant=\"proseware\"}");
+        scene.gateway.metric("gatepost_deliveries_total{tenant=\"proseware\",outcome=\"deferred\"}");
     assert_eq!(deferred, 0, "a site that is down is no record per message");
     scene.destination(2, usual);
     scene.until("all are delivered", |scene| scene.gateway.delivered() == 50);

@@ -195,7 +195,7 @@ impl Gateway {
     }
 
     pub(crate) fn delivered(&self) -> u64 {
-        self.metric("gatepost_deliveries_total{outcome=\"delivered\",tenant=\"proseware\"}")
+        self.metric("gatepost_deliveries_total{tenant=\"proseware\",outcome=\"delivered\"}")
     }
 }
 
