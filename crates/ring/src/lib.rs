@@ -139,7 +139,7 @@ pub enum Completion {
 pub enum Durability {
     /// On stable storage, data and what is needed to find it (RWF_DSYNC).
     Durable,
-    /// Wherever the kernel puts it; a [`Ring::sync`] follows.
+    /// Wherever the kernel puts it; a [`Ring::sync_file`] follows.
     Buffered,
 }
 

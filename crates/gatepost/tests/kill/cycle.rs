@@ -11,7 +11,7 @@ const ACKNOWLEDGED_A_LIFE: u64 = 150;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Kills and restarts a gateway under load `cycles` times, lets it deliver what it has, and compares the ledgers.
-pub fn kill_under_load(cycles: u64) -> Report {
+pub(crate) fn kill_under_load(cycles: u64) -> Report {
     let destination = Destination::start();
     let configuration = Configuration::relay(destination.address());
     let mut gateway = Gateway::start(env!("CARGO_BIN_EXE_gatepost"), configuration);
