@@ -121,6 +121,8 @@ pub struct Delivery {
     serial: u32,
     id_counter: Option<u32>,
     draining: bool,
+    /// The spool takes nothing more: outcomes that wait for it wait for the next life of the shard.
+    latched: bool,
     /// Buffers that are used again: recipients being grouped, indexes, outcomes.
     grouping: Vec<(SiteIx, u16)>,
     indexes: Vec<u16>,
@@ -146,6 +148,7 @@ impl Delivery {
             serial: 0,
             id_counter: None,
             draining: false,
+            latched: false,
             grouping: Vec::new(),
             indexes: Vec::new(),
             outcomes: Vec::new(),
@@ -175,13 +178,19 @@ impl Delivery {
     }
 
     /// Takes an event of the spool's that answers a request of this room's ([`Event::Loaded`],
-    /// [`Event::Piece`], [`Event::PieceFailed`]), or says that there is room again; the others are none of its business.
+    /// [`Event::Piece`], [`Event::PieceFailed`]), or says that there is room again or never will be; the others are none of its business.
     pub fn spool_event<R: Ring>(&mut self, cx: &mut Context<'_, R>, event: Event) {
         match event {
             Event::Loaded { request, result } => self.loaded(cx, request, result),
             Event::Piece { request, buffer, range, last } => self.piece(cx, request, buffer, range, last),
             Event::PieceFailed { request, error } => self.piece_failed(cx, request, &error),
             Event::Room => self.settle_again(cx),
+            // What is sent from now on could not be noted, and would be sent again after the restart.
+            Event::Latched { .. } => {
+                self.latched = true;
+                self.draining = true;
+                self.close_unused(cx);
+            }
             _ => {}
         }
         self.work(cx);
@@ -228,7 +237,7 @@ impl Delivery {
     /// No connection is open and no outcome waits for the spool.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.connections.is_empty() && self.unsettled.is_empty()
+        self.connections.is_empty() && (self.latched || self.unsettled.is_empty())
     }
 
     /// Messages that have a recipient without an outcome.

@@ -187,7 +187,7 @@ fn what_waits_too_long_expires_with_a_bounce() {
 fn a_large_body_streams_from_the_spool() {
     let mut scene = Scene::new(10, &ONE_HOP);
     scene.destination(2, usual);
-    let body = scene.send_large(FROM, &["kim@a.example"], 3 << 20);
+    let body = scene.send_large(FROM, &["kim@a.example"], 700 << 10);
     scene.until("it is delivered", |scene| scene.gateway.delivered() == 1);
     let mut expected = b"Received: by relay.example\r\n".to_vec();
     expected.extend_from_slice(&body);

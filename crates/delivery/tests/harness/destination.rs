@@ -23,6 +23,8 @@ pub(crate) struct Taken {
 struct Peer {
     socket: Option<Socket>,
     input: Vec<u8>,
+    /// What of the input is known to hold no end.
+    searched: usize,
     output: Vec<u8>,
     sending: bool,
     in_body: bool,
@@ -97,7 +99,13 @@ impl Destination {
     fn hear(&mut self, key: u32) {
         while let Some(peer) = self.peers.get_mut(&key) {
             let end: &[u8] = if peer.in_body { b"\r\n.\r\n" } else { b"\r\n" };
-            let Some(at) = peer.input.windows(end.len()).position(|window| window == end) else { return };
+            let from = peer.searched.saturating_sub(end.len());
+            let found = peer.input[from..].windows(end.len()).position(|window| window == end);
+            let Some(at) = found.map(|at| from + at) else {
+                peer.searched = peer.input.len();
+                return;
+            };
+            peer.searched = 0;
             let taken: Vec<u8> = peer.input.drain(..at + end.len()).collect();
             if std::mem::take(&mut peer.in_body) {
                 let body = taken[..at + 2].to_vec();
