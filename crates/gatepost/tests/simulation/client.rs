@@ -259,16 +259,17 @@ impl Clients {
         self.serial += 1;
         let large = self.habits.large_one_in > 0 && self.random.below(self.habits.large_one_in) == 0;
         let body_bytes = if large {
-            (1 << 20) + self.random.below(1 << 19)
+            (1 << 20) + self.random.below(1 << 18)
         } else {
             self.random.below(self.habits.body_bytes_max)
         };
         let recipients = 1 + self.random.below(4);
-        // A notification's failure is reported to nobody: it has no recipient that is refused.
+        // Neither has a recipient that is refused for good: a notification's failure is reported to
+        // nobody, and the report of a large message does not carry its header, which names it.
         let is_notification = self.random.below(16) == 0 && self.habits.kind == Kind::Trusted;
         let mut commands = vec![Command::Mail];
         for number in 0..recipients {
-            let rejected = self.random.below(12) == 0 && !is_notification;
+            let rejected = self.random.below(12) == 0 && !is_notification && !large;
             let domain = ["far.example", "other.example", "third.example"][self.random.below(3) as usize];
             let prefix = if rejected { REJECTED } else { "" };
             commands.push(Command::Recipient(format!("{prefix}u{number}@{domain}")));

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ring::sim::{SimRing, World};
-use ring::{Completion, Instant, ListenOptions, Ring, Token};
+use ring::{Completion, Instant, ListenOptions, Listener, Ring, Token};
 use testbed::Arrival;
 use testbed::random::Random;
 
@@ -20,6 +20,8 @@ const CONNECTION: u8 = 1;
 /// A message that this destination took, and what it knows of the sender's knowledge.
 pub struct Taken {
     pub arrival: Arrival,
+    /// When its connection was accepted.
+    pub connected: Instant,
     /// When the last dot came.
     pub at: Instant,
     /// When the sender had certainly read the 250: it said something after it.
@@ -30,6 +32,7 @@ pub struct Taken {
 pub struct Destination {
     ip: IpAddr,
     ring: SimRing,
+    listener: Listener,
     random: Random,
     connections: BTreeMap<u32, Inbound>,
     next: u32,
@@ -40,6 +43,7 @@ pub struct Destination {
 
 struct Inbound {
     peer: Peer,
+    connected: Instant,
     in_data: bool,
     /// Where the search for the last dot goes on.
     scanned: usize,
@@ -55,15 +59,24 @@ struct Inbound {
 
 impl Destination {
     pub fn new(world: &World, ip: IpAddr, random: Random) -> Self {
-        let ring = listening(world, ip);
-        Self { ip, ring, random, connections: BTreeMap::new(), next: 0, taken: Vec::new(), is_calm: false }
+        let (ring, listener) = listening(world, ip);
+        Self {
+            ip,
+            ring,
+            listener,
+            random,
+            connections: BTreeMap::new(),
+            next: 0,
+            taken: Vec::new(),
+            is_calm: false,
+        }
     }
 
     /// Loses power and is back at once; what it took, it keeps.
     pub fn crash(&mut self, world: &World) {
         world.crash(self.ip);
         self.connections.clear();
-        self.ring = listening(world, self.ip);
+        (self.ring, self.listener) = listening(world, self.ip);
     }
 
     pub fn turn(&mut self) {
@@ -102,6 +115,7 @@ impl Destination {
                 }
                 let inbound = Inbound {
                     peer,
+                    connected: self.ring.now(),
                     in_data: false,
                     scanned: 0,
                     has_sender: false,
@@ -132,6 +146,7 @@ impl Destination {
                 }
                 self.converse(token.key);
             }
+            Completion::AcceptPaused { .. } => self.ring.accept(self.listener),
             _ => {}
         }
     }
@@ -258,7 +273,7 @@ impl Destination {
         }
         inbound.unconfirmed.push(self.taken.len());
         let arrival = Arrival::new(&inbound.reverse_path, &recipients, content);
-        self.taken.push(Taken { arrival, at: now, confirmed: None });
+        self.taken.push(Taken { arrival, connected: inbound.connected, at: now, confirmed: None });
         if dies {
             return false;
         }
@@ -275,13 +290,13 @@ impl Destination {
     }
 }
 
-fn listening(world: &World, ip: IpAddr) -> SimRing {
+fn listening(world: &World, ip: IpAddr) -> (SimRing, Listener) {
     let mut ring = world.host(ip);
     let options = ListenOptions { address: SocketAddr::new(ip, 25), shared: false, backlog: 128 };
     let (listener, _) =
         ring.listen(options, Token { room: 0, kind: LISTENER, key: 0 }).expect("the port is free");
     ring.accept(listener);
-    ring
+    (ring, listener)
 }
 
 /// What stands between the angle brackets.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use observe::EventLog;
+use observe::{EventLog, Form, LogWriter, Registry};
 use ring::Instant;
 use ring::sim::World;
 use spool::Shard;
@@ -37,6 +37,8 @@ const LOGIN_PLAIN: &str = "AUTH PLAIN AGFwcABvcGVuIHNlc2FtZQ==\r\n";
 
 /// When clients and crashes are over at the latest.
 const FAULTS_END: Duration = Duration::from_secs(3600);
+/// A gateway that is to die lives this long at most, however little happens.
+const LIFE_MAX: Duration = Duration::from_secs(120);
 /// The longest that the rest of the mail may take in a calm world: back-off and its jitter included.
 const CALM_MAX: Duration = Duration::from_secs(1800);
 /// From a destination's 250 that was read to the outcome on the disk, at most: a few writes, each stalled.
@@ -82,6 +84,8 @@ struct Simulation {
     world: World,
     scenario: Scenario,
     is_verbose: bool,
+    /// Writes what the gateway logs, when it is asked for.
+    log: Option<LogWriter>,
     random: Random,
     clients: Vec<Clients>,
     destinations: Vec<Destination>,
@@ -114,6 +118,7 @@ impl Simulation {
             world,
             scenario,
             is_verbose,
+            log: is_verbose.then(log_to_stdout),
             random,
             clients,
             destinations,
@@ -154,7 +159,7 @@ impl Simulation {
     /// One life, until its number of events is over or its disk has failed it for a while.
     fn live(&mut self, life: &Life, end: Instant) {
         let last = self.events + life.events;
-        let mut until = end;
+        let mut until = end.min(self.world.now().after(LIFE_MAX));
         while self.events < last && self.step(until) {
             if self.latched_at.is_none() && self.is_latched() {
                 self.latched_at = Some(self.world.now());
@@ -272,7 +277,7 @@ impl Simulation {
     }
 
     fn log(&self) -> EventLog {
-        EventLog::discarding()
+        self.log.as_ref().map_or_else(EventLog::discarding, LogWriter::log)
     }
 
     fn end(&mut self, end: End) {
@@ -304,6 +309,11 @@ impl Simulation {
     }
 }
 
+fn log_to_stdout() -> LogWriter {
+    let registry = Registry::new(1, &[], 1);
+    LogWriter::start(std::io::stdout(), Form::Json, "relay.example", &registry).expect("a thread starts")
+}
+
 /// Duplicates that no crash and no lost connection accounts for: all copies of a recipient's message
 /// but the last must have been in flight at one.
 fn unexcused(taken: &[&Taken], deaths: &[Death]) -> Vec<String> {
@@ -320,7 +330,7 @@ fn unexcused(taken: &[&Taken], deaths: &[Death]) -> Vec<String> {
         copies.pop();
         for copy in copies {
             let is_excused = copy.confirmed.is_none_or(|confirmed| {
-                deaths.iter().any(|death| copy.at <= death.at && death.unrecorded_since <= confirmed)
+                deaths.iter().any(|death| copy.connected <= death.at && death.unrecorded_since <= confirmed)
             });
             if !is_excused {
                 faults.push(format!("[{serial} to {recipient}] was taken at {:?} and sent again", copy.at));

@@ -47,15 +47,21 @@ impl Scenario {
         let mut random = Random::new(seed ^ 0x6761_7465_706f_7374);
         let mut random = Random::new(random.bits());
         let lives = (0..random.below(4)).map(|_| life(&mut random)).collect();
+        let mut world = world(&mut random);
+        let habits = habits(&mut random);
+        if habits.iter().any(|habits| habits.large_one_in > 0) {
+            // A megabyte in single bytes would be most of what a thousand seeds cost.
+            (world.piece_bytes_max, world.window_bytes) = (1 << 17, 1 << 18);
+        }
         Self {
             seed,
-            world: world(&mut random),
+            world,
             tuning: Tuning {
                 segment_bytes: (64 << 10) << random.below(3),
                 capacity_bytes: 32 << 20,
                 hot_bytes_max: [0, 16 << 10, 1 << 20][random.below(3) as usize],
             },
-            habits: habits(&mut random),
+            habits,
             lives,
             destination_crashes: (0..random.below(3))
                 .map(|_| (random.below(6000), random.below(3) as usize))
