@@ -4,10 +4,17 @@
 mod simulation;
 
 /// So many worlds are enough to lose something by an early 250.
-const SEEDS: std::ops::Range<u64> = 0..300;
+const SEEDS: std::ops::Range<u64> = 0..1000;
 
 #[test]
 fn an_acknowledgement_before_the_write_completes_loses_mail() {
-    let loses = |seed| !simulation::run(seed, false).report.lost.is_empty();
-    assert!(SEEDS.into_iter().any(loses), "no acknowledged message was lost in {SEEDS:?}");
+    // In some worlds the mutant trips over itself, as it reads what it has not written: that is no verdict.
+    std::panic::set_hook(Box::new(|_| {}));
+    let caught = SEEDS.into_iter().find(|&seed| {
+        let run = std::panic::catch_unwind(|| simulation::run(seed, false));
+        run.is_ok_and(|run| !run.report.lost.is_empty())
+    });
+    let _ = std::panic::take_hook();
+    let seed = caught.unwrap_or_else(|| panic!("no acknowledged message was lost in {SEEDS:?}"));
+    println!("seed {seed} loses acknowledged mail");
 }

@@ -315,7 +315,8 @@ fn log_to_stdout() -> LogWriter {
 }
 
 /// Duplicates that no crash and no lost connection accounts for: all copies of a recipient's message
-/// but the last must have been in flight at one.
+/// but one must have been in flight at one. Not always the last: what a killed process has sent may
+/// arrive after what its successor sends.
 fn unexcused(taken: &[&Taken], deaths: &[Death]) -> Vec<String> {
     let mut copies: BTreeMap<(u64, &str), Vec<&Taken>> = BTreeMap::new();
     for taken in taken.iter().filter(|taken| taken.arrival.bounced.is_empty()) {
@@ -325,16 +326,19 @@ fn unexcused(taken: &[&Taken], deaths: &[Death]) -> Vec<String> {
         }
     }
     let mut faults = Vec::new();
-    for ((serial, recipient), mut copies) in copies {
-        copies.sort_by_key(|taken| taken.at);
-        copies.pop();
-        for copy in copies {
-            let is_excused = copy.confirmed.is_none_or(|confirmed| {
-                deaths.iter().any(|death| copy.connected <= death.at && death.unrecorded_since <= confirmed)
-            });
-            if !is_excused {
-                faults.push(format!("[{serial} to {recipient}] was taken at {:?} and sent again", copy.at));
-            }
+    for ((serial, recipient), copies) in copies {
+        let unexcused: Vec<&&Taken> = (copies.iter())
+            .filter(|copy| {
+                copy.confirmed.is_some_and(|confirmed| {
+                    let is_in_flight =
+                        |death: &Death| copy.connected <= death.at && death.unrecorded_since <= confirmed;
+                    !deaths.iter().any(is_in_flight)
+                })
+            })
+            .collect();
+        if unexcused.len() > 1 {
+            let times: Vec<Instant> = unexcused.iter().map(|copy| copy.at).collect();
+            faults.push(format!("[{serial} to {recipient}] was taken at {times:?} without an excuse"));
         }
     }
     faults
