@@ -205,12 +205,23 @@ impl Ingress {
         let transaction = &mut client.transaction;
         let id = transaction.id.expect("a committed message has an id");
         let tenant = transaction.tenant.map_or("", |tenant| &client.snapshot.tenant(tenant).name);
+        cx.log
+            .event("accepted", UnixMillis(cx.ring.unix_millis()))
+            .display("message", id)
+            .ip("client", client.address)
+            .str("tenant", tenant)
+            .str("login", &client.login)
+            .str("from", transaction.envelope.reverse_path().text())
+            .number("recipients", transaction.envelope.recipient_count() as u64)
+            .number("bytes", transaction.body_bytes)
+            .end();
+        if connection.ended {
+            transaction.clear();
+            return self.settle(cx, key);
+        }
         cx.metrics.message_accepted(client.listener, tenant);
         cx.metrics.observe_acceptance(cx.ring.now().since(transaction.ended_at));
         transaction.clear();
-        if connection.ended {
-            return self.settle(cx, key);
-        }
         self.reply.set(250, Some(Status::new(2, 0, 0)), format_args!("queued as {id}"));
         self.resume_message(cx, key);
     }

@@ -1,0 +1,162 @@
+//! In steady state the data plane allocates nothing for a command.
+//!
+//! A real worker on a real ring runs on the test's own thread, where allocations are counted; the
+//! client has a thread of its own, where they are not.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use commons::Commons;
+use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
+use gatepost::worker::{Commits, SPOOL_ROOM, Worker};
+use ingress::{Ingress, ListenerSettings};
+use observe::{Form, LogWriter, Registry};
+use ring::uring::{UringOptions, UringRing};
+use ring::{RealDisk, Ring as _};
+use smtp::server::TlsMode;
+use spool::{Options, Shard};
+use testbed::Configuration;
+
+/// Rounds of commands before the count begins: every buffer has its size then.
+const WARM_UP: u32 = 200;
+/// Rounds that are counted.
+const COUNTED: u32 = 2000;
+/// The counted rounds are looked at in this many parts.
+const WINDOWS: u32 = 4;
+/// One round: a transaction with two recipients, and the commands around it.
+const ROUND: [&str; 5] = [
+    "NOOP",
+    "MAIL FROM:<orders@proseware.example> SIZE=1000",
+    "RCPT TO:<bob@adatum.example>",
+    "RCPT TO:<terri@adatum.example>",
+    "RSET",
+];
+
+#[test]
+fn commands_allocate_nothing() {
+    let directory = tempfile::tempdir().expect("a temporary folder can be made");
+    let configuration = Configuration::relay(testbed::net::free_address());
+    let address = configuration.listeners[0].address;
+    let mut worker = worker(&configuration, directory.path());
+    worker.ingress.open(&mut worker.ring);
+
+    let rounds = Arc::new(AtomicU32::new(0));
+    let seen = Arc::clone(&rounds);
+    let client = std::thread::spawn(move || converse(address, &seen));
+    turn_until(&mut worker, &rounds, WARM_UP);
+    // The shard zeroes its next segment in the background, and names it: that happens in one window,
+    // not in all, and would not show as nothing if commands allocated.
+    let windows = (1..=WINDOWS).map(|window| {
+        let enough = WARM_UP + window * COUNTED / WINDOWS;
+        allocation_counter::measure(|| turn_until(&mut worker, &rounds, enough)).count_total
+    });
+    let windows: Vec<u64> = windows.collect();
+    let commands = COUNTED / WINDOWS * ROUND.len() as u32;
+    assert!(windows.contains(&0), "allocations in windows of {commands} commands: {windows:?}");
+    assert!(windows.iter().sum::<u64>() < 16, "allocations in windows of {commands} commands: {windows:?}");
+    turn_until(&mut worker, &rounds, u32::MAX);
+    client.join().expect("the client ends well");
+}
+
+fn turn_until(worker: &mut Worker<UringRing>, rounds: &AtomicU32, enough: u32) {
+    while rounds.load(Ordering::Acquire) < enough {
+        let deadline = worker.ring.now().after(Duration::from_millis(5));
+        worker.turn_until(Some(deadline)).expect("the ring turns");
+    }
+}
+
+/// Speaks in rounds; says how many are over, and `u32::MAX` at the end.
+fn converse(address: SocketAddr, rounds: &AtomicU32) {
+    let mut stream = TcpStream::connect(address).expect("the worker listens");
+    stream.set_nodelay(true).expect("a socket takes the option");
+    let mut replies = BufReader::new(stream.try_clone().expect("a socket can be shared"));
+    let mut line = String::new();
+    let mut expect = |replies: &mut BufReader<TcpStream>, code: &str| {
+        loop {
+            line.clear();
+            replies.read_line(&mut line).expect("the worker answers");
+            assert!(line.starts_with(code), "{line}");
+            if line.as_bytes().get(3) == Some(&b' ') {
+                return;
+            }
+        }
+    };
+    expect(&mut replies, "220");
+    stream.write_all(b"EHLO client.example\r\n").expect("the worker reads");
+    expect(&mut replies, "250");
+    for round in 1..=WARM_UP + COUNTED {
+        for command in ROUND {
+            stream.write_all(format!("{command}\r\n").as_bytes()).expect("the worker reads");
+            expect(&mut replies, "250");
+        }
+        rounds.store(round, Ordering::Release);
+    }
+    rounds.store(u32::MAX, Ordering::Release);
+}
+
+fn worker(configuration: &Configuration, directory: &std::path::Path) -> Worker<UringRing> {
+    let loaded = config::Config::load(&configuration.write(directory)).expect("the test's files are right");
+    let (commons, links, _control) = Commons::new(1, loaded.snapshot);
+    let link = links.into_iter().next().expect("there is one worker");
+    let mut ring = UringRing::new(UringOptions::default()).expect("this host allows a ring");
+    link.attach(ring.waker());
+    let root = directory.join("spool");
+    spool::claim(&mut RealDisk::default(), &root, 1, "a test").expect("the folder is ours");
+    let options = Options {
+        directory: root,
+        shard: 0,
+        segment_bytes: 4 << 20,
+        capacity_bytes: 64 << 20,
+        hot_bytes_max: 1 << 20,
+        token_room: SPOOL_ROOM,
+        salt: 1,
+    };
+    let (spool, _) = Shard::open(&mut ring, options).expect("a new shard opens");
+    let listener = &loaded.node.listeners[0];
+    let settings = ingress::Settings {
+        hostname: "relay.example".into(),
+        worker: 0,
+        connections_max: 100,
+        contact: None,
+        public_url: None,
+        submission_port: None,
+        listeners: vec![ListenerSettings {
+            policy: listener.policy.clone(),
+            session: Arc::new(smtp::server::Settings {
+                hostname: "relay.example".into(),
+                tls: TlsMode::Off,
+                tls_config: None,
+                auth_without_tls: false,
+                auth: false,
+                message_bytes_max: None,
+            }),
+            address: listener.address,
+        }],
+    };
+    let ingress = Ingress::new(settings, &mut ring, false).expect("the port is free");
+    let hour = Duration::from_secs(3600);
+    let delivery = Delivery::new(DeliverySettings {
+        hostname: "relay.example".into(),
+        worker: 0,
+        retry: Retry { first: hour, longest: hour, expire: hour },
+        tls: ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("no certificate is needed"),
+    });
+    let registry = Registry::new(1, &["smtp"], 1);
+    let log = LogWriter::start(std::io::sink(), Form::Json, "test", &registry).expect("a thread can be had");
+    Worker {
+        snapshots: commons.snapshot_cache(),
+        metrics: registry.worker(0),
+        log: log.log(),
+        ring,
+        ingress,
+        spool,
+        delivery,
+        link,
+        completions: Vec::new(),
+        commits: Commits::default(),
+        draining: false,
+    }
+}
