@@ -26,13 +26,14 @@ const WARM_UP: u32 = 200;
 const COUNTED: u32 = 2000;
 /// The counted rounds are looked at in this many parts.
 const WINDOWS: u32 = 4;
-/// One round: a transaction with two recipients, and the commands around it.
-const ROUND: [&str; 5] = [
-    "NOOP",
-    "MAIL FROM:<orders@proseware.example> SIZE=1000",
-    "RCPT TO:<bob@adatum.example>",
-    "RCPT TO:<terri@adatum.example>",
-    "RSET",
+/// One round: a transaction with two recipients and a denied third, and the commands around it.
+const ROUND: [(&str, &str); 6] = [
+    ("NOOP", "250"),
+    ("MAIL FROM:<orders@proseware.example> SIZE=1000", "250"),
+    ("RCPT TO:<bob@adatum.example>", "250"),
+    ("RCPT TO:<terri@adatum.example>", "250"),
+    ("RCPT TO:<bob%adatum.example@proseware.example>", "550"),
+    ("RSET", "250"),
 ];
 
 #[test]
@@ -88,9 +89,9 @@ fn converse(address: SocketAddr, rounds: &AtomicU32) {
     stream.write_all(b"EHLO client.example\r\n").expect("the worker reads");
     expect(&mut replies, "250");
     for round in 1..=WARM_UP + COUNTED {
-        for command in ROUND {
+        for (command, code) in ROUND {
             stream.write_all(format!("{command}\r\n").as_bytes()).expect("the worker reads");
-            expect(&mut replies, "250");
+            expect(&mut replies, code);
         }
         rounds.store(round, Ordering::Release);
     }
