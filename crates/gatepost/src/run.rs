@@ -33,6 +33,11 @@ const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// Descriptors that are not for clients: files, the ring, next hops.
 const DESCRIPTORS_RESERVED: usize = 512;
 
+/// How often a port that is taken is tried again before it is reported.
+const PORT_TRIES: u32 = 20;
+/// The time between two tries.
+const PORT_TRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Where the event log goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -334,7 +339,19 @@ fn client_tls() -> Result<ClientTlsConfigs, StartError> {
 
 /// SO_REUSEPORT would let a second gateway share the port unnoticed: bind once without it.
 fn ports_must_be_free(address: SocketAddr, listener: &str) -> Result<(), StartError> {
-    port_is_free(address).map_err(|error| {
+    let mut free = port_is_free(address);
+    // The kernel takes a killed gateway's ring apart after the process is gone, and only then lets
+    // go of its listeners: a restart at once waits for that.
+    for _ in 0..PORT_TRIES {
+        match &free {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                std::thread::sleep(PORT_TRY_INTERVAL);
+                free = port_is_free(address);
+            }
+            _ => break,
+        }
+    }
+    free.map_err(|error| {
         let remedy = match error.kind() {
             std::io::ErrorKind::AddrInUse => {
                 "another program (perhaps another Gatepost) listens there; stop it or choose another port"
