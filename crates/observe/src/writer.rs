@@ -153,7 +153,10 @@ fn write_all(channel: &Channel, mut output: impl Write, form: Form) {
         if ending {
             return;
         }
-        thread::park();
+        // An output that waits by parking may have used up the wake-up that was meant for here.
+        if channel.full.is_empty() && !channel.ending.load(Ordering::Acquire) {
+            thread::park();
+        }
     }
 }
 
