@@ -46,6 +46,7 @@ impl Reloader {
                 log.event("policy_reloaded", now)
                     .number("generation", generation)
                     .number("tenants", loaded.snapshot.tenants().len() as u64)
+                    .str("needs_a_restart", "node, spool, listener, retry, tickets and metrics")
                     .end();
                 self.commons.publish(loaded.snapshot);
             }
