@@ -119,7 +119,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
                 Reason::TooManyRecipients,
                 format_args!("at most {limit} recipients in one transaction"),
             );
-            self.count_denial(decision.tenant, Reason::TooManyRecipients);
+            self.add_ticket(Reason::TooManyRecipients, to.text(), reply);
             return false;
         }
         let ForwardPath::Address(address) = to else {
@@ -267,14 +267,9 @@ impl<R: Ring> Judge<'_, '_, R> {
         }
     }
 
-    fn count_denial(&self, tenant: Option<TenantIx>, reason: Reason) {
-        let tenant = tenant.map(|tenant| &*self.client.snapshot.tenant(tenant).name);
-        self.cx.metrics.denied(self.client.listener, tenant, reason);
-    }
-
     fn too_large(&mut self, limit: u64, reply: &mut Reply) {
         reply.deny(Reason::MessageTooLarge, format_args!("a message may have at most {limit} octets here"));
-        self.count_denial(self.client.transaction.tenant, Reason::MessageTooLarge);
+        self.add_ticket(Reason::MessageTooLarge, "", reply);
     }
 
     fn refuse_message(&mut self, reason: Reason, reply: &mut Reply) {
@@ -291,7 +286,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             Reason::SpoolFailed => refuse_for_spool(Refusal::Latched, reply),
             _ => reply.deny(reason, format_args!("{}", reason.summary())),
         }
-        self.count_denial(self.client.transaction.tenant, reason);
+        self.add_ticket(reason, "", reply);
     }
 
     /// Writes the denial into reply, metric and log, with its ticket.
@@ -299,9 +294,7 @@ impl<R: Ring> Judge<'_, '_, R> {
         let (Verdict::Deny(reason) | Verdict::Defer(reason)) = decision.verdict else {
             unreachable!("only a refusal is denied");
         };
-        let mut bits = [0; 16];
-        self.cx.ring.random(&mut bits);
-        let ticket = Ticket::from_random(u128::from_le_bytes(bits));
+        let ticket = self.new_ticket();
         decision.write_reply(
             &ReplyFacts {
                 client: self.client.address,
@@ -314,20 +307,52 @@ impl<R: Ring> Judge<'_, '_, R> {
             },
             reply,
         );
-        self.count_denial(decision.tenant, reason);
-        let tenant = decision.tenant.map_or("", |tenant| &self.client.snapshot.tenant(tenant).name);
+        self.record_denial(decision.tenant, reason, decision.rule.as_str(), (from, to), ticket);
+    }
+
+    fn new_ticket(&mut self) -> Ticket {
+        let mut bits = [0; 16];
+        self.cx.ring.random(&mut bits);
+        Ticket::from_random(u128::from_le_bytes(bits))
+    }
+
+    /// Gives a refusal that policy did not word its ticket, and records it.
+    fn add_ticket(&mut self, reason: Reason, to: &str, reply: &mut Reply) {
+        let ticket = self.new_ticket();
+        match &self.settings.public_url {
+            Some(url) => reply.add_line(format_args!("ticket {ticket} {url}/{}", ticket.compact())),
+            None => reply.add_line(format_args!("ticket {ticket}")),
+        }
+        // The envelope lends its text and has it back afterwards.
+        let envelope = std::mem::take(&mut self.client.transaction.envelope);
+        let tenant = self.client.transaction.tenant;
+        self.record_denial(tenant, reason, reason.as_str(), (envelope.reverse_path().text(), to), ticket);
+        self.client.transaction.envelope = envelope;
+    }
+
+    /// Writes a denial into metric and log.
+    fn record_denial(
+        &mut self,
+        tenant: Option<TenantIx>,
+        reason: Reason,
+        rule: &str,
+        (from, to): (&str, &str),
+        ticket: Ticket,
+    ) {
+        let tenant = tenant.map(|tenant| &*self.client.snapshot.tenant(tenant).name);
+        self.cx.metrics.denied(self.client.listener, tenant, reason);
         let now = self.cx.now();
         self.cx
             .log
             .event("relay_denied", now)
             .str("listener", &self.settings.listeners[self.client.listener].policy.name)
             .ip("client", self.client.address)
-            .str("tenant", tenant)
+            .str("tenant", tenant.unwrap_or_default())
             .str("login", &self.client.login)
             .str("from", from)
             .str("to", to)
             .str("reason", reason.as_str())
-            .str("rule", decision.rule.as_str())
+            .str("rule", rule)
             .display("ticket", ticket)
             .end();
     }
