@@ -133,10 +133,15 @@ impl Shard {
         start: usize,
         length: usize,
     ) {
+        let message = self.early_copy(start, length);
+        self.events.push_back(Event::Committed { key, waiter, message });
+    }
+
+    /// A message out of the group that is still open.
+    #[cfg(feature = "mutant-early-ack")]
+    pub(crate) fn early_copy(&self, start: usize, length: usize) -> StoredMessage {
         let mut copy = ring::AlignedBuffer::zeroed(length);
         copy[..length].copy_from_slice(self.open.record(start, length));
-        let message =
-            StoredMessage::new(Rc::new(copy), 0, length).expect("just written from a valid message");
-        self.events.push_back(Event::Committed { key, waiter, message });
+        StoredMessage::new(Rc::new(copy), 0, length).expect("just written from a valid message")
     }
 }
