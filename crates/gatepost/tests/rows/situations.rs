@@ -1,81 +1,37 @@
 //! Relay control over real sockets: the six situations and the classic open-relay cases of
 //! relay-control.md, and what a denied sender is told.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::IpAddr;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use testbed::Dialog;
 use testbed::dialog::Reply;
-use testbed::gateway::http_get;
-use testbed::net::PATIENCE;
-use testbed::proseware::{self, AUTH_PLAIN, CONTACT, HOTEL, INSIDE, LOGIN, PUBLIC_URL, WORK};
-use testbed::{Destination, Dialog, Gateway};
+use testbed::proseware::{AUTH_PLAIN, CONTACT, HOTEL, INSIDE, LOGIN, PUBLIC_URL, WORK};
+
+use crate::house::{House, Secure};
 
 const KIM: &str = "kim@proseware.example";
 const BOB: &str = "bob@adatum.example";
 const BODY: &[u8] = b"Subject: relay control\r\n\r\nHello.\r\n";
 
-/// A gateway between two destinations, with a submission listener that takes TLS.
-struct House {
-    own_mail: Destination,
-    elsewhere: Destination,
-    gateway: Gateway,
-    submission: SocketAddr,
+/// The row ends in an acceptance, and the mail in the tenant's mailboxes.
+#[track_caller]
+fn is_taken_in(house: &House, source: IpAddr, from: &str) {
+    house.connect(source).deliver(from, &[LOGIN], BODY);
+    assert_eq!(house.own_mail.wait_for(1)[0].recipients, [LOGIN]);
+    assert_eq!(house.elsewhere.count(), 0);
 }
 
-impl House {
-    fn start() -> Self {
-        let (own_mail, elsewhere) = (Destination::start(), Destination::start());
-        let mut configuration = proseware::configuration(own_mail.address(), elsewhere.address());
-        let submission = configuration.listen("submission", "submission", "required");
-        let gateway = Gateway::start(env!("CARGO_BIN_EXE_gatepost"), configuration);
-        Self { own_mail, elsewhere, gateway, submission }
-    }
-
-    fn connect(&self, source: IpAddr) -> Dialog {
-        Dialog::hello_from(source, self.gateway.smtp())
-    }
-
-    /// The row ends in an acceptance, and the mail in the tenant's mailboxes.
-    #[track_caller]
-    fn is_taken_in(&self, source: IpAddr, from: &str) {
-        self.connect(source).deliver(from, &[LOGIN], BODY);
-        assert_eq!(self.own_mail.wait_for(1)[0].recipients, [LOGIN]);
-        assert_eq!(self.elsewhere.count(), 0);
-    }
-
-    /// The row ends in a denial that tells how to log in, and nothing leaves.
-    #[track_caller]
-    fn is_denied(&self, source: IpAddr, from: &str) {
-        let mut dialog = self.connect(source);
-        dialog.command(&format!("MAIL FROM:<{from}>"), 250);
-        let reply = dialog.command(&format!("RCPT TO:<{BOB}>"), 550);
-        assert_stranger_is_told(&reply, BOB, source, self.submission.port());
-        dialog.command("DATA", 554);
-        let labels = ["listener=\"smtp\"", "reason=\"relay_not_permitted\"", "tenant=\"none\""];
-        assert_eq!(self.denials(&labels), 1);
-        self.nothing_went_elsewhere();
-    }
-
-    /// Whatever was accepted has gone; none of it to the other provider.
-    #[track_caller]
-    fn nothing_went_elsewhere(&self) {
-        self.gateway.wait_metric("gatepost_queue_recipients", 0.0);
-        assert_eq!(self.elsewhere.connections(), 0, "the gateway spoke to the other provider");
-    }
-
-    /// Denials counted under all of `labels`.
-    fn denials(&self, labels: &[&str]) -> u64 {
-        let (_, metrics) =
-            http_get(self.gateway.configuration().metrics, "/metrics").expect("the metrics are served");
-        let lines = metrics.lines().filter(|line| line.starts_with("gatepost_relay_denials_total{"));
-        lines
-            .filter(|line| labels.iter().all(|label| line.contains(label)))
-            .map(|line| line.rsplit(' ').next().expect("a sample has a value"))
-            .map(|value| value.parse::<f64>().expect("a sample is a number") as u64)
-            .sum()
-    }
+/// The row ends in a denial that tells how to log in, and nothing leaves.
+#[track_caller]
+fn is_denied(house: &House, source: IpAddr, from: &str) {
+    let mut dialog = house.connect(source);
+    dialog.command(&format!("MAIL FROM:<{from}>"), 250);
+    let reply = dialog.command(&format!("RCPT TO:<{BOB}>"), 550);
+    assert_stranger_is_told(&reply, BOB, source, house.submission.port());
+    dialog.command("DATA", 554);
+    let labels = ["listener=\"smtp\"", "reason=\"relay_not_permitted\"", "tenant=\"none\""];
+    assert_eq!(house.denials(&labels), 1);
+    house.nothing_went_elsewhere();
 }
 
 /// The two lines that relay-control.md shows: what is denied; what to do, whom to ask, the ticket.
@@ -92,7 +48,7 @@ fn assert_stranger_is_told(reply: &Reply, to: &str, client: IpAddr, submission_p
 
 #[test]
 fn inside_to_the_own_domain_is_accepted() {
-    House::start().is_taken_in(INSIDE, KIM);
+    is_taken_in(&House::start(), INSIDE, KIM);
 }
 
 #[test]
@@ -109,22 +65,22 @@ fn inside_to_elsewhere_is_accepted_because_the_network_is_the_tenants() {
 
 #[test]
 fn at_work_to_the_own_domain_is_accepted_as_from_any_server() {
-    House::start().is_taken_in(WORK, KIM);
+    is_taken_in(&House::start(), WORK, KIM);
 }
 
 #[test]
 fn at_work_to_elsewhere_is_denied_and_told_to_log_in() {
-    House::start().is_denied(WORK, KIM);
+    is_denied(&House::start(), WORK, KIM);
 }
 
 #[test]
 fn in_a_hotel_to_the_own_domain_is_accepted() {
-    House::start().is_taken_in(HOTEL, KIM);
+    is_taken_in(&House::start(), HOTEL, KIM);
 }
 
 #[test]
 fn in_a_hotel_to_elsewhere_is_denied_and_told_to_log_in() {
-    House::start().is_denied(HOTEL, KIM);
+    is_denied(&House::start(), HOTEL, KIM);
 }
 
 #[test]
@@ -245,45 +201,4 @@ fn ask(dialog: &mut Dialog, row: u32, line: &str) -> bool {
     let is_final = reply.code >= 500 && reply.lines[0].starts_with("5.");
     assert!(reply.is_positive() || is_final, "row {row}: {line}: {reply:?}");
     reply.is_positive()
-}
-
-/// A client that has started TLS and said EHLO again.
-struct Secure {
-    stream: std::io::BufReader<rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>>,
-}
-
-impl Secure {
-    fn start(source: IpAddr, address: SocketAddr, gateway: &Gateway) -> Self {
-        let mut clear = Dialog::hello_from(source, address);
-        clear.command("STARTTLS", 220);
-        let certificate = CertificateDer::from_pem_file(gateway.directory().join("tls.crt"))
-            .expect("the testbed wrote a certificate");
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(certificate).expect("the testbed's certificate is its own authority");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider has the default versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from("localhost").expect("a valid name");
-        let connection =
-            rustls::ClientConnection::new(Arc::new(config), name).expect("a valid configuration");
-        let stream = clear.into_stream();
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set on a socket");
-        let mut client =
-            Self { stream: std::io::BufReader::new(rustls::StreamOwned::new(connection, stream)) };
-        client.command("EHLO client.example", 250);
-        client
-    }
-
-    #[track_caller]
-    fn command(&mut self, line: &str, code: u16) -> Reply {
-        let stream = self.stream.get_mut();
-        std::io::Write::write_all(stream, format!("{line}\r\n").as_bytes())
-            .expect("the server takes what is sent");
-        let reply = testbed::dialog::read_reply(&mut self.stream).expect("the connection goes on");
-        assert_eq!(reply.code, code, "{line}: expected {code}, got {reply:?}");
-        reply
-    }
 }
