@@ -6,6 +6,7 @@
 //! output is not taken, or while the spool is behind. Fails towards the client with 421, 451 or 452, never silently.
 
 mod connection;
+mod connections;
 mod headers;
 mod judge;
 mod large;
@@ -19,12 +20,11 @@ use std::time::Duration;
 use commons::{SnapshotCache, WorkerLink};
 use mail::{Reason, Reply, Status, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
-use ring::{Completion, Instant, ListenOptions, Listener, Output, Ring, Socket, Token, Wheel};
-use smtp::server::{Phase, Resume, Session, Step};
+use ring::{Completion, Instant, ListenOptions, Listener, Ring, Token, Wheel};
+use smtp::server::Resume;
 use spool::Shard;
 
-use connection::{Client, Connection, Transaction, Waiting};
-use judge::Judge;
+use connection::{Connection, Waiting};
 
 /// The room number of ingress in a [`Token`].
 pub const ROOM: u8 = 1;
@@ -33,12 +33,6 @@ const LISTENER: u8 = 0;
 const RECEIVE: u8 = 1;
 const SEND: u8 = 2;
 
-/// Between two commands (RFC 5321 section 4.5.3.2.7).
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
-/// Between two pieces of a message (RFC 5321 section 4.5.3.2.5).
-const DATA_TIMEOUT: Duration = Duration::from_secs(180);
-/// Before a listener that ran out of descriptors accepts again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// Timers are this coarse: a timeout of minutes needs no better.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -323,270 +317,3 @@ impl std::fmt::Display for ListenError {
 }
 
 impl std::error::Error for ListenError {}
-
-// How it works: connections from acceptance to their end.
-impl Ingress {
-    fn accepted<R: Ring>(
-        &mut self,
-        cx: &mut Context<'_, R>,
-        listener: usize,
-        socket: Socket,
-        peer: SocketAddr,
-    ) {
-        let address = judge::canonical(peer.ip());
-        let settings = self.settings.listeners[listener].session.clone();
-        let snapshot = cx.snapshots.load().clone();
-        let tenant = snapshot.network_tenant(address);
-        let lease = cx.link.commons().connect_tenant(&snapshot, tenant);
-        let refused = self.draining || lease.is_none();
-        let session = if refused {
-            let text = if self.draining {
-                "shutting down; try again later"
-            } else {
-                "too many connections from your network"
-            };
-            self.reply.deny(Reason::ConnectionLimit, format_args!("{text}"));
-            Session::refuse(settings, &self.reply)
-        } else {
-            Session::new(settings)
-        };
-        let key = self.free.pop().unwrap_or_else(|| {
-            self.connections.push(None);
-            self.connections.len() as u32 - 1
-        });
-        let deadline = cx.ring.now().after(COMMAND_TIMEOUT);
-        let client = Client {
-            key,
-            listener,
-            address,
-            helo: String::new(),
-            extended: false,
-            tls: session.is_tls(),
-            tls_name: String::new(),
-            login: String::new(),
-            identity: None,
-            snapshot,
-            transaction: Transaction::default(),
-            waiting: Waiting::Nothing,
-            question: 0,
-            _lease: lease,
-        };
-        self.connections[key as usize] = Some(Box::new(Connection {
-            socket,
-            session,
-            client,
-            receiving: false,
-            sending: false,
-            ended: false,
-            deadline,
-            timer: self.wheel.insert(deadline, Timer::Connection(key)),
-            spare: Vec::new(),
-        }));
-        self.open += 1;
-        cx.metrics.connection_opened(listener);
-        self.settle(cx, key);
-        if self.open >= self.settings.connections_max {
-            for &listener in &self.listeners {
-                cx.ring.stop_accepting(listener);
-            }
-        }
-    }
-
-    fn accept_paused<R: Ring>(&mut self, cx: &mut Context<'_, R>, error: &std::io::Error) {
-        cx.log.event("accept_paused", cx.now()).display("error", error).end();
-        if !self.accept_paused {
-            self.accept_paused = true;
-            self.wheel.insert(cx.ring.now().after(ACCEPT_PAUSE), Timer::Accept);
-        }
-    }
-
-    fn resume_accepting<R: Ring>(&mut self, ring: &mut R) {
-        if !self.accept_paused && self.open < self.settings.connections_max {
-            for &listener in &self.listeners {
-                ring.accept(listener);
-            }
-        }
-    }
-
-    fn connection(&mut self, key: u32) -> Option<&mut Connection> {
-        self.connections.get_mut(key as usize)?.as_deref_mut()
-    }
-
-    /// Lets a session work, with its judge; then moves its I/O on.
-    fn drive<R: Ring>(
-        &mut self,
-        cx: &mut Context<'_, R>,
-        key: u32,
-        work: impl FnOnce(&mut Session, &mut Judge<'_, '_, R>),
-    ) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
-            return;
-        };
-        let timeout = if connection.session.phase() == Phase::Data { DATA_TIMEOUT } else { COMMAND_TIMEOUT };
-        connection.deadline = cx.ring.now().after(timeout);
-        let Connection { session, client, .. } = &mut **connection;
-        work(
-            session,
-            &mut Judge {
-                client,
-                settings: &self.settings,
-                counter: &mut self.id_counter,
-                parked: &mut self.parked,
-                cx,
-            },
-        );
-        self.settle(cx, key);
-    }
-
-    fn resume_message<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let reply = std::mem::take(&mut self.reply);
-        self.drive(cx, key, |session, judge| session.resume(Resume::Message(&reply), judge));
-        self.reply = reply;
-    }
-
-    /// Hands a finished message to the spool (again), outside of a call of its session.
-    fn store<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
-            return;
-        };
-        if !matches!(connection.client.waiting, Waiting::Room | Waiting::Large) {
-            return;
-        }
-        connection.client.waiting = Waiting::Nothing;
-        let mut judge = Judge {
-            client: &mut connection.client,
-            settings: &self.settings,
-            counter: &mut self.id_counter,
-            parked: &mut self.parked,
-            cx,
-        };
-        if judge.store(&mut self.reply) == Step::Refuse {
-            self.resume_message(cx, key);
-        }
-    }
-
-    /// Brings a connection's I/O in line with its session: sends, receives, pauses or closes.
-    fn settle<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
-            return;
-        };
-        if let Some(name) = connection.session.tls_name()
-            && connection.client.tls_name.is_empty()
-        {
-            connection.client.tls = true;
-            connection.client.tls_name.push_str(name);
-        }
-        let waiting = connection.client.waiting != Waiting::Nothing;
-        if self.draining
-            && !waiting
-            && !connection.session.has_transaction()
-            && !connection.session.is_closing()
-        {
-            self.reply.set(421, Some(Status::new(4, 3, 2)), format_args!("shutting down; try again later"));
-            let Connection { session, client, .. } = &mut **connection;
-            let judge = &mut Judge {
-                client,
-                settings: &self.settings,
-                counter: &mut self.id_counter,
-                parked: &mut self.parked,
-                cx,
-            };
-            session.close_with(&self.reply, judge);
-        }
-        if !connection.sending && !connection.session.output().is_empty() {
-            let empty = std::mem::take(&mut connection.spare);
-            let output = std::mem::replace(connection.session.output(), empty);
-            connection.sending = true;
-            let token = Token { room: ROOM, kind: SEND, key };
-            cx.ring.send(connection.socket, Output::Owned(output), token);
-        }
-        let closing = connection.session.is_closing() || connection.ended;
-        if closing && !connection.sending && !waiting {
-            return self.close(cx, key);
-        }
-        let wanted = connection.session.wants_input() && !closing;
-        if wanted != connection.receiving && !connection.ended {
-            connection.receiving = wanted;
-            if wanted {
-                cx.ring.receive(connection.socket, Token { room: ROOM, kind: RECEIVE, key });
-            } else {
-                cx.ring.pause(connection.socket);
-            }
-        }
-    }
-
-    fn sent<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, ok: bool, output: Output) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
-            return;
-        };
-        connection.sending = false;
-        connection.ended |= !ok;
-        if let Output::Owned(mut buffer) = output {
-            const KEPT_BYTES_MAX: usize = 16 << 10;
-            buffer.clear();
-            buffer.shrink_to(KEPT_BYTES_MAX);
-            connection.spare = buffer;
-        }
-        // A session stops at its output bound; now that the output was taken it goes on.
-        self.drive(cx, key, |session, judge| session.receive(&[], judge));
-    }
-
-    fn peer_ended<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        if let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) {
-            connection.ended = true;
-            self.drive(cx, key, |session, judge| session.peer_ended(judge));
-        }
-    }
-
-    fn check_deadline<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, now: Instant) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
-            return;
-        };
-        let is_due = connection.deadline <= now;
-        let next = if is_due { now.after(COMMAND_TIMEOUT) } else { connection.deadline };
-        connection.timer = self.wheel.insert(next, Timer::Connection(key));
-        if !is_due {
-            return;
-        }
-        if connection.client.waiting != Waiting::Nothing {
-            return;
-        }
-        if connection.sending {
-            // It does not read what it is told: there is no telling it anything more.
-            connection.ended = true;
-            connection.sending = false;
-            return self.drive(cx, key, |session, judge| {
-                session.peer_ended(judge);
-                // The ring still has what was said before; closing takes it back.
-                session.output().clear();
-            });
-        }
-        self.reply.set(
-            421,
-            Some(Status::new(4, 4, 2)),
-            format_args!("timeout: nothing was heard for too long"),
-        );
-        let reply = std::mem::take(&mut self.reply);
-        self.drive(cx, key, |session, judge| session.close_with(&reply, judge));
-        self.reply = reply;
-    }
-
-    fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let Some(connection) = self.connections[key as usize].take() else { return };
-        self.wheel.cancel(connection.timer);
-        cx.ring.close(connection.socket);
-        cx.metrics.connection_closed(connection.client.listener);
-        self.closed.push(key);
-        self.open -= 1;
-        if !self.draining && self.open + 1 == self.settings.connections_max {
-            self.resume_accepting(cx.ring);
-        }
-    }
-
-    fn log_login<R: Ring>(&self, cx: &mut Context<'_, R>, key: u32, accepted: bool) {
-        let Some(connection) = self.connections[key as usize].as_ref() else { return };
-        let event = if accepted { "login" } else { "login_failed" };
-        let client = &connection.client;
-        cx.log.event(event, cx.now()).ip("client", client.address).str("login", &client.login).end();
-    }
-}
