@@ -97,7 +97,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         true
     }
 
-    fn rcpt(&mut self, to: ForwardPath<'_>, reply: &mut Reply) -> bool {
+    fn rcpt(&mut self, to: ForwardPath<'_>, reply: &mut Reply) -> Step {
         let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
         let transaction = &self.client.transaction;
         let (known, count) = (transaction.tenant, transaction.envelope.recipient_count());
@@ -108,7 +108,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
             let envelope = std::mem::take(&mut self.client.transaction.envelope);
             self.deny(&decision, envelope.reverse_path().text(), to.text(), reply);
             self.client.transaction.envelope = envelope;
-            return false;
+            return Step::Refuse;
         }
         let limit = decision
             .tenant
@@ -120,14 +120,14 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
                 format_args!("at most {limit} recipients in one transaction"),
             );
             self.add_ticket(Reason::TooManyRecipients, to.text(), reply);
-            return false;
+            return Step::Refuse;
         }
         let ForwardPath::Address(address) = to else {
             unreachable!("policy denies every path that is no address");
         };
         self.client.transaction.tenant = decision.tenant.or(known);
         self.client.transaction.envelope.push_recipient(address);
-        true
+        Step::Accept
     }
 
     fn data(&mut self, reply: &mut Reply) -> bool {

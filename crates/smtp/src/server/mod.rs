@@ -63,8 +63,9 @@ pub trait Handler {
     /// MAIL: whether a transaction may begin.
     fn mail(&mut self, from: ReversePath<'_>, parameters: &MailParameters, reply: &mut Reply) -> bool;
 
-    /// RCPT: whether this recipient is taken.
-    fn rcpt(&mut self, to: ForwardPath<'_>, reply: &mut Reply) -> bool;
+    /// RCPT: whether this recipient is taken. With [`Step::Wait`] the answer comes by
+    /// [`Resume::Recipient`], and nothing more is read from the client until then.
+    fn rcpt(&mut self, to: ForwardPath<'_>, reply: &mut Reply) -> Step;
 
     /// DATA, with one accepted recipient at least: whether the message may come.
     fn data(&mut self, reply: &mut Reply) -> bool;
@@ -124,6 +125,8 @@ pub enum Resume<'a> {
         /// Whether the login is good.
         accepted: bool,
     },
+    /// The answer to [`Handler::rcpt`]: the refusal, or `None` where the recipient is taken.
+    Recipient(Option<&'a Reply>),
     /// The answer to [`Handler::message_end`].
     Message(&'a Reply),
     /// The body may go on.

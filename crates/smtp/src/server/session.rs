@@ -111,6 +111,7 @@ impl Session {
     pub fn resume<H: Handler>(&mut self, outcome: Resume<'_>, handler: &mut H) {
         match outcome {
             Resume::Auth { accepted } => self.resume_login(accepted, handler),
+            Resume::Recipient(refusal) => self.resume_recipient(refusal, handler),
             Resume::Message(reply) => self.resume_message(reply, handler),
             Resume::Continue => self.resume_body(handler),
         }
@@ -155,7 +156,7 @@ impl Session {
             State::Greeted | State::Ready(_) | State::Login(..) | State::Envelope(_) => Phase::Command,
             State::Body(body) if body.paused => Phase::Waiting,
             State::Body(_) => Phase::Data,
-            State::Verifying(_) | State::Judging(_) => Phase::Waiting,
+            State::Verifying(_) | State::Recipient(_) | State::Judging(_) => Phase::Waiting,
             State::Closing => Phase::Closing,
         }
     }
@@ -175,7 +176,7 @@ impl Session {
     /// Whether a transaction is under way, from MAIL to the answer to the final dot.
     #[must_use]
     pub fn has_transaction(&self) -> bool {
-        matches!(self.state, State::Envelope(_) | State::Body(_) | State::Judging(_))
+        matches!(self.state, State::Envelope(_) | State::Recipient(_) | State::Body(_) | State::Judging(_))
     }
 }
 
@@ -386,7 +387,7 @@ impl Session {
     }
 
     pub(super) fn close<H: Handler>(&mut self, handler: &mut H) {
-        if matches!(self.state, State::Envelope(_) | State::Body(_)) {
+        if matches!(self.state, State::Envelope(_) | State::Recipient(_) | State::Body(_)) {
             handler.reset();
         }
         self.state = State::Closing;

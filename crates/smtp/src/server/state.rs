@@ -26,6 +26,8 @@ pub(super) enum State {
     Verifying(Client),
     /// MAIL was accepted.
     Envelope(Envelope),
+    /// The judge looks at a recipient.
+    Recipient(Envelope),
     /// After 354.
     Body(Body),
     /// The judge has the message.
@@ -35,7 +37,7 @@ pub(super) enum State {
 }
 
 /// A transaction that gathers recipients.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Envelope {
     pub(super) client: Client,
     pub(super) accepted: u32,
@@ -72,7 +74,11 @@ impl State {
         match self {
             Self::Greeted | Self::Ready(_) | Self::Login(..) | Self::Envelope(_) => true,
             Self::Body(body) => !body.paused,
-            Self::Handshake { .. } | Self::Verifying(_) | Self::Judging(_) | Self::Closing => false,
+            Self::Handshake { .. }
+            | Self::Verifying(_)
+            | Self::Recipient(_)
+            | Self::Judging(_)
+            | Self::Closing => false,
         }
     }
 }

@@ -36,22 +36,45 @@ impl Session {
     }
 
     pub(super) fn rcpt<H: Handler>(&mut self, to: ForwardPath<'_>, handler: &mut H) {
-        let State::Envelope(envelope) = &mut self.state else {
+        let State::Envelope(envelope) = self.state else {
             return self.out_of_order("say MAIL first", handler);
         };
         self.reply.clear();
-        if handler.rcpt(to, &mut self.reply) {
-            envelope.accepted += 1;
-            self.carries_mail();
-            self.reply.set(250, Some(Status::new(2, 1, 5)), format_args!("recipient ok"));
-            return self.say();
+        match handler.rcpt(to, &mut self.reply) {
+            Step::Accept => self.recipient_accepted(envelope),
+            Step::Refuse => {
+                self.say();
+                self.recipient_refused(envelope, handler);
+            }
+            Step::Wait => self.state = State::Recipient(envelope),
         }
-        // A refused recipient never takes the others with it, so it is not charged at once: see
-        // `leave_envelope`.
-        envelope.refused += 1;
-        let hopeless = envelope.refused as usize > RECIPIENTS_MAX;
+    }
+
+    /// The answer that a recipient waited for.
+    pub(super) fn resume_recipient<H: Handler>(&mut self, refusal: Option<&Reply>, handler: &mut H) {
+        let State::Recipient(envelope) = self.state else { return };
+        match refusal {
+            None => self.recipient_accepted(envelope),
+            Some(reply) => {
+                reply.write_to(self.sink());
+                self.recipient_refused(envelope, handler);
+            }
+        }
+    }
+
+    fn recipient_accepted(&mut self, envelope: Envelope) {
+        self.state = State::Envelope(Envelope { accepted: envelope.accepted + 1, ..envelope });
+        self.carries_mail();
+        self.reply.set(250, Some(Status::new(2, 1, 5)), format_args!("recipient ok"));
         self.say();
-        if hopeless {
+    }
+
+    /// A refused recipient never takes the others with it, so it is not charged at once: see
+    /// [`Session::leave_envelope`].
+    fn recipient_refused<H: Handler>(&mut self, envelope: Envelope, handler: &mut H) {
+        let refused = envelope.refused + 1;
+        self.state = State::Envelope(Envelope { refused, ..envelope });
+        if refused as usize > RECIPIENTS_MAX {
             self.last_word(handler, format_args!("too many refused recipients"));
         }
     }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use mail::Reply;
+use mail::{Reply, Status};
 use smtp::server::{Resume, Session, Settings, TlsMode};
 
 use crate::judge::{Judge, said, settings};
@@ -57,6 +57,11 @@ fn run(script: &str, step: usize) {
             assert_eq!(heard, "", "before {line}");
             match answer {
                 "yes" | "no" => session.resume(Resume::Auth { accepted: answer == "yes" }, &mut judge),
+                "taken" => session.resume(Resume::Recipient(None), &mut judge),
+                "unknown" => {
+                    let refusal = Reply::new(550, Some(Status::new(5, 1, 1)), "unknown");
+                    session.resume(Resume::Recipient(Some(&refusal)), &mut judge);
+                }
                 text => session.resume(Resume::Message(&Reply::new(250, None, text)), &mut judge),
             }
         } else if let Some(notes) = line.strip_prefix("J= ") {

@@ -43,9 +43,13 @@ impl Handler for Judge {
         judge(from.text(), reply)
     }
 
-    fn rcpt(&mut self, to: ForwardPath<'_>, reply: &mut Reply) -> bool {
+    fn rcpt(&mut self, to: ForwardPath<'_>, reply: &mut Reply) -> Step {
         self.log.push(format!("rcpt {to}"));
-        judge(to.text(), reply)
+        match judge(to.text(), reply) {
+            true if to.text().contains("asked") => Step::Wait,
+            true => Step::Accept,
+            false => Step::Refuse,
+        }
     }
 
     fn data(&mut self, _: &mut Reply) -> bool {

@@ -108,3 +108,18 @@ fn a_lost_connection_ends_the_transaction() {
     assert_eq!(judge.log, ["reset"]);
     assert!(session.is_closing() && !session.has_transaction());
 }
+
+#[test]
+fn a_client_that_is_lost_while_its_recipient_is_asked_for_ends_the_transaction() {
+    let (mut session, mut judge) = (greeted(settings()), Judge::default());
+    session.receive(b"HELO a\r\nMAIL FROM:<>\r\nRCPT TO:<asked@d.example>\r\nDATA\r\n", &mut judge);
+    assert_eq!(session.phase(), Phase::Waiting);
+    assert!(session.has_transaction());
+    judge.log.clear();
+    session.peer_ended(&mut judge);
+    assert_eq!(judge.log, ["reset"]);
+    said(&mut session);
+    session.resume(Resume::Recipient(None), &mut judge);
+    assert_eq!(said(&mut session), "", "an answer that nobody awaits is ignored");
+    assert!(session.is_closing());
+}
