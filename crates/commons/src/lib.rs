@@ -1,10 +1,12 @@
 //! What all workers share, and nothing else: the published [`Snapshot`], the leases and health of
-//! destination sites, the tenants' connection counts, and the queues to and from the control plane.
+//! destination sites, the tenants' connection counts, the grants of mailbox logins, and the queues to
+//! and from the control plane.
 //!
 //! Everything here is an atomic, an immutable value behind an atomic pointer, or a bounded lock-free
 //! queue: no call waits. A question that finds no room comes back to whoever asked, who tells its
 //! client to come again. Nothing here knows who answers.
 
+mod grants;
 mod link;
 mod site;
 mod table;
@@ -18,6 +20,7 @@ use arc_swap::ArcSwap;
 use policy::{Snapshot, TenantIx};
 use ring::Waker;
 
+pub use grants::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, GrantedIdentities, Grants, NoRoom};
 pub use link::{Answer, ControlLink, QUESTIONS_MAX, Question, ResolveFailure, VERIFICATIONS_MAX, WorkerLink};
 pub use site::Site;
 pub use tenants::ConnectionLease;
@@ -34,6 +37,7 @@ pub struct Commons {
     snapshot: Arc<ArcSwap<Snapshot>>,
     sites: Table<Site>,
     connections: Table<Connections>,
+    grants: Grants,
     queues: Queues,
     wakers: Arc<Wakers>,
     states: Box<[AtomicU8]>,
@@ -53,6 +57,7 @@ impl Commons {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             sites: Table::default(),
             connections: Table::default(),
+            grants: Grants::default(),
             queues: Queues::new(workers),
             wakers: Arc::new(Wakers::new(workers)),
             states: (0..workers).map(|_| AtomicU8::new(WorkerState::Recovering as u8)).collect(),
@@ -113,6 +118,12 @@ impl Commons {
         let Some(tenant) = tenant else { return Some(ConnectionLease::nobody()) };
         let tenant = snapshot.tenant(tenant);
         self.connections.get_or_insert(&tenant.name, Connections::default).take(tenant.limits.connections_max)
+    }
+
+    /// What mailbox logins have opened: the control plane writes, workers read.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        &self.grants
     }
 
     /// What worker `worker` is about, for readiness.
