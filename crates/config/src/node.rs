@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use policy::{
@@ -371,7 +372,7 @@ pub(crate) fn route(
     }
 }
 
-fn read_tenants(top: &Section<'_>, report: &mut Report) -> (Vec<TenantSource>, Vec<PathBuf>) {
+fn read_tenants(top: &Section<'_>, report: &mut Report) -> (Vec<Arc<TenantSource>>, Vec<PathBuf>) {
     let Some(section) = top.section("policy", &POLICY, report) else {
         top.missing("[policy]", "a section with tenants = \"tenants\"", report);
         return Default::default();
@@ -396,6 +397,6 @@ fn read_tenants(top: &Section<'_>, report: &mut Report) -> (Vec<TenantSource>, V
         let message = format!("no tenant file in {}: every relaying is denied", directory.display());
         report.warn(&written.origin, "policy.tenants", message);
     }
-    let tenants = paths.iter().filter_map(|path| tenant::read(path, report)).collect();
+    let tenants = paths.iter().filter_map(|path| tenant::read(path, report)).map(Arc::new).collect();
     (tenants, paths)
 }

@@ -57,8 +57,8 @@ pub struct Source {
     pub origin: Origin,
     /// The node's routes, in order.
     pub routes: Vec<RouteSource>,
-    /// The tenants.
-    pub tenants: Vec<TenantSource>,
+    /// The tenants. Shared, so that a reload reads again only what changed.
+    pub tenants: Vec<Arc<TenantSource>>,
 }
 
 /// A tenant file.

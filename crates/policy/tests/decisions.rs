@@ -2,9 +2,13 @@
 
 mod fixture;
 
+use std::sync::Arc;
+
 use fixture::{at, contoso, identity, listener, proseware, relay_domain, route, source, tenant};
 use mail::{ForwardPath, Reason, ReversePath, Verdict};
-use policy::{Explanation, Facts, LoginRequired, NoTrace, Outcome, Role, Rule, Snapshot, Source, TenantIx};
+use policy::{
+    Explanation, Facts, LoginRequired, NoTrace, Outcome, Role, Rule, Snapshot, Source, TenantIx, TenantSource,
+};
 
 const INSIDE: &str = "198.51.100.7";
 const EXCLUDED: &str = "198.51.100.129";
@@ -271,6 +275,10 @@ fn the_first_matching_route_wins_however_specific_a_later_one_is() {
     assert_eq!(&*snapshot.next_hops(route).key, "first.example:25");
 }
 
+fn second(source: &mut Source) -> &mut TenantSource {
+    Arc::make_mut(&mut source.tenants[1])
+}
+
 #[test]
 fn every_contradiction_is_reported_with_its_lines() {
     let with = |change: &dyn Fn(&mut Source)| {
@@ -283,26 +291,26 @@ fn every_contradiction_is_reported_with_its_lines() {
     };
     let net = |text: &str| at(70, text.parse().unwrap());
     for wide in ["0.0.0.0/0", "64.0.0.0/7", "::/0", "2000::/19", "::ffff:0:0/96"] {
-        assert_eq!(with(&|s| s.tenants[1].networks.push(net(wide))), ("networks", 70, false), "{wide}");
+        assert_eq!(with(&|s| second(s).networks.push(net(wide))), ("networks", 70, false), "{wide}");
     }
-    assert_eq!(with(&|s| s.tenants[1].networks.push(net("192.0.2.1/24"))), ("networks", 70, false));
-    assert_eq!(with(&|s| s.tenants[1].networks.push(net("198.51.100.0/24"))), ("networks", 70, true));
-    assert_eq!(with(&|s| s.tenants[1].networks.push(net("::ffff:198.51.100.0/120"))), ("networks", 70, true));
+    assert_eq!(with(&|s| second(s).networks.push(net("192.0.2.1/24"))), ("networks", 70, false));
+    assert_eq!(with(&|s| second(s).networks.push(net("198.51.100.0/24"))), ("networks", 70, true));
+    assert_eq!(with(&|s| second(s).networks.push(net("::ffff:198.51.100.0/120"))), ("networks", 70, true));
     assert_eq!(
-        with(&|s| s.tenants[1].excluded_networks.push(net("203.0.113.0/24"))),
+        with(&|s| second(s).excluded_networks.push(net("203.0.113.0/24"))),
         ("excluded_networks", 70, true)
     );
-    assert_eq!(with(&|s| s.tenants[1].identities.push(identity("ANY", &[]))), ("login", 60, true));
-    assert_eq!(with(&|s| s.tenants[1].senders.clear()), ("senders", 1, false));
-    assert_eq!(with(&|s| s.tenants[1].senders[0].value = "contoso.example".into()), ("senders", 4, false));
-    assert_eq!(with(&|s| s.tenants[1].name.value = "Proseware".into()), ("name", 1, true));
+    assert_eq!(with(&|s| second(s).identities.push(identity("ANY", &[]))), ("login", 60, true));
+    assert_eq!(with(&|s| second(s).senders.clear()), ("senders", 1, false));
+    assert_eq!(with(&|s| second(s).senders[0].value = "contoso.example".into()), ("senders", 4, false));
+    assert_eq!(with(&|s| second(s).name.value = "Proseware".into()), ("name", 1, true));
     assert_eq!(with(&|s| s.routes.clear()), ("route", 0, false));
     for (domain, other) in [("*", false), ("*.a.example", false), ("PROSEWARE.example", true)] {
-        let relay = |s: &mut Source| s.tenants[1].relay_domains.push(relay_domain(&[domain], None));
+        let relay = |s: &mut Source| second(s).relay_domains.push(relay_domain(&[domain], None));
         assert_eq!(with(&relay), ("domains", 50, other), "{domain}");
     }
     let unknown = |s: &mut Source| {
-        s.tenants[1].relay_domains.push(relay_domain(&["b.example"], Some(&["x@elsewhere.example"])));
+        second(s).relay_domains.push(relay_domain(&["b.example"], Some(&["x@elsewhere.example"])));
     };
     assert_eq!(with(&unknown), ("recipients", 1, false));
 }

@@ -44,7 +44,8 @@ fn snapshot(generation: u64, tenant: &str, logins: &[&str]) -> Snapshot {
         identities: identities.collect(),
         limits: Limits::default(),
     };
-    let source = Source { generation, origin: origin.clone(), routes: Vec::new(), tenants: vec![tenant] };
+    let source =
+        Source { generation, origin: origin.clone(), routes: Vec::new(), tenants: vec![tenant.into()] };
     Snapshot::compile(&source).expect("the fixture compiles")
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn snapshot(next_hops: &[&str], connections_max: u32) -> Snapshot {
         identities: Vec::new(),
         limits: Limits::default(),
     };
-    Snapshot::compile(&Source { generation: 1, origin, routes: vec![route], tenants: vec![tenant] })
+    Snapshot::compile(&Source { generation: 1, origin, routes: vec![route], tenants: vec![tenant.into()] })
         .expect("it compiles")
 }
 
