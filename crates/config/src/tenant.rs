@@ -160,7 +160,13 @@ fn identity(section: &Section<'_>, report: &mut Report) -> Option<IdentitySource
         Some(secret)
     });
     // Without a credential there is an error already; the rest of the identity is still checked.
-    Some(IdentitySource { login, credential: credential.unwrap_or_default(), senders, null_sender })
+    Some(IdentitySource {
+        login,
+        credential: credential.unwrap_or_default(),
+        scram: None,
+        senders,
+        null_sender,
+    })
 }
 
 fn limits(top: &Section<'_>, report: &mut Report) -> Limits {

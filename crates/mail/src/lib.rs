@@ -10,6 +10,7 @@ mod id;
 pub mod limits;
 mod reason;
 mod reply;
+mod scram;
 mod time;
 
 pub use address::{Address, AddressBuf, AddressError, ForwardPath, ReversePath, RoutingTrick};
@@ -17,6 +18,7 @@ pub use envelope::Envelope;
 pub use id::{MessageId, ParseIdError, Ticket};
 pub use reason::Reason;
 pub use reply::{Reply, Status};
+pub use scram::ScramVerifier;
 pub use time::UnixMillis;
 
 /// What the gateway says to a request: yes, never, or not now.

@@ -29,3 +29,15 @@ pub const SESSION_IDLE_COMMANDS_MAX: u32 = 1000;
 /// Received fields in a message before it counts as a loop (RFC 5321 section 6.3 asks for 100 at
 /// least; relay-control.md B3 says 50).
 pub const RECEIVED_FIELDS_MAX: usize = 50;
+
+/// Iterations of a SCRAM-SHA-256 verifier (RFC 7677 section 4: at least 4096).
+pub const SCRAM_ITERATIONS_MIN: u32 = 4096;
+
+/// Iterations of a SCRAM-SHA-256 verifier: past this a PLAIN login would cost a quarter of a second.
+pub const SCRAM_ITERATIONS_MAX: u32 = 1_000_000;
+
+/// Bytes of a SCRAM salt: fewer make it easy to find two that are equal.
+pub const SCRAM_SALT_BYTES_MIN: usize = 8;
+
+/// Bytes of a SCRAM salt: as many as an unknown login's salt can be made of.
+pub const SCRAM_SALT_BYTES_MAX: usize = 64;

@@ -7,7 +7,7 @@ use crate::names::{Domains, Names, is_domain, is_domain_pattern};
 use crate::network::{Networks, Prefix};
 use crate::senders::Senders;
 use crate::snapshot::{
-    Identity, IdentityIx, RecipientList, RelayDomain, Route, RouteIx, Snapshot, Tenant, TenantIx,
+    Identity, IdentityIx, RecipientList, RelayDomain, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx,
 };
 use crate::source::{
     IdentitySource, Origin, RecipientsSource, RelayDomainSource, RouteSource, Source, Sourced, TenantSource,
@@ -105,6 +105,7 @@ impl Compiler {
         }
         Ok(Snapshot {
             generation,
+            scram_shape: ScramShape::commonest(&self.identities),
             tenants: self.tenants.into(),
             tenant_names: self.tenant_names,
             networks: Networks::build(self.prefixes),
@@ -236,6 +237,7 @@ impl Compiler {
             login: login.value.as_str().into(),
             tenant,
             credential: source.credential.as_str().into(),
+            scram: source.scram.clone().map(Box::new),
             senders,
             null_sender: source.null_sender,
             origin: login.origin.clone(),

@@ -25,7 +25,7 @@ pub use network::NetworkMatch;
 pub use next_hop::{NextHop, NextHopError, SMTP_PORT};
 pub use remedy::Remedy;
 pub use reply::ReplyFacts;
-pub use snapshot::{IdentityIx, Limits, Route, RouteIx, Snapshot, Tenant, TenantIx};
+pub use snapshot::{IdentityIx, Limits, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx};
 pub use source::{
     CONNECTIONS_DEFAULT, IdentitySource, LoginRequired, Origin, RecipientsSource, RelayDomainSource,
     RouteSource, RouteTls, Source, Sourced, TenantSource,

@@ -1,4 +1,7 @@
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+use mail::ScramVerifier;
 
 use crate::compile::{CompileError, compile};
 use crate::names::{Domains, Names};
@@ -35,6 +38,27 @@ pub struct Snapshot {
     pub(crate) recipient_lists: Box<[RecipientList]>,
     pub(crate) routes: Box<[Route]>,
     pub(crate) node_routes: Domains<RouteIx>,
+    pub(crate) scram_shape: Option<ScramShape>,
+}
+
+/// What of a SCRAM verifier is shown to anyone who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ScramShape {
+    /// Rounds of PBKDF2.
+    pub iterations: u32,
+    /// The length of the salt.
+    pub salt_bytes: usize,
+}
+
+impl ScramShape {
+    pub(crate) fn commonest(identities: &[Identity]) -> Option<Self> {
+        let mut counts = BTreeMap::new();
+        for verifier in identities.iter().filter_map(|identity| identity.scram.as_ref()) {
+            let shape = Self { iterations: verifier.iterations, salt_bytes: verifier.salt.len() };
+            *counts.entry(shape).or_insert(0_u32) += 1;
+        }
+        counts.into_iter().max_by_key(|(_, count)| *count).map(|(shape, _)| shape)
+    }
 }
 
 /// One customer.
@@ -71,6 +95,7 @@ pub(crate) struct Identity {
     pub(crate) login: Box<str>,
     pub(crate) tenant: TenantIx,
     pub(crate) credential: Box<str>,
+    pub(crate) scram: Option<Box<ScramVerifier>>,
     /// `None`: those of the tenant.
     pub(crate) senders: Option<Senders>,
     pub(crate) null_sender: bool,
@@ -164,10 +189,23 @@ impl Snapshot {
         self.logins.get(login).copied()
     }
 
-    /// The password hash of an identity, in PHC form.
+    /// The password hash of an identity, in PHC form; empty where it has a SCRAM verifier only.
     #[must_use]
     pub fn credential(&self, identity: IdentityIx) -> &str {
         &self.identity_at(identity).credential
+    }
+
+    /// The SCRAM verifier of an identity, if it has one.
+    #[must_use]
+    pub fn scram(&self, identity: IdentityIx) -> Option<&ScramVerifier> {
+        self.identity_at(identity).scram.as_deref()
+    }
+
+    /// Iterations and salt bytes of most SCRAM verifiers, by which an unknown login is made to look
+    /// like a known one; `None` where no identity has a verifier.
+    #[must_use]
+    pub fn scram_shape(&self) -> Option<ScramShape> {
+        self.scram_shape
     }
 
     /// The tenant of an identity.

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use mail::ScramVerifier;
 
 use crate::next_hop::NextHop;
 use crate::snapshot::Limits;
@@ -150,8 +151,10 @@ pub enum RouteTls {
 pub struct IdentitySource {
     /// The login name.
     pub login: Sourced<String>,
-    /// The password hash in PHC form.
+    /// The password hash in PHC form; empty where there is a SCRAM verifier only.
     pub credential: String,
+    /// The SCRAM verifier of the password.
+    pub scram: Option<ScramVerifier>,
     /// Its own sender patterns; without any, those of the tenant.
     pub senders: Vec<Sourced<String>>,
     /// Whether it may relay with the null reverse-path.

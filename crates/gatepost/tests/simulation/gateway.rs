@@ -184,6 +184,7 @@ fn snapshot() -> Snapshot {
         identities: vec![IdentitySource {
             login: at("app".to_owned()),
             credential: "$argon2id$".to_owned(),
+            scram: None,
             senders: Vec::new(),
             null_sender: false,
         }],
