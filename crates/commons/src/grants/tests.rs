@@ -23,6 +23,7 @@ fn snapshot(generation: u64, tenant: &str, logins: &[&str]) -> Snapshot {
     let identities = logins.iter().map(|login| IdentitySource {
         login: at(login),
         credential: "$argon2id$".into(),
+        scram: None,
         senders: Vec::new(),
         null_sender: false,
     });
