@@ -97,7 +97,7 @@ impl Client {
 
     /// What policy is told of this client.
     pub(crate) fn facts<'a>(&self, listener: &'a policy::Listener) -> policy::Facts<'a> {
-        policy::Facts { listener, client: self.address, tls: self.tls, identity: self.identity }
+        policy::Facts { listener, client: self.address, tls: self.tls, identity: self.identity, grants: &[] }
     }
 }
 

@@ -300,6 +300,7 @@ impl<R: Ring> Judge<'_, '_, R> {
                 client: self.client.address,
                 from,
                 to,
+                detail: None,
                 ticket: Some(ticket),
                 contact: self.settings.contact.as_deref(),
                 public_url: self.settings.public_url.as_deref(),

@@ -39,11 +39,12 @@ pub enum Reason {
     SpoolFull,
     SpoolFailed,
     ConnectionLimit,
+    RecipientUnverified,
 }
 
 impl Reason {
     /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::RelayNotPermitted,
         Self::LoginRequired,
         Self::TlsRequired,
@@ -73,6 +74,7 @@ impl Reason {
         Self::SpoolFull,
         Self::SpoolFailed,
         Self::ConnectionLimit,
+        Self::RecipientUnverified,
     ];
 
     /// The word that stands in labels, log records and tickets.
@@ -165,6 +167,9 @@ impl Reason {
             Self::SpoolFull => ("spool_full", 452, (3, 1), "the spool has no room left for new mail"),
             Self::SpoolFailed => ("spool_failed", 451, (3, 0), "the spool's storage failed"),
             Self::ConnectionLimit => ("connection_limit", 421, (7, 0), "too many connections"),
+            Self::RecipientUnverified => {
+                ("recipient_unverified", 451, (1, 1), "whether the recipient exists cannot be told now")
+            }
         }
     }
 }

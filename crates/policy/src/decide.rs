@@ -1,101 +1,28 @@
-use std::net::IpAddr;
-
 use mail::{Address, ForwardPath, Reason, ReversePath, Verdict};
 
-use crate::explain::{Outcome, Rule, Trace};
+use crate::decision::Decision;
+use crate::explain::{Outcome, Trace};
+use crate::facts::{Facts, Role, TlsPolicy};
 use crate::network::NetworkMatch;
 use crate::remedy::Remedy;
-use crate::snapshot::{IdentityIx, Snapshot, TenantIx};
+use crate::rule::Rule;
+use crate::snapshot::{Snapshot, TenantIx};
 use crate::source::LoginRequired;
-
-/// What a listener is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Trusted networks, and mail for relay domains from anyone.
-    Relay,
-    /// Logins only.
-    Submission,
-}
-
-/// TLS on a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TlsPolicy {
-    /// Not offered.
-    Off,
-    /// Offered by STARTTLS.
-    StartTls,
-    /// Offered by STARTTLS; no mail before it.
-    Required,
-    /// From the first byte (RFC 8314).
-    Implicit,
-}
-
-/// What a decision needs to know of the listener.
-#[derive(Clone, Debug)]
-pub struct Listener {
-    /// Its name, as labels hold it.
-    pub name: Box<str>,
-    /// What it is for.
-    pub role: Role,
-    /// TLS on it.
-    pub tls: TlsPolicy,
-    /// Whether a login is taken before TLS.
-    pub auth_without_tls: bool,
-}
-
-/// What is known of a session.
-#[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
-    /// Where the client connected.
-    pub listener: &'a Listener,
-    /// The client's address.
-    pub client: IpAddr,
-    /// Whether the session runs over TLS.
-    pub tls: bool,
-    /// Who logged in, if somebody did.
-    pub identity: Option<IdentityIx>,
-}
-
-/// A verdict, and which rule gave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// Yes or no.
-    pub verdict: Verdict,
-    /// Who is responsible, where somebody is.
-    pub tenant: Option<TenantIx>,
-    /// The rule that decided.
-    pub rule: Rule,
-    /// What would turn a denial.
-    pub remedy: Remedy,
-}
-
-/// Who answers for a sender.
-#[derive(Clone, Copy)]
-enum Responsible {
-    Login(TenantIx, IdentityIx),
-    Network(TenantIx),
-}
-
-impl Decision {
-    fn accept(rule: Rule, tenant: Option<TenantIx>) -> Self {
-        Self { verdict: Verdict::Accept, tenant, rule, remedy: Remedy::None }
-    }
-
-    fn deny(rule: Rule, tenant: Option<TenantIx>, reason: Reason, remedy: Remedy) -> Self {
-        Self { verdict: Verdict::Deny(reason), tenant, rule, remedy }
-    }
-}
 
 impl Snapshot {
     /// Decides at MAIL: whether this client may begin a transaction here at all. The reverse-path
     /// itself is judged at each recipient that means relaying, so that nobody inside gets less than
     /// a stranger (relay-control.md C1).
     ///
-    /// On acceptance the tenant is the one that would answer for the sender.
+    /// On acceptance tenant and identity are those that would answer for the sender.
     #[must_use]
-    pub fn decide_mail(&self, facts: &Facts<'_>, _from: ReversePath<'_>, trace: &mut impl Trace) -> Decision {
-        let tenant = self.sender_tenant(facts);
-        self.admit(facts, tenant, trace).unwrap_or_else(|| Decision::accept(Rule::Login, tenant))
+    pub fn decide_mail(&self, facts: &Facts<'_>, from: ReversePath<'_>, trace: &mut impl Trace) -> Decision {
+        let network = self.network_of(facts);
+        let responsible = self.responsible(facts, network, from);
+        let tenant = responsible.map(|responsible| responsible.tenant());
+        let identity = responsible.and_then(|responsible| responsible.identity());
+        let refusal = self.admit(facts, tenant, trace);
+        refusal.unwrap_or_else(|| Decision::accept(Rule::Login, tenant, identity)).by(identity)
     }
 
     /// Decides at RCPT. `transaction_tenant` is the tenant of the recipients already accepted in
@@ -109,37 +36,46 @@ impl Snapshot {
         transaction_tenant: Option<TenantIx>,
         trace: &mut impl Trace,
     ) -> Decision {
-        let sender_tenant = self.sender_tenant(facts);
+        let network = self.network_of(facts);
+        let sender_tenant = self.sender_tenant(facts, network);
         if let Some(decision) = self.admit(facts, sender_tenant, trace) {
-            return decision;
+            return decision.by(facts.identity);
         }
         let address = match plain_recipient(to, trace) {
             Ok(address) => address,
-            Err(mut decision) => {
-                decision.tenant = sender_tenant;
-                return decision;
-            }
+            Err(decision) => return Decision { tenant: sender_tenant, ..decision }.by(facts.identity),
         };
-        if let Some(decision) = self.strict_login(facts, LoginRequired::Always, trace) {
+        if let Some(decision) = self.strict_login(facts, network, LoginRequired::Always, trace) {
             return decision;
         }
         let accepted = match self.relay_domain(address, trace) {
-            Some(Ok(tenant)) => (Rule::RelayDomain, tenant),
-            Some(Err(decision)) => return decision,
-            None => match self.relaying(facts, from, trace) {
-                Ok(tenant) => (Rule::Sender, tenant),
+            Some(Ok(tenant)) => Decision::accept(Rule::RelayDomain, Some(tenant), facts.identity),
+            Some(Err(decision)) => return decision.by(facts.identity),
+            None => match self.relaying(facts, network, from, trace) {
+                Ok(responsible) => {
+                    Decision::accept(Rule::Sender, Some(responsible.tenant()), responsible.identity())
+                }
                 Err(decision) => return decision,
             },
         };
         self.one_tenant(accepted, transaction_tenant, trace)
     }
 
-    /// The tenant of the login, else that of the network.
-    fn sender_tenant(&self, facts: &Facts<'_>) -> Option<TenantIx> {
+    /// The network of a client; nobody asks for that of one who has logged in.
+    fn network_of(&self, facts: &Facts<'_>) -> NetworkMatch {
         match facts.identity {
-            Some(identity) => Some(self.identity_tenant(identity)),
-            None => self.network_tenant(facts.client),
+            Some(_) => NetworkMatch::Stranger,
+            None => self.network(facts.client),
         }
+    }
+
+    /// The tenant of the login, else that of the network, else that of a grant.
+    fn sender_tenant(&self, facts: &Facts<'_>, network: NetworkMatch) -> Option<TenantIx> {
+        let login = facts.identity.map(|identity| self.identity_tenant(identity));
+        login.or_else(|| network.tenant()).or_else(|| {
+            let grant = facts.grants_that_count().first();
+            grant.map(|&identity| self.identity_tenant(identity))
+        })
     }
 
     /// TLS and login, where the listener demands them.
@@ -187,16 +123,17 @@ impl Snapshot {
     }
 
     /// Strict mode (relay-control.md A4): a client in the network of a tenant that asks for `level`.
-    fn strict_login(
+    pub(crate) fn strict_login(
         &self,
         facts: &Facts<'_>,
+        network: NetworkMatch,
         level: LoginRequired,
         trace: &mut impl Trace,
     ) -> Option<Decision> {
         if facts.identity.is_some() {
             return None;
         }
-        let ix = self.network_tenant(facts.client)?;
+        let ix = network.tenant()?;
         let tenant = self.tenant(ix);
         if tenant.login_required != level {
             return None;
@@ -248,138 +185,26 @@ impl Snapshot {
         Some(Err(decision))
     }
 
-    /// Mail that goes out: somebody must answer for the sender, and own it.
-    fn relaying(
-        &self,
-        facts: &Facts<'_>,
-        from: ReversePath<'_>,
-        trace: &mut impl Trace,
-    ) -> Result<TenantIx, Decision> {
-        let responsible = self.responsible(facts, trace)?;
-        if let Some(decision) = self.strict_login(facts, LoginRequired::Outside, trace) {
-            return Err(decision);
-        }
-        match from {
-            ReversePath::Null => self.null_sender(responsible, trace),
-            ReversePath::Address(address) => self.owns(responsible, address, trace),
-        }
-    }
-
-    fn responsible(&self, facts: &Facts<'_>, trace: &mut impl Trace) -> Result<Responsible, Decision> {
-        if let Some(identity) = facts.identity {
-            let tenant = self.identity_tenant(identity);
-            trace.step(Rule::Responsibility, Outcome::Pass, Some(&self.identity_at(identity).origin), || {
-                format!(
-                    "tenant {} answers for its login {}",
-                    self.tenant(tenant).name,
-                    self.identity_login(identity)
-                )
-            });
-            return Ok(Responsible::Login(tenant, identity));
-        }
-        let client = facts.client.to_canonical();
-        let origin = match self.network(client) {
-            NetworkMatch::Tenant { tenant, entry } => {
-                let origin = &self.network_origins[entry as usize];
-                trace.step(Rule::Responsibility, Outcome::Pass, Some(origin), || {
-                    let (net, name) = (self.networks.prefix(entry), &self.tenant(tenant).name);
-                    format!("{client} is in {net}, a network of tenant {name}")
-                });
-                return Ok(Responsible::Network(tenant));
-            }
-            NetworkMatch::Excluded { entry } => Some((entry, &self.network_origins[entry as usize])),
-            NetworkMatch::Stranger => None,
-        };
-        trace.step(Rule::Responsibility, Outcome::Deny, origin.map(|(_, origin)| origin), || match origin {
-            Some((entry, _)) => {
-                let net = self.networks.prefix(entry);
-                format!("{client} is in {net}, an excluded range, and nobody has logged in")
-            }
-            None => format!("{client} is in no tenant's network, and nobody has logged in"),
-        });
-        Err(Decision::deny(Rule::Responsibility, None, Reason::RelayNotPermitted, Remedy::LogInOrAddNetwork))
-    }
-
-    fn null_sender(&self, responsible: Responsible, trace: &mut impl Trace) -> Result<TenantIx, Decision> {
-        let (tenant, allowed, origin) = match responsible {
-            Responsible::Login(tenant, identity) => {
-                let identity = self.identity_at(identity);
-                (tenant, identity.null_sender, &identity.origin)
-            }
-            Responsible::Network(ix) => {
-                let tenant = self.tenant(ix);
-                (ix, tenant.null_sender, &tenant.null_sender_origin)
-            }
-        };
-        let outcome = if allowed { Outcome::Pass } else { Outcome::Deny };
-        trace.step(Rule::Sender, outcome, Some(origin), || {
-            let who = self.responsible_name(responsible);
-            let may = if allowed { "may" } else { "may not" };
-            format!("{who} {may} relay with the null sender <>")
-        });
-        if allowed {
-            return Ok(tenant);
-        }
-        Err(Decision::deny(Rule::Sender, Some(tenant), Reason::SenderNotOwned, Remedy::AllowNullSender))
-    }
-
-    /// Sender ownership (relay-control.md C1): a login's own list where it has one, else the tenant's.
-    fn owns(
-        &self,
-        responsible: Responsible,
-        address: Address<'_>,
-        trace: &mut impl Trace,
-    ) -> Result<TenantIx, Decision> {
-        let (tenant, own) = match responsible {
-            Responsible::Login(tenant, identity) => (tenant, self.identity_at(identity).senders.as_ref()),
-            Responsible::Network(tenant) => (tenant, None),
-        };
-        let senders = own.unwrap_or(&self.tenant(tenant).senders);
-        match senders.find(address) {
-            Some(origin) => {
-                trace.step(Rule::Sender, Outcome::Pass, Some(origin), || {
-                    format!("{address} is one of the senders of {}", self.responsible_name(responsible))
-                });
-                Ok(tenant)
-            }
-            None => {
-                trace.step(Rule::Sender, Outcome::Deny, senders.first_origin(), || {
-                    format!("{address} is none of the senders of {}", self.responsible_name(responsible))
-                });
-                Err(Decision::deny(Rule::Sender, Some(tenant), Reason::SenderNotOwned, Remedy::AddSender))
-            }
-        }
-    }
-
-    fn responsible_name(&self, responsible: Responsible) -> String {
-        match responsible {
-            Responsible::Login(_, identity) => format!("login {}", self.identity_login(identity)),
-            Responsible::Network(tenant) => format!("tenant {}", self.tenant(tenant).name),
-        }
-    }
-
     /// A transaction belongs to one tenant: whoever is second comes in one of its own.
     fn one_tenant(
         &self,
-        (rule, tenant): (Rule, TenantIx),
+        accepted: Decision,
         transaction_tenant: Option<TenantIx>,
         trace: &mut impl Trace,
     ) -> Decision {
+        let Some(tenant) = accepted.tenant else { return accepted };
         if transaction_tenant.is_some_and(|other| other != tenant) {
             trace.step(Rule::OneTenant, Outcome::Deny, None, || {
                 "the recipients accepted so far belong to another tenant".to_owned()
             });
-            return Decision {
-                verdict: Verdict::Defer(Reason::SecondTenant),
-                tenant: Some(tenant),
-                rule: Rule::OneTenant,
-                remedy: Remedy::SeparateTransaction,
-            };
+            let verdict = Verdict::Defer(Reason::SecondTenant);
+            let remedy = Remedy::SeparateTransaction;
+            return Decision::refusal(Rule::OneTenant, Some(tenant), verdict, remedy).by(accepted.identity);
         }
         trace.step(Rule::OneTenant, Outcome::Accept, Some(&self.tenant(tenant).origin), || {
             format!("accepted for tenant {}", self.tenant(tenant).name)
         });
-        Decision::accept(rule, Some(tenant))
+        accepted
     }
 }
 

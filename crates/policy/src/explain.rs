@@ -1,57 +1,10 @@
-use std::fmt;
-
 use mail::{ForwardPath, ReversePath};
 
-use crate::decide::{Decision, Facts};
+use crate::decision::Decision;
+use crate::facts::Facts;
+use crate::rule::Rule;
 use crate::snapshot::Snapshot;
 use crate::source::Origin;
-
-/// A rule of the decision, in the order in which they are asked (relay-control.md, "Order of decision").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Rule {
-    /// The listener takes mail over TLS only.
-    Tls,
-    /// A submission listener takes mail after a login only.
-    Login,
-    /// Nobody hides a second address in a recipient.
-    RoutingSyntax,
-    /// Strict mode: a tenant's own networks must log in.
-    StrictLogin,
-    /// Mail for a relay domain comes in from anyone.
-    RelayDomain,
-    /// A relay domain that lists its recipients takes mail for no others.
-    Recipient,
-    /// Whoever relays is a tenant's login, or in a tenant's network.
-    Responsibility,
-    /// Whoever relays owns the envelope sender.
-    Sender,
-    /// One transaction belongs to one tenant.
-    OneTenant,
-}
-
-impl Rule {
-    /// A stable lower-case word for records.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tls => "tls",
-            Self::Login => "login",
-            Self::RoutingSyntax => "routing_syntax",
-            Self::StrictLogin => "strict_login",
-            Self::RelayDomain => "relay_domain",
-            Self::Recipient => "recipient",
-            Self::Responsibility => "responsibility",
-            Self::Sender => "sender",
-            Self::OneTenant => "one_tenant",
-        }
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// What a rule said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,23 +8,29 @@
 
 mod compile;
 mod decide;
+mod decision;
 mod explain;
+mod facts;
 mod names;
 mod network;
 mod next_hop;
 mod remedy;
 mod reply;
+mod responsible;
+mod rule;
 mod senders;
 mod snapshot;
 mod source;
 
 pub use compile::{CompileError, PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6};
-pub use decide::{Decision, Facts, Listener, Role, TlsPolicy};
-pub use explain::{Explanation, NoTrace, Outcome, Rule, Step, Trace};
+pub use decision::Decision;
+pub use explain::{Explanation, NoTrace, Outcome, Step, Trace};
+pub use facts::{Facts, Listener, Role, TlsPolicy};
 pub use network::NetworkMatch;
 pub use next_hop::{NextHop, NextHopError, SMTP_PORT};
 pub use remedy::Remedy;
 pub use reply::ReplyFacts;
+pub use rule::Rule;
 pub use snapshot::{IdentityIx, Limits, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx};
 pub use source::{
     CONNECTIONS_DEFAULT, IdentitySource, LoginRequired, Origin, RecipientsSource, RelayDomainSource,

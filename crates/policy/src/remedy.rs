@@ -1,9 +1,10 @@
 use mail::{ForwardPath, ReversePath};
 
-use crate::decide::{Decision, Facts};
-use crate::explain::Rule;
+use crate::decision::Decision;
+use crate::facts::Facts;
 use crate::network::NetworkMatch;
-use crate::snapshot::{Snapshot, TenantIx};
+use crate::rule::Rule;
+use crate::snapshot::Snapshot;
 
 /// The kind of change that would turn a denial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +27,30 @@ pub enum Remedy {
     AllowNullSender,
     /// The client sends to this recipient in a transaction of its own.
     SeparateTransaction,
+    /// The client logs in with the right name and password.
+    CorrectCredentials,
+    /// The client waits until a limit or a lock frees.
+    Wait,
+    /// The client tries again: something outside could not be asked now.
+    TryAgain,
+    /// Whoever keeps the list takes the entry off it, or allows the client.
+    TakeOffList,
+    /// Whoever runs the gateway, or the tenant, lifts the suspension.
+    LiftSuspension,
+    /// The sender corrects the recipient's domain.
+    CorrectDomain,
+    /// The sender writes an address of its own into the From field, once.
+    OwnHeaderFrom,
+    /// The client ends every line in CR LF.
+    EndLines,
+    /// The sender makes the message smaller, or the tenant's limit is raised.
+    SmallerMessage,
+    /// The client sends to the other recipients in another transaction.
+    FewerRecipients,
+    /// Whoever runs the hops breaks the loop.
+    BreakLoop,
+    /// Whoever runs the gateway gives the spool room, or storage that works.
+    MendSpool,
 }
 
 impl Snapshot {
@@ -44,11 +69,27 @@ impl Snapshot {
             Remedy::LogInOrAddNetwork => self.add_network(facts, from),
             Remedy::PlainAddress => "write the recipient as name@domain, with nothing else in it".to_owned(),
             Remedy::ListRecipient => self.list_recipient(to),
-            Remedy::AddSender => self.add_sender(facts, from, decision.tenant),
-            Remedy::AllowNullSender => self.allow_null_sender(facts, decision.tenant),
+            Remedy::AddSender => self.add_sender(from, decision),
+            Remedy::AllowNullSender => self.allow_null_sender(decision),
             Remedy::SeparateTransaction => {
                 "send to this recipient in a transaction of its own: clients do so after the 452".to_owned()
             }
+            Remedy::CorrectCredentials => "log in with the right name and password".to_owned(),
+            Remedy::Wait => "wait until the limit frees, or raise it".to_owned(),
+            Remedy::TryAgain => "try again later: clients do so by themselves".to_owned(),
+            Remedy::TakeOffList => {
+                "take the entry off the list, or list the client in allowed_clients".to_owned()
+            }
+            Remedy::LiftSuspension => "lift the suspension".to_owned(),
+            Remedy::CorrectDomain => "correct the domain of the recipient, or add a route for it".to_owned(),
+            Remedy::OwnHeaderFrom => "write one From field, with an address that the sender owns".to_owned(),
+            Remedy::EndLines => "end every line of the message in CR LF".to_owned(),
+            Remedy::SmallerMessage => "send a smaller message, or raise limits.message_size".to_owned(),
+            Remedy::FewerRecipients => {
+                "send to fewer recipients at once, or raise limits.recipients_per_message".to_owned()
+            }
+            Remedy::BreakLoop => "break the loop: a next hop sends the mail back to this gateway".to_owned(),
+            Remedy::MendSpool => "give the spool room, or storage that works".to_owned(),
         })
     }
 
@@ -101,8 +142,9 @@ impl Snapshot {
         }
     }
 
-    fn add_sender(&self, facts: &Facts<'_>, from: ReversePath<'_>, tenant: Option<TenantIx>) -> String {
-        let own = facts.identity.map(|identity| self.identity_at(identity));
+    fn add_sender(&self, from: ReversePath<'_>, decision: &Decision) -> String {
+        let tenant = decision.tenant;
+        let own = decision.identity.map(|identity| self.identity_at(identity));
         let (whose, senders) = match (own, tenant) {
             (Some(identity), _) if identity.senders.is_some() => {
                 (format!("login {}", identity.login), identity.senders.as_ref())
@@ -118,8 +160,8 @@ impl Snapshot {
         format!("add \"{}\" to the senders of {whose}{place}", from.text())
     }
 
-    fn allow_null_sender(&self, facts: &Facts<'_>, tenant: Option<TenantIx>) -> String {
-        match (facts.identity, tenant) {
+    fn allow_null_sender(&self, decision: &Decision) -> String {
+        match (decision.identity, decision.tenant) {
             (Some(identity), _) => {
                 let identity = self.identity_at(identity);
                 format!("set null_sender = true for login {} ({})", identity.login, identity.origin)

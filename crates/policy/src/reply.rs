@@ -3,8 +3,9 @@ use std::net::IpAddr;
 
 use mail::{ForwardPath, Reason, Reply, Ticket};
 
-use crate::decide::Decision;
-use crate::explain::Rule;
+use crate::decision::Decision;
+use crate::remedy::Remedy;
+use crate::rule::Rule;
 
 /// What the text of a denial is made of.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +16,8 @@ pub struct ReplyFacts<'a> {
     pub from: &'a str,
     /// The recipient, without angle brackets; empty at MAIL.
     pub to: &'a str,
+    /// What the running gateway adds to the first line: which limit and when it frees, which list.
+    pub detail: Option<fmt::Arguments<'a>>,
     /// The ticket of this denial.
     pub ticket: Option<Ticket>,
     /// The address that a denied sender may write to.
@@ -30,8 +33,9 @@ impl Decision {
     /// ticket (relay-control.md, "Reasons"). The second line drops what is not configured. An
     /// acceptance leaves `reply` alone.
     pub fn write_reply(&self, facts: &ReplyFacts<'_>, reply: &mut Reply) {
-        let Some(reason) = self.verdict.reason() else { return };
-        self.write_first_line(reason, facts, reply);
+        let (Some(reason), Some((code, status))) = (self.verdict.reason(), self.reply_code()) else { return };
+        let line = FirstLine { reason, facts };
+        reply.set(code, Some(status), format_args!("{line}"));
         let advice = self.advice(reason, facts);
         let second = fmt::from_fn(|f| write_second_line(f, &advice, facts));
         if !(matches!(advice, Advice::None) && facts.contact.is_none() && facts.ticket.is_none()) {
@@ -39,48 +43,83 @@ impl Decision {
         }
     }
 
-    fn write_first_line(&self, reason: Reason, facts: &ReplyFacts<'_>, reply: &mut Reply) {
-        let to = facts.to;
-        match reason {
-            Reason::RelayNotPermitted => {
-                let client = facts.client.to_canonical();
-                reply.deny(reason, format_args!("<{to}>: relaying not permitted for {client}"));
-            }
-            Reason::LoginRequired if to.is_empty() => reply.deny(reason, format_args!("login required")),
-            Reason::LoginRequired => reply.deny(reason, format_args!("<{to}>: login required")),
-            Reason::TlsRequired => reply.deny(reason, format_args!("start TLS first")),
-            Reason::SenderNotOwned => {
-                reply.deny(reason, format_args!("<{}>: you may not send as this address", facts.from));
-            }
-            Reason::RecipientUnknown => reply.deny(reason, format_args!("<{to}>: no such recipient here")),
-            Reason::RoutingSyntax => match ForwardPath::parse(to).ok().and_then(ForwardPath::routing_trick) {
-                Some(trick) => reply.deny(reason, format_args!("<{to}>: {} is refused", trick.name())),
-                None => reply.deny(reason, format_args!("<{to}>: this form of address is refused")),
-            },
-            Reason::SecondTenant => {
-                reply.deny(reason, format_args!("<{to}>: needs a transaction of its own"));
-            }
-            other if to.is_empty() => reply.deny(other, format_args!("{}", other.summary())),
-            other => reply.deny(other, format_args!("<{to}>: {}", other.summary())),
-        }
-    }
-
     fn advice(&self, reason: Reason, facts: &ReplyFacts<'_>) -> Advice {
+        let stranger = self.remedy == Remedy::LogInOrAddNetwork;
         match (reason, facts.submission_port) {
             (Reason::RelayNotPermitted, Some(port)) => Advice::SignIn(port),
-            (Reason::RelayNotPermitted, None) if facts.contact.is_none() => {
-                Advice::Text("ask your provider to add your network")
-            }
+            (Reason::SenderNotOwned, Some(port)) if stranger => Advice::SignIn(port),
             (Reason::LoginRequired, Some(port)) if self.rule == Rule::StrictLogin => Advice::SignInWith(port),
-            (Reason::LoginRequired, _) => Advice::Text("sign in with AUTH PLAIN or LOGIN"),
-            (Reason::TlsRequired, _) => Advice::Text("send STARTTLS, then go on"),
-            (Reason::SenderNotOwned, _) => Advice::Text("send as an address of your own"),
-            (Reason::RecipientUnknown, _) => Advice::Text("check the spelling of the address"),
-            (Reason::RoutingSyntax, _) => Advice::Text("write the recipient as name@domain"),
-            (Reason::SecondTenant, _) => Advice::Text("send to it again in a new transaction"),
-            _ => Advice::None,
+            _ => alone(reason, facts.contact.is_some()),
         }
     }
+}
+
+/// What is denied, and what the running gateway adds to it.
+struct FirstLine<'a> {
+    reason: Reason,
+    facts: &'a ReplyFacts<'a>,
+}
+
+impl fmt::Display for FirstLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ReplyFacts { from, to, detail, .. } = *self.facts;
+        let client = self.facts.client.to_canonical();
+        let is_about_sender = matches!(self.reason, Reason::SenderNotOwned | Reason::SenderBlocked);
+        if is_about_sender {
+            write!(f, "<{from}>: ")?;
+        } else if !to.is_empty() {
+            write!(f, "<{to}>: ")?;
+        }
+        match self.reason {
+            Reason::RelayNotPermitted => write!(f, "relaying not permitted for {client}")?,
+            Reason::LoginRequired => f.write_str("login required")?,
+            Reason::TlsRequired => f.write_str("start TLS first")?,
+            Reason::SenderNotOwned => f.write_str("you may not send as this address")?,
+            Reason::HeaderFromNotOwned => f.write_str("you may not send with this From line")?,
+            Reason::RecipientUnknown => f.write_str("no such recipient here")?,
+            Reason::RoutingSyntax => match ForwardPath::parse(to).ok().and_then(ForwardPath::routing_trick) {
+                Some(trick) => write!(f, "{} is refused", trick.name())?,
+                None => f.write_str("this form of address is refused")?,
+            },
+            Reason::SecondTenant => f.write_str("needs a transaction of its own")?,
+            Reason::ClientBlocked => write!(f, "{client} is on a block list")?,
+            Reason::SenderBlocked => f.write_str("this sender is on a block list")?,
+            Reason::RecipientBlocked => f.write_str("this recipient is on a block list")?,
+            other => f.write_str(other.summary())?,
+        }
+        match detail {
+            Some(detail) => write!(f, ": {detail}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a sender can do without knowing where to log in.
+fn alone(reason: Reason, has_contact: bool) -> Advice {
+    Advice::Text(match reason {
+        Reason::RelayNotPermitted if !has_contact => "ask your provider to add your network",
+        Reason::LoginRequired => "sign in with AUTH PLAIN or LOGIN",
+        Reason::TlsRequired => "send STARTTLS, then go on",
+        Reason::LoginFailed => "check the name and the password",
+        Reason::SenderNotOwned => "send as an address of your own",
+        Reason::HeaderFromNotOwned => "write one From field, with an address of your own",
+        Reason::RecipientUnknown => "check the spelling of the address",
+        Reason::RecipientDomainMissing => "check the spelling of the domain",
+        Reason::RecipientDomainNoMail => "ask the recipient for another address",
+        Reason::RoutingSyntax => "write the recipient as name@domain",
+        Reason::SecondTenant => "send to it again in a new transaction",
+        Reason::RateLimited | Reason::QuotaExceeded | Reason::LoginLocked | Reason::RecipientUnverified => {
+            "try again later"
+        }
+        Reason::BareNewline => "end every line with CR LF",
+        Reason::MessageTooLarge => "send a smaller message",
+        Reason::TooManyRecipients => "send to the others in a new transaction",
+        Reason::ClientBlocked | Reason::SenderBlocked | Reason::RecipientBlocked if !has_contact => {
+            "ask whoever runs this server"
+        }
+        Reason::TenantSuspended | Reason::IdentitySuspended if !has_contact => "ask your provider",
+        _ => return Advice::None,
+    })
 }
 
 /// The one thing that the sender can do.
@@ -116,15 +155,9 @@ mod tests {
     use mail::Verdict;
 
     use super::*;
-    use crate::remedy::Remedy;
 
     fn text(reason: Reason, facts: &ReplyFacts<'_>) -> String {
-        let decision = Decision {
-            verdict: Verdict::Deny(reason),
-            tenant: None,
-            rule: Rule::Responsibility,
-            remedy: Remedy::None,
-        };
+        let decision = Decision::refusal(Rule::Responsibility, None, Verdict::Deny(reason), Remedy::None);
         let (mut reply, mut wire) = (Reply::default(), Vec::new());
         decision.write_reply(facts, &mut reply);
         reply.write_to(&mut wire);
@@ -135,6 +168,7 @@ mod tests {
         client: IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7)),
         from: "terri@proseware.example",
         to: "bob@adatum.example",
+        detail: None,
         ticket: None,
         contact: Some("postmaster@relay.example"),
         public_url: Some("https://why.relay.example"),
@@ -173,6 +207,27 @@ mod tests {
                 )
             );
         }
+    }
+
+    #[test]
+    fn a_suspension_is_permanent_or_temporary_and_the_runtime_adds_what_it_knows() {
+        let say = |verdict, detail: fmt::Arguments<'_>| {
+            let (mut reply, mut wire) = (Reply::default(), Vec::new());
+            let facts = ReplyFacts { detail: Some(detail), ..FULL };
+            Decision::refusal(Rule::Suspension, None, verdict, Remedy::LiftSuspension)
+                .write_reply(&facts, &mut reply);
+            reply.write_to(&mut wire);
+            String::from_utf8(wire).unwrap()
+        };
+        let suspended = Reason::IdentitySuspended;
+        let text = say(Verdict::Deny(suspended), format_args!("until 14:00"));
+        assert!(text.starts_with("550-5.7.1 <bob@adatum.example>: the login is suspended: until 14:00\r\n"));
+        let text = say(Verdict::Defer(suspended), format_args!("until 14:00"));
+        assert!(text.starts_with("450-4.7.1 <bob@adatum.example>: the login is suspended: until 14:00\r\n"));
+        let text = say(Verdict::Deny(Reason::ClientBlocked), format_args!("clients"));
+        assert!(
+            text.starts_with("554-5.7.1 <bob@adatum.example>: 198.51.100.7 is on a block list: clients\r\n")
+        );
     }
 
     #[test]

@@ -132,6 +132,16 @@ pub struct Route {
     pub origin: Origin,
 }
 
+impl NetworkMatch {
+    /// Whose network it is.
+    pub(crate) fn tenant(self) -> Option<TenantIx> {
+        match self {
+            Self::Tenant { tenant, .. } => Some(tenant),
+            Self::Stranger | Self::Excluded { .. } => None,
+        }
+    }
+}
+
 impl Snapshot {
     /// Compiles a configuration.
     ///
@@ -168,19 +178,18 @@ impl Snapshot {
         &self.tenant(tenant).limits
     }
 
-    /// The most specific network or excluded range that holds `ip`; IPv4 mapped into IPv6 counts as IPv4.
+    /// The most specific network or excluded range that holds `ip`; IPv4 mapped into IPv6 counts as
+    /// IPv4. An unspecified address is in none: it is what a client without one has (relay-control.md F2).
     #[must_use]
     pub fn network(&self, ip: IpAddr) -> NetworkMatch {
-        self.networks.find(ip)
+        let ip = ip.to_canonical();
+        if ip.is_unspecified() { NetworkMatch::Stranger } else { self.networks.find(ip) }
     }
 
     /// The tenant whose network holds `ip`.
     #[must_use]
     pub fn network_tenant(&self, ip: IpAddr) -> Option<TenantIx> {
-        match self.network(ip) {
-            NetworkMatch::Tenant { tenant, .. } => Some(tenant),
-            NetworkMatch::Stranger | NetworkMatch::Excluded { .. } => None,
-        }
+        self.network(ip).tenant()
     }
 
     /// The identity that logs in as `login`, in whatever case it is written.

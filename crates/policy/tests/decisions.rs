@@ -33,6 +33,7 @@ fn explain(snapshot: &Snapshot, (role, client, login): Client<'_>, from: &str, t
         client: client.parse().unwrap(),
         tls: role == Role::Submission,
         identity,
+        grants: &[],
     };
     let (from, to) = (ReversePath::parse(from).unwrap(), ForwardPath::parse(to).unwrap());
     let explanation = snapshot.explain(&facts, from, to);
@@ -195,7 +196,13 @@ fn strict_mode_asks_a_network_to_log_in() {
 fn a_recipient_of_a_second_tenant_comes_in_a_transaction_of_its_own() {
     let snapshot = both();
     let listener = listener(Role::Relay);
-    let facts = Facts { listener: &listener, client: STRANGER.parse().unwrap(), tls: false, identity: None };
+    let facts = Facts {
+        listener: &listener,
+        client: STRANGER.parse().unwrap(),
+        tls: false,
+        identity: None,
+        grants: &[],
+    };
     let to = ForwardPath::parse("bob@contoso.example").unwrap();
     let decide = |tenant| snapshot.decide_recipient(&facts, ReversePath::Null, to, tenant, &mut NoTrace);
     assert_eq!(decide(None).verdict, Verdict::Accept);
@@ -208,8 +215,13 @@ fn mail_is_refused_before_tls_and_before_a_login_where_the_listener_asks() {
     let snapshot = both();
     let from = ReversePath::parse("terri@proseware.example").unwrap();
     let listener = listener(Role::Submission);
-    let mut facts =
-        Facts { listener: &listener, client: INSIDE.parse().unwrap(), tls: false, identity: None };
+    let mut facts = Facts {
+        listener: &listener,
+        client: INSIDE.parse().unwrap(),
+        tls: false,
+        identity: None,
+        grants: &[],
+    };
     let reason = |facts: &Facts<'_>| snapshot.decide_mail(facts, from, &mut NoTrace).verdict.reason();
     assert_eq!(reason(&facts), Some(Reason::TlsRequired));
     facts.tls = true;

@@ -171,7 +171,7 @@ proptest! {
         let client: IpAddr = client.parse().unwrap();
         let listener = listener(role);
         let identity = login.map(|index| snapshot.identity(LOGINS[index]).unwrap());
-        let facts = Facts { listener: &listener, client, tls: true, identity };
+        let facts = Facts { listener: &listener, client, tls: true, identity, grants: &[] };
         let transaction = before.map(|index| TenantIx(index as u32));
         let (path, recipient) = (ReversePath::parse(from).unwrap(), ForwardPath::parse(to).unwrap());
         let decision = snapshot.decide_recipient(&facts, path, recipient, transaction, &mut NoTrace);

@@ -84,7 +84,11 @@ impl Explain {
         }
         let from = path("--from", &self.from, ReversePath::parse)?;
         let to = path("--to", &self.to, ForwardPath::parse)?;
-        Ok(Question { facts: Facts { listener: policy, client: self.client, tls, identity }, from, to })
+        Ok(Question {
+            facts: Facts { listener: policy, client: self.client, tls, identity, grants: &[] },
+            from,
+            to,
+        })
     }
 
     fn listener<'a>(&self, node: &'a NodeConfig) -> Result<&'a ListenerConfig, String> {
@@ -165,6 +169,7 @@ impl Question<'_> {
             client: self.facts.client,
             from: self.from.text(),
             to: self.to.text(),
+            detail: None,
             ticket: None,
             contact: node.tickets.contact.as_deref(),
             public_url: node.tickets.public_url.as_deref(),

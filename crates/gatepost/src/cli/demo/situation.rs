@@ -148,6 +148,7 @@ impl Situation {
             client: IpAddr::V4(self.client),
             tls: self.logs_in,
             identity: snapshot.identity(LOGIN).filter(|_| self.logs_in),
+            grants: &[],
         };
         let from = ReversePath::parse(self.from).expect(WELL_FORMED);
         snapshot.explain(&facts, from, ForwardPath::parse(self.to).expect(WELL_FORMED))

@@ -1,0 +1,233 @@
+//! Who answers for a sender, and whether the sender is theirs (relay-control.md C1).
+
+use mail::{Address, Reason, ReversePath};
+
+use crate::decision::Decision;
+use crate::explain::{Outcome, Trace};
+use crate::facts::Facts;
+use crate::network::NetworkMatch;
+use crate::remedy::Remedy;
+use crate::rule::Rule;
+use crate::snapshot::{IdentityIx, Snapshot, TenantIx};
+use crate::source::{LoginRequired, Origin};
+
+/// Who answers for a sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Responsible {
+    /// Somebody has logged in.
+    Login(TenantIx, IdentityIx),
+    /// The client is in a tenant's network.
+    Network(TenantIx),
+    /// Somebody has logged in by POP or IMAP from the client's address.
+    Grant(TenantIx, IdentityIx),
+}
+
+impl Responsible {
+    pub(crate) fn tenant(self) -> TenantIx {
+        match self {
+            Self::Login(tenant, _) | Self::Network(tenant) | Self::Grant(tenant, _) => tenant,
+        }
+    }
+
+    pub(crate) fn identity(self) -> Option<IdentityIx> {
+        match self {
+            Self::Login(_, identity) | Self::Grant(_, identity) => Some(identity),
+            Self::Network(_) => None,
+        }
+    }
+}
+
+/// Whether a sender is theirs, and the line that says so.
+#[derive(Clone, Copy)]
+pub(crate) enum Ownership<'a> {
+    Owned(&'a Origin),
+    /// None of their addresses; the first line of the list that lacks it.
+    Foreign(Option<&'a Origin>),
+}
+
+impl Ownership<'_> {
+    pub(crate) fn is_owned(self) -> bool {
+        matches!(self, Self::Owned(_))
+    }
+}
+
+impl Snapshot {
+    /// Mail that goes out: somebody must answer for the sender, and own it.
+    pub(crate) fn relaying(
+        &self,
+        facts: &Facts<'_>,
+        network: NetworkMatch,
+        from: ReversePath<'_>,
+        trace: &mut impl Trace,
+    ) -> Result<Responsible, Decision> {
+        let Some(chosen) = self.responsible(facts, network, from) else {
+            return Err(self.nobody(facts, network, trace));
+        };
+        self.trace_responsible(chosen, facts, network, trace);
+        // Strict mode is the network's tenant's: a grant is no login there.
+        if let Some(decision) = self.strict_login(facts, network, LoginRequired::Outside, trace) {
+            return Err(decision);
+        }
+        self.owns(chosen, from, trace)
+    }
+
+    /// A login before a network before a grant. A sender that the network does not own may still be
+    /// that of a grant: nobody inside gets less than a stranger. Where nobody owns the sender, the
+    /// first of them answers for the denial.
+    pub(crate) fn responsible(
+        &self,
+        facts: &Facts<'_>,
+        network: NetworkMatch,
+        from: ReversePath<'_>,
+    ) -> Option<Responsible> {
+        if let Some(identity) = facts.identity {
+            return Some(Responsible::Login(self.identity_tenant(identity), identity));
+        }
+        let network = network.tenant().map(Responsible::Network);
+        let grants = facts.grants_that_count();
+        if grants.is_empty() {
+            return network;
+        }
+        let grants = grants.iter().map(|&ix| Responsible::Grant(self.identity_tenant(ix), ix));
+        let mut candidates = network.into_iter().chain(grants);
+        let first = candidates.next()?;
+        if self.ownership(first, from).is_owned() {
+            return Some(first);
+        }
+        Some(candidates.find(|&candidate| self.ownership(candidate, from).is_owned()).unwrap_or(first))
+    }
+
+    /// Whether `responsible` may relay with this reverse-path.
+    pub(crate) fn ownership(&self, responsible: Responsible, from: ReversePath<'_>) -> Ownership<'_> {
+        match from {
+            ReversePath::Null => self.null_sender(responsible),
+            ReversePath::Address(address) => self.address_ownership(responsible, address),
+        }
+    }
+
+    /// Networks where their tenant allows it, logins and grants where they say so themselves.
+    fn null_sender(&self, responsible: Responsible) -> Ownership<'_> {
+        let (allowed, origin) = match responsible {
+            Responsible::Login(_, identity) | Responsible::Grant(_, identity) => {
+                let identity = self.identity_at(identity);
+                (identity.null_sender, &identity.origin)
+            }
+            Responsible::Network(tenant) => {
+                let tenant = self.tenant(tenant);
+                (tenant.null_sender, &tenant.null_sender_origin)
+            }
+        };
+        if allowed { Ownership::Owned(origin) } else { Ownership::Foreign(Some(origin)) }
+    }
+
+    /// A login's own list where it has one, else the tenant's.
+    pub(crate) fn address_ownership(&self, responsible: Responsible, address: Address<'_>) -> Ownership<'_> {
+        let own = responsible.identity().and_then(|identity| self.identity_at(identity).senders.as_ref());
+        let senders = own.unwrap_or(&self.tenant(responsible.tenant()).senders);
+        match senders.find(address) {
+            Some(origin) => Ownership::Owned(origin),
+            None => Ownership::Foreign(senders.first_origin()),
+        }
+    }
+
+    fn owns(
+        &self,
+        responsible: Responsible,
+        from: ReversePath<'_>,
+        trace: &mut impl Trace,
+    ) -> Result<Responsible, Decision> {
+        let ownership = self.ownership(responsible, from);
+        let (outcome, origin) = match ownership {
+            Ownership::Owned(origin) => (Outcome::Pass, Some(origin)),
+            Ownership::Foreign(origin) => (Outcome::Deny, origin),
+        };
+        trace.step(Rule::Sender, outcome, origin, || {
+            let (who, owned) = (self.responsible_name(responsible), ownership.is_owned());
+            match (from, owned) {
+                (ReversePath::Null, true) => format!("{who} may relay with the null sender <>"),
+                (ReversePath::Null, false) => format!("{who} may not relay with the null sender <>"),
+                (ReversePath::Address(address), true) => format!("{address} is one of the senders of {who}"),
+                (ReversePath::Address(address), false) => {
+                    format!("{address} is none of the senders of {who}")
+                }
+            }
+        });
+        if ownership.is_owned() {
+            return Ok(responsible);
+        }
+        let remedy = match from {
+            ReversePath::Null => Remedy::AllowNullSender,
+            ReversePath::Address(_) => Remedy::AddSender,
+        };
+        let denial = Decision::deny(Rule::Sender, Some(responsible.tenant()), Reason::SenderNotOwned, remedy);
+        Err(denial.by(responsible.identity()))
+    }
+
+    fn trace_responsible(
+        &self,
+        responsible: Responsible,
+        facts: &Facts<'_>,
+        network: NetworkMatch,
+        trace: &mut impl Trace,
+    ) {
+        let client = facts.client.to_canonical();
+        let name = &self.tenant(responsible.tenant()).name;
+        match (responsible, network) {
+            (Responsible::Login(_, identity), _) => {
+                let identity = self.identity_at(identity);
+                trace.step(Rule::Responsibility, Outcome::Pass, Some(&identity.origin), || {
+                    format!("tenant {name} answers for its login {}", identity.login)
+                });
+            }
+            (Responsible::Grant(_, identity), _) => {
+                let identity = self.identity_at(identity);
+                trace.step(Rule::Responsibility, Outcome::Pass, Some(&identity.origin), || {
+                    format!(
+                        "login {} of tenant {name} has a grant for {client}: it read its mail from there",
+                        identity.login
+                    )
+                });
+            }
+            (Responsible::Network(_), NetworkMatch::Tenant { entry, .. }) => {
+                let origin = &self.network_origins[entry as usize];
+                trace.step(Rule::Responsibility, Outcome::Pass, Some(origin), || {
+                    format!("{client} is in {}, a network of tenant {name}", self.networks.prefix(entry))
+                });
+            }
+            (Responsible::Network(_), NetworkMatch::Stranger | NetworkMatch::Excluded { .. }) => {
+                unreachable!("a network answers only for clients in it")
+            }
+        }
+    }
+
+    fn nobody(&self, facts: &Facts<'_>, network: NetworkMatch, trace: &mut impl Trace) -> Decision {
+        let client = facts.client.to_canonical();
+        let excluded = match network {
+            NetworkMatch::Excluded { entry } => Some((entry, &self.network_origins[entry as usize])),
+            NetworkMatch::Tenant { .. } | NetworkMatch::Stranger => None,
+        };
+        let origin = excluded.map(|(_, origin)| origin);
+        trace.step(Rule::Responsibility, Outcome::Deny, origin, || match excluded {
+            Some((entry, _)) => {
+                let net = self.networks.prefix(entry);
+                format!("{client} is in {net}, an excluded range, and nobody has logged in")
+            }
+            None if client.is_unspecified() => {
+                "the client has no address that is known, and nobody has logged in".to_owned()
+            }
+            None => format!("{client} is in no tenant's network, and nobody has logged in"),
+        });
+        let remedy = Remedy::LogInOrAddNetwork;
+        Decision::deny(Rule::Responsibility, None, Reason::RelayNotPermitted, remedy)
+    }
+
+    pub(crate) fn responsible_name(&self, responsible: Responsible) -> String {
+        match responsible {
+            Responsible::Login(_, identity) => format!("login {}", self.identity_login(identity)),
+            Responsible::Network(tenant) => format!("tenant {}", self.tenant(tenant).name),
+            Responsible::Grant(_, identity) => {
+                format!("login {}, which has a grant", self.identity_login(identity))
+            }
+        }
+    }
+}
