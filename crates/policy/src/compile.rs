@@ -1,17 +1,18 @@
+mod relay;
+mod routes;
+mod senders;
+
 use std::collections::HashMap;
 use std::fmt;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::names::{Domains, Names, is_domain, is_domain_pattern};
+use crate::names::{Domains, Names};
 use crate::network::{Networks, Prefix};
-use crate::senders::Senders;
 use crate::snapshot::{
     Identity, IdentityIx, RecipientList, RelayDomain, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx,
 };
-use crate::source::{
-    IdentitySource, Origin, RecipientsSource, RelayDomainSource, RouteSource, Source, Sourced, TenantSource,
-};
+use crate::source::{IdentitySource, Origin, Source, Sourced, TenantSource};
 
 /// The shortest IPv4 prefix of a network: 1/256 of the address space (relay-control.md A5).
 pub const PREFIX_BITS_MIN_V4: u8 = 8;
@@ -163,23 +164,6 @@ impl Compiler {
         }
     }
 
-    fn senders(&mut self, patterns: &[Sourced<String>]) -> Senders {
-        match Senders::compile(patterns) {
-            Ok(senders) => senders,
-            Err(malformed) => {
-                for pattern in malformed {
-                    self.error(
-                        &pattern.origin,
-                        "senders",
-                        format!("{:?} is no sender pattern", pattern.value),
-                        sender_remedy(&pattern.value),
-                    );
-                }
-                Senders::default()
-            }
-        }
-    }
-
     fn network(&mut self, network: &Sourced<IpNet>, tenant: Option<TenantIx>, key: &'static str) {
         let (written, origin) = (network.value, &network.origin);
         let net = canonical(written);
@@ -243,125 +227,6 @@ impl Compiler {
             origin: login.origin.clone(),
         });
     }
-
-    fn relay_domain(&mut self, tenant: TenantIx, source: &RelayDomainSource) {
-        let route = self.route(&source.route);
-        let list = source.recipients.as_ref().map(|recipients| self.recipients(source, recipients));
-        for domain in &source.domains {
-            if !is_domain(&domain.value) {
-                let message = format!("{:?} is no domain that mail could be received for", domain.value);
-                self.error(&domain.origin, "domains", message, "name each relay domain in full, without a *");
-                continue;
-            }
-            let relay = RelayDomain { tenant, route, list, origin: domain.origin.clone() };
-            if let Err(first) = self.relay_domains.insert(&domain.value, relay) {
-                let (other, same) = (first.origin.clone(), first.tenant == tenant);
-                let message = match same {
-                    true => format!("relay domain {:?} is listed twice", domain.value),
-                    false => format!("relay domain {:?} belongs to two tenants", domain.value),
-                };
-                self.conflict(&domain.origin, other, "domains", message, "remove it from one of them");
-            }
-        }
-        if source.domains.is_empty() {
-            let message = "a relay domain without domains".to_owned();
-            self.error(&source.route.origin, "domains", message, "add domains = [\"its-domain.example\"]");
-        }
-    }
-
-    fn recipients(&mut self, relay: &RelayDomainSource, source: &RecipientsSource) -> u32 {
-        let mut addresses = Names::default();
-        for recipient in &source.recipients {
-            let known = if recipient.value.contains('@') {
-                let address = mail::Address::parse(&recipient.value).ok();
-                address
-                    .filter(|address| {
-                        relay.domains.iter().any(|domain| domain.value.eq_ignore_ascii_case(address.domain()))
-                    })
-                    .map(|address| addresses.insert(address.text(), ()))
-                    .is_some()
-            } else {
-                relay.domains.iter().all(|domain| {
-                    let address = format!("{}@{}", recipient.value, domain.value);
-                    let fine = mail::Address::parse(&address).is_ok();
-                    // Twice the same recipient means what it means once.
-                    let _ = addresses.insert(&address, ());
-                    fine
-                })
-            };
-            if !known {
-                let message = format!("{:?} is no recipient of these relay domains", recipient.value);
-                let remedy = "write a local part, or an address in one of the block's domains";
-                self.error(&recipient.origin, "recipients", message, remedy);
-            }
-        }
-        self.recipient_lists.push(RecipientList { addresses, origin: source.origin.clone() });
-        u32::try_from(self.recipient_lists.len() - 1).expect("fewer lists than 2^32")
-    }
-
-    fn route_list(&mut self, sources: &[RouteSource]) -> Domains<RouteIx> {
-        let mut domains = Domains::default();
-        for source in sources {
-            let route = self.route(source);
-            if source.recipient_domains.is_empty() {
-                let message = "a route without recipient domains matches nothing".to_owned();
-                self.error(&source.origin, "recipient_domains", message, "add recipient_domains = [\"*\"]");
-            }
-            for domain in &source.recipient_domains {
-                if is_domain_pattern(&domain.value) {
-                    domains.insert(&domain.value, route);
-                } else {
-                    let message = format!("{:?} is no domain pattern", domain.value);
-                    let remedy = "write \"example.com\", \"*.example.com\" or \"*\"";
-                    self.error(&domain.origin, "recipient_domains", message, remedy);
-                }
-            }
-        }
-        domains
-    }
-
-    fn route(&mut self, source: &RouteSource) -> RouteIx {
-        if source.next_hops.is_empty() {
-            let message = "a route without a next hop leads nowhere".to_owned();
-            self.error(
-                &source.origin,
-                "next_hops",
-                message,
-                "add next_hops = [\"mail.its-domain.example:25\"]",
-            );
-        }
-        if source.connections_max == 0 {
-            let message = "a route with no connection delivers nothing".to_owned();
-            self.error(&source.origin, "connections", message, "write at least 1, or leave it out");
-        }
-        let hops: Vec<_> = source.next_hops.iter().map(ToString::to_string).collect();
-        self.routes.push(Route {
-            next_hops: source.next_hops.clone(),
-            tls: source.tls,
-            key: hops.join(",").into(),
-            connections_max: source.connections_max,
-            origin: source.origin.clone(),
-        });
-        RouteIx(u32::try_from(self.routes.len() - 1).expect("fewer routes than 2^32"))
-    }
-
-    /// Whoever may relay may relay to any domain: each needs a next hop.
-    fn catch_all(&mut self, source: &Source, tenant: &TenantSource, node_routes: &Domains<RouteIx>) {
-        let relays = !tenant.networks.is_empty() || !tenant.identities.is_empty();
-        let own =
-            tenant.routes.iter().flat_map(|route| &route.recipient_domains).any(|domain| domain.value == "*");
-        // Without any route the node's file says so once, not once for each tenant.
-        let said = self.errors.iter().any(|error| error.origin == source.origin && error.key == "route");
-        if relays && !own && !node_routes.has_any() && !said {
-            let message = format!(
-                "mail of tenant {:?} for domains without a route would have no next hop (look-up of MX records \
-                 is not in this version)",
-                tenant.name.value
-            );
-            let remedy = "add a [[route]] with recipient_domains = [\"*\"] and next_hops, at the end";
-            self.error(&source.origin, "route", message, remedy);
-        }
-    }
 }
 
 /// IPv4 mapped into IPv6 is IPv4: clients are folded the same way.
@@ -373,11 +238,4 @@ fn canonical(net: IpNet) -> IpNet {
         return IpNet::V4(v4);
     }
     net
-}
-
-fn sender_remedy(text: &str) -> String {
-    if is_domain_pattern(text) {
-        return format!("write \"@{text}\" for every address of the domain");
-    }
-    "write \"@example.com\", \"@*.example.com\" or \"name@example.com\"".to_owned()
 }

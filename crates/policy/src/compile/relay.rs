@@ -1,0 +1,63 @@
+//! Relay domains and the lists of their recipients.
+
+use super::Compiler;
+use crate::names::{Names, is_domain};
+use crate::snapshot::{RecipientList, RelayDomain, TenantIx};
+use crate::source::{RecipientsSource, RelayDomainSource};
+
+impl Compiler {
+    pub(super) fn relay_domain(&mut self, tenant: TenantIx, source: &RelayDomainSource) {
+        let route = self.route(&source.route);
+        let list = source.recipients.as_ref().map(|recipients| self.recipients(source, recipients));
+        for domain in &source.domains {
+            if !is_domain(&domain.value) {
+                let message = format!("{:?} is no domain that mail could be received for", domain.value);
+                self.error(&domain.origin, "domains", message, "name each relay domain in full, without a *");
+                continue;
+            }
+            let relay = RelayDomain { tenant, route, list, origin: domain.origin.clone() };
+            if let Err(first) = self.relay_domains.insert(&domain.value, relay) {
+                let (other, same) = (first.origin.clone(), first.tenant == tenant);
+                let message = match same {
+                    true => format!("relay domain {:?} is listed twice", domain.value),
+                    false => format!("relay domain {:?} belongs to two tenants", domain.value),
+                };
+                self.conflict(&domain.origin, other, "domains", message, "remove it from one of them");
+            }
+        }
+        if source.domains.is_empty() {
+            let message = "a relay domain without domains".to_owned();
+            self.error(&source.route.origin, "domains", message, "add domains = [\"its-domain.example\"]");
+        }
+    }
+
+    fn recipients(&mut self, relay: &RelayDomainSource, source: &RecipientsSource) -> u32 {
+        let mut addresses = Names::default();
+        for recipient in &source.recipients {
+            let known = if recipient.value.contains('@') {
+                let address = mail::Address::parse(&recipient.value).ok();
+                address
+                    .filter(|address| {
+                        relay.domains.iter().any(|domain| domain.value.eq_ignore_ascii_case(address.domain()))
+                    })
+                    .map(|address| addresses.insert(address.text(), ()))
+                    .is_some()
+            } else {
+                relay.domains.iter().all(|domain| {
+                    let address = format!("{}@{}", recipient.value, domain.value);
+                    let fine = mail::Address::parse(&address).is_ok();
+                    // Twice the same recipient means what it means once.
+                    let _ = addresses.insert(&address, ());
+                    fine
+                })
+            };
+            if !known {
+                let message = format!("{:?} is no recipient of these relay domains", recipient.value);
+                let remedy = "write a local part, or an address in one of the block's domains";
+                self.error(&recipient.origin, "recipients", message, remedy);
+            }
+        }
+        self.recipient_lists.push(RecipientList { addresses, origin: source.origin.clone() });
+        u32::try_from(self.recipient_lists.len() - 1).expect("fewer lists than 2^32")
+    }
+}
