@@ -1,6 +1,6 @@
 //! What all workers share, and nothing else: the published [`Snapshot`], the leases and health of
-//! destination sites, the tenants' connection counts, the grants of mailbox logins, and the queues to
-//! and from the control plane.
+//! destination sites, the tenants' connection counts, the grants of mailbox logins, what is left of
+//! limits, who is suspended, and the queues to and from the control plane.
 //!
 //! Everything here is an atomic, an immutable value behind an atomic pointer, or a bounded lock-free
 //! queue: no call waits. A question that finds no room comes back to whoever asked, who tells its
@@ -8,11 +8,14 @@
 
 mod grants;
 mod link;
+mod rates;
 mod site;
+mod suspensions;
 mod table;
 mod tenants;
 
 use std::fmt;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -22,7 +25,9 @@ use ring::Waker;
 
 pub use grants::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, GrantedIdentities, Grants, NoRoom};
 pub use link::{Answer, ControlLink, QUESTIONS_MAX, Question, ResolveFailure, VERIFICATIONS_MAX, WorkerLink};
+pub use rates::{Rate, RateTable};
 pub use site::Site;
+pub use suspensions::{Cause, SUSPENSIONS_MAX, Subject, Suspension, Suspensions, TooManySuspensions};
 pub use tenants::ConnectionLease;
 
 use link::Queues;
@@ -32,12 +37,23 @@ use tenants::Connections;
 /// Workers of one gateway at most: as many as the bits in which a site remembers who waits for it.
 pub const WORKERS_MAX: usize = 64;
 
+/// Limits that were charged and have not rested since, at most, before those nearest to free are
+/// forgotten: 4 MiB, and a dozen limits of each of 20,000 busy senders.
+pub const RATES_MAX: usize = 1 << 18;
+
+/// Addresses and logins whose last login failed, before those nearest to free are forgotten: 1 MiB.
+/// Apart from the others, so that an army of guessers displaces only guessers.
+pub const LOGIN_FAILURES_MAX: usize = 1 << 16;
+
 /// The room itself; one for the whole program, shared by reference.
 pub struct Commons {
     snapshot: Arc<ArcSwap<Snapshot>>,
     sites: Table<Site>,
     connections: Table<Connections>,
     grants: Grants,
+    rates: RateTable,
+    login_failures: RateTable,
+    suspensions: Suspensions,
     queues: Queues,
     wakers: Arc<Wakers>,
     states: Box<[AtomicU8]>,
@@ -58,6 +74,9 @@ impl Commons {
             sites: Table::default(),
             connections: Table::default(),
             grants: Grants::default(),
+            rates: RateTable::new(RATES_MAX, seed()),
+            login_failures: RateTable::new(LOGIN_FAILURES_MAX, seed()),
+            suspensions: Suspensions::default(),
             queues: Queues::new(workers),
             wakers: Arc::new(Wakers::new(workers)),
             states: (0..workers).map(|_| AtomicU8::new(WorkerState::Recovering as u8)).collect(),
@@ -126,6 +145,24 @@ impl Commons {
         &self.grants
     }
 
+    /// What limits were charged: messages, recipients, bytes, connections.
+    #[must_use]
+    pub fn rates(&self) -> &RateTable {
+        &self.rates
+    }
+
+    /// What failed logins were charged.
+    #[must_use]
+    pub fn login_failures(&self) -> &RateTable {
+        &self.login_failures
+    }
+
+    /// Who is suspended.
+    #[must_use]
+    pub fn suspensions(&self) -> &Suspensions {
+        &self.suspensions
+    }
+
     /// What worker `worker` is about, for readiness.
     pub fn set_state(&self, worker: u8, state: WorkerState) {
         self.states[usize::from(worker)].store(state as u8, Ordering::Release);
@@ -162,6 +199,12 @@ impl fmt::Debug for Commons {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Commons").field("workers", &self.workers()).finish_non_exhaustive()
     }
+}
+
+/// What keeps strangers from choosing keys that meet in one set of a table.
+fn seed() -> [u64; 2] {
+    let state = std::hash::RandomState::new();
+    [state.hash_one(0), state.hash_one(1)]
 }
 
 /// A worker's view of the published configuration: a read costs one comparison while nothing changes.
