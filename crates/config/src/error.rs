@@ -1,6 +1,6 @@
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-use policy::{CompileError, Origin};
+use policy::{CompileError, Opening, Origin};
 
 /// Something wrong in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct ConfigError {
     pub message: String,
     /// What to do about it.
     pub remedy: String,
+    /// With it, strangers could relay.
+    pub opens: bool,
 }
 
 impl fmt::Display for ConfigError {
@@ -35,8 +37,8 @@ impl std::error::Error for ConfigError {}
 
 impl From<CompileError> for ConfigError {
     fn from(error: CompileError) -> Self {
-        let CompileError { origin, other, key, message, remedy } = error;
-        Self { origin, other, key: key.to_owned(), message, remedy }
+        let CompileError { origin, other, key, message, remedy, opens } = error;
+        Self { origin, other, key: key.to_owned(), message, remedy, opens }
     }
 }
 
@@ -54,6 +56,14 @@ impl ConfigErrors {
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.len()
+    }
+}
+
+impl ConfigErrors {
+    /// Nothing is wrong but that strangers could relay.
+    #[must_use]
+    pub fn are_openings(&self) -> bool {
+        self.0.iter().all(|error| error.opens)
     }
 }
 
@@ -125,6 +135,27 @@ impl Report {
             key: key.into(),
             message: message.into(),
             remedy: remedy.into(),
+            opens: false,
+        });
+    }
+
+    /// Says how a stranger could relay, and by which lines.
+    pub(crate) fn opening(&mut self, opening: &Opening) {
+        let Opening { client, listener, from, to, origins } = opening;
+        let (first, others) = origins.split_first().expect("an opening names its lines");
+        let mut message = format!(
+            "a stranger could relay: {client} on listener {listener} may send from <{from}> to <{to}>"
+        );
+        for (index, other) in others.iter().enumerate() {
+            let _ = write!(message, "{}{other}", if index == 0 { ", by this line and " } else { ", " });
+        }
+        self.errors.push(ConfigError {
+            origin: first.clone(),
+            other: None,
+            key: String::new(),
+            message,
+            remedy: "narrow the line to addresses that are the tenant's own".into(),
+            opens: true,
         });
     }
 

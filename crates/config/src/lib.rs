@@ -19,7 +19,7 @@ pub use error::{ConfigError, ConfigErrors, Warning};
 pub use node::{ListenerConfig, NodeConfig, RetryConfig, SpoolConfig, TicketsConfig, TlsConfig};
 pub use units::{parse_duration, parse_size};
 
-use policy::Snapshot;
+use policy::{Doors, Proof, Snapshot, Source};
 
 use crate::error::Report;
 
@@ -34,6 +34,8 @@ pub struct Loaded {
     pub node: NodeConfig,
     /// Who may send what, and where it goes.
     pub snapshot: Snapshot,
+    /// That no stranger can relay by it: what was tried.
+    pub proof: Proof,
     /// What is legal but unwise.
     pub warnings: Vec<Warning>,
 }
@@ -65,11 +67,18 @@ impl Config {
                 None
             }
         };
-        match (node, snapshot) {
-            (Some(node), Some(snapshot)) if report.errors.is_empty() => {
-                Ok(Loaded { node, snapshot, warnings: report.warnings })
-            }
-            _ => Err(report.into_errors()),
+        let (Some(node), Some(snapshot)) = (node, snapshot) else { return Err(report.into_errors()) };
+        let proof = prove(&node, &source, &snapshot);
+        proof.openings.iter().for_each(|opening| report.opening(opening));
+        if !report.errors.is_empty() {
+            return Err(report.into_errors());
         }
+        Ok(Loaded { node, snapshot, proof, warnings: report.warnings })
     }
+}
+
+/// No configuration is loaded by which a stranger could relay (relay-control.md G4).
+fn prove(node: &NodeConfig, source: &Source, snapshot: &Snapshot) -> Proof {
+    let listeners: Vec<_> = node.listeners.iter().map(|listener| listener.policy.clone()).collect();
+    snapshot.prove(source, &Doors { listeners: &listeners, hostname: &node.hostname, spokesmen: &[] })
 }

@@ -33,6 +33,8 @@ pub struct CompileError {
     pub message: String,
     /// What to do about it.
     pub remedy: String,
+    /// It would let strangers relay: a network as wide as the world.
+    pub opens: bool,
 }
 
 impl fmt::Display for CompileError {
@@ -83,6 +85,7 @@ impl Compiler {
             key,
             message,
             remedy: remedy.into(),
+            opens: false,
         });
     }
 
@@ -180,7 +183,8 @@ impl Compiler {
         if tenant.is_some() && net.prefix_len() < bits_min {
             let message =
                 format!("{written} is wider than /{bits_min}: that is no customer's {kind} network");
-            return self.error(origin, key, message, "list the networks that are the tenant's own");
+            self.error(origin, key, message, "list the networks that are the tenant's own");
+            return self.errors.last_mut().expect("it was just added").opens = true;
         }
         let Some(&entry) = self.entries.get(&net) else {
             self.entries.insert(net, self.prefixes.len());
@@ -230,7 +234,7 @@ impl Compiler {
 }
 
 /// IPv4 mapped into IPv6 is IPv4: clients are folded the same way.
-fn canonical(net: IpNet) -> IpNet {
+pub(crate) fn canonical(net: IpNet) -> IpNet {
     if let IpNet::V6(v6) = net
         && let (Some(addr), Some(bits)) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
         && let Ok(v4) = Ipv4Net::new(addr, bits)

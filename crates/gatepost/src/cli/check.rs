@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use config::{ConfigErrors, Loaded};
+use config::{Config, ConfigErrors, Loaded};
 use policy::Origin;
 use serde_json::{Value, json};
 
@@ -10,7 +10,14 @@ use super::text::{WARNING, YES, count, print, print_json, styled};
 use super::{Answer, Common};
 
 pub(super) fn run(common: &Common) -> Answer {
-    let Some(loaded) = common.load() else { return Answer::Broken };
+    let Some(path) = common.config_path() else { return Answer::Broken };
+    let loaded = match Config::load(&path) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            common.report_errors(&errors);
+            return if errors.are_openings() { Answer::No } else { Answer::Broken };
+        }
+    };
     if common.json {
         print_json(&as_json(&loaded));
     } else {
@@ -36,6 +43,16 @@ fn for_people(loaded: &Loaded) -> String {
         count(loaded.node.listeners.len(), "listener", "listeners"),
         count(loaded.snapshot.tenants().len(), "tenant", "tenants"),
     );
+    let proof = &loaded.proof;
+    let _ = writeln!(
+        out,
+        "{} no stranger can relay: {} decisions on {} addresses, {} senders and {} recipients denied all of it",
+        styled(YES, "proved:"),
+        proof.decisions,
+        proof.clients,
+        proof.senders,
+        proof.recipients,
+    );
     out
 }
 
@@ -56,6 +73,12 @@ fn as_json(loaded: &Loaded) -> Value {
         "listeners": listeners.collect::<Vec<_>>(),
         "tenants": tenants.collect::<Vec<_>>(),
         "warnings": warnings.collect::<Vec<_>>(),
+        "proof": {
+            "decisions": loaded.proof.decisions,
+            "clients": loaded.proof.clients,
+            "senders": loaded.proof.senders,
+            "recipients": loaded.proof.recipients,
+        },
     })
 }
 
@@ -69,6 +92,7 @@ pub(super) fn errors_as_json(errors: &ConfigErrors) -> Value {
             "key": error.key,
             "message": error.message,
             "remedy": error.remedy,
+            "opens_relay": error.opens,
             "other": other.map(|other| json!({ "file": &*other.file, "line": line(other) })),
         })
     });

@@ -1,0 +1,103 @@
+//! How much of the Internet a list of prefixes covers.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use crate::compile::{PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6};
+
+/// Ranges from which nobody on the Internet connects: private, loopback, link-local, carriers' own.
+/// They say nothing about who uses them, which `check` warns of, but they are not the world.
+const INSIDE: [&str; 10] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "::/8",
+    "fc00::/7",
+    "fe80::/10",
+];
+
+/// Whether the public addresses of `nets` together are more than the widest single network may hold
+/// (relay-control.md A5): then some of them are strangers, however the list is cut.
+pub(crate) fn is_too_wide<'a>(nets: impl IntoIterator<Item = &'a IpNet>) -> bool {
+    let inside: Vec<IpNet> =
+        INSIDE.iter().map(|net| net.parse().expect("the table holds prefixes")).collect();
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for net in nets {
+        if inside.iter().any(|range| range.contains(net)) {
+            continue;
+        }
+        match net {
+            IpNet::V4(net) => v4.push((u32::from(net.network()).into(), u32::from(net.broadcast()).into())),
+            IpNet::V6(net) => v6.push((u128::from(net.network()), u128::from(net.broadcast()))),
+        }
+    }
+    let widest = |bits: u32, prefix: u8| 1_u128 << (bits - u32::from(prefix));
+    covered(v4) > widest(Ipv4Addr::BITS, PREFIX_BITS_MIN_V4)
+        || covered(v6) > widest(Ipv6Addr::BITS, PREFIX_BITS_MIN_V6)
+}
+
+/// The number of addresses in the union of `ranges` (first and last), without wrapping.
+fn covered(mut ranges: Vec<(u128, u128)>) -> u128 {
+    ranges.sort_unstable();
+    let (mut total, mut end) = (0_u128, None::<u128>);
+    for (first, last) in ranges {
+        let begin = end.map_or(first, |end| first.max(end.saturating_add(1)));
+        if end.is_none_or(|end| last > end) {
+            total = total.saturating_add((last - begin).saturating_add(1));
+            end = Some(last);
+        }
+    }
+    total
+}
+
+/// The addresses just inside and just outside of both ends of a prefix: wherever an answer of the
+/// table may change, one of them lies on each side.
+pub(crate) fn edges(net: IpNet) -> impl Iterator<Item = IpAddr> {
+    let (first, last) = (net.network(), net.broadcast());
+    [Some(first), Some(last), step(first, false), step(last, true)].into_iter().flatten()
+}
+
+fn step(ip: IpAddr, up: bool) -> Option<IpAddr> {
+    match ip {
+        IpAddr::V4(ip) => {
+            let bits = u32::from(ip);
+            let next = if up { bits.checked_add(1) } else { bits.checked_sub(1) };
+            next.map(|bits| Ipv4Addr::from(bits).into())
+        }
+        IpAddr::V6(ip) => {
+            let bits = u128::from(ip);
+            let next = if up { bits.checked_add(1) } else { bits.checked_sub(1) };
+            next.map(|bits| Ipv6Addr::from(bits).into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn too_wide(nets: &[&str]) -> bool {
+        let nets: Vec<IpNet> = nets.iter().map(|net| net.parse().unwrap()).collect();
+        is_too_wide(&nets)
+    }
+
+    #[test]
+    fn a_list_is_as_wide_as_its_union() {
+        assert!(!too_wide(&["198.0.0.0/8"]));
+        assert!(!too_wide(&["198.0.0.0/8", "198.51.100.0/24", "198.0.0.0/9"]), "nested counts once");
+        assert!(!too_wide(&["198.0.0.0/9", "198.128.0.0/9"]));
+        assert!(too_wide(&["198.0.0.0/8", "203.0.113.0/32"]));
+        assert!(too_wide(&["198.0.0.0/9", "198.128.0.0/9", "203.0.113.7/32"]));
+        assert!(
+            !too_wide(&["10.0.0.0/8", "127.0.0.0/8", "198.51.100.0/24"]),
+            "private ranges are not the world"
+        );
+        assert!(too_wide(&["2001::/20", "2400::/20"]));
+        assert!(!too_wide(&["2001::/20", "fd00::/8"]));
+    }
+}
