@@ -21,8 +21,9 @@ use mail::{ForwardPath, ReversePath};
 use classes::Owners;
 
 use crate::compile::canonical;
-use crate::decide::{Facts, Listener};
-use crate::explain::{Outcome, Rule, Step, Trace};
+use crate::explain::{Outcome, Step, Trace};
+use crate::facts::{Facts, Listener};
+use crate::rule::Rule;
 use crate::snapshot::{Snapshot, TenantIx};
 use crate::source::{Origin, Source, Sourced};
 
@@ -197,7 +198,7 @@ impl Prover<'_> {
         };
         let mut asked = Asked::default();
         // TLS takes no stranger further than its absence does.
-        let facts = Facts { listener, client, tls: true, identity: None };
+        let facts = Facts { listener, client, tls: true, identity: None, grants: &[] };
         let decision = self.snapshot.decide_recipient(&facts, path, recipient, None, &mut asked);
         self.proof.decisions += 1;
         if decision.verdict.is_accept() {
@@ -232,6 +233,6 @@ struct Asked {
 
 impl Trace for Asked {
     fn step(&mut self, rule: Rule, _: Outcome, _: Option<&Origin>, _: impl FnOnce() -> String) {
-        self.reads_sender |= rule == Rule::Sender;
+        self.reads_sender |= matches!(rule, Rule::Sender | Rule::SenderList);
     }
 }
