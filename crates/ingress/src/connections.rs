@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mail::{Reason, Status};
+use mail::{Reason, Reply, Status};
 use ring::{Instant, Output, Ring, Socket, Token};
 use smtp::server::{Phase, Resume, Session, Step};
 
@@ -15,6 +15,8 @@ use crate::{Context, Ingress, RECEIVE, ROOM, SEND, Timer};
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 /// Between two pieces of a message (RFC 5321 section 4.5.3.2.5).
 const DATA_TIMEOUT: Duration = Duration::from_secs(180);
+/// What a client is told that comes, or stays, while the gateway drains.
+const SHUTTING_DOWN: &str = "shutting down; try again later";
 /// Before a listener that ran out of descriptors accepts again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -31,30 +33,19 @@ impl Ingress {
         let snapshot = cx.snapshots.load().clone();
         let tenant = snapshot.network_tenant(address);
         let lease = cx.link.commons().connect_tenant(&snapshot, tenant);
-        let refused = self.draining || lease.is_none();
-        let session = if refused {
-            let text = if self.draining {
-                "shutting down; try again later"
-            } else {
-                "too many connections from your network"
-            };
-            self.reply.deny(Reason::ConnectionLimit, format_args!("{text}"));
-            Session::refuse(settings, &self.reply)
-        } else {
-            Session::new(settings)
-        };
+        let is_refused = lease.is_none();
         let key = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() as u32 - 1
         });
         let deadline = cx.ring.now().after(COMMAND_TIMEOUT);
-        let client = Client {
+        let mut client = Client {
             key,
             listener,
             address,
             helo: String::new(),
             extended: false,
-            tls: session.is_tls(),
+            tls: false,
             tls_name: String::new(),
             login: String::new(),
             identity: None,
@@ -63,6 +54,24 @@ impl Ingress {
             waiting: Waiting::Nothing,
             question: 0,
             _lease: lease,
+        };
+        let session = if self.draining {
+            self.reply.set(421, Some(Status::new(4, 3, 2)), format_args!("{SHUTTING_DOWN}"));
+            Session::refuse(settings, &self.reply)
+        } else if is_refused {
+            let text = format_args!("too many connections from your network");
+            self.reply.deny(Reason::ConnectionLimit, text);
+            Judge {
+                client: &mut client,
+                settings: &self.settings,
+                counter: &mut self.id_counter,
+                parked: &mut self.parked,
+                cx,
+            }
+            .refuse_connection(tenant, Reason::ConnectionLimit, &mut self.reply);
+            Session::refuse(settings, &self.reply)
+        } else {
+            Session::new(settings)
         };
         self.connections[key as usize] = Some(Box::new(Connection {
             socket,
@@ -103,6 +112,26 @@ impl Ingress {
 
     pub(crate) fn connection(&mut self, key: u32) -> Option<&mut Connection> {
         self.connections.get_mut(key as usize)?.as_deref_mut()
+    }
+
+    /// Lets the judge of connection `key` word `self.reply`, outside of a call of its session.
+    pub(crate) fn judge<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        key: u32,
+        work: impl FnOnce(&mut Judge<'_, '_, R>, &mut Reply),
+    ) {
+        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        let mut judge = Judge {
+            client: &mut connection.client,
+            settings: &self.settings,
+            counter: &mut self.id_counter,
+            parked: &mut self.parked,
+            cx,
+        };
+        work(&mut judge, &mut self.reply);
     }
 
     /// Lets a session work, with its judge; then moves its I/O on.
@@ -175,7 +204,7 @@ impl Ingress {
             && !connection.session.has_transaction()
             && !connection.session.is_closing()
         {
-            self.reply.set(421, Some(Status::new(4, 3, 2)), format_args!("shutting down; try again later"));
+            self.reply.set(421, Some(Status::new(4, 3, 2)), format_args!("{SHUTTING_DOWN}"));
             let Connection { session, client, .. } = &mut **connection;
             let judge = &mut Judge {
                 client,

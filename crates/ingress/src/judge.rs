@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use mail::limits::{INLINE_BODY_BYTES_MAX, RECIPIENTS_MAX};
-use mail::{ForwardPath, MessageId, Reason, Reply, ReversePath, Status, Ticket, Verdict};
-use policy::{Decision, NoTrace, ReplyFacts, TenantIx};
+use mail::{ForwardPath, MessageId, Reason, Reply, ReversePath, Status};
+use policy::NoTrace;
 use ring::Ring;
 use smtp::server::{Credentials, Flow, Handler, MailParameters, MessageEnd, Step};
 use spool::{Content, NewMessage, Refusal};
@@ -24,6 +24,13 @@ pub(crate) struct Judge<'a, 'c, R> {
 }
 
 impl<R: Ring> Handler for Judge<'_, '_, R> {
+    fn refused(&mut self, reason: Reason, reply: &mut Reply) {
+        self.add_ticket(reason, "", reply);
+        if reason == Reason::LoginFailed {
+            self.client.login.clear();
+        }
+    }
+
     fn helo(&mut self, name: &str, extended: bool) {
         self.client.helo.clear();
         self.client.helo.push_str(name);
@@ -40,7 +47,9 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
     fn auth(&mut self, credentials: Credentials<'_>, reply: &mut Reply) -> Step {
         let Credentials::Plain { authorization, login, password } = credentials;
         if !authorization.is_empty() && authorization != login {
-            reply.deny(Reason::LoginFailed, format_args!("{}", LOGIN_FAILED));
+            // Without words of our own the session answers as for a wrong password.
+            self.client.login.clear();
+            self.client.login.push_str(login);
             return Step::Refuse;
         }
         let snapshot = self.cx.snapshots.load();
@@ -73,7 +82,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
     fn mail(&mut self, from: ReversePath<'_>, parameters: &MailParameters, reply: &mut Reply) -> bool {
         self.client.renew_snapshot(self.cx.snapshots.load());
         if let Err(refusal) = self.cx.spool.accepts_mail() {
-            refuse_for_spool(refusal, reply);
+            self.refuse_for_spool(refusal, reply);
             return false;
         }
         let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
@@ -134,7 +143,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         match self.cx.spool.accepts_mail() {
             Ok(()) => true,
             Err(refusal) => {
-                refuse_for_spool(refusal, reply);
+                self.refuse_for_spool(refusal, reply);
                 false
             }
         }
@@ -191,9 +200,6 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         }
     }
 }
-
-/// One text for every failed login: never which part was wrong.
-const LOGIN_FAILED: &str = "the name or the password is wrong";
 
 impl<R: Ring> Judge<'_, '_, R> {
     /// The smallest limit that is known to apply: the transaction's tenant's.
@@ -260,7 +266,7 @@ impl<R: Ring> Judge<'_, '_, R> {
                 Step::Wait
             }
             Err(refusal) => {
-                refuse_for_spool(refusal, reply);
+                self.refuse_for_spool(refusal, reply);
                 self.end_transaction();
                 Step::Refuse
             }
@@ -282,93 +288,11 @@ impl<R: Ring> Judge<'_, '_, R> {
                 let limit = self.message_bytes_max().unwrap_or(0);
                 return self.too_large(limit, reply);
             }
-            Reason::SpoolFull => refuse_for_spool(Refusal::Full, reply),
-            Reason::SpoolFailed => refuse_for_spool(Refusal::Latched, reply),
+            Reason::SpoolFull => return self.refuse_for_spool(Refusal::Full, reply),
+            Reason::SpoolFailed => return self.refuse_for_spool(Refusal::Latched, reply),
             _ => reply.deny(reason, format_args!("{}", reason.summary())),
         }
         self.add_ticket(reason, "", reply);
-    }
-
-    /// Writes the denial into reply, metric and log, with its ticket.
-    fn deny(&mut self, decision: &Decision, from: &str, to: &str, reply: &mut Reply) {
-        let (Verdict::Deny(reason) | Verdict::Defer(reason)) = decision.verdict else {
-            unreachable!("only a refusal is denied");
-        };
-        let ticket = self.new_ticket();
-        decision.write_reply(
-            &ReplyFacts {
-                client: self.client.address,
-                from,
-                to,
-                detail: None,
-                ticket: Some(ticket),
-                contact: self.settings.contact.as_deref(),
-                public_url: self.settings.public_url.as_deref(),
-                submission_port: self.settings.submission_port,
-            },
-            reply,
-        );
-        self.record_denial(decision.tenant, reason, decision.rule.as_str(), (from, to), ticket);
-    }
-
-    fn new_ticket(&mut self) -> Ticket {
-        let mut bits = [0; 16];
-        self.cx.ring.random(&mut bits);
-        Ticket::from_random(u128::from_le_bytes(bits))
-    }
-
-    /// Gives a refusal that policy did not word its ticket, and records it.
-    fn add_ticket(&mut self, reason: Reason, to: &str, reply: &mut Reply) {
-        let ticket = self.new_ticket();
-        match &self.settings.public_url {
-            Some(url) => reply.add_line(format_args!("ticket {ticket} {url}/{}", ticket.compact())),
-            None => reply.add_line(format_args!("ticket {ticket}")),
-        }
-        // The envelope lends its text and has it back afterwards.
-        let envelope = std::mem::take(&mut self.client.transaction.envelope);
-        let tenant = self.client.transaction.tenant;
-        self.record_denial(tenant, reason, reason.as_str(), (envelope.reverse_path().text(), to), ticket);
-        self.client.transaction.envelope = envelope;
-    }
-
-    /// Writes a denial into metric and log.
-    fn record_denial(
-        &mut self,
-        tenant: Option<TenantIx>,
-        reason: Reason,
-        rule: &str,
-        (from, to): (&str, &str),
-        ticket: Ticket,
-    ) {
-        let tenant = tenant.map(|tenant| &*self.client.snapshot.tenant(tenant).name);
-        self.cx.metrics.denied(self.client.listener, tenant, reason);
-        let now = self.cx.now();
-        self.cx
-            .log
-            .event("relay_denied", now)
-            .str("listener", &self.settings.listeners[self.client.listener].policy.name)
-            .ip("client", self.client.address)
-            .str("tenant", tenant.unwrap_or_default())
-            .str("login", &self.client.login)
-            .str("from", from)
-            .str("to", to)
-            .str("reason", reason.as_str())
-            .str("rule", rule)
-            .display("ticket", ticket)
-            .end();
-    }
-}
-
-/// The reply for a spool that cannot take mail now.
-pub(crate) fn refuse_for_spool(refusal: Refusal, reply: &mut Reply) {
-    match refusal {
-        Refusal::Full => {
-            reply.deny(Reason::SpoolFull, format_args!("no room for new mail now; try again later"))
-        }
-        Refusal::Latched => {
-            reply.deny(Reason::SpoolFailed, format_args!("the spool's storage failed; try again later"));
-        }
-        Refusal::Busy => reply.set(451, Some(Status::new(4, 3, 0)), format_args!("busy; try again")),
     }
 }
 

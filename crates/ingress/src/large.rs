@@ -1,6 +1,6 @@
 //! Bodies that outgrow memory: pieces go to a file of the spool's as they arrive.
 
-use mail::{Reason, Reply};
+use mail::Reason;
 use ring::Ring;
 use smtp::server::{Flow, Resume, Step};
 use spool::{LargeKey, Refusal};
@@ -75,21 +75,23 @@ impl Ingress {
     /// The body of connection `key` could not be written.
     pub fn large_failed<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, refusal: Refusal) {
         let Some(connection) = self.connection(key) else { return };
-        let transaction = &mut connection.client.transaction;
-        transaction.large = None;
-        transaction.refused = Some(reason_of(refusal));
-        let ended = transaction.id.is_some();
-        if ended {
-            transaction.clear();
-        }
-        if connection.client.waiting != Waiting::Large {
+        let client = &mut connection.client;
+        client.transaction.large = None;
+        client.transaction.refused = Some(reason_of(refusal));
+        let ended = client.transaction.id.is_some();
+        if client.waiting != Waiting::Large {
+            if ended {
+                client.transaction.clear();
+            }
             return;
         }
-        connection.client.waiting = Waiting::Nothing;
+        client.waiting = Waiting::Nothing;
         if ended {
-            let mut reply = Reply::default();
-            crate::judge::refuse_for_spool(refusal, &mut reply);
-            self.drive(cx, key, |session, judge| session.resume(Resume::Message(&reply), judge));
+            self.judge(cx, key, |judge, reply| {
+                judge.refuse_for_spool(refusal, reply);
+                judge.end_transaction();
+            });
+            self.resume_message(cx, key);
         } else {
             self.drive(cx, key, |session, judge| session.resume(Resume::Continue, judge));
         }

@@ -7,6 +7,7 @@
 
 mod connection;
 mod connections;
+mod denial;
 mod headers;
 mod judge;
 mod large;
@@ -22,7 +23,7 @@ use mail::{Reason, Reply, Status, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
 use ring::{Completion, Instant, ListenOptions, Listener, Ring, Token, Wheel};
 use smtp::server::Resume;
-use spool::Shard;
+use spool::{Refusal, Shard};
 
 use connection::{Connection, Waiting};
 
@@ -241,11 +242,10 @@ impl Ingress {
             if connection.ended {
                 self.settle(cx, key);
             } else if client.transaction.id.is_some() {
-                if let Some(large) = client.transaction.large.take() {
-                    cx.spool.large_abort(cx.ring, large);
-                }
-                client.transaction.clear();
-                judge::refuse_for_spool(spool::Refusal::Latched, &mut self.reply);
+                self.judge(cx, key, |judge, reply| {
+                    judge.refuse_for_spool(Refusal::Latched, reply);
+                    judge.end_transaction();
+                });
                 self.resume_message(cx, key);
             } else {
                 client.transaction.refused = Some(Reason::SpoolFailed);
@@ -267,10 +267,6 @@ impl Ingress {
         client.identity = if ok { cx.snapshots.load().identity(&client.login) } else { None };
         let accepted = client.identity.is_some();
         self.log_login(cx, key, accepted);
-        if !accepted && let Some(connection) = &mut self.connections[key as usize] {
-            connection.client.login.clear();
-            cx.metrics.denied(connection.client.listener, None, Reason::LoginFailed);
-        }
         self.drive(cx, key, |session, judge| session.resume(Resume::Auth { accepted }, judge));
     }
 

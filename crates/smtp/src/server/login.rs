@@ -1,6 +1,6 @@
 //! AUTH (RFC 4954).
 
-use mail::{Reason, Reply, Status};
+use mail::{Reason, Status};
 
 use super::session::Session;
 use super::state::{Client, State};
@@ -22,6 +22,10 @@ impl Session {
         };
         if let Some((code, (subject, detail), text)) = refusal {
             self.reply.set(code, Some(Status::new(5, subject, detail)), format_args!("{text}"));
+            // RFC 4954 section 6: encryption is required for the mechanism asked for.
+            if code == 538 {
+                return self.refuse_for(Reason::TlsRequired, handler);
+            }
             return self.refuse_command(handler);
         }
         let (Some(mechanism), State::Ready(client)) = (Mechanism::parse(mechanism), &self.state) else {
@@ -77,7 +81,7 @@ impl Session {
             Step::Accept => self.logged_in(),
             Step::Refuse => {
                 if self.reply.code() == 0 {
-                    write_failure(&mut self.reply);
+                    return self.login_failed(handler);
                 }
                 self.refuse_command(handler);
             }
@@ -92,9 +96,13 @@ impl Session {
             self.logged_in();
         } else {
             self.state = State::Ready(client);
-            write_failure(&mut self.reply);
-            self.refuse_command(handler);
+            self.login_failed(handler);
         }
+    }
+
+    fn login_failed<H: Handler>(&mut self, handler: &mut H) {
+        self.reply.deny(Reason::LoginFailed, format_args!("{LOGIN_FAILED}"));
+        self.refuse_for(Reason::LoginFailed, handler);
     }
 
     fn logged_in(&mut self) {
@@ -102,8 +110,4 @@ impl Session {
         self.reply.set(235, Some(Status::new(2, 7, 0)), format_args!("logged in"));
         self.say();
     }
-}
-
-fn write_failure(reply: &mut Reply) {
-    reply.deny(Reason::LoginFailed, format_args!("{LOGIN_FAILED}"));
 }

@@ -12,7 +12,7 @@ mod transaction;
 
 use std::sync::Arc;
 
-use mail::{ForwardPath, Reply, ReversePath};
+use mail::{ForwardPath, Reason, Reply, ReversePath};
 
 pub use session::Session;
 
@@ -50,6 +50,11 @@ pub struct Settings {
 ///
 /// Where it says yes the session writes the usual reply.
 pub trait Handler {
+    /// The session itself has refused a command, for `reason`, and worded `reply` already (TLS must
+    /// come first, SIZE is past the limit, a login that was waited for failed): the judge may add to
+    /// it before it goes.
+    fn refused(&mut self, reason: Reason, reply: &mut Reply);
+
     /// The client has given its name, with EHLO (`extended`) or HELO.
     fn helo(&mut self, name: &str, extended: bool);
 

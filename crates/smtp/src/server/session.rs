@@ -4,7 +4,7 @@ use std::sync::Arc;
 use mail::limits::{
     COMMAND_LINE_BYTES_MAX, SASL_LINE_BYTES_MAX, SESSION_ERRORS_MAX, SESSION_IDLE_COMMANDS_MAX,
 };
-use mail::{Reply, Status};
+use mail::{Reason, Reply, Status};
 use zeroize::Zeroize;
 
 use super::state::State;
@@ -312,8 +312,8 @@ impl Session {
             }
         };
         if self.needs_tls_first(&command) {
-            self.reply.set(530, Some(Status::new(5, 7, 0)), format_args!("Must issue STARTTLS first"));
-            return self.refuse_command(handler);
+            self.reply.deny(Reason::TlsRequired, format_args!("Must issue STARTTLS first"));
+            return self.refuse_for(Reason::TlsRequired, handler);
         }
         match command {
             Command::Mail { from, parameters } => self.mail(from, &parameters, handler),
@@ -360,6 +360,12 @@ impl Session {
     pub(super) fn refuse_command<H: Handler>(&mut self, handler: &mut H) {
         self.say();
         self.charge(handler);
+    }
+
+    /// The same where the refusal has a reason: the judge adds its part.
+    pub(super) fn refuse_for<H: Handler>(&mut self, reason: Reason, handler: &mut H) {
+        handler.refused(reason, &mut self.reply);
+        self.refuse_command(handler);
     }
 
     /// `503`: the right command at the wrong time.

@@ -24,7 +24,7 @@ impl Session {
             && size > limit
         {
             self.reply.deny(Reason::MessageTooLarge, format_args!("at most {limit} bytes are taken"));
-            return self.refuse_command(handler);
+            return self.refuse_for(Reason::MessageTooLarge, handler);
         }
         self.reply.clear();
         if !handler.mail(from, parameters, &mut self.reply) {

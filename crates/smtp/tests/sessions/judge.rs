@@ -20,6 +20,10 @@ pub(crate) struct Judge {
 }
 
 impl Handler for Judge {
+    fn refused(&mut self, reason: Reason, _: &mut Reply) {
+        self.log.push(format!("refused {reason}"));
+    }
+
     fn helo(&mut self, name: &str, extended: bool) {
         self.log.push(format!("helo {name} {extended}"));
     }
