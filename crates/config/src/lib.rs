@@ -4,19 +4,25 @@
 //! own settings and the warnings. Where something is wrong it gives every error at once, each with
 //! file, line, key and remedy. It reads files and the environment and starts nothing.
 
+mod admin;
 mod error;
 mod file;
+mod grants;
 mod node;
 mod secret;
 mod section;
 mod tenant;
+mod token;
 mod units;
 mod warn;
 
 use std::path::Path;
 
+pub use admin::{AdminConfig, AdminRole, AdminToken, admin_socket};
 pub use error::{ConfigError, ConfigErrors, Warning};
+pub use grants::GrantsConfig;
 pub use node::{ListenerConfig, NodeConfig, RetryConfig, SpoolConfig, TicketsConfig, TlsConfig};
+pub use token::TokenDigest;
 pub use units::{parse_duration, parse_size};
 
 use policy::{Doors, Proof, Snapshot, Source};

@@ -8,8 +8,10 @@ use policy::{
     TlsPolicy,
 };
 
+use crate::admin::{self, AdminConfig};
 use crate::error::Report;
 use crate::file::File;
+use crate::grants::{self, GrantsConfig};
 use crate::section::{Keys, Section, parse};
 use crate::tenant;
 use crate::units::{parse_duration, parse_size};
@@ -18,7 +20,10 @@ use crate::units::{parse_duration, parse_size};
 const WORKERS_MAX: u32 = 255;
 
 const TOP: Keys = Keys {
-    known: &["node", "spool", "listener", "tls", "policy", "route", "metrics", "tickets", "retry", "admin"],
+    known: &[
+        "node", "spool", "listener", "tls", "policy", "route", "metrics", "tickets", "retry", "admin",
+        "grants",
+    ],
     later: &["proxy_protocol", "xclient", "lists"],
 };
 const NODE: Keys = Keys { known: &["hostname", "workers"], later: &[] };
@@ -30,7 +35,6 @@ const POLICY: Keys = Keys { known: &["tenants"], later: &[] };
 const METRICS: Keys = Keys { known: &["address"], later: &[] };
 const TICKETS: Keys = Keys { known: &["public_url", "contact"], later: &["address", "keep"] };
 const RETRY: Keys = Keys { known: &["first", "longest", "expire"], later: &[] };
-const ADMIN: Keys = Keys { known: &["socket", "address", "tokens"], later: &[] };
 pub(crate) const ROUTE: Keys =
     Keys { known: &["recipient_domains", "next_hops", "tls", "connections"], later: &[] };
 
@@ -53,6 +57,10 @@ pub struct NodeConfig {
     pub retry: RetryConfig,
     /// What a denied sender is told.
     pub tickets: TicketsConfig,
+    /// Where the admin API is served.
+    pub admin: AdminConfig,
+    /// What no grant is opened for.
+    pub grants: GrantsConfig,
     /// The files that a reload reads again.
     pub files: Vec<PathBuf>,
 }
@@ -160,13 +168,6 @@ fn read_node(top: &Section<'_>, files: Vec<PathBuf>, report: &mut Report) -> Opt
     let listeners = read_listeners(top, report);
     let metrics = top.section("metrics", &METRICS, report);
     let metrics_address = metrics.and_then(|metrics| address(&metrics, report));
-    if let Some(admin) = top.section("admin", &ADMIN, report) {
-        report.warn(
-            &admin.origin,
-            "admin",
-            "the admin API is not in this version: the section has no effect",
-        );
-    }
     Some(NodeConfig {
         hostname: hostname?.value.into(),
         workers: workers.map_or(0, |workers| workers.value),
@@ -176,6 +177,8 @@ fn read_node(top: &Section<'_>, files: Vec<PathBuf>, report: &mut Report) -> Opt
         metrics_address,
         retry: read_retry(top, report),
         tickets: read_tickets(top, report),
+        admin: admin::read(top, report),
+        grants: grants::read_node(top, report),
         files,
     })
 }
@@ -215,7 +218,7 @@ fn readable(section: &Section<'_>, name: &str, example: &str, report: &mut Repor
     }
 }
 
-fn address(section: &Section<'_>, report: &mut Report) -> Option<SocketAddr> {
+pub(crate) fn address(section: &Section<'_>, report: &mut Report) -> Option<SocketAddr> {
     section.demand("address", "\"127.0.0.1:9187\"", report);
     let remedy = "write an address and a port, as in \"192.0.2.1:25\" or \"[::]:25\"";
     section.parsed("address", remedy, report).map(|address| address.value)

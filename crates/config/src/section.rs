@@ -29,9 +29,14 @@ pub(crate) struct Keys {
 impl<'a> Section<'a> {
     /// The top of a file.
     pub(crate) fn top(file: &'a File, table: &'a DeTable<'a>, keys: &Keys, report: &mut Report) -> Self {
-        let section = Self { file, table, path: "", origin: Origin::new(file.name.clone(), 1) };
+        let section = Self::part(file, table);
         section.check_keys(keys, report);
         section
+    }
+
+    /// The top of a file of which only a part is of interest.
+    pub(crate) fn part(file: &'a File, table: &'a DeTable<'a>) -> Self {
+        Self { file, table, path: "", origin: Origin::new(file.name.clone(), 1) }
     }
 
     fn check_keys(&self, keys: &Keys, report: &mut Report) {

@@ -8,6 +8,7 @@ use policy::{
 
 use crate::error::Report;
 use crate::file::File;
+use crate::grants;
 use crate::node::{route, routes};
 use crate::secret;
 use crate::section::{Keys, Section, parse};
@@ -26,8 +27,9 @@ const TOP: Keys = Keys {
         "route",
         "identity",
         "limits",
+        "grants",
     ],
-    later: &["grants"],
+    later: &[],
 };
 const RELAY_DOMAIN: Keys =
     Keys { known: &["domains", "next_hops", "tls", "connections", "recipients"], later: &[] };
@@ -75,6 +77,7 @@ pub(crate) fn read(path: &Path, report: &mut Report) -> Option<TenantSource> {
         routes: routes(&top, report),
         identities: identities(&top, report),
         limits: limits(&top, report),
+        grants: grants::read_tenant(&top, report),
     })
 }
 

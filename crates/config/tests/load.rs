@@ -201,7 +201,6 @@ fn a_missing_certificate_names_the_path() {
 #[test]
 fn what_has_not_come_yet_is_refused_rather_than_ignored() {
     for (addition, place) in [
-        ("[grants]\nttl = \"10m\"\n", "a.toml:4 grants"),
         ("[limits]\nmessages_per_minute = 5\n", "a.toml:5 limits.messages_per_minute"),
         ("check_header_from = true\n", "a.toml:4 check_header_from"),
     ] {

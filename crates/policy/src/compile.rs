@@ -12,7 +12,7 @@ use crate::network::{Networks, Prefix};
 use crate::snapshot::{
     Identity, IdentityIx, RecipientList, RelayDomain, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx,
 };
-use crate::source::{IdentitySource, Origin, Source, Sourced, TenantSource};
+use crate::source::{GrantTerms, IdentitySource, Origin, Source, Sourced, TenantSource};
 
 /// The shortest IPv4 prefix of a network: 1/256 of the address space (relay-control.md A5).
 pub const PREFIX_BITS_MIN_V4: u8 = 8;
@@ -75,6 +75,8 @@ struct Compiler {
     relay_domains: Names<RelayDomain>,
     recipient_lists: Vec<RecipientList>,
     routes: Vec<Route>,
+    /// Whose each grant token is: by a token its tenant is known.
+    grant_tokens: HashMap<[u8; 32], Origin>,
 }
 
 impl Compiler {
@@ -152,6 +154,7 @@ impl Compiler {
             limits: source.limits,
             login_required: source.login_required.value,
             null_sender: source.null_sender.value,
+            grants: self.grants(source),
             senders: self.senders(&source.senders),
             routes: self.route_list(&source.routes),
             origin: name.origin.clone(),
@@ -165,6 +168,18 @@ impl Compiler {
         for relay in &source.relay_domains {
             self.relay_domain(ix, relay);
         }
+    }
+
+    fn grants(&mut self, source: &TenantSource) -> Option<Box<GrantTerms>> {
+        let terms = source.grants.as_ref()?;
+        if let Some(token) = terms.token_sha256
+            && let Some(other) = self.grant_tokens.insert(token, terms.origin.clone())
+        {
+            let message = "two tenants have the same grant token".to_owned();
+            let remedy = "give each tenant a token of its own, made with `gatepost token`";
+            self.conflict(&terms.origin, other, "grants.token", message, remedy);
+        }
+        Some(Box::new(terms.clone()))
     }
 
     fn network(&mut self, network: &Sourced<IpNet>, tenant: Option<TenantIx>, key: &'static str) {

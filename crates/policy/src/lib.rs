@@ -35,6 +35,6 @@ pub use reply::ReplyFacts;
 pub use rule::Rule;
 pub use snapshot::{IdentityIx, Limits, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx};
 pub use source::{
-    CONNECTIONS_DEFAULT, IdentitySource, LoginRequired, Origin, RecipientsSource, RelayDomainSource,
-    RouteSource, RouteTls, Source, Sourced, TenantSource,
+    CONNECTIONS_DEFAULT, GrantTerms, IdentitySource, LoginRequired, Origin, RecipientsSource,
+    RelayDomainSource, RouteSource, RouteTls, Source, Sourced, TenantSource,
 };

@@ -8,7 +8,7 @@ use crate::names::{Domains, Names};
 use crate::network::{NetworkMatch, Networks};
 use crate::next_hop::NextHop;
 use crate::senders::Senders;
-use crate::source::{LoginRequired, Origin, RouteTls, Source};
+use crate::source::{GrantTerms, LoginRequired, Origin, RouteTls, Source};
 
 /// A tenant, by its place in [`Snapshot::tenants`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +72,8 @@ pub struct Tenant {
     pub login_required: LoginRequired,
     /// Whether its networks may relay with the null reverse-path.
     pub null_sender: bool,
+    /// How its mailbox logins open relaying, where they do.
+    pub grants: Option<Box<GrantTerms>>,
     pub(crate) senders: Senders,
     pub(crate) routes: Domains<RouteIx>,
     pub(crate) origin: Origin,

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use mail::ScramVerifier;
@@ -85,6 +86,19 @@ pub struct TenantSource {
     pub identities: Vec<IdentitySource>,
     /// Its limits.
     pub limits: Limits,
+    /// POP and IMAP before SMTP, where it takes part.
+    pub grants: Option<GrantTerms>,
+}
+
+/// `[grants]` of a tenant: how its mailbox logins open relaying (relay-control.md A2).
+#[derive(Clone, Debug)]
+pub struct GrantTerms {
+    /// Where the section begins.
+    pub origin: Origin,
+    /// How long a grant holds.
+    pub ttl: Duration,
+    /// The SHA-256 digest of the token with which its mailbox server reports logins.
+    pub token_sha256: Option<[u8; 32]>,
 }
 
 /// Strict mode: whether a tenant's own networks must log in (relay-control.md A4).

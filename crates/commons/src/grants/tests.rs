@@ -44,6 +44,7 @@ fn snapshot(generation: u64, tenant: &str, logins: &[&str]) -> Snapshot {
         }],
         identities: identities.collect(),
         limits: Limits::default(),
+        grants: None,
     };
     let source =
         Source { generation, origin: origin.clone(), routes: Vec::new(), tenants: vec![tenant.into()] };

@@ -49,6 +49,7 @@ pub(crate) fn snapshot(next_hops: &[&str], connections_max: u32) -> Snapshot {
         routes: Vec::new(),
         identities: Vec::new(),
         limits: Limits::default(),
+        grants: None,
     };
     Snapshot::compile(&Source { generation: 1, origin, routes: vec![route], tenants: vec![tenant.into()] })
         .expect("it compiles")

@@ -189,6 +189,7 @@ fn snapshot() -> Snapshot {
             null_sender: false,
         }],
         limits: Limits::default(),
+        grants: None,
     };
     let source = Source {
         generation: 1,
