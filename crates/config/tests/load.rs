@@ -96,6 +96,7 @@ fn the_samples_load() {
     folder.write("tls/tls.crt", "");
     folder.write("tls/tls.key", "");
     folder.write("tenants/recipients/proseware.txt", &read("tenants/recipients/proseware.txt"));
+    folder.write("admin-tokens.toml", &read("admin-tokens.toml"));
     let loaded = folder.load().unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(loaded.warnings, []);
 
@@ -106,8 +107,10 @@ fn the_samples_load() {
     assert_eq!(node.listeners[1].policy.role, Role::Submission);
     assert_eq!(node.listeners[1].policy.tls, TlsPolicy::Required);
     assert_eq!(node.submission_port(), Some(587));
+    assert_eq!(node.admin.tokens.len(), 1);
     let tenant = loaded.snapshot.tenant_named("proseware").unwrap();
     assert_eq!(loaded.snapshot.limits(tenant).message_bytes_max, Some(25 << 20));
+    assert!(loaded.snapshot.tenant(tenant).grants.as_ref().is_some_and(|terms| terms.token_sha256.is_some()));
     assert!(loaded.snapshot.identity("Terri@Proseware.example").is_some());
     assert_eq!(loaded.snapshot.network_tenant("198.51.100.7".parse().unwrap()), Some(TenantIx(0)));
 }
