@@ -9,8 +9,10 @@ mod error;
 mod file;
 mod grants;
 mod node;
+mod overlaps;
 mod secret;
 mod section;
+mod sender_rules;
 mod tenant;
 mod token;
 mod units;
@@ -66,6 +68,7 @@ impl Config {
             return Err(report.into_errors());
         };
         warn::about(&source, &mut report);
+        overlaps::warn(&source, &mut report);
         let snapshot = match Snapshot::compile(&source) {
             Ok(snapshot) => Some(snapshot),
             Err(errors) => {

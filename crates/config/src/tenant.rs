@@ -12,6 +12,7 @@ use crate::grants;
 use crate::node::{route, routes};
 use crate::secret;
 use crate::section::{Keys, Section, parse};
+use crate::sender_rules;
 use crate::units::parse_size;
 
 const TOP: Keys = Keys {
@@ -22,7 +23,10 @@ const TOP: Keys = Keys {
         "senders",
         "login_required",
         "null_sender",
+        "plus_addressing",
+        "own_senders_from_strangers",
         "check_header_from",
+        "reserved_senders",
         "relay_domain",
         "route",
         "identity",
@@ -73,6 +77,7 @@ pub(crate) fn read(path: &Path, report: &mut Report) -> Option<TenantSource> {
         senders,
         login_required: login_required.unwrap_or_else(|| Sourced::new(LoginRequired::Never, origin.clone())),
         null_sender: null_sender.unwrap_or_else(|| Sourced::new(false, origin)),
+        sender_rules: sender_rules::read(&top, report),
         relay_domains: relay_domains(&top, report),
         routes: routes(&top, report),
         identities: identities(&top, report),

@@ -294,3 +294,46 @@ fn what_is_legal_but_unwise_is_warned_of() {
         ]
     );
 }
+
+#[test]
+fn a_network_in_anothers_network_is_warned_of_and_an_equal_one_is_an_error() {
+    let tenant = |name: &str, nets: &str| {
+        format!("name = \"{name}\"\nnetworks = [{nets}]\nsenders = [\"@{name}.example\"]\n")
+    };
+    let wide = tenant("wide", "\"198.51.100.0/24\", \"198.51.100.64/26\"");
+    let overlaps = |narrow: &str| {
+        let folder = Folder::new(NODE, &[("wide", &wide), ("narrow", &tenant("narrow", narrow))]);
+        let warnings = folder.load().unwrap().warnings;
+        let of_networks = warnings.iter().filter(|warning| warning.key == "networks");
+        of_networks.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert!(overlaps("\"203.0.113.0/24\"").is_empty());
+    let [warning] = &*overlaps("\"198.51.100.7\"") else { panic!("one warning") };
+    assert!(
+        warning.contains("198.51.100.7/32 of tenant narrow lies in 198.51.100.0/24 of tenant wide"),
+        "{warning}"
+    );
+    let [warning] = &*overlaps("\"198.51.100.65\"") else { panic!("one warning") };
+    assert!(warning.contains("lies in 198.51.100.64/26"), "{warning}");
+    let folder = Folder::new(NODE, &[("wide", &wide), ("narrow", &tenant("narrow", "\"198.51.100.0/24\""))]);
+    assert_eq!(folder.errors().len(), 1);
+}
+
+#[test]
+fn a_tenants_rules_about_senders_are_read() {
+    let rules = "plus_addressing = true\nown_senders_from_strangers = \"deny\"\n";
+    let reserved = "[[reserved_senders]]\nsenders = [\"@b.example\"]\nidentities = [\"terri\"]\n";
+    let folder = |rules: &str, reserved: &str| {
+        Folder::new(NODE, &[("t", &format!("{TENANT}{rules}{reserved}{IDENTITY}"))])
+    };
+    assert!(folder(rules, reserved).load().is_ok());
+    let lines = |rules: &str, reserved: &str| {
+        folder(rules, reserved).errors().into_iter().map(|(line, _)| line).collect::<Vec<_>>()
+    };
+    assert_eq!(lines("own_senders_from_strangers = \"no\"\n", ""), ["t.toml:4 own_senders_from_strangers"]);
+    assert_eq!(lines("", &reserved.replace("terri", "kim")), ["t.toml:6 identities"]);
+    assert_eq!(
+        lines("", "[[reserved_senders]]\nsenders = [\"@b.example\"]\n"),
+        ["t.toml:4 reserved_senders"]
+    );
+}

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::limits::{DOMAIN_BYTES_MAX, LOCAL_PART_BYTES_MAX};
+use crate::limits::{ADDRESS_BYTES_MAX, DOMAIN_BYTES_MAX, LOCAL_PART_BYTES_MAX};
 
 /// A mailbox: `local-part@domain` (RFC 5321 section 4.1.2), as it was written.
 ///
@@ -121,6 +121,19 @@ impl<'a> Address<'a> {
     #[must_use]
     pub fn domain(self) -> &'a str {
         &self.text[self.at + 1..]
+    }
+
+    /// The address without its tag: `terri@d.example` for `terri+shop@d.example`. `None` where there
+    /// is none: no plus, nothing before it, or a quoted local part.
+    #[must_use]
+    pub fn untagged(self, buffer: &mut [u8; ADDRESS_BYTES_MAX]) -> Option<Address<'_>> {
+        let plus = self.local_part().find('+').filter(|&plus| plus > 0 && !self.text.starts_with('"'))?;
+        let rest = &self.text.as_bytes()[self.at..];
+        let base = buffer.get_mut(..plus + rest.len())?;
+        base[..plus].copy_from_slice(&self.text.as_bytes()[..plus]);
+        base[plus..].copy_from_slice(rest);
+        let text = std::str::from_utf8(base).ok()?;
+        Some(Address { text, at: plus })
     }
 
     /// `[192.0.2.1]` rather than a name.
@@ -381,6 +394,22 @@ mod tests {
             ("\u{e9}@b", AddressError::NonAscii),
         ] {
             assert_eq!(Address::parse(bad), Err(error), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_what_follows_the_first_plus_of_a_plain_local_part() {
+        for (text, base) in [
+            ("terri+shop@d.example", Some("terri@d.example")),
+            ("terri+a+b@d.example", Some("terri@d.example")),
+            ("terri+@d.example", Some("terri@d.example")),
+            ("terri@d.example", None),
+            ("+terri@d.example", None),
+            ("\"terri+shop\"@d.example", None),
+        ] {
+            let mut buffer = [0; ADDRESS_BYTES_MAX];
+            let untagged = Address::parse(text).unwrap().untagged(&mut buffer);
+            assert_eq!(untagged, base.map(|base| Address::parse(base).unwrap()), "{text}");
         }
     }
 

@@ -13,6 +13,9 @@ pub const LOCAL_PART_BYTES_MAX: usize = 1024;
 /// A domain (RFC 5321 section 4.5.3.1.2).
 pub const DOMAIN_BYTES_MAX: usize = 255;
 
+/// A whole address.
+pub const ADDRESS_BYTES_MAX: usize = LOCAL_PART_BYTES_MAX + 1 + DOMAIN_BYTES_MAX;
+
 /// Recipients of one transaction where the tenant writes no smaller number. RFC 5321 section
 /// 4.5.3.1.8 asks for at least 100; past this the client gets 452 and comes again, as it must.
 pub const RECIPIENTS_MAX: usize = 10_000;

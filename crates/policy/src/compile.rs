@@ -156,6 +156,7 @@ impl Compiler {
             null_sender: source.null_sender.value,
             grants: self.grants(source),
             senders: self.senders(&source.senders),
+            sender_rules: None,
             routes: self.route_list(&source.routes),
             origin: name.origin.clone(),
             login_required_origin: source.login_required.origin.clone(),
@@ -165,6 +166,7 @@ impl Compiler {
         for identity in &source.identities {
             self.identity(ix, identity);
         }
+        self.tenants[ix.0 as usize].sender_rules = self.sender_rules(ix, &source.sender_rules);
         for relay in &source.relay_domains {
             self.relay_domain(ix, relay);
         }

@@ -1,4 +1,4 @@
-use mail::{Address, ForwardPath, Reason, ReversePath, Verdict};
+use mail::{Address, ForwardPath, Reason, ReversePath, RoutingTrick, Verdict};
 
 use crate::decision::Decision;
 use crate::explain::{Outcome, Trace};
@@ -41,7 +41,7 @@ impl Snapshot {
         if let Some(decision) = self.admit(facts, sender_tenant, trace) {
             return decision.by(facts.identity);
         }
-        let address = match plain_recipient(to, trace) {
+        let address = match self.plain_recipient(to, trace) {
             Ok(address) => address,
             Err(decision) => return Decision { tenant: sender_tenant, ..decision }.by(facts.identity),
         };
@@ -49,7 +49,10 @@ impl Snapshot {
             return decision;
         }
         let accepted = match self.relay_domain(address, trace) {
-            Some(Ok(tenant)) => Decision::accept(Rule::RelayDomain, Some(tenant), facts.identity),
+            Some(Ok(tenant)) => match self.own_sender_of_stranger(facts, network, from, tenant, trace) {
+                Some(decision) => return decision,
+                None => Decision::accept(Rule::RelayDomain, Some(tenant), facts.identity),
+            },
             Some(Err(decision)) => return decision.by(facts.identity),
             None => match self.relaying(facts, network, from, trace) {
                 Ok(responsible) => {
@@ -165,7 +168,11 @@ impl Snapshot {
             format!("{} is a relay domain of tenant {name}: its mail comes in from anyone", address.domain())
         });
         let list = relay.list.map(|list| &self.recipient_lists[list as usize]);
-        let known = list.is_none_or(|list| list.addresses.get(address.text()).is_some());
+        let known = list.is_none_or(|list| {
+            self.tenant(relay.tenant).with_untagged(address, |names| {
+                names.into_iter().flatten().any(|name| list.addresses.get(name.text()).is_some())
+            })
+        });
         if known {
             trace.step(Rule::Recipient, Outcome::Pass, list.map(|list| &list.origin), || match list {
                 Some(_) => format!("{address} is in the list of recipients"),
@@ -206,17 +213,29 @@ impl Snapshot {
         });
         accepted
     }
-}
 
-/// The mailbox, where it hides no other.
-fn plain_recipient<'a>(to: ForwardPath<'a>, trace: &mut impl Trace) -> Result<Address<'a>, Decision> {
-    let trick = match (to, to.routing_trick()) {
-        (ForwardPath::Address(address), None) => {
-            trace.step(Rule::RoutingSyntax, Outcome::Pass, None, || format!("{to} is a plain address"));
-            return Ok(address);
-        }
-        (ForwardPath::Address(_), Some(trick)) | (ForwardPath::Trick { trick, .. }, _) => trick,
-    };
-    trace.step(Rule::RoutingSyntax, Outcome::Deny, None, || format!("{to} is {}", trick.name()));
-    Err(Decision::deny(Rule::RoutingSyntax, None, Reason::RoutingSyntax, Remedy::PlainAddress))
+    /// The mailbox, where it hides no other. A domain literal is a relay domain or nothing.
+    fn plain_recipient<'a>(
+        &self,
+        to: ForwardPath<'a>,
+        trace: &mut impl Trace,
+    ) -> Result<Address<'a>, Decision> {
+        let trick = match (to, to.routing_trick()) {
+            (ForwardPath::Address(address), Some(RoutingTrick::DomainLiteral))
+                if self.relay_domains.get(address.domain()).is_some() =>
+            {
+                trace.step(Rule::RoutingSyntax, Outcome::Pass, None, || {
+                    format!("{to} is a domain literal that the configuration names")
+                });
+                return Ok(address);
+            }
+            (ForwardPath::Address(address), None) => {
+                trace.step(Rule::RoutingSyntax, Outcome::Pass, None, || format!("{to} is a plain address"));
+                return Ok(address);
+            }
+            (ForwardPath::Address(_), Some(trick)) | (ForwardPath::Trick { trick, .. }, _) => trick,
+        };
+        trace.step(Rule::RoutingSyntax, Outcome::Deny, None, || format!("{to} is {}", trick.name()));
+        Err(Decision::deny(Rule::RoutingSyntax, None, Reason::RoutingSyntax, Remedy::PlainAddress))
+    }
 }

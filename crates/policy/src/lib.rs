@@ -36,5 +36,6 @@ pub use rule::Rule;
 pub use snapshot::{IdentityIx, Limits, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx};
 pub use source::{
     CONNECTIONS_DEFAULT, GrantTerms, IdentitySource, LoginRequired, Origin, RecipientsSource,
-    RelayDomainSource, RouteSource, RouteTls, Source, Sourced, TenantSource,
+    RelayDomainSource, ReservedSendersSource, RouteSource, RouteTls, SenderRulesSource, Source, Sourced,
+    TenantSource,
 };

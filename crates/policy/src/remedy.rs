@@ -23,6 +23,8 @@ pub enum Remedy {
     ListRecipient,
     /// The tenant or the login gets the sender.
     AddSender,
+    /// The client logs in as an identity that the sender is reserved for.
+    UseReservedLogin,
     /// The tenant or the login may relay with `<>`.
     AllowNullSender,
     /// The client sends to this recipient in a transaction of its own.
@@ -66,10 +68,11 @@ impl Snapshot {
             Remedy::None => return None,
             Remedy::StartTls => "start TLS before MAIL".to_owned(),
             Remedy::LogIn => self.log_in(facts, decision),
-            Remedy::LogInOrAddNetwork => self.add_network(facts, from),
+            Remedy::LogInOrAddNetwork => self.add_network(facts, from, decision),
             Remedy::PlainAddress => "write the recipient as name@domain, with nothing else in it".to_owned(),
             Remedy::ListRecipient => self.list_recipient(to),
             Remedy::AddSender => self.add_sender(from, decision),
+            Remedy::UseReservedLogin => self.use_reserved_login(from, decision),
             Remedy::AllowNullSender => self.allow_null_sender(decision),
             Remedy::SeparateTransaction => {
                 "send to this recipient in a transaction of its own: clients do so after the 452".to_owned()
@@ -103,7 +106,15 @@ impl Snapshot {
         }
     }
 
-    fn add_network(&self, facts: &Facts<'_>, from: ReversePath<'_>) -> String {
+    fn add_network(&self, facts: &Facts<'_>, from: ReversePath<'_>, decision: &Decision) -> String {
+        let own_denied = decision.tenant.and_then(|tenant| self.tenant(tenant).sender_rules.as_ref());
+        if let Some(origin) = own_denied.and_then(|rules| rules.own_denied.as_ref())
+            && decision.rule == Rule::Sender
+        {
+            return format!(
+                "log in as the tenant, or set own_senders_from_strangers = \"accept\" at {origin}"
+            );
+        }
         let client = facts.client.to_canonical();
         if let NetworkMatch::Excluded { entry } = self.network(client) {
             let (net, origin) = (self.networks.prefix(entry), &self.network_origins[entry as usize]);
@@ -158,6 +169,16 @@ impl Snapshot {
         let place = senders.and_then(|senders| senders.first_origin());
         let place = place.map_or_else(String::new, |origin| format!(" at {origin}"));
         format!("add \"{}\" to the senders of {whose}{place}", from.text())
+    }
+
+    fn use_reserved_login(&self, from: ReversePath<'_>, decision: &Decision) -> String {
+        let tenant = decision.tenant.map(|tenant| self.tenant(tenant));
+        let block = tenant
+            .zip(from.address())
+            .and_then(|(tenant, address)| tenant.with_untagged(address, |names| tenant.reserved(names)));
+        let Some(block) = block else { return "log in as an identity that owns the sender".to_owned() };
+        let logins: Vec<_> = block.identities.iter().map(|&login| self.identity_login(login)).collect();
+        format!("log in as {}, or add an identity to the block at {}", logins.join(" or "), block.origin)
     }
 
     fn allow_null_sender(&self, decision: &Decision) -> String {

@@ -1,5 +1,6 @@
 //! Who answers for a sender, and whether the sender is theirs (relay-control.md C1).
 
+use mail::limits::ADDRESS_BYTES_MAX;
 use mail::{Address, Reason, ReversePath};
 
 use crate::decision::Decision;
@@ -8,7 +9,8 @@ use crate::facts::Facts;
 use crate::network::NetworkMatch;
 use crate::remedy::Remedy;
 use crate::rule::Rule;
-use crate::snapshot::{IdentityIx, Snapshot, TenantIx};
+use crate::senders::{Reserved, Senders};
+use crate::snapshot::{IdentityIx, Snapshot, Tenant, TenantIx};
 use crate::source::{LoginRequired, Origin};
 
 /// Who answers for a sender.
@@ -43,11 +45,47 @@ pub(crate) enum Ownership<'a> {
     Owned(&'a Origin),
     /// None of their addresses; the first line of the list that lacks it.
     Foreign(Option<&'a Origin>),
+    /// Kept for identities that they are not (relay-control.md C3).
+    Reserved(&'a Origin),
 }
 
 impl Ownership<'_> {
     pub(crate) fn is_owned(self) -> bool {
         matches!(self, Self::Owned(_))
+    }
+
+    /// One sentence for a person.
+    pub(crate) fn told(self, address: &str, who: &str) -> String {
+        match self {
+            Self::Owned(_) => format!("{address} is one of the senders of {who}"),
+            Self::Foreign(_) => format!("{address} is none of the senders of {who}"),
+            Self::Reserved(_) => format!("{address} is reserved for identities that {who} is not among"),
+        }
+    }
+}
+
+/// An address, and the same without its tag where the tenant has plus-addressing.
+pub(crate) type Names<'a> = [Option<Address<'a>>; 2];
+
+fn find_any<'a>(senders: &'a Senders, names: Names<'_>) -> Option<&'a Origin> {
+    names.into_iter().flatten().find_map(|name| senders.find(name))
+}
+
+impl Tenant {
+    /// Asks `look` with the names under which this tenant knows an address.
+    pub(crate) fn with_untagged<T>(&self, address: Address<'_>, look: impl FnOnce(Names<'_>) -> T) -> T {
+        let plus = self.sender_rules.as_ref().is_some_and(|rules| rules.plus_addressing);
+        if !plus || !address.local_part().contains('+') {
+            return look([Some(address), None]);
+        }
+        let mut buffer = [0; ADDRESS_BYTES_MAX];
+        look([Some(address), address.untagged(&mut buffer)])
+    }
+
+    /// The first block that keeps an address for chosen identities.
+    pub(crate) fn reserved(&self, names: Names<'_>) -> Option<&Reserved> {
+        let blocks = &self.sender_rules.as_ref()?.reserved;
+        blocks.iter().find(|block| find_any(&block.senders, names).is_some())
     }
 }
 
@@ -120,14 +158,60 @@ impl Snapshot {
         if allowed { Ownership::Owned(origin) } else { Ownership::Foreign(Some(origin)) }
     }
 
-    /// A login's own list where it has one, else the tenant's.
+    /// Senders that are reserved belong to the identities named; of all others a login owns those of
+    /// its own list where it has one, else those of its tenant.
     pub(crate) fn address_ownership(&self, responsible: Responsible, address: Address<'_>) -> Ownership<'_> {
+        let tenant = self.tenant(responsible.tenant());
         let own = responsible.identity().and_then(|identity| self.identity_at(identity).senders.as_ref());
-        let senders = own.unwrap_or(&self.tenant(responsible.tenant()).senders);
-        match senders.find(address) {
-            Some(origin) => Ownership::Owned(origin),
-            None => Ownership::Foreign(senders.first_origin()),
+        let senders = own.unwrap_or(&tenant.senders);
+        tenant.with_untagged(address, |names| {
+            if let Some(block) = tenant.reserved(names) {
+                let may = responsible.identity().is_some_and(|identity| block.identities.contains(&identity));
+                return if may {
+                    Ownership::Owned(&block.origin)
+                } else {
+                    Ownership::Reserved(&block.origin)
+                };
+            }
+            match find_any(senders, names) {
+                Some(origin) => Ownership::Owned(origin),
+                None => Ownership::Foreign(senders.first_origin()),
+            }
+        })
+    }
+
+    /// A stranger's mail for a relay domain under the name of the tenant's own senders, where the
+    /// tenant denies that (relay-control.md B1).
+    pub(crate) fn own_sender_of_stranger(
+        &self,
+        facts: &Facts<'_>,
+        network: NetworkMatch,
+        from: ReversePath<'_>,
+        ix: TenantIx,
+        trace: &mut impl Trace,
+    ) -> Option<Decision> {
+        let tenant = self.tenant(ix);
+        let origin = tenant.sender_rules.as_ref()?.own_denied.as_ref()?;
+        let address = from.address()?;
+        let identities = facts.identity.iter().chain(facts.grants_that_count());
+        let is_own = network.tenant() == Some(ix)
+            || identities.into_iter().any(|&identity| self.identity_tenant(identity) == ix);
+        let claims = || {
+            tenant.with_untagged(address, |names| {
+                tenant.reserved(names).is_some() || find_any(&tenant.senders, names).is_some()
+            })
+        };
+        if is_own || !claims() {
+            return None;
         }
+        trace.step(Rule::Sender, Outcome::Deny, Some(origin), || {
+            format!(
+                "{address} is one of the senders of tenant {}, and whoever sends it is a stranger",
+                tenant.name
+            )
+        });
+        let remedy = Remedy::LogInOrAddNetwork;
+        Some(Decision::deny(Rule::Sender, Some(ix), Reason::SenderNotOwned, remedy).by(facts.identity))
     }
 
     fn owns(
@@ -140,24 +224,25 @@ impl Snapshot {
         let (outcome, origin) = match ownership {
             Ownership::Owned(origin) => (Outcome::Pass, Some(origin)),
             Ownership::Foreign(origin) => (Outcome::Deny, origin),
+            Ownership::Reserved(origin) => (Outcome::Deny, Some(origin)),
         };
         trace.step(Rule::Sender, outcome, origin, || {
-            let (who, owned) = (self.responsible_name(responsible), ownership.is_owned());
-            match (from, owned) {
-                (ReversePath::Null, true) => format!("{who} may relay with the null sender <>"),
-                (ReversePath::Null, false) => format!("{who} may not relay with the null sender <>"),
-                (ReversePath::Address(address), true) => format!("{address} is one of the senders of {who}"),
-                (ReversePath::Address(address), false) => {
-                    format!("{address} is none of the senders of {who}")
+            let who = self.responsible_name(responsible);
+            match (from, ownership) {
+                (ReversePath::Null, Ownership::Owned(_)) => {
+                    format!("{who} may relay with the null sender <>")
                 }
+                (ReversePath::Null, _) => format!("{who} may not relay with the null sender <>"),
+                (ReversePath::Address(address), _) => ownership.told(address.text(), &who),
             }
         });
         if ownership.is_owned() {
             return Ok(responsible);
         }
-        let remedy = match from {
-            ReversePath::Null => Remedy::AllowNullSender,
-            ReversePath::Address(_) => Remedy::AddSender,
+        let remedy = match (from, ownership) {
+            (ReversePath::Null, _) => Remedy::AllowNullSender,
+            (_, Ownership::Reserved(_)) => Remedy::UseReservedLogin,
+            (ReversePath::Address(_), _) => Remedy::AddSender,
         };
         let denial = Decision::deny(Rule::Sender, Some(responsible.tenant()), Reason::SenderNotOwned, remedy);
         Err(denial.by(responsible.identity()))

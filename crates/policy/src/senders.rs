@@ -1,6 +1,7 @@
 use mail::Address;
 
 use crate::names::{Domains, Names, is_domain_pattern};
+use crate::snapshot::IdentityIx;
 use crate::source::{Origin, Sourced};
 
 /// The envelope senders that a tenant or a login owns.
@@ -42,6 +43,23 @@ impl Senders {
     pub(crate) fn first_origin(&self) -> Option<&Origin> {
         self.origins.first()
     }
+}
+
+/// What a tenant says about senders beyond the list of them.
+#[derive(Debug)]
+pub(crate) struct SenderRules {
+    pub(crate) plus_addressing: bool,
+    /// The line that denies its own senders to strangers, where one does.
+    pub(crate) own_denied: Option<Origin>,
+    pub(crate) reserved: Box<[Reserved]>,
+}
+
+/// Senders that only chosen identities may use (relay-control.md C3).
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    pub(crate) senders: Senders,
+    pub(crate) identities: Box<[IdentityIx]>,
+    pub(crate) origin: Origin,
 }
 
 #[cfg(test)]

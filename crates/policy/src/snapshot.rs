@@ -7,7 +7,7 @@ use crate::compile::{CompileError, compile};
 use crate::names::{Domains, Names};
 use crate::network::{NetworkMatch, Networks};
 use crate::next_hop::NextHop;
-use crate::senders::Senders;
+use crate::senders::{SenderRules, Senders};
 use crate::source::{GrantTerms, LoginRequired, Origin, RouteTls, Source};
 
 /// A tenant, by its place in [`Snapshot::tenants`].
@@ -75,6 +75,8 @@ pub struct Tenant {
     /// How its mailbox logins open relaying, where they do.
     pub grants: Option<Box<GrantTerms>>,
     pub(crate) senders: Senders,
+    /// Boxed, for few tenants have any.
+    pub(crate) sender_rules: Option<Box<SenderRules>>,
     pub(crate) routes: Domains<RouteIx>,
     pub(crate) origin: Origin,
     pub(crate) login_required_origin: Origin,

@@ -78,6 +78,8 @@ pub struct TenantSource {
     pub login_required: Sourced<LoginRequired>,
     /// Whether its networks may relay with the null reverse-path.
     pub null_sender: Sourced<bool>,
+    /// What else it says about senders.
+    pub sender_rules: SenderRulesSource,
     /// The domains it receives mail for.
     pub relay_domains: Vec<RelayDomainSource>,
     /// Its own routes, which come before the node's.
@@ -99,6 +101,29 @@ pub struct GrantTerms {
     pub ttl: Duration,
     /// The SHA-256 digest of the token with which its mailbox server reports logins.
     pub token_sha256: Option<[u8; 32]>,
+}
+
+/// What a tenant says about senders beyond the list of them; the default says nothing.
+#[derive(Clone, Debug, Default)]
+pub struct SenderRulesSource {
+    /// Whether `terri+x@d` belongs to whom `terri@d` belongs to, as a sender and as a listed recipient.
+    pub plus_addressing: bool,
+    /// The line that denies strangers mail for its relay domains under its own senders
+    /// (relay-control.md B1); without it, such mail is taken.
+    pub own_senders_denied: Option<Origin>,
+    /// Senders that only chosen identities may use; of two blocks that hold a sender the first counts.
+    pub reserved: Vec<ReservedSendersSource>,
+}
+
+/// A `[[reserved_senders]]` of a tenant (relay-control.md C3).
+#[derive(Clone, Debug)]
+pub struct ReservedSendersSource {
+    /// Where the block begins.
+    pub origin: Origin,
+    /// Sender patterns, as in a tenant's `senders`.
+    pub senders: Vec<Sourced<String>>,
+    /// The logins of the tenant that may use them; they own them by this.
+    pub identities: Vec<Sourced<String>>,
 }
 
 /// Strict mode: whether a tenant's own networks must log in (relay-control.md A4).

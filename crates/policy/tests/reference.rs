@@ -4,23 +4,44 @@ mod fixture;
 
 use std::net::IpAddr;
 
-use fixture::{at, identity, listener, relay_domain, source, tenant};
+use fixture::{at, identity, listener, relay_domain, source, tenant, texts};
 use ipnet::IpNet;
 use mail::{Address, ForwardPath, Reason, ReversePath, Verdict};
-use policy::{Facts, IdentitySource, LoginRequired, NoTrace, Role, Snapshot, Source, TenantIx, TenantSource};
+use policy::{
+    Facts, IdentitySource, LoginRequired, NoTrace, Origin, ReservedSendersSource, Role, SenderRulesSource,
+    Snapshot, Source, TenantIx, TenantSource,
+};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 const NETWORKS: [&str; 6] =
-    ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.3/32", "2001:db8::/32", "2001:db8:1::/48"];
+    ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "0.0.0.0/8", "2001:db8::/32", "2001:db8:1::/48"];
 const CLIENTS: [&str; 7] =
-    ["10.9.9.9", "10.1.9.9", "10.1.2.9", "10.1.2.3", "::ffff:10.1.2.3", "2001:db8:1::1", "192.0.2.1"];
+    ["10.9.9.9", "10.1.9.9", "10.1.2.9", "0.0.0.0", "::ffff:10.1.2.3", "2001:db8:1::1", "192.0.2.1"];
 const SENDERS: [&str; 4] = ["@a.example", "@*.a.example", "x@b.example", "@*"];
-const FROM: [&str; 6] = ["", "x@a.example", "X@Sub.A.example", "x@b.example", "y@b.example", "z@c.example"];
-const DOMAINS: [&str; 3] = ["r.example", "s.example", "t.example"];
-const TO: [&str; 6] =
-    ["x@r.example", "Y@S.example", "x@t.example", "x@out.example", "x%y@r.example", "@a.example:x@r.example"];
-const LOGINS: [&str; 2] = ["one", "two"];
+const FROM: [&str; 8] = [
+    "",
+    "x@a.example",
+    "X@Sub.A.example",
+    "x@b.example",
+    "x+tag@b.example",
+    "+x@b.example",
+    "y@b.example",
+    "z@c.example",
+];
+const DOMAINS: [&str; 4] = ["r.example", "s.example", "t.example", "[192.0.2.1]"];
+const TO: [&str; 8] = [
+    "x@r.example",
+    "X+tag@r.example",
+    "Y@S.example",
+    "x@t.example",
+    "x@out.example",
+    "x%y@r.example",
+    "@a.example:x@r.example",
+    "x@[192.0.2.1]",
+];
+/// Two of each tenant.
+const LOGINS: [&str; 4] = ["one", "two", "three", "four"];
 
 /// Each tenant's share of what may not be written twice.
 fn shares<const N: usize>(items: [&'static str; N]) -> impl Strategy<Value = Vec<(usize, &'static str)>> {
@@ -31,20 +52,30 @@ fn of(shares: &[(usize, &'static str)], owner: usize) -> Vec<&'static str> {
     shares.iter().filter(|(index, _)| *index == owner).map(|(_, item)| *item).collect()
 }
 
-/// Senders, strict mode, null sender, listed recipients, the login's senders and null sender.
-type Draw = (Vec<&'static str>, LoginRequired, bool, bool, Vec<&'static str>, bool);
+/// Senders, strict mode, null sender, listed recipients; of each login its senders and null sender.
+type Draw = (Vec<&'static str>, LoginRequired, bool, bool, [(Vec<&'static str>, bool); 2]);
+
+/// Plus-addressing, own senders denied to strangers, and blocks of reserved senders with one login each.
+type Rules = (bool, bool, Vec<(Vec<&'static str>, usize)>);
+
+fn rules() -> impl Strategy<Value = Rules> {
+    let block = (subsequence(SENDERS[..3].to_vec(), 1..=2), 0..2_usize);
+    (any::<bool>(), any::<bool>(), prop::collection::vec(block, 0..=2))
+}
 
 fn configuration() -> impl Strategy<Value = Source> {
+    let login = (subsequence(SENDERS.to_vec(), 0..=2), any::<bool>());
     let one = (
         subsequence(SENDERS.to_vec(), 1..=SENDERS.len()),
         select(vec![LoginRequired::Never, LoginRequired::Outside, LoginRequired::Always]),
         any::<bool>(),
         any::<bool>(),
-        subsequence(SENDERS.to_vec(), 0..=2),
-        any::<bool>(),
+        [login.clone(), login],
     );
-    (shares(NETWORKS), shares(DOMAINS), [one.clone(), one]).prop_map(|(networks, domains, tenants)| {
-        let build = |(index, (senders, login, null, listed, own, login_null)): (usize, Draw)| {
+    let tenants = [(one.clone(), rules()), (one, rules())];
+    (shares(NETWORKS), shares(DOMAINS), tenants).prop_map(|(networks, domains, tenants)| {
+        let build = |(index, (draw, rules)): (usize, (Draw, Rules))| {
+            let (senders, login, null, listed, logins) = draw;
             let mut built = tenant(["a", "b"][index], &of(&networks, index), &senders);
             built.login_required = at(5, login);
             built.null_sender = at(6, null);
@@ -57,16 +88,37 @@ fn configuration() -> impl Strategy<Value = Source> {
                 let list: Option<&[&str]> = if listed { Some(&["x"]) } else { None };
                 built.relay_domains.push(relay_domain(&[domain], list));
             }
-            built.identities =
-                vec![IdentitySource { null_sender: login_null, ..identity(LOGINS[index], &own) }];
+            let names = &LOGINS[2 * index..];
+            let built_login = |(name, (own, null_sender)): (&&str, (Vec<&str>, bool))| IdentitySource {
+                null_sender,
+                ..identity(name, &own)
+            };
+            built.identities = names.iter().zip(logins).map(built_login).collect();
+            built.sender_rules = sender_rules(rules, names);
             built
         };
         source(tenants.into_iter().enumerate().map(build).collect())
     })
 }
 
+fn sender_rules((plus_addressing, own_denied, blocks): Rules, logins: &[&str]) -> SenderRulesSource {
+    let block = |(senders, login): (Vec<&str>, usize)| ReservedSendersSource {
+        origin: Origin::new("test.toml", 8),
+        senders: texts(9, &senders),
+        identities: texts(10, &[logins[login]]),
+    };
+    SenderRulesSource {
+        plus_addressing,
+        own_senders_denied: own_denied.then(|| Origin::new("test.toml", 7)),
+        reserved: blocks.into_iter().map(block).collect(),
+    }
+}
+
 fn network(source: &Source, client: IpAddr) -> Option<usize> {
     let client = client.to_canonical();
+    if client.is_unspecified() {
+        return None;
+    }
     let mut best: Option<(u8, Option<usize>)> = None;
     for (index, tenant) in source.tenants.iter().enumerate() {
         let own = tenant.networks.iter().map(|net| (net.value, Some(index)));
@@ -103,19 +155,68 @@ fn relay_domain_of<'a>(source: &'a Source, domain: &str) -> Option<(usize, &'a p
     })
 }
 
+/// The address, and the one without its tag where the tenant has plus-addressing; in lower case.
+fn names(tenant: &TenantSource, address: &str) -> Vec<String> {
+    let address = address.to_lowercase();
+    let (local, domain) = address.split_once('@').unwrap();
+    let mut names = vec![address.clone()];
+    if tenant.sender_rules.plus_addressing
+        && let Some((base, _)) = local.split_once('+')
+        && !base.is_empty()
+    {
+        names.push(format!("{base}@{domain}"));
+    }
+    names
+}
+
+fn owns_one(senders: &[policy::Sourced<String>], names: &[String]) -> bool {
+    names.iter().any(|name| owns(senders, name))
+}
+
+fn identity_of(source: &Source, login: usize) -> (usize, &IdentitySource) {
+    let tenant = login / 2;
+    (tenant, &source.tenants[tenant].identities[login % 2])
+}
+
+/// Whether a tenant's network, or one of its logins, may relay with this sender.
+fn may_send(tenant: &TenantSource, login: Option<&IdentitySource>, from: &str) -> bool {
+    if from.is_empty() {
+        return login.map_or(tenant.null_sender.value, |login| login.null_sender);
+    }
+    let names = names(tenant, from);
+    let block = tenant.sender_rules.reserved.iter().find(|block| owns_one(&block.senders, &names));
+    match (block, login) {
+        (Some(_), None) => false,
+        (Some(block), Some(login)) => block.identities.iter().any(|named| named.value == login.login.value),
+        (None, Some(login)) if !login.senders.is_empty() => owns_one(&login.senders, &names),
+        (None, _) => owns_one(&tenant.senders, &names),
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+struct Who<'a> {
+    role: Role,
+    client: IpAddr,
+    login: Option<usize>,
+    grants: &'a [usize],
+}
+
 /// The order of decision, read aloud.
 fn reference(
     source: &Source,
-    (role, client, login): (Role, IpAddr, Option<usize>),
+    who: Who<'_>,
     from: &str,
     to: &str,
     before: Option<usize>,
 ) -> Result<usize, Reason> {
+    let Who { role, client, login, grants } = who;
     if role == Role::Submission && login.is_none() {
         return Err(Reason::LoginRequired);
     }
     let Ok(address) = Address::parse(to) else { return Err(Reason::RoutingSyntax) };
-    if to.contains('%') {
+    let relay_domain = relay_domain_of(source, address.domain());
+    if to.contains('%') || (address.domain().starts_with('[') && relay_domain.is_none()) {
         return Err(Reason::RoutingSyntax);
     }
     let network = network(source, client);
@@ -125,28 +226,51 @@ fn reference(
     if strict(LoginRequired::Always) {
         return Err(Reason::LoginRequired);
     }
-    let tenant = if let Some((tenant, block)) = relay_domain_of(source, address.domain()) {
-        let local = address.local_part().to_lowercase();
-        if block.recipients.as_ref().is_some_and(|list| list.recipients.iter().all(|r| r.value != local)) {
+    let grants = if login.is_some() || client.to_canonical().is_unspecified() { &[] } else { grants };
+    let tenant = if let Some((tenant, block)) = relay_domain {
+        let settings = &source.tenants[tenant];
+        let known = |list: &policy::RecipientsSource| {
+            names(settings, to).iter().any(|name| {
+                let local = name.split_once('@').unwrap().0;
+                list.recipients.iter().any(|recipient| recipient.value == local)
+            })
+        };
+        if block.recipients.as_ref().is_some_and(|list| !known(list)) {
             return Err(Reason::RecipientUnknown);
+        }
+        let is_own = login.is_none() && network == Some(tenant)
+            || login.iter().chain(grants).any(|&login| identity_of(source, login).0 == tenant);
+        if settings.sender_rules.own_senders_denied.is_some() && !is_own && !from.is_empty() {
+            let names = names(settings, from);
+            let reserved = &settings.sender_rules.reserved;
+            if owns_one(&settings.senders, &names)
+                || reserved.iter().any(|block| owns_one(&block.senders, &names))
+            {
+                return Err(Reason::SenderNotOwned);
+            }
         }
         tenant
     } else {
-        let tenant = login.or(network).ok_or(Reason::RelayNotPermitted)?;
+        let mut candidates: Vec<(usize, Option<&IdentitySource>)> = Vec::new();
+        let with_login = |login: &usize| {
+            let (tenant, identity) = identity_of(source, *login);
+            (tenant, Some(identity))
+        };
+        match login {
+            Some(login) => candidates.push(with_login(&login)),
+            None => candidates.extend(network.map(|tenant| (tenant, None))),
+        }
+        candidates.extend(grants.iter().map(with_login));
+        if candidates.is_empty() {
+            return Err(Reason::RelayNotPermitted);
+        }
         if strict(LoginRequired::Outside) {
             return Err(Reason::LoginRequired);
         }
-        let settings: &TenantSource = &source.tenants[tenant];
-        let identity = login.map(|_| &settings.identities[0]);
-        let own = identity.map(|identity| &identity.senders).filter(|own| !own.is_empty());
-        let fine = match from {
-            "" => identity.map_or(settings.null_sender.value, |identity| identity.null_sender),
-            _ => owns(own.unwrap_or(&settings.senders), from),
+        let may = |(tenant, login): &&(usize, Option<&IdentitySource>)| {
+            may_send(&source.tenants[*tenant], *login, from)
         };
-        if !fine {
-            return Err(Reason::SenderNotOwned);
-        }
-        tenant
+        candidates.iter().find(may).ok_or(Reason::SenderNotOwned)?.0
     };
     match before {
         Some(before) if before != tenant => Err(Reason::SecondTenant),
@@ -155,14 +279,15 @@ fn reference(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn the_decision_agrees_with_the_reference(
         source in configuration(),
-        role in select(vec![Role::Relay, Role::Submission]),
+        role in select(vec![Role::Relay, Role::Relay, Role::Submission]),
         client in select(CLIENTS.to_vec()),
-        login in prop::option::of(0..2_usize),
+        login in prop::option::of(0..4_usize),
+        grants in subsequence(vec![0, 1, 2, 3_usize], 0..=3),
         from in select(FROM.to_vec()),
         to in select(TO.to_vec()),
         before in prop::option::of(0..2_usize),
@@ -170,8 +295,9 @@ proptest! {
         let snapshot = Snapshot::compile(&source).unwrap();
         let client: IpAddr = client.parse().unwrap();
         let listener = listener(role);
-        let identity = login.map(|index| snapshot.identity(LOGINS[index]).unwrap());
-        let facts = Facts { listener: &listener, client, tls: true, identity, grants: &[] };
+        let identity = |index: usize| snapshot.identity(LOGINS[index]).unwrap();
+        let held: Vec<_> = grants.iter().map(|&index| identity(index)).collect();
+        let facts = Facts { listener: &listener, client, tls: true, identity: login.map(identity), grants: &held };
         let transaction = before.map(|index| TenantIx(index as u32));
         let (path, recipient) = (ReversePath::parse(from).unwrap(), ForwardPath::parse(to).unwrap());
         let decision = snapshot.decide_recipient(&facts, path, recipient, transaction, &mut NoTrace);
@@ -179,9 +305,11 @@ proptest! {
             Verdict::Accept => Ok(decision.tenant.unwrap().0 as usize),
             Verdict::Deny(reason) | Verdict::Defer(reason) => Err(reason),
         };
-        prop_assert_eq!(decided, reference(&source, (role, client, login), from, to, before));
+        let who = Who { role, client, login, grants: &grants };
+        prop_assert_eq!(decided, reference(&source, who, from, to, before));
         // Never open: a stranger's mail is taken for a relay domain, or not at all.
-        if decided.is_ok() && login.is_none() && network(&source, client).is_none() {
+        let is_stranger = login.is_none() && grants.is_empty() && network(&source, client).is_none();
+        if decided.is_ok() && is_stranger {
             let ForwardPath::Address(address) = recipient else { unreachable!("only addresses are accepted") };
             prop_assert!(relay_domain_of(&source, address.domain()).is_some());
         }

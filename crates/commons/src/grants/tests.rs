@@ -34,6 +34,7 @@ fn snapshot(generation: u64, tenant: &str, logins: &[&str]) -> Snapshot {
         senders: vec![at("@proseware.example")],
         login_required: Sourced::new(LoginRequired::Never, origin.clone()),
         null_sender: Sourced::new(false, origin.clone()),
+        sender_rules: policy::SenderRulesSource::default(),
         relay_domains: Vec::new(),
         routes: vec![policy::RouteSource {
             origin: origin.clone(),

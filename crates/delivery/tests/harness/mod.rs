@@ -45,6 +45,7 @@ pub(crate) fn snapshot(next_hops: &[&str], connections_max: u32) -> Snapshot {
         senders: vec![Sourced::new("@proseware.example".into(), origin.clone())],
         login_required: Sourced::new(LoginRequired::Never, origin.clone()),
         null_sender: Sourced::new(true, origin.clone()),
+        sender_rules: policy::SenderRulesSource::default(),
         relay_domains: Vec::new(),
         routes: Vec::new(),
         identities: Vec::new(),

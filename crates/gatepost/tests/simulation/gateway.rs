@@ -179,6 +179,7 @@ fn snapshot() -> Snapshot {
         senders: vec![at(SENDER.to_owned())],
         login_required: at(LoginRequired::Never),
         null_sender: at(true),
+        sender_rules: policy::SenderRulesSource::default(),
         relay_domains: Vec::new(),
         routes: Vec::new(),
         identities: vec![IdentitySource {

@@ -10,7 +10,7 @@ impl Compiler {
         let route = self.route(&source.route);
         let list = source.recipients.as_ref().map(|recipients| self.recipients(source, recipients));
         for domain in &source.domains {
-            if !is_domain(&domain.value) {
+            if !is_domain(&domain.value) && !is_literal(&domain.value) {
                 let message = format!("{:?} is no domain that mail could be received for", domain.value);
                 self.error(&domain.origin, "domains", message, "name each relay domain in full, without a *");
                 continue;
@@ -60,4 +60,9 @@ impl Compiler {
         self.recipient_lists.push(RecipientList { addresses, origin: source.origin.clone() });
         u32::try_from(self.recipient_lists.len() - 1).expect("fewer lists than 2^32")
     }
+}
+
+/// `[192.0.2.1]`: a relay domain only where one is written so.
+fn is_literal(text: &str) -> bool {
+    text.starts_with('[') && mail::Address::parse(&format!("x@{text}")).is_ok()
 }

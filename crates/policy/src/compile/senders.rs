@@ -2,8 +2,9 @@
 
 use super::Compiler;
 use crate::names::is_domain_pattern;
-use crate::senders::Senders;
-use crate::source::Sourced;
+use crate::senders::{Reserved, SenderRules, Senders};
+use crate::snapshot::{IdentityIx, TenantIx};
+use crate::source::{ReservedSendersSource, SenderRulesSource, Sourced};
 
 impl Compiler {
     pub(super) fn senders(&mut self, patterns: &[Sourced<String>]) -> Senders {
@@ -21,6 +22,49 @@ impl Compiler {
                 Senders::default()
             }
         }
+    }
+
+    /// What a tenant says about senders beyond the list of them; its identities are there already.
+    pub(super) fn sender_rules(
+        &mut self,
+        tenant: TenantIx,
+        source: &SenderRulesSource,
+    ) -> Option<Box<SenderRules>> {
+        let SenderRulesSource { plus_addressing, own_senders_denied, reserved } = source;
+        if !plus_addressing && own_senders_denied.is_none() && reserved.is_empty() {
+            return None;
+        }
+        Some(Box::new(SenderRules {
+            plus_addressing: *plus_addressing,
+            own_denied: own_senders_denied.clone(),
+            reserved: reserved.iter().map(|block| self.reserved(tenant, block)).collect(),
+        }))
+    }
+
+    fn reserved(&mut self, tenant: TenantIx, source: &ReservedSendersSource) -> Reserved {
+        if source.senders.is_empty() || source.identities.is_empty() {
+            let message = "reserves no sender, or for nobody".to_owned();
+            let remedy = "add senders = [\"@its-domain.example\"] and identities = [\"a login\"]";
+            self.error(&source.origin, "reserved_senders", message, remedy);
+        }
+        let identities =
+            source.identities.iter().filter_map(|login| self.reserved_for(tenant, login)).collect();
+        Reserved { senders: self.senders(&source.senders), identities, origin: source.origin.clone() }
+    }
+
+    fn reserved_for(&mut self, tenant: TenantIx, login: &Sourced<String>) -> Option<IdentityIx> {
+        let identity = self.logins.get(&login.value).copied();
+        let own = identity.filter(|identity| self.identities[identity.0 as usize].tenant == tenant);
+        if own.is_none() {
+            let message = format!("the tenant has no login {:?}", login.value);
+            self.error(
+                &login.origin,
+                "identities",
+                message,
+                "name a login of this file's [[identity]] sections",
+            );
+        }
+        own
     }
 }
 
