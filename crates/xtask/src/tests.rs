@@ -28,7 +28,7 @@ struct Count {
 /// builds with a planted mistake that the checkers must catch.
 pub(crate) fn run() -> Result<(), Failure> {
     let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-    if let Err(missing) = tools::provide(&tools::TESTS) {
+    if let Err(missing) = tools::provide(tools::TESTS) {
         println!("xtask: some tests will be skipped: {missing}");
     }
     let list =

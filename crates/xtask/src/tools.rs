@@ -19,6 +19,8 @@ enum Need {
     Program(&'static str),
     /// Without it a Perl program runs and does less.
     PerlModule(&'static str),
+    /// A library of another language, where Debian puts it.
+    Folder(&'static str),
 }
 
 impl Need {
@@ -33,17 +35,24 @@ impl Need {
                     .status();
                 outcome.is_ok_and(|status| status.success())
             }
+            Self::Folder(path) => Path::new(path).is_dir(),
         }
     }
 }
 
 /// What the tests use.
-pub(crate) const TESTS: [Tool; 4] = [
+pub(crate) const TESTS: &[Tool] = &[
     Tool { need: Need::Program("smtp-source"), package: "postfix" },
     Tool { need: Need::Program("smtp-sink"), package: "postfix" },
     Tool { need: Need::Program("swaks"), package: "swaks" },
     // For STARTTLS.
     Tool { need: Need::PerlModule("Net::SSLeay"), package: "libnet-ssleay-perl" },
+    Tool { need: Need::Program("curl"), package: "curl" },
+    Tool { need: Need::Program("msmtp"), package: "msmtp" },
+    Tool { need: Need::Program("python3"), package: "python3" },
+    Tool { need: Need::Folder("/usr/lib/python3/dist-packages/aiosmtplib"), package: "python3-aiosmtplib" },
+    Tool { need: Need::Program("node"), package: "nodejs" },
+    Tool { need: Need::Folder("/usr/share/nodejs/nodemailer"), package: "node-nodemailer" },
 ];
 
 /// What the load test uses; strace shows whether a server syncs before its 250.
