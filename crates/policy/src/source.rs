@@ -92,6 +92,28 @@ pub struct TenantSource {
     pub grants: Option<GrantTerms>,
 }
 
+impl TenantSource {
+    /// A tenant of this name that has nothing yet.
+    #[must_use]
+    pub fn named(name: Sourced<String>) -> Self {
+        let origin = name.origin.clone();
+        Self {
+            name,
+            networks: Vec::new(),
+            excluded_networks: Vec::new(),
+            senders: Vec::new(),
+            login_required: Sourced::new(LoginRequired::Never, origin.clone()),
+            null_sender: Sourced::new(false, origin),
+            sender_rules: SenderRulesSource::default(),
+            relay_domains: Vec::new(),
+            routes: Vec::new(),
+            identities: Vec::new(),
+            limits: Limits::default(),
+            grants: None,
+        }
+    }
+}
+
 /// `[grants]` of a tenant: how its mailbox logins open relaying (relay-control.md A2).
 #[derive(Clone, Debug)]
 pub struct GrantTerms {
@@ -198,4 +220,12 @@ pub struct IdentitySource {
     pub senders: Vec<Sourced<String>>,
     /// Whether it may relay with the null reverse-path.
     pub null_sender: bool,
+}
+
+impl IdentitySource {
+    /// A login with a password hash, and the senders of its tenant.
+    #[must_use]
+    pub fn new(login: Sourced<String>, credential: String) -> Self {
+        Self { login, credential, scram: None, senders: Vec::new(), null_sender: false }
+    }
 }

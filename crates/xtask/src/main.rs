@@ -36,6 +36,11 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure the tables of the policy, beside other tables and beside their bounds.
+    Bench {
+        /// `network`, `decision`, `swap` or `memory`; all of them without a name.
+        names: Vec<String>,
+    },
     /// Run the whole-gateway simulation for one seed, or for a range of them.
     Sim {
         /// Replay this seed.
@@ -51,6 +56,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Check => check::run(),
         Chore::Test => tests::run(),
+        Chore::Bench { names } => bench(&names),
         Chore::Loadtest { arguments } => loadtest(&arguments),
         Chore::Sim { seed, seeds } => simulate(seed, seeds.as_deref()),
     };
@@ -61,6 +67,23 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn bench(names: &[String]) -> Result<(), Failure> {
+    // Memory is counted by a program of its own.
+    let (memory, times): (Vec<_>, Vec<_>) = names.iter().partition(|name| *name == "memory");
+    let run = |target: &str, names: Vec<&String>| {
+        cargo(["bench", "--quiet", "--package", "gatepost-benches", "--bench", target, "--"])
+            .args(names)
+            .run()
+    };
+    if names.is_empty() || !times.is_empty() {
+        run("times", times)?;
+    }
+    if names.is_empty() || !memory.is_empty() {
+        run("memory", Vec::new())?;
+    }
+    Ok(())
 }
 
 fn loadtest(arguments: &[String]) -> Result<(), Failure> {

@@ -1,0 +1,97 @@
+//! A new table beside workers that decide: how long it takes to compile and to put in force, and the
+//! longest turn that a worker sees meanwhile.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use commons::{Commons, SnapshotCache};
+use mail::{ForwardPath, ReversePath};
+use policy::Snapshot;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::decision::{self, Command};
+use crate::measure::{Effort, once, shown};
+use crate::table;
+
+/// Decisions in one turn: what a busy worker finds in its ring at once.
+const TURN: usize = 32;
+
+pub(crate) fn run(effort: Effort) {
+    let size = effort.largest();
+    println!("swap: {size:?}; compile and swap at most 5 s, no turn over 1 ms because of it");
+    let (first, second) = (table::source(size, 1), table::source(size, 2));
+    let compile = |source| Snapshot::compile(source).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let (commons, _links, _control) = Commons::new(1, compile(&first));
+    let mut random = fastrand::Rng::with_seed(4);
+    let commands: Vec<_> = (0..effort.of(1 << 15))
+        .map(|index| {
+            let tenant = random.usize(..first.tenants.len());
+            decision::command(index % 4, tenant, &first.tenants[tenant], first.tenants.len(), &mut random)
+        })
+        .collect();
+    let stop = AtomicBool::new(false);
+    let time = Duration::from_millis(if effort == Effort::Full { 1500 } else { 20 });
+    for (name, work) in [
+        ("alone", &(|| thread::sleep(time)) as &dyn Fn()),
+        ("beside work of another kind", &|| busy(time)),
+        ("beside compiling and swapping", &|| {
+            let made = once("  compile", || compile(&second));
+            once("  swap, and drop the table before", || commons.publish(made));
+        }),
+    ] {
+        stop.store(false, Ordering::Release);
+        let mut cache = commons.snapshot_cache();
+        let turns = thread::scope(|scope| {
+            let worker = scope.spawn(|| decide_until(&stop, &mut cache, &commands));
+            work();
+            stop.store(true, Ordering::Release);
+            worker.join().expect("the worker decides")
+        });
+        println!("  a worker {name}: {} turns of {TURN} decisions", turns.count);
+        shown("    longest turn by the clock", turns.longest);
+        shown("    longest turn in processor time of the worker", turns.longest_processor);
+    }
+}
+
+struct Turns {
+    count: u64,
+    longest: Duration,
+    longest_processor: Duration,
+}
+
+/// A front end's turns: look at the configuration in force, decide what has come, again.
+fn decide_until(stop: &AtomicBool, cache: &mut SnapshotCache, commands: &[Command]) -> Turns {
+    let listeners = decision::listeners();
+    let mut turns = Turns { count: 0, longest: Duration::ZERO, longest_processor: Duration::ZERO };
+    let mut commands = commands.iter().cycle();
+    while !stop.load(Ordering::Acquire) {
+        let (begin, processor) = (Instant::now(), processor_time());
+        for command in commands.by_ref().take(TURN) {
+            let snapshot = cache.load();
+            let facts = decision::facts(snapshot, &listeners, command);
+            let from = ReversePath::parse(&command.from).expect("it is a path");
+            let to = ForwardPath::parse(&command.to).expect("it is a path");
+            std::hint::black_box(decision::decide(snapshot, &facts, from, to));
+        }
+        turns.longest_processor = turns.longest_processor.max(processor_time() - processor);
+        turns.longest = turns.longest.max(begin.elapsed());
+        turns.count += 1;
+    }
+    turns
+}
+
+/// Processor time of this thread.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Work that shares nothing with the worker but the machine: what its turns are compared with.
+fn busy(time: Duration) {
+    let begin = Instant::now();
+    let mut sum = 0_u64;
+    while begin.elapsed() < time {
+        sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(7));
+    }
+}
