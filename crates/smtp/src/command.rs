@@ -4,6 +4,7 @@ use mail::limits::DOMAIN_BYTES_MAX;
 use mail::{AddressError, ForwardPath, Reply, ReversePath, Status};
 
 use crate::server::MailParameters;
+use crate::xclient::XClient;
 
 /// A command of RFC 5321 and its extensions, with its arguments parsed.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(crate) enum Command<'a> {
     Help,
     Quit,
     StartTls,
+    XClient(XClient),
 }
 
 /// What is wrong with a command line.
@@ -35,6 +37,7 @@ pub(crate) enum Fault {
     RcptForm,
     Parameter,
     Size,
+    XClient,
     Sender(AddressError),
     Recipient(AddressError),
 }
@@ -57,6 +60,7 @@ impl Fault {
             Self::RcptForm => say(501, 5, 4, "the form is RCPT TO:<address>"),
             Self::Parameter => say(555, 5, 4, "parameter unknown or not offered"),
             Self::Size => say(501, 5, 4, "SIZE is a number of bytes"),
+            Self::XClient => say(501, 5, 4, "malformed attribute, or one that is not offered"),
             Self::Sender(AddressError::NonAscii) | Self::Recipient(AddressError::NonAscii) => {
                 say(553, 6, 7, "an address outside ASCII needs SMTPUTF8, which is not offered");
             }
@@ -98,6 +102,8 @@ impl<'a> Command<'a> {
             alone(Self::StartTls)
         } else if is("AUTH") {
             parse_auth(argument)
+        } else if is("XCLIENT") {
+            XClient::parse(argument).map(Self::XClient)
         } else if is("NOOP") {
             Ok(Self::Noop)
         } else if is("VRFY") {
@@ -113,12 +119,17 @@ impl<'a> Command<'a> {
 /// A host name, qualified or not, or an address literal. It ends up in trace fields, where comments
 /// and quotes would mean something.
 fn parse_name(argument: &str) -> Result<&str, Fault> {
-    let fine = |byte: u8| byte.is_ascii_graphic() && !b"()<>\"\\,;@".contains(&byte);
     match argument {
         "" => Err(Fault::NoName),
-        name if name.len() <= DOMAIN_BYTES_MAX && name.bytes().all(fine) => Ok(name),
+        name if is_name(name) => Ok(name),
         _ => Err(Fault::BadName),
     }
+}
+
+/// Whether a client may call itself so.
+pub(crate) fn is_name(text: &str) -> bool {
+    let fine = |byte: u8| byte.is_ascii_graphic() && !b"()<>\"\\,;@".contains(&byte);
+    !text.is_empty() && text.len() <= DOMAIN_BYTES_MAX && text.bytes().all(fine)
 }
 
 fn parse_auth(argument: &str) -> Result<Command<'_>, Fault> {

@@ -8,6 +8,8 @@ pub mod client;
 mod command;
 mod data;
 mod line;
+pub mod proxy;
 mod sasl;
 pub mod server;
 mod tls;
+mod xclient;

@@ -4,9 +4,10 @@ use mail::Status;
 
 use super::session::Session;
 use super::state::{Client, State};
-use super::{Handler, TlsMode};
+use super::{Handler, TlsMode, XClientRights};
 use crate::command::Command;
 use crate::tls::Tls;
+use crate::xclient::ATTRIBUTES;
 
 impl Session {
     /// The commands that carry no mail.
@@ -36,11 +37,12 @@ impl Session {
         if self.is_closing() {
             return;
         }
-        let authenticated = self.state.client().is_some_and(|client| client.authenticated);
+        let authenticated = self.vouched || self.state.client().is_some_and(|client| client.authenticated);
         self.state = State::Ready(Client { authenticated });
         handler.helo(name, extended);
         let offers_tls = self.offers_tls();
         let offers_auth = extended && self.offers_auth();
+        let xclient = handler.xclient_rights();
         let Self { reply, settings, .. } = self;
         reply.set(250, None, format_args!("{}", settings.hostname));
         if extended {
@@ -56,6 +58,11 @@ impl Session {
             }
             if offers_auth {
                 reply.add_line(format_args!("AUTH PLAIN LOGIN"));
+            }
+            match xclient {
+                XClientRights::None => {}
+                XClientRights::Address => reply.add_line(format_args!("XCLIENT {ATTRIBUTES}")),
+                XClientRights::Login => reply.add_line(format_args!("XCLIENT {ATTRIBUTES} LOGIN")),
             }
         }
         self.say();

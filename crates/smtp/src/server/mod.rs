@@ -6,14 +6,19 @@
 
 mod hello;
 mod login;
+mod proxied;
 mod session;
 mod state;
 mod transaction;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mail::{ForwardPath, Reason, Reply, ReversePath};
 
+use crate::proxy::Fault;
+
+pub use crate::xclient::{Told, XClient};
 pub use session::Session;
 
 /// How a listener uses TLS.
@@ -55,6 +60,24 @@ pub trait Handler {
     /// it before it goes.
     fn refused(&mut self, reason: Reason, reply: &mut Reply);
 
+    /// A session [behind a proxy](Session::behind_proxy) has its header: whether this client is
+    /// greeted. `client` is `None` where the proxy names nobody; `reply` turns it away.
+    fn proxied(&mut self, client: Option<SocketAddr>, reply: &mut Reply) -> bool;
+
+    /// A header of a proxy is wrong or missing, or came from a peer that should send none: the session
+    /// ends without a word.
+    fn proxy_fault(&mut self, fault: Fault);
+
+    /// Whether this peer's word counts for whom it speaks for, and for whom he logged in as.
+    fn xclient_rights(&self) -> XClientRights;
+
+    /// XCLIENT, by a peer that may: whether what it says is taken. The session begins anew then, with
+    /// a greeting. A refusal with 421 ends it.
+    fn xclient(&mut self, told: &XClient, reply: &mut Reply) -> bool;
+
+    /// A peer sent XCLIENT, or its LOGIN attribute, without the right to.
+    fn xclient_refused(&mut self);
+
     /// The client has given its name, with EHLO (`extended`) or HELO.
     fn helo(&mut self, name: &str, extended: bool);
 
@@ -86,6 +109,18 @@ pub trait Handler {
 
     /// The transaction, if there is one, is gone: RSET, EHLO, or the connection is lost.
     fn reset(&mut self);
+}
+
+/// What a peer may say with XCLIENT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XClientRights {
+    /// Nothing.
+    #[default]
+    None,
+    /// Whose address it speaks for.
+    Address,
+    /// The same, and as whom he has logged in.
+    Login,
 }
 
 /// A judge's answer that may take time.
@@ -167,6 +202,8 @@ pub enum Credentials<'a> {
 /// Where a session stands, for the timeouts of RFC 5321 section 4.5.3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// A proxy's header is awaited.
+    Header,
     /// TLS is being negotiated.
     Handshake,
     /// The client's next command is awaited.

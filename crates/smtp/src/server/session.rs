@@ -8,9 +8,10 @@ use mail::{Reason, Reply, Status};
 use zeroize::Zeroize;
 
 use super::state::State;
-use super::{Handler, Phase, Resume, Settings, TlsMode};
-use crate::command::Command;
+use super::{Handler, Phase, Resume, Settings, TlsMode, XClientRights};
+use crate::command::{Command, Fault};
 use crate::line::{Line, LineReader};
+use crate::proxy::{Fault as HeaderFault, Watch};
 use crate::tls::Tls;
 
 /// Past this much waiting output nothing is read from the peer: it does not read what it is told.
@@ -40,8 +41,12 @@ pub struct Session {
     /// To be sealed into `output`, under TLS.
     clear_output: Vec<u8>,
     /// Cleartext not yet looked at.
-    input: Vec<u8>,
+    pub(super) input: Vec<u8>,
     lines: LineReader,
+    /// Looks for a proxy's header that nobody was asked for.
+    pub(super) watch: Watch,
+    /// A login that a proxy vouches for.
+    pub(super) vouched: bool,
     /// What was read holds a secret, to be wiped.
     pub(super) secret: bool,
     errors: u32,
@@ -59,15 +64,14 @@ impl Session {
     #[must_use]
     pub fn new(settings: Arc<Settings>) -> Self {
         let mut session = Self::with_state(settings, State::Greeted);
-        if session.settings.tls != TlsMode::Implicit {
-            session.greet();
-            return session;
-        }
-        let config = session.settings.tls_config.clone();
-        session.tls = config.and_then(|config| Tls::accept(config).ok()).map(Box::new);
-        let usable = session.tls.is_some();
-        session.state = if usable { State::Handshake { greeting: true } } else { State::Closing };
+        session.begin();
         session
+    }
+
+    /// A client behind a proxy: nothing is said before the proxy's header has come.
+    #[must_use]
+    pub fn behind_proxy(settings: Arc<Settings>) -> Self {
+        Self::with_state(settings, State::Header)
     }
 
     /// A client that is turned away with `reply` instead of a greeting. With implicit TLS it is
@@ -86,7 +90,11 @@ impl Session {
         if self.is_closing() {
             return;
         }
-        if self.tls.is_some() {
+        if matches!(self.state, State::Header) {
+            self.receive_header(wire, handler);
+        } else if self.watch.sees_header(wire) {
+            self.header_fault(HeaderFault::Unlisted, handler);
+        } else if self.tls.is_some() {
             self.receive_sealed(wire, handler);
         } else if self.input.is_empty() {
             let used = self.work(wire, handler);
@@ -101,9 +109,21 @@ impl Session {
 
     /// The peer sends no more, or is gone.
     pub fn peer_ended<H: Handler>(&mut self, handler: &mut H) {
-        if !self.is_closing() {
+        if self.is_closing() {
+            return;
+        }
+        if matches!(self.state, State::Header) && !self.input.is_empty() {
+            self.header_fault(HeaderFault::Missing, handler);
+        } else {
             self.close(handler);
-            self.flush();
+        }
+        self.flush();
+    }
+
+    /// A proxy's header has not come in time.
+    pub fn header_overdue<H: Handler>(&mut self, handler: &mut H) {
+        if matches!(self.state, State::Header) {
+            self.header_fault(HeaderFault::Missing, handler);
         }
     }
 
@@ -124,7 +144,7 @@ impl Session {
         if self.is_closing() {
             return;
         }
-        if !matches!(self.state, State::Handshake { .. }) {
+        if !matches!(self.state, State::Header | State::Handshake { .. }) {
             reply.write_to(self.sink());
         }
         self.close(handler);
@@ -152,6 +172,7 @@ impl Session {
     #[must_use]
     pub fn phase(&self) -> Phase {
         match &self.state {
+            State::Header => Phase::Header,
             State::Handshake { .. } => Phase::Handshake,
             State::Greeted | State::Ready(_) | State::Login(..) | State::Envelope(_) => Phase::Command,
             State::Body(body) if body.paused => Phase::Waiting,
@@ -192,13 +213,27 @@ impl Session {
             clear_output: Vec::new(),
             input: Vec::new(),
             lines: LineReader::default(),
+            watch: Watch::default(),
+            vouched: false,
             secret: false,
             errors: 0,
             idle_commands: 0,
         }
     }
 
-    fn greet(&mut self) {
+    /// Greets, or awaits TLS.
+    pub(super) fn begin(&mut self) {
+        self.state = State::Greeted;
+        if self.settings.tls != TlsMode::Implicit {
+            return self.greet();
+        }
+        let config = self.settings.tls_config.clone();
+        self.tls = config.and_then(|config| Tls::accept(config).ok()).map(Box::new);
+        let usable = self.tls.is_some();
+        self.state = if usable { State::Handshake { greeting: true } } else { State::Closing };
+    }
+
+    pub(super) fn greet(&mut self) {
         let Self { reply, settings, .. } = self;
         reply.set(220, None, format_args!("{} ESMTP Gatepost", settings.hostname));
         self.say();
@@ -214,6 +249,7 @@ impl Session {
             && !tls.is_handshaking()
         {
             self.state = State::Greeted;
+            self.vouched = false;
             handler.tls_started();
             if greeting {
                 self.greet();
@@ -225,7 +261,7 @@ impl Session {
         }
     }
 
-    fn keep(&mut self, input: &[u8]) {
+    pub(super) fn keep(&mut self, input: &[u8]) {
         if !self.is_closing() {
             self.input.extend_from_slice(input);
         }
@@ -306,6 +342,9 @@ impl Session {
         self.secret |= text.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
         let command = match Command::parse(text) {
             Ok(command) => command,
+            Err(Fault::XClient) if handler.xclient_rights() == XClientRights::None => {
+                return self.refuse_xclient("XCLIENT", handler);
+            }
             Err(fault) => {
                 fault.write_to(&mut self.reply);
                 return self.refuse_command(handler);
@@ -327,7 +366,10 @@ impl Session {
                 if self.idle_commands > SESSION_IDLE_COMMANDS_MAX {
                     return self.last_word(handler, format_args!("too many commands without mail"));
                 }
-                self.idle(&idle, handler);
+                match idle {
+                    Command::XClient(told) => self.xclient(&told, handler),
+                    idle => self.idle(&idle, handler),
+                }
             }
         }
     }

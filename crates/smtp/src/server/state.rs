@@ -14,6 +14,8 @@ pub(super) struct Client {
 /// Where a session stands.
 #[derive(Debug)]
 pub(super) enum State {
+    /// A proxy has yet to say whose connection this is.
+    Header,
     /// TLS is being negotiated; `greeting`: from the first byte, so that we have yet to greet.
     Handshake { greeting: bool },
     /// The client has not said its name.
@@ -74,7 +76,8 @@ impl State {
         match self {
             Self::Greeted | Self::Ready(_) | Self::Login(..) | Self::Envelope(_) => true,
             Self::Body(body) => !body.paused,
-            Self::Handshake { .. }
+            Self::Header
+            | Self::Handshake { .. }
             | Self::Verifying(_)
             | Self::Recipient(_)
             | Self::Judging(_)

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use mail::{Reply, Status};
-use smtp::server::{Resume, Session, Settings, TlsMode};
+use smtp::server::{Resume, Session, Settings, TlsMode, XClientRights};
 
 use crate::judge::{Judge, said, settings};
 
@@ -31,8 +31,10 @@ fn every_dialog_goes_as_written() {
 fn run(script: &str, step: usize) {
     let mut judge = Judge::default();
     let mut lines = script.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let settings = set_up(lines.next().unwrap(), &mut judge);
-    let mut session = Session::new(Arc::new(settings));
+    let setup = lines.next().unwrap();
+    let settings = Arc::new(set_up(setup, &mut judge));
+    let mut session =
+        if setup.contains("proxied") { Session::behind_proxy(settings) } else { Session::new(settings) };
     let (mut pending, mut heard) = (Vec::new(), String::new());
     for line in lines.by_ref() {
         if let Some(text) = line.strip_prefix("C: ") {
@@ -85,6 +87,9 @@ fn set_up(line: &str, judge: &mut Judge) -> Settings {
             "auth" => settings.auth = true,
             "auth_without_tls" => settings.auth_without_tls = true,
             "waits" => judge.waits = true,
+            "proxied" => {}
+            "xclient" => judge.xclient = XClientRights::Address,
+            "xclient_login" => judge.xclient = XClientRights::Login,
             "limit" => settings.message_bytes_max = Some(20),
             other => panic!("unknown: {other}"),
         }

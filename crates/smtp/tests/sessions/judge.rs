@@ -1,10 +1,13 @@
 //! A judge for tests: says no to whatever has "denied" in it, and notes all that it was told.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mail::{ForwardPath, Reason, Reply, ReversePath, Status};
+use smtp::proxy::Fault;
 use smtp::server::{
-    Credentials, Flow, Handler, MailParameters, MessageEnd, Session, Settings, Step, TlsMode,
+    Credentials, Flow, Handler, MailParameters, MessageEnd, Session, Settings, Step, TlsMode, Told, XClient,
+    XClientRights,
 };
 
 #[derive(Debug, Default)]
@@ -13,6 +16,8 @@ pub(crate) struct Judge {
     pub(crate) waits: bool,
     /// Each piece of a body pauses.
     pub(crate) pauses: bool,
+    /// What XCLIENT may say.
+    pub(crate) xclient: XClientRights,
     pub(crate) log: Vec<String>,
     pub(crate) body: Vec<u8>,
     pub(crate) messages: Vec<Vec<u8>>,
@@ -22,6 +27,39 @@ pub(crate) struct Judge {
 impl Handler for Judge {
     fn refused(&mut self, reason: Reason, _: &mut Reply) {
         self.log.push(format!("refused {reason}"));
+    }
+
+    fn proxied(&mut self, client: Option<SocketAddr>, reply: &mut Reply) -> bool {
+        self.log.push(format!("proxied {client:?}"));
+        let turned_away = client.is_some_and(|client| client.port() == 666);
+        if turned_away {
+            reply.deny(Reason::ConnectionLimit, format_args!("too many connections"));
+        }
+        !turned_away
+    }
+
+    fn proxy_fault(&mut self, fault: Fault) {
+        self.log.push(format!("fault {}", fault.as_str()));
+    }
+
+    fn xclient_rights(&self) -> XClientRights {
+        self.xclient
+    }
+
+    fn xclient(&mut self, told: &XClient, reply: &mut Reply) -> bool {
+        self.log.push(format!("xclient {:?} {:?} {:?}", told.address, told.helo, told.login));
+        match &told.login {
+            Some(Told::Value(login)) if **login == *"limit" => {
+                reply.deny(Reason::ConnectionLimit, format_args!("too many connections"));
+                false
+            }
+            Some(Told::Value(login)) => judge(login, reply),
+            _ => true,
+        }
+    }
+
+    fn xclient_refused(&mut self) {
+        self.log.push("xclient refused".into());
     }
 
     fn helo(&mut self, name: &str, extended: bool) {
