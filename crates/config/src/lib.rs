@@ -10,6 +10,7 @@ mod file;
 mod grants;
 mod node;
 mod overlaps;
+mod peers;
 mod secret;
 mod section;
 mod sender_rules;
@@ -24,6 +25,7 @@ pub use admin::{AdminConfig, AdminRole, AdminToken, admin_socket};
 pub use error::{ConfigError, ConfigErrors, Warning};
 pub use grants::GrantsConfig;
 pub use node::{ListenerConfig, NodeConfig, RetryConfig, SpoolConfig, TicketsConfig, TlsConfig};
+pub use peers::PeersConfig;
 pub use token::TokenDigest;
 pub use units::{parse_duration, parse_size};
 

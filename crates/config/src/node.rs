@@ -12,6 +12,7 @@ use crate::admin::{self, AdminConfig};
 use crate::error::Report;
 use crate::file::File;
 use crate::grants::{self, GrantsConfig};
+use crate::peers::{self, PeersConfig};
 use crate::section::{Keys, Section, parse};
 use crate::tenant;
 use crate::units::{parse_duration, parse_size};
@@ -21,10 +22,21 @@ const WORKERS_MAX: u32 = 255;
 
 const TOP: Keys = Keys {
     known: &[
-        "node", "spool", "listener", "tls", "policy", "route", "metrics", "tickets", "retry", "admin",
+        "node",
+        "spool",
+        "listener",
+        "tls",
+        "policy",
+        "route",
+        "metrics",
+        "tickets",
+        "retry",
+        "admin",
         "grants",
+        "proxy_protocol",
+        "xclient",
     ],
-    later: &["proxy_protocol", "xclient", "lists"],
+    later: &["lists"],
 };
 const NODE: Keys = Keys { known: &["hostname", "workers"], later: &[] };
 const SPOOL: Keys = Keys { known: &["path", "capacity"], later: &[] };
@@ -61,6 +73,8 @@ pub struct NodeConfig {
     pub admin: AdminConfig,
     /// What no grant is opened for.
     pub grants: GrantsConfig,
+    /// Peers that speak for others.
+    pub peers: PeersConfig,
     /// The files that a reload reads again.
     pub files: Vec<PathBuf>,
 }
@@ -140,6 +154,9 @@ pub(crate) fn read(
         tenants,
     };
     let node = read_node(&top, files, report);
+    if let Some(node) = &node {
+        peers::warn(&node.peers, &source, report);
+    }
     Some((node, source))
 }
 
@@ -179,6 +196,7 @@ fn read_node(top: &Section<'_>, files: Vec<PathBuf>, report: &mut Report) -> Opt
         tickets: read_tickets(top, report),
         admin: admin::read(top, report),
         grants: grants::read_node(top, report),
+        peers: peers::read(top, report),
         files,
     })
 }

@@ -301,6 +301,11 @@ fn ingress_settings(plan: &Plan, worker: u8) -> ingress::Settings {
         contact: node.tickets.contact.clone(),
         public_url: node.tickets.public_url.clone(),
         submission_port: node.submission_port(),
+        peers: ingress::Peers {
+            proxies: node.peers.proxies.iter().map(|net| net.value).collect(),
+            xclient: node.peers.xclient.iter().map(|net| net.value).collect(),
+            xclient_login: node.peers.xclient_login,
+        },
         listeners: listeners.collect(),
     }
 }

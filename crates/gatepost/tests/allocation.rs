@@ -124,6 +124,7 @@ fn worker(configuration: &Configuration, directory: &std::path::Path) -> Worker<
         contact: None,
         public_url: None,
         submission_port: None,
+        peers: ingress::Peers::default(),
         listeners: vec![ListenerSettings {
             policy: listener.policy.clone(),
             session: Arc::new(smtp::server::Settings {

@@ -7,7 +7,7 @@ use commons::ConnectionLease;
 use mail::{Envelope, MessageId};
 use policy::{IdentityIx, Snapshot, TenantIx};
 use ring::{Instant, Socket, TimerKey};
-use smtp::server::Session;
+use smtp::server::{Session, XClientRights};
 use spool::LargeKey;
 
 use crate::headers::HeaderScan;
@@ -32,8 +32,16 @@ pub(crate) struct Connection {
 pub(crate) struct Client {
     pub(crate) key: u32,
     pub(crate) listener: usize,
+    /// Who connected.
+    pub(crate) peer: IpAddr,
+    /// Whose connection it is: the peer's, or whom a listed peer speaks for. Unspecified for a client
+    /// without an address.
     pub(crate) address: IpAddr,
+    /// What this peer may say with XCLIENT.
+    pub(crate) xclient: XClientRights,
     pub(crate) helo: String,
+    /// XCLIENT told the name: what the proxy calls itself does not replace it.
+    pub(crate) helo_is_told: bool,
     pub(crate) extended: bool,
     pub(crate) tls: bool,
     /// Protocol version and cipher suite.
@@ -48,7 +56,7 @@ pub(crate) struct Client {
     /// The question that was asked last, so that a late answer to an earlier one is known as such.
     pub(crate) question: u32,
     /// Counts this connection for its tenant as long as it lives.
-    pub(crate) _lease: Option<ConnectionLease>,
+    pub(crate) lease: Option<ConnectionLease>,
 }
 
 /// The mail transaction under way.
@@ -87,6 +95,34 @@ pub(crate) enum Waiting {
 }
 
 impl Client {
+    /// Who has just connected: nothing is known but where from.
+    pub(crate) fn new(key: u32, listener: usize, peer: IpAddr, snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            key,
+            listener,
+            peer,
+            address: peer,
+            xclient: XClientRights::None,
+            helo: String::new(),
+            helo_is_told: false,
+            extended: false,
+            tls: false,
+            tls_name: String::new(),
+            login: String::new(),
+            identity: None,
+            snapshot,
+            transaction: Transaction::default(),
+            waiting: Waiting::Nothing,
+            question: 0,
+            lease: None,
+        }
+    }
+
+    /// The proxy, where one speaks for this client.
+    pub(crate) fn proxy(&self) -> Option<IpAddr> {
+        (self.peer != self.address).then_some(self.peer)
+    }
+
     /// Takes up the published configuration; a login that it no longer knows is none.
     pub(crate) fn renew_snapshot(&mut self, latest: &Arc<Snapshot>) {
         if self.snapshot.generation != latest.generation {

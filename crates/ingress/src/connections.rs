@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mail::{Reason, Reply, Status};
+use mail::{Reply, Status};
 use ring::{Instant, Output, Ring, Socket, Token};
 use smtp::server::{Phase, Resume, Session, Step};
 
-use crate::connection::{Client, Connection, Transaction, Waiting};
+use crate::connection::{Client, Connection, Waiting};
 use crate::judge::{self, Judge};
 use crate::{Context, Ingress, RECEIVE, ROOM, SEND, Timer};
 
@@ -17,6 +17,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 const DATA_TIMEOUT: Duration = Duration::from_secs(180);
 /// What a client is told that comes, or stays, while the gateway drains.
 const SHUTTING_DOWN: &str = "shutting down; try again later";
+/// For a proxy's header to come whole: the proxy sends it at once, whoever its client is.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Before a listener that ran out of descriptors accepts again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -28,51 +30,36 @@ impl Ingress {
         socket: Socket,
         peer: SocketAddr,
     ) {
-        let address = judge::canonical(peer.ip());
+        let peer = judge::canonical(peer.ip());
         let settings = self.settings.listeners[listener].session.clone();
-        let snapshot = cx.snapshots.load().clone();
-        let tenant = snapshot.network_tenant(address);
-        let lease = cx.link.commons().connect_tenant(&snapshot, tenant);
-        let is_refused = lease.is_none();
         let key = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() as u32 - 1
         });
-        let deadline = cx.ring.now().after(COMMAND_TIMEOUT);
-        let mut client = Client {
-            key,
-            listener,
-            address,
-            helo: String::new(),
-            extended: false,
-            tls: false,
-            tls_name: String::new(),
-            login: String::new(),
-            identity: None,
-            snapshot,
-            transaction: Transaction::default(),
-            waiting: Waiting::Nothing,
-            question: 0,
-            _lease: lease,
-        };
+        let mut client = Client::new(key, listener, peer, cx.snapshots.load().clone());
+        let mut patience = COMMAND_TIMEOUT;
         let session = if self.draining {
             self.reply.set(421, Some(Status::new(4, 3, 2)), format_args!("{SHUTTING_DOWN}"));
             Session::refuse(settings, &self.reply)
-        } else if is_refused {
-            let text = format_args!("too many connections from your network");
-            self.reply.deny(Reason::ConnectionLimit, text);
-            Judge {
+        } else if self.settings.peers.is_proxy(peer) {
+            patience = HEADER_TIMEOUT;
+            Session::behind_proxy(settings)
+        } else {
+            client.xclient = self.settings.peers.xclient_rights(peer);
+            let mut judge = Judge {
                 client: &mut client,
                 settings: &self.settings,
                 counter: &mut self.id_counter,
                 parked: &mut self.parked,
                 cx,
+            };
+            if judge.admit(&mut self.reply) {
+                Session::new(settings)
+            } else {
+                Session::refuse(settings, &self.reply)
             }
-            .refuse_connection(tenant, Reason::ConnectionLimit, &mut self.reply);
-            Session::refuse(settings, &self.reply)
-        } else {
-            Session::new(settings)
         };
+        let deadline = cx.ring.now().after(patience);
         self.connections[key as usize] = Some(Box::new(Connection {
             socket,
             session,
@@ -144,8 +131,13 @@ impl Ingress {
         let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
             return;
         };
-        let timeout = if connection.session.phase() == Phase::Data { DATA_TIMEOUT } else { COMMAND_TIMEOUT };
-        connection.deadline = cx.ring.now().after(timeout);
+        let now = cx.ring.now();
+        match connection.session.phase() {
+            // However many pieces the header comes in.
+            Phase::Header => {}
+            Phase::Data => connection.deadline = now.after(DATA_TIMEOUT),
+            _ => connection.deadline = now.after(COMMAND_TIMEOUT),
+        }
         let Connection { session, client, .. } = &mut **connection;
         work(
             session,
@@ -283,6 +275,9 @@ impl Ingress {
                 session.output().clear();
             });
         }
+        if connection.session.phase() == Phase::Header {
+            return self.drive(cx, key, |session, judge| session.header_overdue(judge));
+        }
         self.reply.set(
             421,
             Some(Status::new(4, 4, 2)),
@@ -309,6 +304,11 @@ impl Ingress {
         let Some(connection) = self.connections[key as usize].as_ref() else { return };
         let event = if accepted { "login" } else { "login_failed" };
         let client = &connection.client;
-        cx.log.event(event, cx.now()).ip("client", client.address).str("login", &client.login).end();
+        cx.log
+            .event(event, cx.now())
+            .ip("client", client.address)
+            .maybe_ip("proxy", client.proxy())
+            .str("login", &client.login)
+            .end();
     }
 }

@@ -101,6 +101,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             .event("relay_denied", now)
             .str("listener", &self.settings.listeners[self.client.listener].policy.name)
             .ip("client", self.client.address)
+            .maybe_ip("proxy", self.client.proxy())
             .str("tenant", tenant.unwrap_or_default())
             .str("login", &self.client.login)
             .str("from", from)

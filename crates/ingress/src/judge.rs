@@ -1,12 +1,12 @@
 //! The judge: answers a session's questions from the configuration, and hands accepted mail to the spool.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mail::limits::{INLINE_BODY_BYTES_MAX, RECIPIENTS_MAX};
 use mail::{ForwardPath, MessageId, Reason, Reply, ReversePath, Status};
 use policy::NoTrace;
 use ring::Ring;
-use smtp::server::{Credentials, Flow, Handler, MailParameters, MessageEnd, Step};
+use smtp::server::{Credentials, Flow, Handler, MailParameters, MessageEnd, Step, XClient, XClientRights};
 use spool::{Content, NewMessage, Refusal};
 
 use crate::connection::{Client, Waiting};
@@ -31,15 +31,39 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         }
     }
 
+    fn proxied(&mut self, client: Option<SocketAddr>, reply: &mut Reply) -> bool {
+        self.take_proxied(client, reply)
+    }
+
+    fn proxy_fault(&mut self, fault: smtp::proxy::Fault) {
+        self.record_proxy_fault(fault);
+    }
+
+    fn xclient_rights(&self) -> XClientRights {
+        self.client.xclient
+    }
+
+    fn xclient(&mut self, told: &XClient, reply: &mut Reply) -> bool {
+        self.take_xclient(told, reply)
+    }
+
+    fn xclient_refused(&mut self) {
+        self.record_xclient_refused();
+    }
+
     fn helo(&mut self, name: &str, extended: bool) {
-        self.client.helo.clear();
-        self.client.helo.push_str(name);
+        if !self.client.helo_is_told {
+            self.client.helo.clear();
+            self.client.helo.push_str(name);
+        }
         self.client.extended = extended;
     }
 
     fn tls_started(&mut self) {
         self.client.tls = true;
-        self.client.helo.clear();
+        if !self.client.helo_is_told {
+            self.client.helo.clear();
+        }
         self.client.login.clear();
         self.client.identity = None;
     }

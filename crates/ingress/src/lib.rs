@@ -5,12 +5,14 @@
 //! durable. A peer costs bounded memory: it is not read from while its session waits, while its
 //! output is not taken, or while the spool is behind. Fails towards the client with 421, 451 or 452, never silently.
 
+mod admission;
 mod connection;
 mod connections;
 mod denial;
 mod headers;
 mod judge;
 mod large;
+mod proxy;
 mod trace;
 
 use std::collections::VecDeque;
@@ -24,6 +26,8 @@ use observe::{EventLog, WorkerMetrics};
 use ring::{Completion, Instant, ListenOptions, Listener, Ring, Token, Wheel};
 use smtp::server::Resume;
 use spool::{Refusal, Shard};
+
+pub use proxy::Peers;
 
 use connection::{Connection, Waiting};
 
@@ -51,6 +55,8 @@ pub struct Settings {
     pub submission_port: Option<u16>,
     /// Where tickets can be looked up.
     pub public_url: Option<Box<str>>,
+    /// Peers that speak for others.
+    pub peers: Peers,
     /// The listeners, in the order of the configuration.
     pub listeners: Vec<ListenerSettings>,
 }
@@ -197,6 +203,7 @@ impl Ingress {
         let client = &mut connection.client;
         debug_assert_eq!(client.waiting, Waiting::Commit);
         client.waiting = Waiting::Nothing;
+        let proxy = client.proxy();
         let transaction = &mut client.transaction;
         let id = transaction.id.expect("a committed message has an id");
         let tenant = transaction.tenant.map_or("", |tenant| &client.snapshot.tenant(tenant).name);
@@ -204,6 +211,7 @@ impl Ingress {
             .event("accepted", UnixMillis(cx.ring.unix_millis()))
             .display("message", id)
             .ip("client", client.address)
+            .maybe_ip("proxy", proxy)
             .str("tenant", tenant)
             .str("login", &client.login)
             .str("from", transaction.envelope.reverse_path().text())

@@ -27,6 +27,8 @@ impl Trace<'_> {
         out.clear();
         let _ = write!(out, "Received: from {} (", self.helo);
         let _ = match self.client {
+            // A proxy did not say whose connection it is.
+            client if client.is_unspecified() => write!(out, "unknown"),
             IpAddr::V4(address) => write!(out, "[{address}]"),
             IpAddr::V6(address) => write!(out, "[IPv6:{address}]"),
         };

@@ -9,7 +9,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily,
 use prometheus::{Encoder, TextEncoder};
 
 use crate::histogram::{Histogram, Total};
-use crate::metrics::{DeliveryOutcome, QueueState, WorkerMetrics};
+use crate::metrics::{DeliveryOutcome, PeerFault, QueueState, WorkerMetrics};
 use crate::tenants::TenantSlots;
 
 /// Everything that is counted, and the text of `/metrics`.
@@ -103,7 +103,7 @@ struct Family {
     values: fn(&Source) -> Vec<Metric>,
 }
 
-const FAMILIES: [Family; 15] = [
+const FAMILIES: [Family; 16] = [
     Family {
         name: "gatepost_relay_denials_total",
         help: "Requests that were denied or deferred, by reason.",
@@ -194,6 +194,13 @@ const FAMILIES: [Family; 15] = [
         kind: MetricType::GAUGE,
         labels: &["listener", "state"],
         values: Source::connections,
+    },
+    Family {
+        name: "gatepost_peer_faults_total",
+        help: "PROXY headers and XCLIENT commands that were wrong, missing, or from a peer that is not listed.",
+        kind: MetricType::COUNTER,
+        labels: &["listener", "fault"],
+        values: Source::peer_faults,
     },
     Family {
         name: "gatepost_possible_duplicates_total",
@@ -323,6 +330,18 @@ impl Source {
                 gauge(&[("state", state.as_str())], count)
             })
             .collect()
+    }
+
+    fn peer_faults(&self) -> Vec<Metric> {
+        let mut metrics = Vec::new();
+        for (listener, name) in self.listeners.iter().enumerate() {
+            for fault in PeerFault::ALL {
+                let index = WorkerMetrics::peer_fault_index(listener, fault);
+                let count = self.workers.iter().map(|worker| worker.peer_faults.get(index)).sum();
+                metrics.push(counter(&[("listener", name), ("fault", fault.as_str())], count));
+            }
+        }
+        metrics
     }
 
     fn connections(&self) -> Vec<Metric> {

@@ -14,6 +14,6 @@ mod writer;
 
 pub use collect::Registry;
 pub use log::{EventLog, Record};
-pub use metrics::{DeliveryOutcome, QueueState, WorkerMetrics};
+pub use metrics::{DeliveryOutcome, PeerFault, QueueState, WorkerMetrics};
 pub use tenants::TENANTS_SHOWN_DEFAULT;
 pub use writer::{Form, LogWriter};

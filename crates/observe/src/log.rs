@@ -127,6 +127,14 @@ impl Record<'_> {
         self.display(key, value)
     }
 
+    /// An address, where there is one.
+    pub fn maybe_ip(self, key: &str, value: Option<IpAddr>) -> Self {
+        match value {
+            Some(value) => self.ip(key, value),
+            None => self,
+        }
+    }
+
     /// A number.
     pub fn number(self, key: &str, value: u64) -> Self {
         if self.live {

@@ -62,6 +62,61 @@ impl QueueState {
     }
 }
 
+/// A peer spoke for another without the right to, or did not where it must (relay-control.md F2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PeerFault {
+    /// A listed proxy sent no PROXY header, or not in time.
+    HeaderMissing,
+    /// Its header is none that the protocol allows.
+    HeaderMalformed,
+    /// Its header is longer than any that is read.
+    HeaderTooLong,
+    /// Its header's checksum is wrong.
+    HeaderChecksum,
+    /// A PROXY header came from somebody else.
+    HeaderUnlisted,
+    /// XCLIENT came from somebody else.
+    XClientUnlisted,
+    /// XCLIENT gave a login, to which its peer has no right.
+    XClientLogin,
+}
+
+impl PeerFault {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::HeaderMissing,
+        Self::HeaderMalformed,
+        Self::HeaderTooLong,
+        Self::HeaderChecksum,
+        Self::HeaderUnlisted,
+        Self::XClientUnlisted,
+        Self::XClientLogin,
+    ];
+
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HeaderMissing => "header_missing",
+            Self::HeaderMalformed => "header_malformed",
+            Self::HeaderTooLong => "header_too_long",
+            Self::HeaderChecksum => "header_checksum",
+            Self::HeaderUnlisted => "header_unlisted",
+            Self::XClientUnlisted => "xclient_unlisted",
+            Self::XClientLogin => "xclient_login",
+        }
+    }
+
+    /// The name of the log's event.
+    #[must_use]
+    pub fn event(self) -> &'static str {
+        match self {
+            Self::XClientUnlisted | Self::XClientLogin => "xclient",
+            _ => "proxy_header",
+        }
+    }
+}
+
 /// One worker's counts. Listeners go by their index, tenants by name; every call is a relaxed
 /// atomic on memory that no other worker writes.
 #[derive(Debug)]
@@ -76,6 +131,8 @@ pub struct WorkerMetrics {
     /// By listener: those that were opened, and those that were closed.
     pub(crate) opened: Counters,
     pub(crate) closed: Counters,
+    /// By listener and fault.
+    pub(crate) peer_faults: Counters,
     pub(crate) duplicates: AtomicU64,
     pub(crate) spool_messages: AtomicU64,
     pub(crate) spool_bytes: AtomicU64,
@@ -95,6 +152,7 @@ impl WorkerMetrics {
             deliveries: Counters::new(slots * DeliveryOutcome::ALL.len()),
             opened: Counters::new(listeners),
             closed: Counters::new(listeners),
+            peer_faults: Counters::new(listeners * PeerFault::ALL.len()),
             duplicates: AtomicU64::new(0),
             spool_messages: AtomicU64::new(0),
             spool_bytes: AtomicU64::new(0),
@@ -142,6 +200,15 @@ impl WorkerMetrics {
     /// A client's connection ended.
     pub fn connection_closed(&self, listener: usize) {
         self.closed.add(listener);
+    }
+
+    /// A peer was refused what it said, or did not say, of whom it speaks for.
+    pub fn peer_fault(&self, listener: usize, fault: PeerFault) {
+        self.peer_faults.add(Self::peer_fault_index(listener, fault));
+    }
+
+    pub(crate) fn peer_fault_index(listener: usize, fault: PeerFault) -> usize {
+        listener * PeerFault::ALL.len() + fault as usize
     }
 
     /// A message may have been delivered twice: the connection broke between its last byte and the reply.

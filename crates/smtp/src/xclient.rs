@@ -52,9 +52,9 @@ impl XClient {
             "ADDR" => self.address = Some(value.parsed(address)?),
             "HELO" => self.helo = Some(value.parsed(|name| is_name(name).then(|| name.into()))?),
             "LOGIN" => self.login = Some(value.parsed(|login| (!login.is_empty()).then(|| login.into()))?),
-            "NAME" => drop(value.parsed(|name| is_name(name).then_some(()))?),
-            "PORT" => drop(value.parsed(|port| port.parse::<u16>().ok())?),
-            "PROTO" => drop(value.parsed(|proto| matches!(proto, "SMTP" | "ESMTP").then_some(()))?),
+            "NAME" => value.checked(is_name)?,
+            "PORT" => value.checked(|port| port.parse::<u16>().is_ok())?,
+            "PROTO" => value.checked(|proto| matches!(proto, "SMTP" | "ESMTP"))?,
             _ => return Err(Fault::XClient),
         }
         Ok(())
@@ -62,6 +62,10 @@ impl XClient {
 }
 
 impl Told<String> {
+    fn checked(self, is_fine: impl FnOnce(&str) -> bool) -> Result<(), Fault> {
+        self.parsed(|text| is_fine(text).then_some(())).map(|_| ())
+    }
+
     fn parsed<T>(self, parse: impl FnOnce(&str) -> Option<T>) -> Result<Told<T>, Fault> {
         match self {
             Self::Unavailable => Ok(Told::Unavailable),

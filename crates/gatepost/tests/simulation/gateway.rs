@@ -153,6 +153,7 @@ fn ingress_settings() -> ingress::Settings {
         contact: None,
         submission_port: None,
         public_url: None,
+        peers: ingress::Peers::default(),
         listeners: vec![ListenerSettings { policy, session, address: SocketAddr::new(GATEWAY, PORT) }],
     }
 }

@@ -1,0 +1,91 @@
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use policy::{Source, Sourced};
+
+use crate::error::Report;
+use crate::section::{Keys, Section};
+
+const PROXY_PROTOCOL: Keys = Keys { known: &["from"], later: &[] };
+const XCLIENT: Keys = Keys { known: &["from", "login"], later: &[] };
+
+/// Whoever is in such a list can claim any address, and so relay as any tenant: the limits on the
+/// width of networks hold here too (relay-control.md A5).
+const V4_PREFIX_MIN: u8 = 8;
+/// The same for IPv6.
+const V6_PREFIX_MIN: u8 = 20;
+
+/// Peers that speak for others: `[proxy_protocol]` and `[xclient]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeersConfig {
+    /// Who must send a PROXY header.
+    pub proxies: Vec<Sourced<IpNet>>,
+    /// Who may send XCLIENT.
+    pub xclient: Vec<Sourced<IpNet>>,
+    /// Whether XCLIENT may say as whom a client has logged in.
+    pub xclient_login: bool,
+}
+
+pub(crate) fn read(top: &Section<'_>, report: &mut Report) -> PeersConfig {
+    let proxies = top.section("proxy_protocol", &PROXY_PROTOCOL, report);
+    let xclient = top.section("xclient", &XCLIENT, report);
+    let login = xclient.as_ref().and_then(|section| section.boolean("login", report));
+    if let Some(login) = login.as_ref().filter(|login| login.value) {
+        let message = "a peer of this list acts as any login without its password";
+        report.warn(&login.origin, "xclient.login", message);
+    }
+    PeersConfig {
+        proxies: proxies.map_or_else(Vec::new, |section| read_list(&section, report)),
+        xclient: xclient.map_or_else(Vec::new, |section| read_list(&section, report)),
+        xclient_login: login.is_some_and(|login| login.value),
+    }
+}
+
+fn read_list(section: &Section<'_>, report: &mut Report) -> Vec<Sourced<IpNet>> {
+    section.demand("from", "[\"10.8.0.9\"], the addresses or networks of the proxies", report);
+    let remedy = "write an address or a network, as in \"10.8.0.9\" or \"10.8.0.0/24\"";
+    let peers = section.parsed_list("from", remedy, parse_peer, report);
+    for peer in &peers {
+        let shortest = if peer.value.addr().is_ipv4() { V4_PREFIX_MIN } else { V6_PREFIX_MIN };
+        if peer.value.prefix_len() < shortest {
+            let message =
+                format!("{} is wider than /{shortest}: whoever is in it can claim any address", peer.value);
+            report.error(&peer.origin, section.key("from"), message, "list the addresses of the proxies");
+        }
+    }
+    peers
+}
+
+fn parse_peer(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    match address.or_else(|_| text.parse().map_err(|_| "no address and no network"))? {
+        IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => {
+            Err("IPv4 in IPv6 form: write it as IPv4".into())
+        }
+        net if net.trunc() != net => Err(format!("has bits set after its first {}", net.prefix_len())),
+        net => Ok(net),
+    }
+}
+
+/// Warns of proxies in tenants' networks, where an address says nothing of who is behind it
+/// (relay-control.md F1).
+pub(crate) fn warn(peers: &PeersConfig, source: &Source, report: &mut Report) {
+    const LISTED: &str = "off that list, it would relay for all its clients";
+    const XCLIENT: &str = "whomever it sends no XCLIENT for relays as the tenant";
+    let lists = [("proxy_protocol.from", &peers.proxies, LISTED), ("xclient.from", &peers.xclient, XCLIENT)];
+    for (key, list, danger) in lists {
+        for (peer, tenant) in list.iter().flat_map(|peer| source.tenants.iter().map(move |t| (peer, t))) {
+            let overlaps = |net: &IpNet| net.contains(&peer.value) || peer.value.contains(net);
+            let excluded = tenant.excluded_networks.iter().any(|net| net.value.contains(&peer.value));
+            let network = tenant.networks.iter().find(|network| overlaps(&network.value));
+            if let Some(network) = network.filter(|_| !excluded) {
+                let (name, net, proxy, place) = (&tenant.name.value, network.value, peer.value, &peer.origin);
+                let message = format!(
+                    "{net} of tenant {name} holds the proxy {proxy} ({key} at {place}): {danger}; put the proxy \
+                     into excluded_networks"
+                );
+                report.warn(&network.origin, "networks", message);
+            }
+        }
+    }
+}
