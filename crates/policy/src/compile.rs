@@ -1,3 +1,4 @@
+mod networks;
 mod relay;
 mod routes;
 mod senders;
@@ -5,14 +6,14 @@ mod senders;
 use std::collections::HashMap;
 use std::fmt;
 
-use ipnet::{IpNet, Ipv4Net};
-
 use crate::names::{Domains, Names};
-use crate::network::{Networks, Prefix};
+use crate::network::Networks;
 use crate::snapshot::{
     Identity, IdentityIx, RecipientList, RelayDomain, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx,
 };
-use crate::source::{GrantTerms, IdentitySource, Origin, Source, Sourced, TenantSource};
+use crate::source::{GrantTerms, IdentitySource, Origin, Source, TenantSource};
+
+pub(crate) use networks::canonical;
 
 /// The shortest IPv4 prefix of a network: 1/256 of the address space (relay-control.md A5).
 pub const PREFIX_BITS_MIN_V4: u8 = 8;
@@ -58,7 +59,8 @@ pub(crate) fn compile(source: &Source) -> Result<Snapshot, Vec<CompileError>> {
     for tenant in &source.tenants {
         compiler.catch_all(source, tenant, &node_routes);
     }
-    compiler.finish(source.generation, node_routes)
+    let networks = compiler.networks(&source.tenants);
+    compiler.finish(source, networks, node_routes)
 }
 
 #[derive(Default)]
@@ -66,10 +68,6 @@ struct Compiler {
     errors: Vec<CompileError>,
     tenants: Vec<Tenant>,
     tenant_names: Names<TenantIx>,
-    prefixes: Vec<Prefix>,
-    network_origins: Vec<Origin>,
-    /// The entry of each prefix, to find what is written twice.
-    entries: HashMap<IpNet, usize>,
     identities: Vec<Identity>,
     logins: Names<IdentityIx>,
     relay_domains: Names<RelayDomain>,
@@ -105,17 +103,22 @@ impl Compiler {
         }
     }
 
-    fn finish(self, generation: u64, node_routes: Domains<RouteIx>) -> Result<Snapshot, Vec<CompileError>> {
+    fn finish(
+        self,
+        source: &Source,
+        networks: Networks,
+        node_routes: Domains<RouteIx>,
+    ) -> Result<Snapshot, Vec<CompileError>> {
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
         Ok(Snapshot {
-            generation,
+            generation: source.generation,
+            sources: source.tenants.iter().cloned().collect(),
             scram_shape: ScramShape::commonest(&self.identities),
             tenants: self.tenants.into(),
             tenant_names: self.tenant_names,
-            networks: Networks::build(self.prefixes),
-            network_origins: self.network_origins.into(),
+            networks,
             identities: self.identities.into(),
             logins: self.logins,
             relay_domains: self.relay_domains,
@@ -142,12 +145,6 @@ impl Compiler {
                 ),
                 "add senders = [\"@its-domain.example\"]",
             );
-        }
-        for network in &source.networks {
-            self.network(network, Some(ix), "networks");
-        }
-        for network in &source.excluded_networks {
-            self.network(network, None, "excluded_networks");
         }
         let tenant = Tenant {
             name: name.value.as_str().into(),
@@ -184,45 +181,6 @@ impl Compiler {
         Some(Box::new(terms.clone()))
     }
 
-    fn network(&mut self, network: &Sourced<IpNet>, tenant: Option<TenantIx>, key: &'static str) {
-        let (written, origin) = (network.value, &network.origin);
-        let net = canonical(written);
-        let (kind, bits_min) = match net {
-            IpNet::V4(_) => ("IPv4", PREFIX_BITS_MIN_V4),
-            IpNet::V6(_) => ("IPv6", PREFIX_BITS_MIN_V6),
-        };
-        if net.trunc() != net {
-            let message = format!("{written} has bits set after its first {}", written.prefix_len());
-            let remedy = format!("write {}, or {}/{}", net.trunc(), net.addr(), net.max_prefix_len());
-            return self.error(origin, key, message, remedy);
-        }
-        // An excluded range may be of any width: it only ever closes.
-        if tenant.is_some() && net.prefix_len() < bits_min {
-            let message =
-                format!("{written} is wider than /{bits_min}: that is no customer's {kind} network");
-            self.error(origin, key, message, "list the networks that are the tenant's own");
-            return self.errors.last_mut().expect("it was just added").opens = true;
-        }
-        let Some(&entry) = self.entries.get(&net) else {
-            self.entries.insert(net, self.prefixes.len());
-            self.prefixes.push(Prefix { net, tenant });
-            self.network_origins.push(origin.clone());
-            return;
-        };
-        let (other, holder) = (self.network_origins[entry].clone(), self.prefixes[entry].tenant);
-        let (message, remedy) = match (tenant, holder) {
-            (None, None) => return,
-            (Some(a), Some(b)) if a != b => {
-                (format!("{written} belongs to two tenants"), "remove it from one of them, or split it")
-            }
-            (Some(_), Some(_)) => (format!("{written} is listed twice"), "remove one of the two"),
-            (Some(_), None) | (None, Some(_)) => {
-                (format!("{written} is both a network and an excluded range"), "remove one of the two")
-            }
-        };
-        self.conflict(origin, other, key, message, remedy);
-    }
-
     fn identity(&mut self, tenant: TenantIx, source: &IdentitySource) {
         let login = &source.login;
         let ix = IdentityIx(u32::try_from(self.identities.len()).expect("fewer logins than 2^32"));
@@ -248,15 +206,4 @@ impl Compiler {
             origin: login.origin.clone(),
         });
     }
-}
-
-/// IPv4 mapped into IPv6 is IPv4: clients are folded the same way.
-pub(crate) fn canonical(net: IpNet) -> IpNet {
-    if let IpNet::V6(v6) = net
-        && let (Some(addr), Some(bits)) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
-        && let Ok(v4) = Ipv4Net::new(addr, bits)
-    {
-        return IpNet::V4(v4);
-    }
-    net
 }

@@ -42,6 +42,11 @@ pub trait Trace {
         origin: Option<&Origin>,
         detail: impl FnOnce() -> String,
     );
+
+    /// Whether lines are of use: those that take a search are not looked for otherwise.
+    fn wants_lines(&self) -> bool {
+        true
+    }
 }
 
 /// Hears nothing and costs nothing.
@@ -50,6 +55,10 @@ pub struct NoTrace;
 
 impl Trace for NoTrace {
     fn step(&mut self, _: Rule, _: Outcome, _: Option<&Origin>, _: impl FnOnce() -> String) {}
+
+    fn wants_lines(&self) -> bool {
+        false
+    }
 }
 
 /// One rule of an [`Explanation`].

@@ -5,6 +5,7 @@ use crate::facts::Facts;
 use crate::network::NetworkMatch;
 use crate::rule::Rule;
 use crate::snapshot::Snapshot;
+use crate::source::Sourced;
 
 /// The kind of change that would turn a denial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,8 +117,9 @@ impl Snapshot {
             );
         }
         let client = facts.client.to_canonical();
-        if let NetworkMatch::Excluded { entry } = self.network(client) {
-            let (net, origin) = (self.networks.prefix(entry), &self.network_origins[entry as usize]);
+        if self.network(client) == NetworkMatch::Excluded
+            && let Some(Sourced { value: net, origin }) = self.network_line(client)
+        {
             return format!(
                 "log in on a submission listener, or list {client} in the networks of its tenant: \
                  it is more specific than the excluded range {net} at {origin}"

@@ -101,7 +101,7 @@ impl Snapshot {
         let Some(chosen) = self.responsible(facts, network, from) else {
             return Err(self.nobody(facts, network, trace));
         };
-        self.trace_responsible(chosen, facts, network, trace);
+        self.trace_responsible(chosen, facts, trace);
         // Strict mode is the network's tenant's: a grant is no login there.
         if let Some(decision) = self.strict_login(facts, network, LoginRequired::Outside, trace) {
             return Err(decision);
@@ -248,23 +248,17 @@ impl Snapshot {
         Err(denial.by(responsible.identity()))
     }
 
-    fn trace_responsible(
-        &self,
-        responsible: Responsible,
-        facts: &Facts<'_>,
-        network: NetworkMatch,
-        trace: &mut impl Trace,
-    ) {
+    fn trace_responsible(&self, responsible: Responsible, facts: &Facts<'_>, trace: &mut impl Trace) {
         let client = facts.client.to_canonical();
         let name = &self.tenant(responsible.tenant()).name;
-        match (responsible, network) {
-            (Responsible::Login(_, identity), _) => {
+        match responsible {
+            Responsible::Login(_, identity) => {
                 let identity = self.identity_at(identity);
                 trace.step(Rule::Responsibility, Outcome::Pass, Some(&identity.origin), || {
                     format!("tenant {name} answers for its login {}", identity.login)
                 });
             }
-            (Responsible::Grant(_, identity), _) => {
+            Responsible::Grant(_, identity) => {
                 let identity = self.identity_at(identity);
                 trace.step(Rule::Responsibility, Outcome::Pass, Some(&identity.origin), || {
                     format!(
@@ -273,14 +267,12 @@ impl Snapshot {
                     )
                 });
             }
-            (Responsible::Network(_), NetworkMatch::Tenant { entry, .. }) => {
-                let origin = &self.network_origins[entry as usize];
-                trace.step(Rule::Responsibility, Outcome::Pass, Some(origin), || {
-                    format!("{client} is in {}, a network of tenant {name}", self.networks.prefix(entry))
+            Responsible::Network(_) => {
+                let line = trace.wants_lines().then(|| self.network_line(client)).flatten();
+                trace.step(Rule::Responsibility, Outcome::Pass, line.map(|line| &line.origin), || {
+                    let net = line.map_or_else(String::new, |line| line.value.to_string());
+                    format!("{client} is in {net}, a network of tenant {name}")
                 });
-            }
-            (Responsible::Network(_), NetworkMatch::Stranger | NetworkMatch::Excluded { .. }) => {
-                unreachable!("a network answers only for clients in it")
             }
         }
     }
@@ -288,14 +280,13 @@ impl Snapshot {
     fn nobody(&self, facts: &Facts<'_>, network: NetworkMatch, trace: &mut impl Trace) -> Decision {
         let client = facts.client.to_canonical();
         let excluded = match network {
-            NetworkMatch::Excluded { entry } => Some((entry, &self.network_origins[entry as usize])),
-            NetworkMatch::Tenant { .. } | NetworkMatch::Stranger => None,
+            NetworkMatch::Excluded if trace.wants_lines() => self.network_line(client),
+            _ => None,
         };
-        let origin = excluded.map(|(_, origin)| origin);
+        let origin = excluded.map(|line| &line.origin);
         trace.step(Rule::Responsibility, Outcome::Deny, origin, || match excluded {
-            Some((entry, _)) => {
-                let net = self.networks.prefix(entry);
-                format!("{client} is in {net}, an excluded range, and nobody has logged in")
+            Some(line) => {
+                format!("{client} is in {}, an excluded range, and nobody has logged in", line.value)
             }
             None if client.is_unspecified() => {
                 "the client has no address that is known, and nobody has logged in".to_owned()

@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use ipnet::IpNet;
 use mail::ScramVerifier;
 
-use crate::compile::{CompileError, compile};
+use crate::compile::{CompileError, canonical, compile};
 use crate::names::{Domains, Names};
 use crate::network::{NetworkMatch, Networks};
 use crate::next_hop::NextHop;
 use crate::senders::{SenderRules, Senders};
-use crate::source::{GrantTerms, LoginRequired, Origin, RouteTls, Source};
+use crate::source::{GrantTerms, LoginRequired, Origin, RouteTls, Source, Sourced, TenantSource};
 
 /// A tenant, by its place in [`Snapshot::tenants`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,11 +29,11 @@ pub struct RouteIx(pub u32);
 pub struct Snapshot {
     /// The number of this configuration since the program started.
     pub generation: u64,
+    /// What each tenant was compiled from: what is shown to a person is read there.
+    pub(crate) sources: Box<[Arc<TenantSource>]>,
     pub(crate) tenants: Box<[Tenant]>,
     pub(crate) tenant_names: Names<TenantIx>,
     pub(crate) networks: Networks,
-    /// The line of each entry of `networks`.
-    pub(crate) network_origins: Box<[Origin]>,
     pub(crate) identities: Box<[Identity]>,
     pub(crate) logins: Names<IdentityIx>,
     pub(crate) relay_domains: Names<RelayDomain>,
@@ -140,8 +142,8 @@ impl NetworkMatch {
     /// Whose network it is.
     pub(crate) fn tenant(self) -> Option<TenantIx> {
         match self {
-            Self::Tenant { tenant, .. } => Some(tenant),
-            Self::Stranger | Self::Excluded { .. } => None,
+            Self::Tenant(tenant) => Some(tenant),
+            Self::Stranger | Self::Excluded => None,
         }
     }
 }
@@ -188,6 +190,21 @@ impl Snapshot {
     pub fn network(&self, ip: IpAddr) -> NetworkMatch {
         let ip = ip.to_canonical();
         if ip.is_unspecified() { NetworkMatch::Stranger } else { self.networks.find(ip) }
+    }
+
+    /// The line that says what [`Snapshot::network`] says of `ip`: slow, for explanations.
+    pub(crate) fn network_line(&self, ip: IpAddr) -> Option<&Sourced<IpNet>> {
+        let holds = |line: &&Sourced<IpNet>| canonical(line.value).contains(&ip.to_canonical());
+        let longest = |lines: &mut dyn Iterator<Item = _>| {
+            lines.filter(holds).max_by_key(|line: &&Sourced<IpNet>| canonical(line.value).prefix_len())
+        };
+        match self.network(ip) {
+            NetworkMatch::Stranger => None,
+            NetworkMatch::Excluded => {
+                longest(&mut self.sources.iter().flat_map(|source| &source.excluded_networks))
+            }
+            NetworkMatch::Tenant(tenant) => longest(&mut self.sources[tenant.0 as usize].networks.iter()),
+        }
     }
 
     /// The tenant whose network holds `ip`.

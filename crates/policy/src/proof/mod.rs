@@ -235,4 +235,8 @@ impl Trace for Asked {
     fn step(&mut self, rule: Rule, _: Outcome, _: Option<&Origin>, _: impl FnOnce() -> String) {
         self.reads_sender |= matches!(rule, Rule::Sender | Rule::SenderList);
     }
+
+    fn wants_lines(&self) -> bool {
+        false
+    }
 }
