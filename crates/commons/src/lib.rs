@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use policy::{Snapshot, TenantIx};
+use policy::{Snapshot, TenantIx, Whom};
 use ring::Waker;
 
 pub use grants::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, GrantedIdentities, Grants, NoRoom};
@@ -136,7 +136,9 @@ impl Commons {
     pub fn connect_tenant(&self, snapshot: &Snapshot, tenant: Option<TenantIx>) -> Option<ConnectionLease> {
         let Some(tenant) = tenant else { return Some(ConnectionLease::nobody()) };
         let tenant = snapshot.tenant(tenant);
-        self.connections.get_or_insert(&tenant.name, Connections::default).take(tenant.limits.connections_max)
+        self.connections
+            .get_or_insert(&tenant.name, Connections::default)
+            .take(tenant.limits.allowance(Whom::Tenant).connections_max)
     }
 
     /// What mailbox logins have opened: the control plane writes, workers read.

@@ -8,6 +8,7 @@ mod admin;
 mod error;
 mod file;
 mod grants;
+mod limits;
 mod node;
 mod overlaps;
 mod peers;

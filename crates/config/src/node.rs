@@ -12,6 +12,7 @@ use crate::admin::{self, AdminConfig};
 use crate::error::Report;
 use crate::file::File;
 use crate::grants::{self, GrantsConfig};
+use crate::limits;
 use crate::peers::{self, PeersConfig};
 use crate::section::{Keys, Section, parse};
 use crate::tenant;
@@ -35,6 +36,8 @@ const TOP: Keys = Keys {
         "grants",
         "proxy_protocol",
         "xclient",
+        "limits",
+        "suspension",
     ],
     later: &["lists"],
 };
@@ -151,6 +154,7 @@ pub(crate) fn read(
         generation,
         origin: Origin::new(file.name.clone(), 0),
         routes: routes(&top, report),
+        limits: limits::node(&top, report),
         tenants,
     };
     let node = read_node(&top, files, report);

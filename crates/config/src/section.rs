@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -15,8 +16,8 @@ const NAME_DISTANCE_MAX: usize = 3;
 pub(crate) struct Section<'a> {
     pub(crate) file: &'a File,
     table: &'a DeTable<'a>,
-    /// `node`, `listener`; empty at the top of a file.
-    path: &'static str,
+    /// `node`, `limits.client`; empty at the top of a file.
+    path: Cow<'static, str>,
     pub(crate) origin: Origin,
 }
 
@@ -36,7 +37,7 @@ impl<'a> Section<'a> {
 
     /// The top of a file of which only a part is of interest.
     pub(crate) fn part(file: &'a File, table: &'a DeTable<'a>) -> Self {
-        Self { file, table, path: "", origin: Origin::new(file.name.clone(), 1) }
+        Self { file, table, path: "".into(), origin: Origin::new(file.name.clone(), 1) }
     }
 
     fn check_keys(&self, keys: &Keys, report: &mut Report) {
@@ -251,7 +252,8 @@ impl<'a> Section<'a> {
             self.wrong(name, &origin, value.get_ref(), &format!("a section, as in [{name}]"), report);
             return None;
         };
-        let section = Section { file: self.file, table, path: name, origin };
+        let path = if self.path.is_empty() { name.into() } else { self.key(name).into() };
+        let section = Section { file: self.file, table, path, origin };
         section.check_keys(keys, report);
         Some(section)
     }
@@ -271,7 +273,7 @@ impl<'a> Section<'a> {
                 self.wrong(name, &origin, element.get_ref(), &format!("a section, as in [[{name}]]"), report);
                 continue;
             };
-            let section = Section { file: self.file, table, path: name, origin };
+            let section = Section { file: self.file, table, path: name.into(), origin };
             section.check_keys(keys, report);
             sections.push(section);
         }

@@ -3,17 +3,17 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use policy::{
-    IdentitySource, Limits, LoginRequired, Origin, RecipientsSource, RelayDomainSource, Sourced, TenantSource,
+    IdentitySource, LoginRequired, Origin, RecipientsSource, RelayDomainSource, Sourced, TenantSource,
 };
 
 use crate::error::Report;
 use crate::file::File;
 use crate::grants;
+use crate::limits;
 use crate::node::{route, routes};
 use crate::secret;
 use crate::section::{Keys, Section, parse};
 use crate::sender_rules;
-use crate::units::parse_size;
 
 const TOP: Keys = Keys {
     known: &[
@@ -32,16 +32,13 @@ const TOP: Keys = Keys {
         "identity",
         "limits",
         "grants",
+        "containment",
     ],
     later: &[],
 };
 const RELAY_DOMAIN: Keys =
     Keys { known: &["domains", "next_hops", "tls", "connections", "recipients"], later: &[] };
 const IDENTITY: Keys = Keys { known: &["login", "password", "senders", "null_sender"], later: &["scram"] };
-const LIMITS: Keys = Keys {
-    known: &["recipients_per_message", "message_size", "connections"],
-    later: &["messages_per_minute"],
-};
 
 /// Reads a tenant file, as far as it can be read.
 pub(crate) fn read(path: &Path, report: &mut Report) -> Option<TenantSource> {
@@ -81,7 +78,7 @@ pub(crate) fn read(path: &Path, report: &mut Report) -> Option<TenantSource> {
         relay_domains: relay_domains(&top, report),
         routes: routes(&top, report),
         identities: identities(&top, report),
-        limits: limits(&top, report),
+        limits: limits::tenant(&top, report),
         grants: grants::read_tenant(&top, report),
     })
 }
@@ -175,13 +172,4 @@ fn identity(section: &Section<'_>, report: &mut Report) -> Option<IdentitySource
         senders,
         null_sender,
     })
-}
-
-fn limits(top: &Section<'_>, report: &mut Report) -> Limits {
-    let Some(section) = top.section("limits", &LIMITS, report) else { return Limits::default() };
-    Limits {
-        message_bytes_max: section.unit("message_size", parse_size, report).map(|size| size.value),
-        recipients_max: section.number("recipients_per_message", u32::MAX, report).map(|limit| limit.value),
-        connections_max: section.number("connections", u32::MAX, report).map(|limit| limit.value),
-    }
 }

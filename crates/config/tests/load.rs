@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Config, ConfigErrors, Loaded};
-use policy::{Role, TenantIx, TlsPolicy};
+use policy::{Role, TenantIx, Threshold, TlsPolicy, Whom};
 
 const NODE: &str = r#"[node]
 hostname = "relay.example"
@@ -109,7 +109,11 @@ fn the_samples_load() {
     assert_eq!(node.submission_port(), Some(587));
     assert_eq!(node.admin.tokens.len(), 1);
     let tenant = loaded.snapshot.tenant_named("proseware").unwrap();
-    assert_eq!(loaded.snapshot.limits(tenant).message_bytes_max, Some(25 << 20));
+    let limits = loaded.snapshot.limits(tenant);
+    assert_eq!(limits.message_bytes_max, Some(25 << 20));
+    assert_eq!(limits.allowance(Whom::Tenant).connections_max, Some(500));
+    assert_eq!(limits.allowance(Whom::Tenant).rates[0].to_string(), "6000 messages a minute");
+    assert!(limits.containment.is_none() && loaded.snapshot.limits.client.is_empty());
     assert!(loaded.snapshot.tenant(tenant).grants.as_ref().is_some_and(|terms| terms.token_sha256.is_some()));
     assert!(loaded.snapshot.identity("Terri@Proseware.example").is_some());
     assert_eq!(loaded.snapshot.network_tenant("198.51.100.7".parse().unwrap()), Some(TenantIx(0)));
@@ -202,15 +206,44 @@ fn a_missing_certificate_names_the_path() {
 }
 
 #[test]
-fn what_has_not_come_yet_is_refused_rather_than_ignored() {
+fn limits_say_what_they_count_of_whom_and_in_how_long() {
+    let node = format!("{NODE}[limits.client]\nconnections = 20\n[suspension]\nreply = \"temporary\"\n");
+    let tenant = format!(
+        "{TENANT}[limits]\nconnections = 500\n[limits.identity]\nbytes_per_hour = \"1MiB\"\n\
+         recipients_per_day = 1000\n[limits.network]\nmessages_per_second = 5\n[limits.client]\n\
+         connections_per_minute = 60\n[containment]\ndenials = \"50/10m\"\nsuspend_for = \"2h\"\n"
+    );
+    let snapshot = Folder::new(&node, &[("a", &tenant)]).load().unwrap().snapshot;
+    assert_eq!(snapshot.limits.client.connections_max, Some(20));
+    assert!(snapshot.limits.suspension_is_temporary);
+    let limits = snapshot.limits(TenantIx(0));
+    let rates = |whom| -> Vec<_> { limits.allowance(whom).rates.iter().map(ToString::to_string).collect() };
+    assert_eq!(rates(Whom::Identity), ["1000 recipients a day", "1048576 bytes an hour"]);
+    assert_eq!(rates(Whom::Network), ["5 messages a second"]);
+    assert_eq!(rates(Whom::Client), ["60 connections a minute"]);
+    let containment = limits.containment.as_ref().expect("it is written");
+    assert_eq!(containment.denials, Some(Threshold { count: 50, within: Duration::from_secs(600) }));
+    assert_eq!((containment.bounces, containment.suspend_for), (None, Duration::from_secs(7200)));
+}
+
+#[test]
+fn a_limit_of_nothing_and_a_threshold_without_a_time_are_errors() {
     for (addition, place) in [
-        ("[limits]\nmessages_per_minute = 5\n", "a.toml:5 limits.messages_per_minute"),
-        ("check_header_from = true\n", "a.toml:4 check_header_from"),
+        ("[limits]\nmessages_per_minute = 0\n", "a.toml:5 limits.messages_per_minute"),
+        ("[limits.identity]\nmessages_per_mnute = 1\n", "a.toml:5 limits.identity.messages_per_mnute"),
+        ("[limits.client]\nbytes_per_day = \"much\"\n", "a.toml:5 limits.client.bytes_per_day"),
+        ("[containment]\nbounces = 50\n", "a.toml:5 containment.bounces"),
     ] {
-        let (found, text) = error(NODE, &[("a", &format!("{TENANT}{addition}"))]);
+        let (found, _) = error(NODE, &[("a", &format!("{TENANT}{addition}"))]);
         assert_eq!(found, place);
-        assert!(text.contains("is not in this version"), "{text}");
     }
+}
+
+#[test]
+fn what_has_not_come_yet_is_refused_rather_than_ignored() {
+    let (found, text) = error(NODE, &[("a", &format!("{TENANT}check_header_from = true\n"))]);
+    assert_eq!(found, "a.toml:4 check_header_from");
+    assert!(text.contains("is not in this version"), "{text}");
     let (_, text) = error(&format!("{NODE}[lists]\n"), &[("a", TENANT)]);
     assert!(text.contains("is not in this version"), "{text}");
 }

@@ -115,6 +115,7 @@ impl Compiler {
         Ok(Snapshot {
             generation: source.generation,
             sources: source.tenants.iter().cloned().collect(),
+            limits: source.limits.clone(),
             scram_shape: ScramShape::commonest(&self.identities),
             tenants: self.tenants.into(),
             tenant_names: self.tenant_names,
@@ -148,7 +149,7 @@ impl Compiler {
         }
         let tenant = Tenant {
             name: name.value.as_str().into(),
-            limits: source.limits,
+            limits: source.limits.clone(),
             login_required: source.login_required.value,
             null_sender: source.null_sender.value,
             grants: self.grants(source),

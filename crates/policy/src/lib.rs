@@ -11,6 +11,7 @@ mod decide;
 mod decision;
 mod explain;
 mod facts;
+mod limits;
 mod names;
 mod network;
 mod next_hop;
@@ -27,13 +28,16 @@ pub use compile::{CompileError, PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6};
 pub use decision::Decision;
 pub use explain::{Explanation, NoTrace, Outcome, Step, Trace};
 pub use facts::{Facts, Listener, Role, TlsPolicy};
+pub use limits::{
+    Allowance, Allowances, Containment, Counted, Limits, NodeLimits, Period, RateLimit, Threshold, Whom,
+};
 pub use network::NetworkMatch;
 pub use next_hop::{NextHop, NextHopError, SMTP_PORT};
 pub use proof::{Doors, Opening, Proof};
 pub use remedy::Remedy;
 pub use reply::ReplyFacts;
 pub use rule::Rule;
-pub use snapshot::{IdentityIx, Limits, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx};
+pub use snapshot::{IdentityIx, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx};
 pub use source::{
     CONNECTIONS_DEFAULT, GrantTerms, IdentitySource, LoginRequired, Origin, RecipientsSource,
     RelayDomainSource, ReservedSendersSource, RouteSource, RouteTls, SenderRulesSource, Source, Sourced,

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use mail::ScramVerifier;
 
 use crate::compile::{CompileError, canonical, compile};
+use crate::limits::{Limits, NodeLimits};
 use crate::names::{Domains, Names};
 use crate::network::{NetworkMatch, Networks};
 use crate::next_hop::NextHop;
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// What each tenant was compiled from: what is shown to a person is read there.
     pub(crate) sources: Box<[Arc<TenantSource>]>,
+    /// The limits of the node itself.
+    pub limits: NodeLimits,
     pub(crate) tenants: Box<[Tenant]>,
     pub(crate) tenant_names: Names<TenantIx>,
     pub(crate) networks: Networks,
@@ -83,17 +86,6 @@ pub struct Tenant {
     pub(crate) origin: Origin,
     pub(crate) login_required_origin: Origin,
     pub(crate) null_sender_origin: Origin,
-}
-
-/// The limits of a tenant; one that is not written is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of one message.
-    pub message_bytes_max: Option<u64>,
-    /// Recipients of one transaction.
-    pub recipients_max: Option<u32>,
-    /// Connections of its clients at the same time.
-    pub connections_max: Option<u32>,
 }
 
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mail::ScramVerifier;
 
+use crate::limits::{Limits, NodeLimits};
 use crate::next_hop::NextHop;
-use crate::snapshot::Limits;
 
 /// Connections to one site at the same time where its route writes no other number.
 pub const CONNECTIONS_DEFAULT: u32 = 20;
@@ -59,6 +59,8 @@ pub struct Source {
     pub origin: Origin,
     /// The node's routes, in order.
     pub routes: Vec<RouteSource>,
+    /// The node's limits.
+    pub limits: NodeLimits,
     /// The tenants. Shared, so that a reload reads again only what changed.
     pub tenants: Vec<Arc<TenantSource>>,
 }

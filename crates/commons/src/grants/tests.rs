@@ -47,8 +47,13 @@ fn snapshot(generation: u64, tenant: &str, logins: &[&str]) -> Snapshot {
         limits: Limits::default(),
         grants: None,
     };
-    let source =
-        Source { generation, origin: origin.clone(), routes: Vec::new(), tenants: vec![tenant.into()] };
+    let source = Source {
+        generation,
+        origin: origin.clone(),
+        routes: Vec::new(),
+        limits: Default::default(),
+        tenants: vec![tenant.into()],
+    };
     Snapshot::compile(&source).expect("the fixture compiles")
 }
 

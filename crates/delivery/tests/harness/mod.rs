@@ -52,8 +52,14 @@ pub(crate) fn snapshot(next_hops: &[&str], connections_max: u32) -> Snapshot {
         limits: Limits::default(),
         grants: None,
     };
-    Snapshot::compile(&Source { generation: 1, origin, routes: vec![route], tenants: vec![tenant.into()] })
-        .expect("it compiles")
+    Snapshot::compile(&Source {
+        generation: 1,
+        origin,
+        routes: vec![route],
+        limits: Default::default(),
+        tenants: vec![tenant.into()],
+    })
+    .expect("it compiles")
 }
 
 /// Everything of a worker but ingress.

@@ -200,6 +200,7 @@ fn snapshot() -> Snapshot {
             route("other.example", &["mx.other.example"]),
             route("*", &["mx1.far.example", "mx2.far.example"]),
         ],
+        limits: Default::default(),
         tenants: vec![tenant.into()],
     };
     Snapshot::compile(&source).expect("the configuration is sound")

@@ -1,0 +1,174 @@
+//! What may be used in a time, by whom, and when a sender is held: `[limits]`, `[containment]` and
+//! `[suspension]`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy::{Allowance, Allowances, Containment, Counted, Limits, NodeLimits, Period, RateLimit, Threshold};
+
+use crate::error::Report;
+use crate::section::{Keys, Section};
+use crate::units::{parse_duration, parse_size};
+
+const NODE: Keys = Keys { known: &["client"], later: &[] };
+const SUSPENSION: Keys = Keys { known: &["reply"], later: &[] };
+const CONTAINMENT: Keys = Keys { known: &["denials", "bounces", "failed_logins", "suspend_for"], later: &[] };
+
+/// What each limit over time counts and in how long, in the order in which they are asked: the
+/// longest first, because it frees last.
+const RATES: [(&str, Counted, Period); 16] = [
+    ("connections_per_day", Counted::Connections, Period::Day),
+    ("connections_per_hour", Counted::Connections, Period::Hour),
+    ("connections_per_minute", Counted::Connections, Period::Minute),
+    ("connections_per_second", Counted::Connections, Period::Second),
+    ("messages_per_day", Counted::Messages, Period::Day),
+    ("messages_per_hour", Counted::Messages, Period::Hour),
+    ("messages_per_minute", Counted::Messages, Period::Minute),
+    ("messages_per_second", Counted::Messages, Period::Second),
+    ("recipients_per_day", Counted::Recipients, Period::Day),
+    ("recipients_per_hour", Counted::Recipients, Period::Hour),
+    ("recipients_per_minute", Counted::Recipients, Period::Minute),
+    ("recipients_per_second", Counted::Recipients, Period::Second),
+    ("bytes_per_day", Counted::Bytes, Period::Day),
+    ("bytes_per_hour", Counted::Bytes, Period::Hour),
+    ("bytes_per_minute", Counted::Bytes, Period::Minute),
+    ("bytes_per_second", Counted::Bytes, Period::Second),
+];
+
+const ALLOWANCE: Keys = Keys { known: &with_rates::<17>(&["connections"]), later: &[] };
+const TENANT: Keys = Keys {
+    known: &with_rates::<22>(&[
+        "recipients_per_message",
+        "message_size",
+        "connections",
+        "identity",
+        "network",
+        "client",
+    ]),
+    later: &[],
+};
+
+/// `others`, and the keys of all limits over time.
+const fn with_rates<const N: usize>(others: &[&'static str]) -> [&'static str; N] {
+    let mut keys = [""; N];
+    let mut at = 0;
+    while at < N {
+        keys[at] = if at < others.len() { others[at] } else { RATES[at - others.len()].0 };
+        at += 1;
+    }
+    keys
+}
+
+/// The node's own: for clients that no tenant answers for.
+pub(crate) fn node(top: &Section<'_>, report: &mut Report) -> NodeLimits {
+    let client = top.section("limits", &NODE, report).map(|limits| allowance_of(&limits, "client", report));
+    let words = [("permanent", false), ("temporary", true)];
+    let reply = top.section("suspension", &SUSPENSION, report).and_then(|suspension| {
+        suspension.demand("reply", "\"permanent\" or \"temporary\"", report);
+        suspension.choice("reply", &words, report)
+    });
+    NodeLimits {
+        client: client.unwrap_or_default(),
+        suspension_is_temporary: reply.is_some_and(|reply| reply.value),
+    }
+}
+
+/// A tenant's.
+pub(crate) fn tenant(top: &Section<'_>, report: &mut Report) -> Limits {
+    let containment = top.section("containment", &CONTAINMENT, report);
+    let containment = containment.map(|section| Arc::new(read_containment(&section, report)));
+    let Some(section) = top.section("limits", &TENANT, report) else {
+        return Limits { containment, ..Limits::default() };
+    };
+    let allowances = Allowances {
+        tenant: allowance(&section, report),
+        identity: allowance_of(&section, "identity", report),
+        network: allowance_of(&section, "network", report),
+        client: allowance_of(&section, "client", report),
+    };
+    Limits {
+        message_bytes_max: section.unit("message_size", parse_size, report).map(|size| size.value),
+        recipients_max: section.number("recipients_per_message", u32::MAX, report).map(|limit| limit.value),
+        allowances: (allowances != Allowances::default()).then(|| Arc::new(allowances)),
+        containment,
+    }
+}
+
+fn allowance_of(section: &Section<'_>, whom: &'static str, report: &mut Report) -> Allowance {
+    let of = section.section(whom, &ALLOWANCE, report);
+    of.map(|section| allowance(&section, report)).unwrap_or_default()
+}
+
+fn allowance(section: &Section<'_>, report: &mut Report) -> Allowance {
+    let rate = |&(key, of, per): &(&str, Counted, Period)| {
+        let amount = match of {
+            Counted::Bytes => section.unit(key, parse_size, report)?,
+            _ => {
+                let number = section.number(key, u32::MAX, report)?;
+                policy::Sourced::new(u64::from(number.value), number.origin)
+            }
+        };
+        if amount.value == 0 {
+            let remedy =
+                "write at least 1, or remove it: a tenant that may send nothing is suspended instead";
+            report.error(&amount.origin, section.key(key), "0 would let nothing pass, ever", remedy);
+        }
+        Some(RateLimit { of, per, amount: amount.value })
+    };
+    Allowance {
+        rates: RATES.iter().filter_map(rate).collect(),
+        connections_max: section.number("connections", u32::MAX, report).map(|limit| limit.value),
+    }
+}
+
+fn read_containment(section: &Section<'_>, report: &mut Report) -> Containment {
+    const SUSPEND_FOR: Duration = Duration::from_secs(3600);
+    let mut threshold = |key| section.unit(key, parse_threshold, report).map(|written| written.value);
+    let (denials, bounces, failed_logins) =
+        (threshold("denials"), threshold("bounces"), threshold("failed_logins"));
+    if let (None, None, None) = (denials, bounces, failed_logins) {
+        report.warn(&section.origin, "containment", "it names no threshold: nobody is ever held");
+    }
+    let suspend_for = section.unit("suspend_for", parse_duration, report);
+    Containment {
+        denials,
+        bounces,
+        failed_logins,
+        suspend_for: suspend_for.map_or(SUSPEND_FOR, |written| written.value),
+    }
+}
+
+/// `50/10m`: so many in so long.
+fn parse_threshold(text: &str) -> Result<Threshold, &'static str> {
+    const REMEDY: &str = "write a number and a time, as in \"50/10m\"";
+    let (count, within) = text.split_once('/').ok_or(REMEDY)?;
+    let count = count.trim().parse().ok().filter(|&count| count > 0).ok_or(REMEDY)?;
+    let within = parse_duration(within.trim()).ok().filter(|within| !within.is_zero()).ok_or(REMEDY)?;
+    Ok(Threshold { count, within })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_says_what_it_counts_and_in_how_long() {
+        for (key, of, per) in RATES {
+            assert_eq!(key, format!("{}_per_{}", of.as_str(), per.as_str()));
+            assert!(ALLOWANCE.known.contains(&key) && TENANT.known.contains(&key));
+        }
+        let kinds = RATES.map(|(_, of, per)| RateLimit { of, per, amount: 1 }.kind());
+        let distinct: std::collections::BTreeSet<_> = kinds.into_iter().collect();
+        assert_eq!(distinct.len(), RATES.len(), "two limits would be counted together");
+    }
+
+    #[test]
+    fn a_threshold_is_a_number_and_a_time() {
+        let threshold = Threshold { count: 50, within: Duration::from_secs(600) };
+        assert_eq!(parse_threshold("50/10m"), Ok(threshold));
+        assert_eq!(parse_threshold("50 / 10m"), Ok(threshold));
+        for wrong in ["", "50", "0/10m", "50/0s", "-1/10m", "50/ten", "50/10m/3"] {
+            assert!(parse_threshold(wrong).is_err(), "{wrong}");
+        }
+    }
+}
