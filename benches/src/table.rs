@@ -50,6 +50,7 @@ pub(crate) fn source(size: Size, seed: u64) -> Source {
         generation: seed,
         origin: Origin::new("gatepost.toml", 0),
         routes: vec![route(&["*"], "smarthost.example")],
+        limits: Default::default(),
         tenants: (0..size.tenants).map(tenant).map(Arc::new).collect(),
     }
 }
