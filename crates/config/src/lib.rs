@@ -92,5 +92,8 @@ impl Config {
 /// No configuration is loaded by which a stranger could relay (relay-control.md G4).
 fn prove(node: &NodeConfig, source: &Source, snapshot: &Snapshot) -> Proof {
     let listeners: Vec<_> = node.listeners.iter().map(|listener| listener.policy.clone()).collect();
-    snapshot.prove(source, &Doors { listeners: &listeners, hostname: &node.hostname, spokesmen: &[] })
+    let spokesmen =
+        [("proxy_protocol.from", node.peers.proxies.clone()), ("xclient.from", node.peers.xclient.clone())];
+    let doors = Doors { listeners: &listeners, hostname: &node.hostname, spokesmen: &spokesmen };
+    snapshot.prove(source, &doors)
 }

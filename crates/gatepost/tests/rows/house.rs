@@ -47,6 +47,11 @@ impl House {
         assert_eq!(self.elsewhere.connections(), 0, "the gateway spoke to the other provider");
     }
 
+    /// A client's end of TLS that trusts this gateway's certificate.
+    pub(crate) fn tls_client(&self) -> rustls::ClientConnection {
+        tls_client(&self.gateway)
+    }
+
     /// Denials counted under all of `labels`.
     pub(crate) fn denials(&self, labels: &[&str]) -> u64 {
         let (_, metrics) =
@@ -69,19 +74,7 @@ impl Secure {
     pub(crate) fn start(source: IpAddr, address: SocketAddr, gateway: &Gateway) -> Self {
         let mut clear = Dialog::hello_from(source, address);
         clear.command("STARTTLS", 220);
-        let certificate = CertificateDer::from_pem_file(gateway.directory().join("tls.crt"))
-            .expect("the testbed wrote a certificate");
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(certificate).expect("the testbed's certificate is its own authority");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider has the default versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from("localhost").expect("a valid name");
-        let connection =
-            rustls::ClientConnection::new(Arc::new(config), name).expect("a valid configuration");
+        let connection = tls_client(gateway);
         let stream = clear.into_stream();
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set on a socket");
         let mut client =
@@ -99,4 +92,19 @@ impl Secure {
         assert_eq!(reply.code, code, "{line}: expected {code}, got {reply:?}");
         reply
     }
+}
+
+fn tls_client(gateway: &Gateway) -> rustls::ClientConnection {
+    let certificate = CertificateDer::from_pem_file(gateway.directory().join("tls.crt"))
+        .expect("the testbed wrote a certificate");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).expect("the testbed's certificate is its own authority");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the default versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").expect("a valid name");
+    rustls::ClientConnection::new(Arc::new(config), name).expect("a valid configuration")
 }
