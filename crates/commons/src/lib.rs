@@ -170,6 +170,12 @@ impl Commons {
         self.states[usize::from(worker)].store(state as u8, Ordering::Release);
     }
 
+    /// What worker `worker` is about.
+    #[must_use]
+    pub fn state(&self, worker: u8) -> WorkerState {
+        WorkerState::from_number(self.states[usize::from(worker)].load(Ordering::Acquire))
+    }
+
     /// Whether mail is taken.
     ///
     /// # Errors
@@ -235,6 +241,22 @@ pub enum WorkerState {
     Ready,
     /// Its shard's storage failed: it takes no mail until a restart recovers it.
     Latched,
+}
+
+impl WorkerState {
+    fn from_number(number: u8) -> Self {
+        [Self::Recovering, Self::Ready, Self::Latched][usize::from(number)]
+    }
+
+    /// The word for it in `status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Recovering => "recovering",
+            Self::Ready => "ready",
+            Self::Latched => "latched",
+        }
+    }
 }
 
 /// Why the gateway takes no mail now.

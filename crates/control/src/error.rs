@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::{fmt, io};
 
 /// Why the control plane could not start.
@@ -8,6 +9,20 @@ pub enum StartError {
     MetricsAddress {
         /// Which.
         address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The address of the admin API cannot be had.
+    AdminAddress {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The socket of the admin API cannot be had.
+    AdminSocket {
+        /// Where.
+        path: PathBuf,
         /// Why.
         error: io::Error,
     },
@@ -21,12 +36,23 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MetricsAddress { address, error } => {
+                write_address(f, "metrics", "metrics", *address, error)
+            }
+            Self::AdminAddress { address, error } => {
+                write_address(f, "the admin API", "admin", *address, error)
+            }
+            Self::AdminSocket { path, error } => {
                 let remedy = match error.kind() {
-                    io::ErrorKind::AddrInUse => "stop what holds it, or choose another [metrics] address",
-                    io::ErrorKind::AddrNotAvailable => "choose a [metrics] address that this machine has",
-                    _ => "choose another [metrics] address",
+                    io::ErrorKind::NotFound => {
+                        "create the directory, owned by this user, or correct admin.socket"
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        "let this user write to the directory, or choose another admin.socket"
+                    }
+                    io::ErrorKind::AddrInUse => "stop that one, or choose another admin.socket",
+                    _ => "choose another admin.socket",
                 };
-                write!(f, "cannot serve metrics on {address}: {error}; {remedy}")
+                write!(f, "cannot serve the command line on {}: {error}; {remedy}", path.display())
             }
             Self::Thread(error) => {
                 write!(
@@ -42,6 +68,21 @@ impl fmt::Display for StartError {
             }
         }
     }
+}
+
+fn write_address(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    section: &str,
+    address: SocketAddr,
+    error: &io::Error,
+) -> fmt::Result {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => "stop what holds it, or choose another",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose another",
+        _ => "choose another",
+    };
+    write!(f, "cannot serve {what} on {address}: {error}; {remedy} [{section}] address")
 }
 
 impl std::error::Error for StartError {}

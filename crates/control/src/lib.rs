@@ -1,10 +1,11 @@
 //! The control plane: a thread with a tokio runtime, and a small pool for slow arithmetic.
 //!
 //! It answers the workers' questions (addresses of hosts, whether a password fits), serves
-//! `/metrics`, `/healthz` and `/readyz`, reloads the configuration on SIGHUP, all or nothing, and
+//! `/metrics`, `/healthz` and `/readyz` and the admin API, reloads the configuration on SIGHUP, all or nothing, and
 //! asks the workers to drain on SIGTERM or SIGINT. It does no I/O for mail. It fails at the start
 //! only: an address that is taken, a thread that the system does not give.
 
+mod admin;
 mod error;
 mod http;
 pub mod password;
@@ -26,8 +27,10 @@ use observe::{EventLog, Registry};
 use ring::Waker;
 use tokio::sync::{Notify, mpsc};
 
+pub use admin::AdminOptions;
 pub use error::StartError;
 
+use admin::{Admin, AdminSocket, Doors};
 use reload::Reloader;
 use resolve::Hosts;
 use signals::{Signal, Signals};
@@ -42,6 +45,8 @@ pub struct ControlOptions {
     pub registry: Arc<Registry>,
     /// Its own log.
     pub log: EventLog,
+    /// The admin API; without it there is none.
+    pub admin: Option<AdminOptions>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; without it they are not.
     pub metrics_address: Option<SocketAddr>,
     /// The node file, read again at a reload; without it there is none.
@@ -60,6 +65,13 @@ pub struct Control {
     commands: mpsc::Sender<Command>,
     thread: Option<JoinHandle<()>>,
     metrics_address: Option<SocketAddr>,
+    admin_address: Option<SocketAddr>,
+}
+
+/// What was taken before anything started.
+struct Opened {
+    metrics: Option<TcpListener>,
+    admin: Doors,
 }
 
 /// What may be asked of it from within the program.
@@ -77,15 +89,18 @@ const COMMANDS_MAX: usize = 16;
 /// # Errors
 /// What could not be had; nothing is left running then.
 pub fn start(options: ControlOptions) -> Result<Control, StartError> {
-    let listener = options.metrics_address.map(http::bind).transpose()?;
-    let metrics_address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let metrics = options.metrics_address.map(http::bind).transpose()?;
+    let admin = options.admin.as_ref().map(|admin| Doors::open(&admin.node)).transpose()?.unwrap_or_default();
+    let metrics_address = metrics.as_ref().and_then(|listener| listener.local_addr().ok());
+    let admin_address = admin.address();
+    let opened = Opened { metrics, admin };
     let (commands, received) = mpsc::channel(COMMANDS_MAX);
     let (ready, started) = std::sync::mpsc::sync_channel(1);
     let thread = thread::Builder::new()
         .name("gatepost-control".into())
-        .spawn(move || run(options, listener, received, &ready))
+        .spawn(move || run(options, opened, received, &ready))
         .map_err(StartError::Thread)?;
-    let control = Control { commands, thread: Some(thread), metrics_address };
+    let control = Control { commands, thread: Some(thread), metrics_address, admin_address };
     match started.recv() {
         Ok(Ok(())) => Ok(control),
         Ok(Err(error)) => Err(error),
@@ -98,6 +113,12 @@ impl Control {
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
+    }
+
+    /// Where the admin API is served on the network, in the same way.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
     }
 
     /// Reloads the configuration, as SIGHUP does. Not to be called from an async task.
@@ -124,7 +145,7 @@ impl Drop for Control {
 /// The thread: reports once whether it could start, then serves until told to stop.
 fn run(
     options: ControlOptions,
-    listener: Option<TcpListener>,
+    opened: Opened,
     commands: mpsc::Receiver<Command>,
     ready: &std::sync::mpsc::SyncSender<Result<(), StartError>>,
 ) {
@@ -133,7 +154,7 @@ fn run(
         Err(error) => return drop(ready.send(Err(StartError::Runtime(error)))),
     };
     runtime.block_on(async move {
-        match Plane::new(options, listener) {
+        match Plane::new(options, opened) {
             Ok((plane, signals)) => {
                 // Whoever started us waits for this.
                 let _ = ready.send(Ok(()));
@@ -152,19 +173,35 @@ struct Plane {
     hosts: Arc<Hosts>,
     verifiers: Verifiers,
     reloader: Reloader,
+    /// Removes the socket at the end.
+    _admin: Option<AdminSocket>,
 }
 
 impl Plane {
     /// To be called in the runtime.
-    fn new(options: ControlOptions, listener: Option<TcpListener>) -> Result<(Self, Signals), StartError> {
-        let ControlOptions { link, registry, mut log, config_path, certificate, verifiers, signals, .. } =
-            options;
+    fn new(options: ControlOptions, opened: Opened) -> Result<(Self, Signals), StartError> {
+        let ControlOptions {
+            link,
+            registry,
+            mut log,
+            admin,
+            config_path,
+            certificate,
+            verifiers,
+            signals,
+            ..
+        } = options;
         let signals = if signals { Signals::listen().map_err(StartError::Runtime)? } else { Signals::none() };
-        if let Some(listener) = listener {
+        if let Some(listener) = opened.metrics {
             let router = http::router(registry.clone(), link.commons().clone());
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
             tokio::spawn(async move { axum::serve(listener, router).await });
         }
+        let admin = admin.map(|admin| Admin::new(admin, link.commons().clone(), registry.clone()));
+        let socket = match &admin {
+            Some(admin) => admin.start(opened.admin)?,
+            None => None,
+        };
         let verifiers = Verifiers::start(verifiers, &link).map_err(StartError::Thread)?;
         let hosts = Hosts::new();
         if let Some(warning) = hosts.warning() {
@@ -174,8 +211,8 @@ impl Plane {
         let asked = Arc::new(Notify::new());
         let notify = asked.clone();
         link.attach(Waker::new(move || notify.notify_one()));
-        let reloader = Reloader::new(link.commons().clone(), registry, config_path, certificate);
-        Ok((Self { link, log, asked, hosts: Arc::new(hosts), verifiers, reloader }, signals))
+        let reloader = Reloader::new(link.commons().clone(), registry, admin, config_path, certificate);
+        Ok((Self { link, log, asked, hosts: Arc::new(hosts), verifiers, reloader, _admin: socket }, signals))
     }
 
     async fn serve(mut self, mut signals: Signals, mut commands: mpsc::Receiver<Command>) {

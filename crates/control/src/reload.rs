@@ -10,11 +10,13 @@ use observe::{EventLog, Registry};
 use policy::Snapshot;
 use rustls::sign::CertifiedKey;
 
+use crate::admin::Admin;
 use crate::tls::{self, Certificate};
 
 pub(crate) struct Reloader {
     commons: Arc<Commons>,
     registry: Arc<Registry>,
+    admin: Option<Admin>,
     path: Option<PathBuf>,
     certificate: Option<Arc<Certificate>>,
 }
@@ -24,11 +26,12 @@ impl Reloader {
     pub(crate) fn new(
         commons: Arc<Commons>,
         registry: Arc<Registry>,
+        admin: Option<Admin>,
         path: Option<PathBuf>,
         certificate: Option<Arc<Certificate>>,
     ) -> Self {
         show(&registry, &commons.snapshot());
-        Self { commons, registry, path, certificate }
+        Self { commons, registry, admin, path, certificate }
     }
 
     /// Puts the files in force, or says in log and metric why they are not.
@@ -49,9 +52,15 @@ impl Reloader {
                     .str("needs_a_restart", "node, spool, listener, retry, tickets and metrics")
                     .end();
                 self.commons.publish(loaded.snapshot);
+                if let Some(admin) = &self.admin {
+                    admin.reloaded(&loaded.node);
+                }
             }
             Err(error) => {
                 self.registry.reload_failed();
+                if let Some(admin) = &self.admin {
+                    admin.reload_refused(now, &error);
+                }
                 log.event("policy_reload_failed", now)
                     .number("generation", generation - 1)
                     .str("error", &error)

@@ -15,7 +15,7 @@ use std::time::Duration;
 use commons::{Commons, WorkerLink, WorkerState};
 use config::{Config, Loaded, NodeConfig};
 use control::tls::Certificate;
-use control::{Control, ControlOptions};
+use control::{AdminOptions, Control, ControlOptions};
 use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
 use ingress::{Ingress, ListenerSettings};
 use observe::{EventLog, Form, LogWriter, Registry, TENANTS_SHOWN_DEFAULT, WorkerMetrics};
@@ -138,6 +138,7 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
         link: control_link,
         registry: Arc::clone(&registry),
         log: writer.log(),
+        admin: Some(AdminOptions { node: node.clone(), log: writer.log() }),
         metrics_address: node.metrics_address,
         config_path: reload_from.map(Path::to_owned),
         certificate,

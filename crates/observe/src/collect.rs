@@ -1,3 +1,5 @@
+mod totals;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,9 +10,12 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
+use crate::admin::AdminMetrics;
 use crate::histogram::{Histogram, Total};
 use crate::metrics::{DeliveryOutcome, PeerFault, QueueState, WorkerMetrics};
 use crate::tenants::TenantSlots;
+
+pub use totals::Totals;
 
 /// Everything that is counted, and the text of `/metrics`.
 ///
@@ -18,6 +23,7 @@ use crate::tenants::TenantSlots;
 /// reasons by what they are, tenants by the number given to [`Registry::new`].
 pub struct Registry {
     prometheus: prometheus::Registry,
+    admin: AdminMetrics,
     source: Arc<Source>,
 }
 
@@ -47,13 +53,20 @@ impl Registry {
         });
         let prometheus = prometheus::Registry::new();
         prometheus.register(Box::new(Shared(source.clone()))).expect("each name stands once in the table");
-        Self { prometheus, source }
+        let admin = AdminMetrics::new(&prometheus);
+        Self { prometheus, admin, source }
     }
 
     /// The counts of worker `worker`, for its thread.
     #[must_use]
     pub fn worker(&self, worker: usize) -> Arc<WorkerMetrics> {
         self.source.workers[worker].clone()
+    }
+
+    /// The counts of the admin API and of grants.
+    #[must_use]
+    pub fn admin(&self) -> &AdminMetrics {
+        &self.admin
     }
 
     /// A configuration is in force: its generation, and its tenants' names.

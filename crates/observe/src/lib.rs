@@ -5,6 +5,7 @@
 //! call here waits or allocates in steady state: when the output cannot keep up, records are
 //! dropped and counted, mail is not. Nothing here decides anything.
 
+mod admin;
 mod collect;
 mod histogram;
 mod log;
@@ -12,7 +13,8 @@ mod metrics;
 mod tenants;
 mod writer;
 
-pub use collect::Registry;
+pub use admin::AdminMetrics;
+pub use collect::{Registry, Totals};
 pub use log::{EventLog, Record};
 pub use metrics::{DeliveryOutcome, PeerFault, QueueState, WorkerMetrics};
 pub use tenants::TENANTS_SHOWN_DEFAULT;

@@ -260,4 +260,8 @@ impl Counters {
     pub(crate) fn get(&self, index: usize) -> u64 {
         self.0[index].load(Ordering::Relaxed)
     }
+
+    pub(crate) fn sum(&self) -> u64 {
+        self.0.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
 }

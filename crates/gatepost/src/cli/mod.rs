@@ -4,12 +4,16 @@
 //! found goes to standard output, what stopped it to standard error. Deciding is done elsewhere:
 //! here it is only asked for and shown.
 
+mod admin;
 mod check;
 mod demo;
 mod explain;
+mod grants;
 mod password;
 mod spool;
+mod status;
 mod text;
+mod token;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -62,6 +66,15 @@ enum Command {
     /// Look at the queue, whether or not the gateway runs
     #[command(subcommand, after_help = spool::EXAMPLES)]
     Spool(spool::Command),
+    /// Look at a running gateway: what it takes, holds and is about
+    #[command(after_help = status::EXAMPLES)]
+    Status,
+    /// Who may relay for a while because of a mailbox login: list, open, revoke
+    #[command(subcommand, after_help = grants::EXAMPLES)]
+    Grants(grants::Command),
+    /// Make a bearer token for the admin API or for a mailbox server's reports
+    #[command(after_help = token::EXAMPLES)]
+    Token,
     /// Make a credential for a tenant file from a password that is typed or piped in
     #[command(after_help = password::EXAMPLES)]
     Password,
@@ -101,6 +114,9 @@ pub fn main() -> ExitCode {
         Command::Check => check::run(&common),
         Command::Explain(explain) => explain.run(&common),
         Command::Spool(command) => command.run(&common),
+        Command::Status => status::run(&common),
+        Command::Grants(command) => command.run(&common),
+        Command::Token => token::run(&common),
         Command::Password => password::run(&common),
     };
     answer.into()

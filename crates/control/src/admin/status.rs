@@ -1,0 +1,73 @@
+//! `GET /v1/status`: a running gateway at a glance.
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use serde_json::{Map, Value, json};
+
+use super::Admin;
+use super::access::Principal;
+use super::problem::Problem;
+use crate::now;
+
+/// `GET /v1/status`.
+pub(super) async fn show(
+    State(admin): State<Admin>,
+    Extension(principal): Extension<Principal>,
+) -> Result<Json<Value>, Problem> {
+    principal.must_read()?;
+    if !principal.is_for_all() {
+        return Err(Problem::forbidden("this token is for one tenant: ask for /v1/tenants/{name}"));
+    }
+    Ok(Json(admin.status()))
+}
+
+impl Admin {
+    fn status(&self) -> Value {
+        let (now, rooms) = (now(), &self.0);
+        let (snapshot, totals) = (rooms.commons.snapshot(), rooms.registry.totals());
+        let ready = rooms.commons.readiness();
+        let listeners = rooms.node.listeners.iter().zip(&totals.connections).map(|(listener, (name, open))| {
+            json!({ "name": name, "address": listener.address, "connections": open })
+        });
+        let failure = rooms.reload_failure.load();
+        let failure = failure
+            .as_ref()
+            .map(|failure| json!({ "at": failure.at.rfc3339().to_string(), "error": failure.error }));
+        let capacity = rooms.node.spool.capacity_bytes;
+        let workers = (0..rooms.commons.workers() as u8).map(|worker| rooms.commons.state(worker).as_str());
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "node": rooms.node.hostname,
+            "process": std::process::id(),
+            "started": rooms.started.rfc3339().to_string(),
+            "uptime_seconds": now.since(rooms.started) / 1000,
+            "ready": ready.is_ok(),
+            "not_ready_reason": ready.err().map(|reason| reason.as_str()),
+            "workers": workers.collect::<Vec<_>>(),
+            "policy": {
+                "generation": snapshot.generation,
+                "tenants": snapshot.tenants().len(),
+                "reload_failures": totals.reload_failures,
+                "last_reload_failure": failure,
+            },
+            "listeners": listeners.collect::<Vec<_>>(),
+            "messages_accepted": totals.accepted,
+            "requests_denied": totals.denied,
+            "deliveries": by_word(totals.deliveries.iter().map(|(outcome, count)| (outcome.as_str(), *count))),
+            "queue_recipients": by_word(totals.queue.iter().map(|(state, count)| (state.as_str(), *count))),
+            "spool": {
+                "path": rooms.node.spool.path,
+                "messages": totals.spool_messages,
+                "bytes": totals.spool_bytes,
+                "capacity_bytes": (capacity < u64::MAX).then_some(capacity),
+            },
+            "grants": rooms.commons.grants().len(),
+            "suspensions": rooms.commons.suspensions().list(now).len(),
+            "log_lines_dropped": totals.log_lines_dropped,
+        })
+    }
+}
+
+fn by_word<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Map<String, Value> {
+    counts.map(|(word, count)| (word.to_owned(), count.into())).collect()
+}
