@@ -54,7 +54,6 @@ pub(super) async fn show(
         "limits": {
             "message_size": tenant.limits.message_bytes_max,
             "recipients_per_message": tenant.limits.recipients_max,
-            "connections": tenant.limits.connections_max,
         },
     })))
 }
