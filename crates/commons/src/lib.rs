@@ -1,11 +1,13 @@
 //! What all workers share, and nothing else: the published [`Snapshot`], the leases and health of
 //! destination sites, the tenants' connection counts, the grants of mailbox logins, what is left of
-//! limits, who is suspended, and the queues to and from the control plane.
+//! limits, who is suspended, the denials of which tickets are kept, and the queues to and from the
+//! control plane.
 //!
 //! Everything here is an atomic, an immutable value behind an atomic pointer, or a bounded lock-free
 //! queue: no call waits. A question that finds no room comes back to whoever asked, who tells its
 //! client to come again. Nothing here knows who answers.
 
+mod denials;
 mod grants;
 mod link;
 mod rates;
@@ -23,6 +25,7 @@ use arc_swap::ArcSwap;
 use policy::{Snapshot, TenantIx, Whom};
 use ring::Waker;
 
+pub use denials::{DENIALS_MAX, DENIED_RECIPIENTS_MAX, Denial};
 pub use grants::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, GrantedIdentities, Grants, NoRoom};
 pub use link::{Answer, ControlLink, QUESTIONS_MAX, Question, ResolveFailure, VERIFICATIONS_MAX, WorkerLink};
 pub use rates::{Rate, RateTable};
@@ -30,6 +33,7 @@ pub use site::Site;
 pub use suspensions::{Cause, SUSPENSIONS_MAX, Subject, Suspension, Suspensions, TooManySuspensions};
 pub use tenants::ConnectionLease;
 
+use denials::Denials;
 use link::Queues;
 use table::Table;
 use tenants::Connections;
@@ -50,6 +54,7 @@ pub struct Commons {
     snapshot: Arc<ArcSwap<Snapshot>>,
     sites: Table<Site>,
     connections: Table<Connections>,
+    denials: Denials,
     grants: Grants,
     rates: RateTable,
     login_failures: RateTable,
@@ -73,6 +78,7 @@ impl Commons {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             sites: Table::default(),
             connections: Table::default(),
+            denials: Denials::default(),
             grants: Grants::default(),
             rates: RateTable::new(RATES_MAX, seed()),
             login_failures: RateTable::new(LOGIN_FAILURES_MAX, seed()),
@@ -163,6 +169,12 @@ impl Commons {
     #[must_use]
     pub fn suspensions(&self) -> &Suspensions {
         &self.suspensions
+    }
+
+    /// Denials that nobody can look up: no record was blank.
+    #[must_use]
+    pub fn tickets_dropped(&self) -> u64 {
+        self.denials.dropped()
     }
 
     /// What worker `worker` is about, for readiness.
@@ -287,16 +299,24 @@ impl NotReady {
 pub(crate) struct Wakers {
     workers: Box<[OnceLock<Waker>]>,
     control: OnceLock<Waker>,
+    tickets: OnceLock<Waker>,
 }
 
 impl Wakers {
     fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| OnceLock::new()).collect(), control: OnceLock::new() }
+        let workers = (0..workers).map(|_| OnceLock::new()).collect();
+        Self { workers, control: OnceLock::new(), tickets: OnceLock::new() }
     }
 
     /// Wakes a worker; one that has not attached yet looks at its queue when it does.
     pub(crate) fn wake(&self, worker: u8) {
         if let Some(waker) = self.workers[usize::from(worker)].get() {
+            waker.wake();
+        }
+    }
+
+    fn wake_tickets(&self) {
+        if let Some(waker) = self.tickets.get() {
             waker.wake();
         }
     }

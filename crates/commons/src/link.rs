@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
+use mail::{Ticket, UnixMillis};
+use policy::Decision;
 use ring::Waker;
 use zeroize::Zeroizing;
 
+use crate::denials::{Denial, Recent};
 use crate::{Commons, Wakers};
 
 /// Questions of one worker that wait for their answer, at most: more than a worker has sites and
@@ -140,6 +143,7 @@ pub struct WorkerLink {
     asked: Cell<bool>,
     /// The drain flag was passed on.
     drained: Cell<bool>,
+    recent: Recent,
 }
 
 impl WorkerLink {
@@ -151,6 +155,7 @@ impl WorkerLink {
             verifications: Cell::new(0),
             asked: Cell::new(false),
             drained: Cell::new(false),
+            recent: Recent::new(crate::seed()[0]),
         }
     }
 
@@ -206,6 +211,32 @@ impl WorkerLink {
         (self.commons.is_draining() && !self.drained.replace(true)).then_some(Answer::Drain)
     }
 
+    /// A record to write a denial into; `None`, which is counted, while the control plane is that far
+    /// behind. Every record comes back by [`WorkerLink::deny`].
+    #[must_use]
+    pub fn blank_denial(&self) -> Option<Box<Denial>> {
+        self.commons.denials.take_blank()
+    }
+
+    /// The ticket to give again: this client has been denied for the same cause so often in this second
+    /// that it gets no other.
+    #[must_use]
+    pub fn repeated_ticket(&self, client: IpAddr, decision: &Decision, now: UnixMillis) -> Option<Ticket> {
+        self.recent.repeated(client, decision, now)
+    }
+
+    /// This client was given `ticket`, of which there is a record.
+    pub fn remember_ticket(&self, client: IpAddr, decision: &Decision, now: UnixMillis, ticket: Ticket) {
+        self.recent.remember(client, decision, now, ticket);
+    }
+
+    /// Hands a denial over. It is found by its ticket from now on.
+    pub fn deny(&self, denial: Box<Denial>) {
+        if self.commons.denials.push(denial) {
+            self.commons.wakers.wake_tickets();
+        }
+    }
+
     /// The end of a turn: wakes the control plane if anything was asked.
     pub fn flush(&self) {
         if self.asked.replace(false) {
@@ -249,6 +280,23 @@ impl ControlLink {
     #[must_use]
     pub fn question(&self) -> Option<Question> {
         self.commons.queues.questions.pop()
+    }
+
+    /// Says how to wake whoever keeps tickets when many denials wait. Few are looked at in his own time.
+    pub fn attach_tickets(&self, waker: Waker) {
+        // There is one keeper, as there is one control plane.
+        let _ = self.commons.wakers.tickets.set(waker);
+    }
+
+    /// The next denial of any worker; it goes back by [`ControlLink::give_back`].
+    #[must_use]
+    pub fn denial(&self) -> Option<Box<Denial>> {
+        self.commons.denials.pop()
+    }
+
+    /// A record that is no longer needed.
+    pub fn give_back(&self, denial: Box<Denial>) {
+        self.commons.denials.give_back(denial);
     }
 
     /// Answers a question of `worker`, exactly once, and wakes it.

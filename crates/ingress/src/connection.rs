@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use commons::ConnectionLease;
-use mail::{Envelope, MessageId};
+use mail::{Envelope, MessageId, Ticket, Verdict};
 use policy::{IdentityIx, Snapshot, TenantIx};
 use ring::{Instant, Socket, TimerKey};
 use smtp::server::{Session, XClientRights};
@@ -55,6 +55,8 @@ pub(crate) struct Client {
     pub(crate) waiting: Waiting,
     /// The question that was asked last, so that a late answer to an earlier one is known as such.
     pub(crate) question: u32,
+    /// A denial that is being written: it goes to the control plane when the session has worked.
+    pub(crate) denial: Option<Box<commons::Denial>>,
     /// Counts this connection for its tenant as long as it lives.
     pub(crate) lease: Option<ConnectionLease>,
 }
@@ -77,6 +79,18 @@ pub(crate) struct Transaction {
     pub(crate) ended_at: Instant,
     /// The spool would not take a piece of the body: how the message will be answered.
     pub(crate) refused: Option<mail::Reason>,
+    /// The denial that was told last: others for the same cause have its ticket.
+    pub(crate) denied: Option<Denied>,
+}
+
+/// A denial that was told, within one transaction.
+#[derive(Clone, Copy)]
+pub(crate) struct Denied {
+    pub(crate) ticket: Ticket,
+    pub(crate) rule: policy::Rule,
+    pub(crate) verdict: Verdict,
+    /// The ticket is this transaction's own: what is denied further belongs to its record.
+    pub(crate) is_recorded: bool,
 }
 
 /// What a session waits for.
@@ -114,6 +128,7 @@ impl Client {
             transaction: Transaction::default(),
             waiting: Waiting::Nothing,
             question: 0,
+            denial: None,
             lease: None,
         }
     }
@@ -151,5 +166,6 @@ impl Transaction {
         self.headers.clear();
         self.id = None;
         self.refused = None;
+        self.denied = None;
     }
 }

@@ -184,6 +184,8 @@ impl Ingress {
         let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
             return;
         };
+        // Before a reply goes: whoever reads a ticket in it can look it up.
+        connection.client.hand_over_denial(cx.link);
         if let Some(name) = connection.session.tls_name()
             && connection.client.tls_name.is_empty()
         {

@@ -1,13 +1,19 @@
 //! The one door by which every refusal with a reason leaves: its reply, its metric, its log record
 //! and its ticket are made here and nowhere else, so that none is without the others.
+//!
+//! A ticket costs a record in the control plane. So the denials of one transaction for one cause
+//! share a ticket, and a client that is denied again and again gets its latest one back: a storm
+//! of denials costs its replies and little more.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-use mail::{Reason, Reply, Status, Ticket, Verdict};
+use commons::WorkerLink;
+use mail::{Reason, Reply, Status, Ticket};
 use policy::{Decision, ReplyFacts, TenantIx};
 use ring::Ring;
 use spool::Refusal;
 
+use crate::connection::{Client, Denied};
 use crate::judge::Judge;
 
 impl<R: Ring> Judge<'_, '_, R> {
@@ -25,50 +31,25 @@ impl<R: Ring> Judge<'_, '_, R> {
         (from, to): (&str, &str),
         reply: &mut Reply,
     ) {
-        let (Verdict::Deny(reason) | Verdict::Defer(reason)) = decision.verdict else {
-            unreachable!("only a refusal is denied");
-        };
-        let ticket = self.new_ticket();
-        decision.write_reply(
-            &ReplyFacts {
-                client: self.client.address,
-                from,
-                to,
-                detail,
-                ticket: Some(ticket),
-                contact: self.settings.contact.as_deref(),
-                public_url: self.settings.public_url.as_deref(),
-                submission_port: self.settings.submission_port,
-            },
-            reply,
-        );
-        self.record_denial(decision.tenant, reason, decision.rule.as_str(), (from, to), ticket);
+        let ticket = self.ticket_for(decision, detail, (from, to));
+        let facts = ReplyFacts { from, to, detail, ..self.reply_facts(ticket) };
+        decision.write_reply(&facts, reply);
+        self.note(decision, detail, (from, to), ticket);
     }
 
-    /// Gives a refusal that is worded already its ticket, and records it.
+    /// Completes a refusal that is worded already with what can be done about it and its ticket.
     pub(crate) fn add_ticket(&mut self, reason: Reason, to: &str, reply: &mut Reply) {
-        let ticket = self.new_ticket();
-        self.write_ticket(ticket, reply);
+        let tenant = self.client.transaction.tenant;
         // The envelope lends its text and has it back afterwards.
         let envelope = std::mem::take(&mut self.client.transaction.envelope);
-        let tenant = self.client.transaction.tenant;
-        self.record_denial(tenant, reason, reason.as_str(), (envelope.reverse_path().text(), to), ticket);
+        self.complete(reason, tenant, (envelope.reverse_path().text(), to), reply);
         self.client.transaction.envelope = envelope;
     }
 
     /// The same for a connection that is turned away before it can say anything; `tenant` is that
     /// of its network.
     pub(crate) fn refuse_connection(&mut self, tenant: Option<TenantIx>, reason: Reason, reply: &mut Reply) {
-        let ticket = self.new_ticket();
-        self.write_ticket(ticket, reply);
-        self.record_denial(tenant, reason, reason.as_str(), ("", ""), ticket);
-    }
-
-    fn write_ticket(&self, ticket: Ticket, reply: &mut Reply) {
-        match &self.settings.public_url {
-            Some(url) => reply.add_line(format_args!("ticket {ticket} {url}/{}", ticket.compact())),
-            None => reply.add_line(format_args!("ticket {ticket}")),
-        }
+        self.complete(reason, tenant, ("", ""), reply);
     }
 
     /// Refuses what the spool does not take.
@@ -84,21 +65,49 @@ impl<R: Ring> Judge<'_, '_, R> {
         self.add_ticket(reason, "", reply);
     }
 
-    /// Writes a denial into metric and log.
-    fn record_denial(
+    fn complete(
         &mut self,
-        tenant: Option<TenantIx>,
         reason: Reason,
-        rule: &str,
+        tenant: Option<TenantIx>,
+        (from, to): (&str, &str),
+        reply: &mut Reply,
+    ) {
+        let decision = Decision::refusal_for(reason, tenant);
+        let first_line = reply.lines().next().unwrap_or_default();
+        let detail = Some(format_args!("{first_line}"));
+        let ticket = self.ticket_for(&decision, detail, (from, to));
+        self.note(&decision, detail, (from, to), ticket);
+        let facts = ReplyFacts { from, to, ..self.reply_facts(ticket) };
+        decision.add_advice(&facts, reply);
+    }
+
+    fn reply_facts(&self, ticket: Ticket) -> ReplyFacts<'_> {
+        ReplyFacts {
+            client: self.client.address,
+            from: "",
+            to: "",
+            detail: None,
+            ticket: Some(ticket),
+            contact: self.settings.contact.as_deref(),
+            public_url: self.settings.public_url.as_deref(),
+            submission_port: self.settings.submission_port,
+        }
+    }
+
+    /// Writes a denial into metric and log.
+    fn note(
+        &mut self,
+        decision: &Decision,
+        detail: Option<fmt::Arguments<'_>>,
         (from, to): (&str, &str),
         ticket: Ticket,
     ) {
-        let tenant = tenant.map(|tenant| &*self.client.snapshot.tenant(tenant).name);
+        let reason = decision.verdict.reason().expect("only a refusal is denied");
+        let tenant = decision.tenant.map(|tenant| &*self.client.snapshot.tenant(tenant).name);
         self.cx.metrics.denied(self.client.listener, tenant, reason);
         let now = self.cx.now();
-        self.cx
-            .log
-            .event("relay_denied", now)
+        let record = self.cx.log.event("relay_denied", now);
+        let record = record
             .str("listener", &self.settings.listeners[self.client.listener].policy.name)
             .ip("client", self.client.address)
             .maybe_ip("proxy", self.client.proxy())
@@ -107,14 +116,110 @@ impl<R: Ring> Judge<'_, '_, R> {
             .str("from", from)
             .str("to", to)
             .str("reason", reason.as_str())
-            .str("rule", rule)
-            .display("ticket", ticket)
-            .end();
+            .str("rule", decision.rule.as_str());
+        let record = match detail {
+            Some(detail) => record.display("detail", detail),
+            None => record,
+        };
+        record.display("ticket", ticket).end();
+    }
+}
+
+// How it works: which ticket a denial has, and the record that belongs to it.
+impl<R: Ring> Judge<'_, '_, R> {
+    fn ticket_for(
+        &mut self,
+        decision: &Decision,
+        detail: Option<fmt::Arguments<'_>>,
+        (from, to): (&str, &str),
+    ) -> Ticket {
+        if let Some(denied) = self.client.transaction.denied
+            && !to.is_empty()
+            && (denied.rule, denied.verdict) == (decision.rule, decision.verdict)
+        {
+            if denied.is_recorded {
+                self.add_recipient(denied.ticket, to);
+            }
+            return denied.ticket;
+        }
+        let (link, now) = (self.cx.link, self.cx.now());
+        let (ticket, is_recorded) = match link.repeated_ticket(self.client.address, decision, now) {
+            Some(ticket) => (ticket, false),
+            None => {
+                let ticket = self.new_ticket();
+                (ticket, self.record(ticket, decision, detail, (from, to)))
+            }
+        };
+        let Decision { rule, verdict, .. } = *decision;
+        self.client.transaction.denied = Some(Denied { ticket, rule, verdict, is_recorded });
+        ticket
+    }
+
+    /// Writes down what was decided, and with what; false when there is no room for that.
+    fn record(
+        &mut self,
+        ticket: Ticket,
+        decision: &Decision,
+        detail: Option<fmt::Arguments<'_>>,
+        (from, to): (&str, &str),
+    ) -> bool {
+        let (link, now) = (self.cx.link, self.cx.now());
+        self.client.hand_over_denial(link);
+        let Some(mut denial) = link.blank_denial() else { return false };
+        let client = &mut *self.client;
+        let facts = client.facts(&self.settings.listeners[client.listener].policy);
+        denial.ticket = ticket;
+        denial.is_more = false;
+        denial.time = now;
+        denial.listener = client.listener;
+        denial.client = client.address;
+        denial.tls = client.tls;
+        denial.login.push_str(&client.login);
+        denial.is_logged_in = facts.identity.is_some();
+        denial.grants.extend_from_slice(facts.grants);
+        denial.helo.push_str(&client.helo);
+        denial.from.push_str(from);
+        if !to.is_empty() {
+            denial.push_recipient(to);
+        }
+        denial.transaction_tenant = client.transaction.tenant;
+        denial.decision = *decision;
+        if let Some(detail) = detail {
+            // Writing to a String does not fail.
+            let _ = denial.detail.write_fmt(detail);
+        }
+        denial.snapshot = Some(client.snapshot.clone());
+        client.denial = Some(denial);
+        link.remember_ticket(client.address, decision, now, ticket);
+        true
+    }
+
+    fn add_recipient(&mut self, ticket: Ticket, to: &str) {
+        let is_open = self.client.denial.as_ref().is_some_and(|denial| denial.ticket == ticket);
+        if !is_open {
+            self.client.hand_over_denial(self.cx.link);
+            let Some(mut denial) = self.cx.link.blank_denial() else { return };
+            denial.ticket = ticket;
+            denial.is_more = true;
+            self.client.denial = Some(denial);
+        }
+        if let Some(denial) = &mut self.client.denial {
+            denial.push_recipient(to);
+        }
     }
 
     fn new_ticket(&mut self) -> Ticket {
         let mut bits = [0; 16];
         self.cx.ring.random(&mut bits);
         Ticket::from_random(u128::from_le_bytes(bits))
+    }
+}
+
+impl Client {
+    /// Gives the denial that was being written, if there is one, to the control plane.
+    pub(crate) fn hand_over_denial(&mut self, link: &WorkerLink) {
+        if let Some(denial) = self.denial.take() {
+            link.deny(denial);
+        }
     }
 }

@@ -105,6 +105,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
 
     fn mail(&mut self, from: ReversePath<'_>, parameters: &MailParameters, reply: &mut Reply) -> bool {
         self.client.renew_snapshot(self.cx.snapshots.load());
+        self.client.transaction.denied = None;
         if let Err(refusal) = self.cx.spool.accepts_mail() {
             self.refuse_for_spool(refusal, reply);
             return false;

@@ -30,6 +30,14 @@ impl Decision {
         Self { verdict, tenant, identity: None, rule, remedy }
     }
 
+    /// The refusal for `reason` where nothing but the reason is known: temporary where its code is.
+    #[must_use]
+    pub fn refusal_for(reason: Reason, tenant: Option<TenantIx>) -> Self {
+        let verdict = if reason.code() < 500 { Verdict::Defer(reason) } else { Verdict::Deny(reason) };
+        let (rule, remedy) = usual(reason);
+        Self::refusal(rule, tenant, verdict, remedy)
+    }
+
     pub(crate) fn accept(rule: Rule, tenant: Option<TenantIx>, identity: Option<IdentityIx>) -> Self {
         Self { verdict: Verdict::Accept, tenant, identity, rule, remedy: Remedy::None }
     }
@@ -52,5 +60,38 @@ impl Decision {
             Verdict::Defer(_) if status.class == 5 => (TEMPORARY, Status { class: 4, ..status }),
             _ => (reason.code(), status),
         })
+    }
+}
+
+/// The rule that gives a reason, and the change that would turn it, where nothing else is known.
+fn usual(reason: Reason) -> (Rule, Remedy) {
+    match reason {
+        Reason::RelayNotPermitted => (Rule::Responsibility, Remedy::LogInOrAddNetwork),
+        Reason::LoginRequired => (Rule::Login, Remedy::LogIn),
+        Reason::TlsRequired => (Rule::Tls, Remedy::StartTls),
+        Reason::LoginFailed => (Rule::Credential, Remedy::CorrectCredentials),
+        Reason::LoginLocked => (Rule::LoginLock, Remedy::Wait),
+        Reason::SenderNotOwned => (Rule::Sender, Remedy::AddSender),
+        Reason::HeaderFromNotOwned => (Rule::HeaderFrom, Remedy::OwnHeaderFrom),
+        Reason::RecipientUnknown => (Rule::Recipient, Remedy::ListRecipient),
+        Reason::RecipientUnverified => (Rule::CallAhead, Remedy::TryAgain),
+        Reason::RecipientDomainMissing | Reason::RecipientDomainNoMail => {
+            (Rule::DomainExists, Remedy::CorrectDomain)
+        }
+        Reason::RoutingSyntax => (Rule::RoutingSyntax, Remedy::PlainAddress),
+        Reason::ClientBlocked => (Rule::ClientList, Remedy::TakeOffList),
+        Reason::SenderBlocked => (Rule::SenderList, Remedy::TakeOffList),
+        Reason::RecipientBlocked => (Rule::RecipientList, Remedy::TakeOffList),
+        Reason::TenantSuspended | Reason::IdentitySuspended => (Rule::Suspension, Remedy::LiftSuspension),
+        Reason::RateLimited | Reason::QuotaExceeded => (Rule::Rate, Remedy::Wait),
+        // The sender's domain decides about these.
+        Reason::SpfFailed | Reason::DkimFailed | Reason::DmarcFailed => (Rule::HeaderFrom, Remedy::None),
+        Reason::BareNewline => (Rule::LineEnding, Remedy::EndLines),
+        Reason::MessageTooLarge => (Rule::MessageSize, Remedy::SmallerMessage),
+        Reason::TooManyRecipients => (Rule::RecipientCount, Remedy::FewerRecipients),
+        Reason::LoopDetected => (Rule::Loop, Remedy::BreakLoop),
+        Reason::SecondTenant => (Rule::OneTenant, Remedy::SeparateTransaction),
+        Reason::SpoolFull | Reason::SpoolFailed => (Rule::Spool, Remedy::MendSpool),
+        Reason::ConnectionLimit => (Rule::Connections, Remedy::Wait),
     }
 }

@@ -3,7 +3,7 @@ use mail::{ForwardPath, ReversePath};
 use crate::decision::Decision;
 use crate::facts::Facts;
 use crate::rule::Rule;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, TenantIx};
 use crate::source::Origin;
 
 /// What a rule said.
@@ -101,9 +101,30 @@ impl Snapshot {
     /// Decides about one recipient of a transaction that has no other, and tells why.
     #[must_use]
     pub fn explain(&self, facts: &Facts<'_>, from: ReversePath<'_>, to: ForwardPath<'_>) -> Explanation {
+        self.explain_recipient(facts, from, to, None)
+    }
+
+    /// The same for a transaction whose recipients so far belong to `transaction_tenant`.
+    #[must_use]
+    pub fn explain_recipient(
+        &self,
+        facts: &Facts<'_>,
+        from: ReversePath<'_>,
+        to: ForwardPath<'_>,
+        transaction_tenant: Option<TenantIx>,
+    ) -> Explanation {
         let mut steps = Vec::new();
-        let decision = self.decide_recipient(facts, from, to, None, &mut steps);
-        let remedy = self.remedy_text(facts, from, to, &decision);
+        let decision = self.decide_recipient(facts, from, to, transaction_tenant, &mut steps);
+        let remedy = self.remedy(facts, from, Some(to), &decision);
+        Explanation { steps, decision, remedy }
+    }
+
+    /// Decides at MAIL, and tells why.
+    #[must_use]
+    pub fn explain_mail(&self, facts: &Facts<'_>, from: ReversePath<'_>) -> Explanation {
+        let mut steps = Vec::new();
+        let decision = self.decide_mail(facts, from, &mut steps);
+        let remedy = self.remedy(facts, from, None, &decision);
         Explanation { steps, decision, remedy }
     }
 }

@@ -57,12 +57,14 @@ pub enum Remedy {
 }
 
 impl Snapshot {
-    /// The smallest change that would turn `decision`, for the person who runs the gateway.
-    pub(crate) fn remedy_text(
+    /// The smallest change that would turn `decision`, for the person who runs the gateway; `to` is
+    /// missing where it is not about a recipient.
+    #[must_use]
+    pub fn remedy(
         &self,
         facts: &Facts<'_>,
         from: ReversePath<'_>,
-        to: ForwardPath<'_>,
+        to: Option<ForwardPath<'_>>,
         decision: &Decision,
     ) -> Option<String> {
         Some(match decision.remedy {
@@ -141,8 +143,8 @@ impl Snapshot {
         }
     }
 
-    fn list_recipient(&self, to: ForwardPath<'_>) -> String {
-        let ForwardPath::Address(address) = to else { return String::new() };
+    fn list_recipient(&self, to: Option<ForwardPath<'_>>) -> String {
+        let Some(ForwardPath::Address(address)) = to else { return "list the recipient".to_owned() };
         let relay = self.relay_domains.get(address.domain());
         match relay.and_then(|relay| relay.list) {
             Some(list) => {

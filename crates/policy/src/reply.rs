@@ -36,6 +36,13 @@ impl Decision {
         let (Some(reason), Some((code, status))) = (self.verdict.reason(), self.reply_code()) else { return };
         let line = FirstLine { reason, facts };
         reply.set(code, Some(status), format_args!("{line}"));
+        self.add_advice(facts, reply);
+    }
+
+    /// Adds to a refusal whose first line is written already what the sender can do, whom to ask and
+    /// the ticket.
+    pub fn add_advice(&self, facts: &ReplyFacts<'_>, reply: &mut Reply) {
+        let Some(reason) = self.verdict.reason() else { return };
         let advice = self.advice(reason, facts);
         let second = fmt::from_fn(|f| write_second_line(f, &advice, facts));
         if !(matches!(advice, Advice::None) && facts.contact.is_none() && facts.ticket.is_none()) {

@@ -1,0 +1,206 @@
+//! Denials on their way from the workers, who decided them, to the control plane, which explains
+//! and keeps them for whoever holds the ticket.
+//!
+//! The records are made once, at the start, and go round: full ones one way, blank ones back. When
+//! the control plane is so far behind that none is blank, the denial is counted and not kept.
+
+mod recent;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam::queue::ArrayQueue;
+use mail::{Reason, Ticket, UnixMillis};
+use policy::{Decision, IdentityIx, Snapshot, TenantIx};
+
+pub(crate) use recent::Recent;
+
+/// Records in all: 1.5 MiB, and more than 200 clients that are denied without pause fill between
+/// two looks of the control plane.
+pub const DENIALS_MAX: usize = 2048;
+
+/// Recipients that a ticket lists; those after them are counted only.
+pub const DENIED_RECIPIENTS_MAX: u32 = 20;
+
+/// Bytes of recipients that a record lists, so that long addresses do not make it large. One
+/// recipient always fits.
+const RECIPIENTS_BYTES_MAX: usize = 2048;
+
+/// A denial as the worker saw it: plain facts, and the configuration that it was decided with.
+#[derive(Debug)]
+pub struct Denial {
+    /// What the reply names.
+    pub ticket: Ticket,
+    /// Adds recipients to a ticket whose first record went before; the other facts are those of the first.
+    pub is_more: bool,
+    /// When.
+    pub time: UnixMillis,
+    /// Which listener, in the order of the configuration.
+    pub listener: usize,
+    /// The client's address.
+    pub client: IpAddr,
+    /// Whether the session runs over TLS.
+    pub tls: bool,
+    /// Who has logged in, or tried to; empty for nobody.
+    pub login: String,
+    /// Whether that login succeeded.
+    pub is_logged_in: bool,
+    /// The identities that held a grant for the client's address.
+    pub grants: Vec<IdentityIx>,
+    /// The name that the client gave.
+    pub helo: String,
+    /// The reverse-path, without angle brackets; empty for the null one, and before MAIL.
+    pub from: String,
+    /// The denied recipients as they were written, each ended by a line feed.
+    recipients: String,
+    /// How many they are, with those that are not listed.
+    pub recipient_count: u32,
+    /// The tenant of the recipients accepted before, if there were any.
+    pub transaction_tenant: Option<TenantIx>,
+    /// Verdict, rule and remedy.
+    pub decision: Decision,
+    /// What the running gateway knew beside the configuration: which limit, which list, when it frees.
+    pub detail: String,
+    /// The configuration that decided; `None` in a blank record only.
+    pub snapshot: Option<Arc<Snapshot>>,
+}
+
+impl Denial {
+    fn blank() -> Self {
+        Self {
+            ticket: Ticket::from_random(0),
+            is_more: false,
+            time: UnixMillis(0),
+            listener: 0,
+            client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            tls: false,
+            login: String::with_capacity(64),
+            is_logged_in: false,
+            grants: Vec::with_capacity(2),
+            helo: String::with_capacity(64),
+            from: String::with_capacity(64),
+            recipients: String::with_capacity(256),
+            recipient_count: 0,
+            transaction_tenant: None,
+            decision: Decision::refusal_for(Reason::RelayNotPermitted, None),
+            detail: String::with_capacity(64),
+            snapshot: None,
+        }
+    }
+
+    /// Adds a denied recipient: to the list where it has room, to the count in any case.
+    pub fn push_recipient(&mut self, to: &str) {
+        self.recipient_count += 1;
+        let bytes = self.recipients.len();
+        if self.recipient_count <= DENIED_RECIPIENTS_MAX
+            && (bytes == 0 || bytes + to.len() < RECIPIENTS_BYTES_MAX)
+        {
+            self.recipients.push_str(to);
+            self.recipients.push('\n');
+        }
+    }
+
+    /// The recipients that are listed.
+    pub fn recipients(&self) -> impl Iterator<Item = &str> {
+        self.recipients.split_terminator('\n')
+    }
+
+    fn clear(&mut self) {
+        const KEPT_BYTES_MAX: usize = 1024;
+        for text in [&mut self.login, &mut self.helo, &mut self.from, &mut self.detail] {
+            text.clear();
+            text.shrink_to(KEPT_BYTES_MAX);
+        }
+        self.recipients.clear();
+        self.recipients.shrink_to(RECIPIENTS_BYTES_MAX);
+        self.grants.clear();
+        self.recipient_count = 0;
+        self.snapshot = None;
+    }
+}
+
+/// The records, and how many found no blank one.
+pub(crate) struct Denials {
+    full: ArrayQueue<Box<Denial>>,
+    blank: ArrayQueue<Box<Denial>>,
+    dropped: AtomicU64,
+}
+
+impl Default for Denials {
+    fn default() -> Self {
+        let blank = ArrayQueue::new(DENIALS_MAX);
+        for _ in 0..DENIALS_MAX {
+            blank.push(Box::new(Denial::blank())).expect("there are no more records than places");
+        }
+        Self { full: ArrayQueue::new(DENIALS_MAX), blank, dropped: AtomicU64::new(0) }
+    }
+}
+
+impl Denials {
+    pub(crate) fn take_blank(&self) -> Option<Box<Denial>> {
+        let blank = self.blank.pop();
+        if blank.is_none() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        blank
+    }
+
+    /// Hands a record over; true when so many wait that they should be looked at now.
+    pub(crate) fn push(&self, denial: Box<Denial>) -> bool {
+        self.full.push(denial).expect("there are no more records than places");
+        self.full.len() >= DENIALS_MAX / 2
+    }
+
+    pub(crate) fn pop(&self) -> Option<Box<Denial>> {
+        self.full.pop()
+    }
+
+    pub(crate) fn give_back(&self, mut denial: Box<Denial>) {
+        denial.clear();
+        self.blank.push(denial).expect("there are no more records than places");
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Denials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Denials").field("waiting", &self.full.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_lists_twenty_recipients_and_counts_the_others() {
+        let mut denial = Denial::blank();
+        for number in 0..30 {
+            denial.push_recipient(&format!("user{number}@adatum.example"));
+        }
+        assert_eq!((denial.recipients().count(), denial.recipient_count), (20, 30));
+        let long = "x".repeat(1500);
+        denial.clear();
+        denial.push_recipient(&long);
+        denial.push_recipient(&long);
+        assert_eq!((denial.recipients().collect::<Vec<_>>(), denial.recipient_count), (vec![&*long], 2));
+    }
+
+    #[test]
+    fn records_go_round_and_what_finds_none_is_counted() {
+        let denials = Denials::default();
+        let taken: Vec<_> = std::iter::from_fn(|| denials.blank.pop()).collect();
+        assert_eq!(taken.len(), DENIALS_MAX);
+        assert!(denials.take_blank().is_none());
+        assert_eq!(denials.dropped(), 1);
+        let many: Vec<bool> = taken.into_iter().map(|denial| denials.push(denial)).collect();
+        assert_eq!(many.iter().filter(|&&is_half_full| !is_half_full).count(), DENIALS_MAX / 2 - 1);
+        denials.give_back(denials.pop().expect("they were pushed"));
+        assert!(denials.take_blank().is_some());
+    }
+}
