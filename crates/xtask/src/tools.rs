@@ -47,6 +47,8 @@ pub(crate) const TESTS: &[Tool] = &[
     Tool { need: Need::Program("swaks"), package: "swaks" },
     // For STARTTLS.
     Tool { need: Need::PerlModule("Net::SSLeay"), package: "libnet-ssleay-perl" },
+    Tool { need: Need::Program("postfix"), package: "postfix" },
+    Tool { need: Need::Program("haproxy"), package: "haproxy" },
     Tool { need: Need::Program("curl"), package: "curl" },
     Tool { need: Need::Program("msmtp"), package: "msmtp" },
     Tool { need: Need::Program("python3"), package: "python3" },
