@@ -51,6 +51,7 @@ pub(crate) fn source(size: Size, seed: u64) -> Source {
         origin: Origin::new("gatepost.toml", 0),
         routes: vec![route(&["*"], "smarthost.example")],
         limits: Default::default(),
+        lists: policy::ListsSource::default(),
         tenants: (0..size.tenants).map(tenant).map(Arc::new).collect(),
     }
 }

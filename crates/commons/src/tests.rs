@@ -8,8 +8,14 @@ use super::*;
 
 fn snapshot(generation: u64) -> Snapshot {
     let origin = Origin::new("gatepost.toml", 1);
-    let source =
-        Source { generation, origin, routes: Vec::new(), limits: Default::default(), tenants: Vec::new() };
+    let source = Source {
+        generation,
+        origin,
+        routes: Vec::new(),
+        lists: policy::ListsSource::default(),
+        limits: Default::default(),
+        tenants: Vec::new(),
+    };
     Snapshot::compile(&source).expect("an empty configuration compiles")
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod grants;
 mod limits;
+mod lists;
 mod node;
 mod overlaps;
 mod peers;

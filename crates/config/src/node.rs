@@ -13,6 +13,7 @@ use crate::error::Report;
 use crate::file::File;
 use crate::grants::{self, GrantsConfig};
 use crate::limits;
+use crate::lists;
 use crate::peers::{self, PeersConfig};
 use crate::section::{Keys, Section, parse};
 use crate::tenant;
@@ -38,8 +39,9 @@ const TOP: Keys = Keys {
         "xclient",
         "limits",
         "suspension",
+        "lists",
     ],
-    later: &["lists"],
+    later: &[],
 };
 const NODE: Keys = Keys { known: &["hostname", "workers"], later: &[] };
 const SPOOL: Keys = Keys { known: &["path", "capacity"], later: &[] };
@@ -155,6 +157,7 @@ pub(crate) fn read(
         origin: Origin::new(file.name.clone(), 0),
         routes: routes(&top, report),
         limits: limits::node(&top, report),
+        lists: lists::read(&top, report),
         tenants,
     };
     let node = read_node(&top, files, report);

@@ -10,6 +10,7 @@ use crate::error::Report;
 use crate::file::File;
 use crate::grants;
 use crate::limits;
+use crate::lists;
 use crate::node::{route, routes};
 use crate::secret;
 use crate::section::{Keys, Section, parse};
@@ -27,6 +28,7 @@ const TOP: Keys = Keys {
         "own_senders_from_strangers",
         "check_header_from",
         "reserved_senders",
+        "lists",
         "relay_domain",
         "route",
         "identity",
@@ -75,6 +77,7 @@ pub(crate) fn read(path: &Path, report: &mut Report) -> Option<TenantSource> {
         login_required: login_required.unwrap_or_else(|| Sourced::new(LoginRequired::Never, origin.clone())),
         null_sender: null_sender.unwrap_or_else(|| Sourced::new(false, origin)),
         sender_rules: sender_rules::read(&top, report),
+        lists: lists::read(&top, report),
         relay_domains: relay_domains(&top, report),
         routes: routes(&top, report),
         identities: identities(&top, report),
@@ -116,23 +119,7 @@ fn recipients(section: &Section<'_>, report: &mut Report) -> Option<RecipientsSo
         report.error(&written.origin, section.key("recipients"), "call-ahead is not in this version", remedy);
         return None;
     }
-    let path = section.file.resolve(&written.value);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) => {
-            let message = format!("cannot read {}: {error}", path.display());
-            let remedy = "put the list there, one recipient a line, readable to this user";
-            report.error(&written.origin, section.key("recipients"), message, remedy);
-            return None;
-        }
-    };
-    let name: std::sync::Arc<str> = path.display().to_string().into();
-    let recipients = (1_u32..)
-        .zip(text.lines())
-        .map(|(line, text)| (line, text.split('#').next().unwrap_or("").trim()))
-        .filter(|(_, text)| !text.is_empty())
-        .map(|(line, text)| Sourced::new(text.to_owned(), Origin::new(name.clone(), line)))
-        .collect();
+    let recipients = lists::entries(section, "recipients", &written, report)?;
     Some(RecipientsSource { origin: written.origin, recipients })
 }
 

@@ -244,8 +244,6 @@ fn what_has_not_come_yet_is_refused_rather_than_ignored() {
     let (found, text) = error(NODE, &[("a", &format!("{TENANT}check_header_from = true\n"))]);
     assert_eq!(found, "a.toml:4 check_header_from");
     assert!(text.contains("is not in this version"), "{text}");
-    let (_, text) = error(&format!("{NODE}[lists]\n"), &[("a", TENANT)]);
-    assert!(text.contains("is not in this version"), "{text}");
 }
 
 #[test]
@@ -366,5 +364,39 @@ fn a_tenants_rules_about_senders_are_read() {
     assert_eq!(
         lines("", "[[reserved_senders]]\nsenders = [\"@b.example\"]\n"),
         ["t.toml:4 reserved_senders"]
+    );
+}
+
+#[test]
+fn lists_are_read_from_their_files_and_what_is_wrong_in_them_names_its_line() {
+    let tenant = format!("{TENANT}[lists]\nblocked_senders = \"lists/senders.txt\"\n");
+    let node =
+        format!("{NODE}[lists]\nblocked_clients = \"clients.txt\"\nallowed_clients = \"friends.txt\"\n");
+    let folder = Folder::new(&node, &[("a", &tenant)]);
+    let missing = [
+        "a.toml:5 lists.blocked_senders",
+        "gatepost.toml:19 lists.allowed_clients",
+        "gatepost.toml:18 lists.blocked_clients",
+    ];
+    let mut found: Vec<_> = folder.errors().into_iter().map(|(line, _)| line).collect();
+    found.sort();
+    let mut expected = missing.to_vec();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    fs::create_dir(folder.path("tenants/lists")).unwrap();
+    folder.write("tenants/lists/senders.txt", "# comment\nspam@d.example\n@e.example # why\n*.f.example\n");
+    folder.write("clients.txt", "192.0.2.0/24\n\n2001:db8::1\n");
+    folder.write("friends.txt", "192.0.2.7\n");
+    let snapshot = folder.load().unwrap().snapshot;
+    let client = |client: &str| snapshot.decide_client(client.parse().unwrap(), &mut policy::NoTrace);
+    assert_eq!(client("192.0.2.1").unwrap().list, "clients");
+    assert!(client("192.0.2.7").is_none() && client("192.0.3.1").is_none());
+    folder.write("clients.txt", "192.0.2.1/24\nhost.example\n");
+    folder.write("tenants/lists/senders.txt", "\nnobody@\n");
+    let mut found: Vec<_> = folder.errors().into_iter().map(|(line, _)| line).collect();
+    found.sort();
+    assert_eq!(
+        found,
+        ["clients.txt:1 blocked_clients", "clients.txt:2 blocked_clients", "senders.txt:2 blocked_senders"]
     );
 }

@@ -74,8 +74,14 @@ fn stage() -> Stage {
     let folder = tempfile::tempdir().unwrap();
     write_configuration(folder.path());
     let origin = Origin::new("gatepost.toml", 1);
-    let source =
-        Source { generation: 1, origin, routes: Vec::new(), limits: Default::default(), tenants: Vec::new() };
+    let source = Source {
+        generation: 1,
+        origin,
+        routes: Vec::new(),
+        lists: policy::ListsSource::default(),
+        limits: Default::default(),
+        tenants: Vec::new(),
+    };
     let (commons, mut links, control) = Commons::new(1, Snapshot::compile(&source).unwrap());
     let link = links.remove(0);
     let registry = Arc::new(Registry::new(1, &["smtp"], 10));
@@ -253,8 +259,14 @@ fn a_metrics_address_that_is_taken_stops_the_start() {
     let first = stage();
     let taken = first.control.metrics_address().unwrap();
     let origin = Origin::new("gatepost.toml", 1);
-    let source =
-        Source { generation: 1, origin, routes: Vec::new(), limits: Default::default(), tenants: Vec::new() };
+    let source = Source {
+        generation: 1,
+        origin,
+        routes: Vec::new(),
+        lists: policy::ListsSource::default(),
+        limits: Default::default(),
+        tenants: Vec::new(),
+    };
     let (_, _, link) = Commons::new(1, Snapshot::compile(&source).unwrap());
     let error = start(ControlOptions {
         link,

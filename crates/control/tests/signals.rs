@@ -48,8 +48,14 @@ fn sighup_reloads_and_sigterm_drains() {
     std::fs::write(folder.path().join("tenants/proseware.toml"), TENANT).unwrap();
 
     let origin = Origin::new("gatepost.toml", 1);
-    let source =
-        Source { generation: 1, origin, routes: Vec::new(), limits: Default::default(), tenants: Vec::new() };
+    let source = Source {
+        generation: 1,
+        origin,
+        routes: Vec::new(),
+        lists: policy::ListsSource::default(),
+        limits: Default::default(),
+        tenants: Vec::new(),
+    };
     let (commons, links, link) = Commons::new(1, Snapshot::compile(&source).unwrap());
     let _control = control::start(ControlOptions {
         link,

@@ -110,6 +110,9 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
             self.refuse_for_spool(refusal, reply);
             return false;
         }
+        if self.refused_by_client_list(reply) {
+            return false;
+        }
         let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
         let decision = self.client.snapshot.decide_mail(&facts, from, &mut NoTrace);
         if !decision.verdict.is_accept() {
@@ -142,6 +145,9 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
             let envelope = std::mem::take(&mut self.client.transaction.envelope);
             self.deny(&decision, envelope.reverse_path().text(), to.text(), reply);
             self.client.transaction.envelope = envelope;
+            return Step::Refuse;
+        }
+        if self.refused_by_lists(&decision, to, reply) {
             return Step::Refuse;
         }
         let limit = decision

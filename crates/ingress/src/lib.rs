@@ -12,6 +12,7 @@ mod denial;
 mod headers;
 mod judge;
 mod large;
+mod lists;
 mod proxy;
 mod trace;
 

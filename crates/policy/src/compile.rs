@@ -1,3 +1,4 @@
+mod lists;
 mod networks;
 mod relay;
 mod routes;
@@ -6,6 +7,7 @@ mod senders;
 use std::collections::HashMap;
 use std::fmt;
 
+use crate::lists::Lists;
 use crate::names::{Domains, Names};
 use crate::network::Networks;
 use crate::snapshot::{
@@ -59,8 +61,9 @@ pub(crate) fn compile(source: &Source) -> Result<Snapshot, Vec<CompileError>> {
     for tenant in &source.tenants {
         compiler.catch_all(source, tenant, &node_routes);
     }
+    let lists = compiler.lists(&source.lists);
     let networks = compiler.networks(&source.tenants);
-    compiler.finish(source, networks, node_routes)
+    compiler.finish(source, networks, node_routes, lists)
 }
 
 #[derive(Default)]
@@ -108,6 +111,7 @@ impl Compiler {
         source: &Source,
         networks: Networks,
         node_routes: Domains<RouteIx>,
+        lists: Lists,
     ) -> Result<Snapshot, Vec<CompileError>> {
         if !self.errors.is_empty() {
             return Err(self.errors);
@@ -119,6 +123,7 @@ impl Compiler {
             scram_shape: ScramShape::commonest(&self.identities),
             tenants: self.tenants.into(),
             tenant_names: self.tenant_names,
+            lists,
             networks,
             identities: self.identities.into(),
             logins: self.logins,
@@ -155,6 +160,7 @@ impl Compiler {
             grants: self.grants(source),
             senders: self.senders(&source.senders),
             sender_rules: None,
+            lists: source.lists.is_any().then(|| Box::new(self.lists(&source.lists))),
             routes: self.route_list(&source.routes),
             origin: name.origin.clone(),
             login_required_origin: source.login_required.origin.clone(),

@@ -2,6 +2,7 @@ use mail::{ForwardPath, ReversePath};
 
 use crate::decision::Decision;
 use crate::facts::Facts;
+use crate::lists::Listed;
 use crate::rule::Rule;
 use crate::snapshot::{Snapshot, TenantIx};
 use crate::source::Origin;
@@ -93,6 +94,8 @@ pub struct Explanation {
     pub steps: Vec<Step>,
     /// The decision.
     pub decision: Decision,
+    /// The block list that decided, where one did.
+    pub list: Option<String>,
     /// The smallest change that would turn a denial.
     pub remedy: Option<String>,
 }
@@ -114,17 +117,49 @@ impl Snapshot {
         transaction_tenant: Option<TenantIx>,
     ) -> Explanation {
         let mut steps = Vec::new();
-        let decision = self.decide_recipient(facts, from, to, transaction_tenant, &mut steps);
+        let mut listed = self.decide_client(facts.client, &mut steps);
+        let mut decision = match listed {
+            Some(listed) => listed.decision,
+            None => self.decide_recipient(facts, from, to, transaction_tenant, &mut steps),
+        };
+        if decision.verdict.is_accept() {
+            // The lists are asked before the last word is spoken.
+            let accepted = steps.pop();
+            listed = self.decide_lists(facts.client, from, to, decision.tenant, &mut steps);
+            match listed {
+                Some(listed) => decision = listed.decision,
+                None => steps.extend(accepted),
+            }
+        }
         let remedy = self.remedy(facts, from, Some(to), &decision);
-        Explanation { steps, decision, remedy }
+        explained(steps, decision, listed, remedy)
     }
 
     /// Decides at MAIL, and tells why.
     #[must_use]
     pub fn explain_mail(&self, facts: &Facts<'_>, from: ReversePath<'_>) -> Explanation {
         let mut steps = Vec::new();
-        let decision = self.decide_mail(facts, from, &mut steps);
+        let listed = self.decide_client(facts.client, &mut steps);
+        let decision = match listed {
+            Some(listed) => listed.decision,
+            None => self.decide_mail(facts, from, &mut steps),
+        };
         let remedy = self.remedy(facts, from, None, &decision);
-        Explanation { steps, decision, remedy }
+        explained(steps, decision, listed, remedy)
     }
+}
+
+fn explained(
+    steps: Vec<Step>,
+    decision: Decision,
+    listed: Option<Listed<'_>>,
+    remedy: Option<String>,
+) -> Explanation {
+    let remedy = match steps.last() {
+        Some(Step { origin: Some(origin), .. }) if listed.is_some() => {
+            remedy.map(|remedy| format!("{remedy} ({origin})"))
+        }
+        _ => remedy,
+    };
+    Explanation { steps, decision, list: listed.map(|listed| listed.list.to_owned()), remedy }
 }

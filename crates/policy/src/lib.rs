@@ -12,6 +12,7 @@ mod decision;
 mod explain;
 mod facts;
 mod limits;
+mod lists;
 mod names;
 mod network;
 mod next_hop;
@@ -31,6 +32,7 @@ pub use facts::{Facts, Listener, Role, TlsPolicy};
 pub use limits::{
     Allowance, Allowances, Containment, Counted, Limits, NodeLimits, Period, RateLimit, Threshold, Whom,
 };
+pub use lists::Listed;
 pub use network::NetworkMatch;
 pub use next_hop::{NextHop, NextHopError, SMTP_PORT};
 pub use proof::{Doors, Opening, Proof};
@@ -39,7 +41,7 @@ pub use reply::ReplyFacts;
 pub use rule::Rule;
 pub use snapshot::{IdentityIx, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx};
 pub use source::{
-    CONNECTIONS_DEFAULT, GrantTerms, IdentitySource, LoginRequired, Origin, RecipientsSource,
-    RelayDomainSource, ReservedSendersSource, RouteSource, RouteTls, SenderRulesSource, Source, Sourced,
-    TenantSource,
+    CONNECTIONS_DEFAULT, GrantTerms, IdentitySource, ListSource, ListsSource, LoginRequired, Origin,
+    RecipientsSource, RelayDomainSource, ReservedSendersSource, RouteSource, RouteTls, SenderRulesSource,
+    Source, Sourced, TenantSource,
 };

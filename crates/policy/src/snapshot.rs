@@ -7,6 +7,7 @@ use mail::ScramVerifier;
 
 use crate::compile::{CompileError, canonical, compile};
 use crate::limits::{Limits, NodeLimits};
+use crate::lists::Lists;
 use crate::names::{Domains, Names};
 use crate::network::{NetworkMatch, Networks};
 use crate::next_hop::NextHop;
@@ -36,6 +37,7 @@ pub struct Snapshot {
     pub limits: NodeLimits,
     pub(crate) tenants: Box<[Tenant]>,
     pub(crate) tenant_names: Names<TenantIx>,
+    pub(crate) lists: Lists,
     pub(crate) networks: Networks,
     pub(crate) identities: Box<[Identity]>,
     pub(crate) logins: Names<IdentityIx>,
@@ -82,6 +84,7 @@ pub struct Tenant {
     pub(crate) senders: Senders,
     /// Boxed, for few tenants have any.
     pub(crate) sender_rules: Option<Box<SenderRules>>,
+    pub(crate) lists: Option<Box<Lists>>,
     pub(crate) routes: Domains<RouteIx>,
     pub(crate) origin: Origin,
     pub(crate) login_required_origin: Origin,

@@ -61,6 +61,8 @@ pub struct Source {
     pub routes: Vec<RouteSource>,
     /// The node's limits.
     pub limits: NodeLimits,
+    /// The node's block and allow lists.
+    pub lists: ListsSource,
     /// The tenants. Shared, so that a reload reads again only what changed.
     pub tenants: Vec<Arc<TenantSource>>,
 }
@@ -82,6 +84,8 @@ pub struct TenantSource {
     pub null_sender: Sourced<bool>,
     /// What else it says about senders.
     pub sender_rules: SenderRulesSource,
+    /// Its own block and allow lists, for its own mail.
+    pub lists: ListsSource,
     /// The domains it receives mail for.
     pub relay_domains: Vec<RelayDomainSource>,
     /// Its own routes, which come before the node's.
@@ -107,6 +111,7 @@ impl TenantSource {
             login_required: Sourced::new(LoginRequired::Never, origin.clone()),
             null_sender: Sourced::new(false, origin),
             sender_rules: SenderRulesSource::default(),
+            lists: ListsSource::default(),
             relay_domains: Vec::new(),
             routes: Vec::new(),
             identities: Vec::new(),
@@ -125,6 +130,39 @@ pub struct GrantTerms {
     pub ttl: Duration,
     /// The SHA-256 digest of the token with which its mailbox server reports logins.
     pub token_sha256: Option<[u8; 32]>,
+}
+
+/// `[lists]` of the node or of a tenant (relay-control.md E2).
+#[derive(Clone, Debug, Default)]
+pub struct ListsSource {
+    /// Clients that are refused.
+    pub blocked_clients: Option<ListSource>,
+    /// Clients that no list of clients refuses.
+    pub allowed_clients: Option<ListSource>,
+    /// Envelope senders that are refused.
+    pub blocked_senders: Option<ListSource>,
+    /// Recipients that are refused.
+    pub blocked_recipients: Option<ListSource>,
+}
+
+impl ListsSource {
+    /// Whether there is any list.
+    pub(crate) fn is_any(&self) -> bool {
+        let Self { blocked_clients, allowed_clients, blocked_senders, blocked_recipients } = self;
+        [blocked_clients, allowed_clients, blocked_senders, blocked_recipients]
+            .iter()
+            .any(|list| list.is_some())
+    }
+}
+
+/// A list in a file of its own.
+#[derive(Clone, Debug)]
+pub struct ListSource {
+    /// What a reply calls it: the file's name without its ending.
+    pub name: String,
+    /// Its entries, as they are written: addresses and prefixes of clients, or mailboxes and domain
+    /// patterns with or without an @ before them.
+    pub entries: Vec<Sourced<String>>,
 }
 
 /// What a tenant says about senders beyond the list of them; the default says nothing.

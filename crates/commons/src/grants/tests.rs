@@ -35,6 +35,7 @@ fn snapshot(generation: u64, tenant: &str, logins: &[&str]) -> Snapshot {
         login_required: Sourced::new(LoginRequired::Never, origin.clone()),
         null_sender: Sourced::new(false, origin.clone()),
         sender_rules: policy::SenderRulesSource::default(),
+        lists: policy::ListsSource::default(),
         relay_domains: Vec::new(),
         routes: vec![policy::RouteSource {
             origin: origin.clone(),
@@ -52,6 +53,7 @@ fn snapshot(generation: u64, tenant: &str, logins: &[&str]) -> Snapshot {
         origin: origin.clone(),
         routes: Vec::new(),
         limits: Default::default(),
+        lists: policy::ListsSource::default(),
         tenants: vec![tenant.into()],
     };
     Snapshot::compile(&source).expect("the fixture compiles")

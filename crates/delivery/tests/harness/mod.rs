@@ -46,6 +46,7 @@ pub(crate) fn snapshot(next_hops: &[&str], connections_max: u32) -> Snapshot {
         login_required: Sourced::new(LoginRequired::Never, origin.clone()),
         null_sender: Sourced::new(true, origin.clone()),
         sender_rules: policy::SenderRulesSource::default(),
+        lists: policy::ListsSource::default(),
         relay_domains: Vec::new(),
         routes: Vec::new(),
         identities: Vec::new(),
@@ -57,6 +58,7 @@ pub(crate) fn snapshot(next_hops: &[&str], connections_max: u32) -> Snapshot {
         origin,
         routes: vec![route],
         limits: Default::default(),
+        lists: policy::ListsSource::default(),
         tenants: vec![tenant.into()],
     })
     .expect("it compiles")

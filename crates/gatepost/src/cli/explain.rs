@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use config::{ListenerConfig, Loaded, NodeConfig};
 use mail::{ForwardPath, Reply, ReversePath, Verdict};
-use policy::{Explanation, Facts, ReplyFacts, Role, Snapshot, TlsPolicy};
+use policy::{Explanation, Facts, ReplyFacts, Role, Rule, Snapshot, TlsPolicy};
 use serde_json::{Value, json};
 
 use super::text::{NO, STRONG, YES, print, print_json, styled, write_steps};
@@ -165,17 +165,21 @@ impl Question<'_> {
             return Vec::new();
         }
         let (mut reply, mut wire) = (Reply::default(), Vec::new());
+        let list = explanation.list.as_deref().unwrap_or_default();
+        let detail = format_args!("{list}");
+        let decision = &explanation.decision;
+        let at_connection = decision.rule == Rule::ClientList && decision.tenant.is_none();
         let facts = ReplyFacts {
             client: self.facts.client,
             from: self.from.text(),
-            to: self.to.text(),
-            detail: None,
+            to: if at_connection { "" } else { self.to.text() },
+            detail: explanation.list.as_ref().map(|_| detail),
             ticket: None,
             contact: node.tickets.contact.as_deref(),
             public_url: node.tickets.public_url.as_deref(),
             submission_port: node.submission_port(),
         };
-        explanation.decision.write_reply(&facts, &mut reply);
+        decision.write_reply(&facts, &mut reply);
         reply.write_to(&mut wire);
         String::from_utf8_lossy(&wire).lines().map(str::to_owned).collect()
     }

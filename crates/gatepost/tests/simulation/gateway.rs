@@ -181,6 +181,7 @@ fn snapshot() -> Snapshot {
         login_required: at(LoginRequired::Never),
         null_sender: at(true),
         sender_rules: policy::SenderRulesSource::default(),
+        lists: policy::ListsSource::default(),
         relay_domains: Vec::new(),
         routes: Vec::new(),
         identities: vec![IdentitySource {
@@ -201,6 +202,7 @@ fn snapshot() -> Snapshot {
             route("*", &["mx1.far.example", "mx2.far.example"]),
         ],
         limits: Default::default(),
+        lists: policy::ListsSource::default(),
         tenants: vec![tenant.into()],
     };
     Snapshot::compile(&source).expect("the configuration is sound")

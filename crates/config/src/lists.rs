@@ -1,0 +1,57 @@
+//! Lists in files of their own: one entry a line, `#` begins a comment.
+
+use std::sync::Arc;
+
+use policy::{ListSource, ListsSource, Origin, Sourced};
+
+use crate::error::Report;
+use crate::section::{Keys, Section};
+
+const LISTS: Keys = Keys {
+    known: &["blocked_clients", "allowed_clients", "blocked_senders", "blocked_recipients"],
+    later: &[],
+};
+
+/// Reads `[lists]` of a node or a tenant file.
+pub(crate) fn read(top: &Section<'_>, report: &mut Report) -> ListsSource {
+    let Some(section) = top.section("lists", &LISTS, report) else { return ListsSource::default() };
+    let mut list = |key| {
+        let written = section.string(key, report)?;
+        let entries = entries(&section, key, &written, report)?;
+        let path = section.file.resolve(&written.value);
+        let name = path.file_stem().map_or_else(|| key.into(), |stem| stem.to_string_lossy().into_owned());
+        Some(ListSource { name, entries })
+    };
+    ListsSource {
+        blocked_clients: list("blocked_clients"),
+        allowed_clients: list("allowed_clients"),
+        blocked_senders: list("blocked_senders"),
+        blocked_recipients: list("blocked_recipients"),
+    }
+}
+
+/// The entries of the file that `key` names; `None` where it cannot be read.
+pub(crate) fn entries(
+    section: &Section<'_>,
+    key: &str,
+    written: &Sourced<String>,
+    report: &mut Report,
+) -> Option<Vec<Sourced<String>>> {
+    let path = section.file.resolve(&written.value);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            let message = format!("cannot read {}: {error}", path.display());
+            let remedy = "put the list there, one entry a line, readable to this user";
+            report.error(&written.origin, section.key(key), message, remedy);
+            return None;
+        }
+    };
+    let name: Arc<str> = path.display().to_string().into();
+    let lines = (1_u32..).zip(text.lines());
+    let entries = lines
+        .map(|(line, text)| (line, text.split('#').next().unwrap_or("").trim()))
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(line, text)| Sourced::new(text.to_owned(), Origin::new(name.clone(), line)));
+    Some(entries.collect())
+}

@@ -1,0 +1,72 @@
+//! Block and allow lists.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::Compiler;
+use crate::lists::{AddressList, ClientList, Lists, bits_of};
+use crate::names::{Domains, Names, is_domain_pattern};
+use crate::source::{ListSource, ListsSource};
+
+impl Compiler {
+    pub(super) fn lists(&mut self, source: &ListsSource) -> Lists {
+        let ListsSource { blocked_clients, allowed_clients, blocked_senders, blocked_recipients } = source;
+        Lists {
+            blocked_clients: blocked_clients.as_ref().map(|list| self.clients(list, "blocked_clients")),
+            allowed_clients: allowed_clients.as_ref().map(|list| self.clients(list, "allowed_clients")),
+            blocked_senders: blocked_senders.as_ref().map(|list| self.addresses(list, "blocked_senders")),
+            blocked_recipients: blocked_recipients
+                .as_ref()
+                .map(|list| self.addresses(list, "blocked_recipients")),
+        }
+    }
+
+    fn clients(&mut self, source: &ListSource, key: &'static str) -> ClientList {
+        let mut ranges = Vec::with_capacity(source.entries.len());
+        for entry in &source.entries {
+            let address = entry.value.parse::<IpAddr>().map(IpNet::from);
+            match address.or_else(|_| entry.value.parse::<IpNet>()) {
+                Ok(net) if net.trunc() == net => {
+                    ranges.push((bits_of(net.network()), bits_of(net.broadcast()), entry.origin.line));
+                }
+                Ok(net) => {
+                    let message = format!("{net} has bits set after its first {}", net.prefix_len());
+                    let remedy = format!("write {}, or {}", net.trunc(), net.addr());
+                    self.error(&entry.origin, key, message, remedy);
+                }
+                Err(_) => {
+                    let message = format!("{:?} is no address and no prefix", entry.value);
+                    let remedy = "write one a line, such as 198.51.100.7 or 2001:db8::/32";
+                    self.error(&entry.origin, key, message, remedy);
+                }
+            }
+        }
+        ClientList::new(&source.name, file_of(source), ranges)
+    }
+
+    fn addresses(&mut self, source: &ListSource, key: &'static str) -> AddressList {
+        let (mut addresses, mut domains) = (Names::default(), Domains::default());
+        for entry in &source.entries {
+            let text = entry.value.as_str();
+            let domain = text.strip_prefix('@').unwrap_or(text);
+            if is_domain_pattern(domain) {
+                domains.insert(domain, entry.origin.line);
+            } else if mail::Address::parse(text).is_ok() {
+                // Twice the same address means what it means once.
+                let _ = addresses.insert(text, entry.origin.line);
+            } else {
+                let message = format!("{text:?} is no address and no domain");
+                let remedy = "write one a line, such as name@example.com, example.com or *.example.com";
+                self.error(&entry.origin, key, message, remedy);
+            }
+        }
+        AddressList { name: source.name.as_str().into(), file: file_of(source), addresses, domains }
+    }
+}
+
+/// Every entry of a list stands in the same file; an empty list names none.
+fn file_of(source: &ListSource) -> Arc<str> {
+    source.entries.first().map_or_else(|| "".into(), |entry| entry.origin.file.clone())
+}
