@@ -375,8 +375,8 @@ fn lists_are_read_from_their_files_and_what_is_wrong_in_them_names_its_line() {
     let folder = Folder::new(&node, &[("a", &tenant)]);
     let missing = [
         "a.toml:5 lists.blocked_senders",
-        "gatepost.toml:19 lists.allowed_clients",
-        "gatepost.toml:18 lists.blocked_clients",
+        "gatepost.toml:21 lists.allowed_clients",
+        "gatepost.toml:20 lists.blocked_clients",
     ];
     let mut found: Vec<_> = folder.errors().into_iter().map(|(line, _)| line).collect();
     found.sort();
