@@ -6,12 +6,14 @@ mod senders;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::lists::Lists;
-use crate::names::{Domains, Names};
+use crate::names::Names;
 use crate::network::Networks;
+use crate::patterns::Patterns;
 use crate::snapshot::{
-    Identity, IdentityIx, RecipientList, RelayDomain, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx,
+    Identity, IdentityIx, RecipientList, RelayDomain, Route, ScramShape, Snapshot, Tenant, TenantIx,
 };
 use crate::source::{GrantTerms, IdentitySource, Origin, Source, TenantSource};
 
@@ -53,7 +55,10 @@ impl fmt::Display for CompileError {
 impl std::error::Error for CompileError {}
 
 pub(crate) fn compile(source: &Source) -> Result<Snapshot, Vec<CompileError>> {
-    let mut compiler = Compiler::default();
+    let mut compiler = Compiler { sources: source.tenants.clone(), ..Compiler::default() };
+    let logins = source.tenants.iter().map(|tenant| tenant.identities.len()).sum();
+    compiler.identities.reserve_exact(logins);
+    compiler.logins.reserve(logins);
     let node_routes = compiler.route_list(&source.routes);
     for (index, tenant) in (0_u32..).zip(&source.tenants) {
         compiler.tenant(TenantIx(index), tenant);
@@ -68,6 +73,7 @@ pub(crate) fn compile(source: &Source) -> Result<Snapshot, Vec<CompileError>> {
 
 #[derive(Default)]
 struct Compiler {
+    sources: Vec<Arc<TenantSource>>,
     errors: Vec<CompileError>,
     tenants: Vec<Tenant>,
     tenant_names: Names<TenantIx>,
@@ -107,20 +113,23 @@ impl Compiler {
     }
 
     fn finish(
-        self,
+        mut self,
         source: &Source,
         networks: Networks,
-        node_routes: Domains<RouteIx>,
+        node_routes: Patterns,
         lists: Lists,
     ) -> Result<Snapshot, Vec<CompileError>> {
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
+        self.tenant_names.shrink();
+        self.relay_domains.shrink();
+        self.logins.shrink();
         Ok(Snapshot {
             generation: source.generation,
-            sources: source.tenants.iter().cloned().collect(),
+            scram_shape: ScramShape::commonest(&self.sources),
+            sources: self.sources.into(),
             limits: source.limits.clone(),
-            scram_shape: ScramShape::commonest(&self.identities),
             tenants: self.tenants.into(),
             tenant_names: self.tenant_names,
             lists,
@@ -167,8 +176,8 @@ impl Compiler {
             null_sender_origin: source.null_sender.origin.clone(),
         };
         self.tenants.push(tenant);
-        for identity in &source.identities {
-            self.identity(ix, identity);
+        for (index, identity) in (0_u32..).zip(&source.identities) {
+            self.identity(ix, index, identity);
         }
         self.tenants[ix.0 as usize].sender_rules = self.sender_rules(ix, &source.sender_rules);
         for relay in &source.relay_domains {
@@ -188,11 +197,12 @@ impl Compiler {
         Some(Box::new(terms.clone()))
     }
 
-    fn identity(&mut self, tenant: TenantIx, source: &IdentitySource) {
+    fn identity(&mut self, tenant: TenantIx, index: u32, source: &IdentitySource) {
         let login = &source.login;
         let ix = IdentityIx(u32::try_from(self.identities.len()).expect("fewer logins than 2^32"));
         if let Err(&first) = self.logins.insert(&login.value, ix) {
-            let other = self.identities[first.0 as usize].origin.clone();
+            let first = self.identities[first.0 as usize].source(&self.sources);
+            let other = first.login.origin.clone();
             let message = format!("login {:?} exists twice", login.value);
             self.conflict(
                 &login.origin,
@@ -203,14 +213,6 @@ impl Compiler {
             );
         }
         let senders = (!source.senders.is_empty()).then(|| self.senders(&source.senders));
-        self.identities.push(Identity {
-            login: login.value.as_str().into(),
-            tenant,
-            credential: source.credential.as_str().into(),
-            scram: source.scram.clone().map(Box::new),
-            senders,
-            null_sender: source.null_sender,
-            origin: login.origin.clone(),
-        });
+        self.identities.push(Identity { tenant, index, senders, null_sender: source.null_sender });
     }
 }

@@ -106,13 +106,10 @@ impl Snapshot {
                 Some(Decision::deny(Rule::Login, tenant, Reason::LoginRequired, Remedy::LogIn))
             }
             (_, Some(identity)) => {
-                let identity = self.identity_at(identity);
-                trace.step(Rule::Login, Outcome::Pass, Some(&identity.origin), || {
-                    format!(
-                        "logged in as {}, of tenant {}",
-                        identity.login,
-                        self.tenant(identity.tenant).name
-                    )
+                let line = trace.wants_lines().then(|| self.identity_origin(identity));
+                trace.step(Rule::Login, Outcome::Pass, line, || {
+                    let tenant = self.tenant(self.identity_tenant(identity));
+                    format!("logged in as {}, of tenant {}", self.identity_login(identity), tenant.name)
                 });
                 None
             }

@@ -16,6 +16,7 @@ mod lists;
 mod names;
 mod network;
 mod next_hop;
+mod patterns;
 mod proof;
 mod remedy;
 mod reply;

@@ -10,7 +10,7 @@ use mail::{Address, ForwardPath, Reason, ReversePath};
 
 use crate::decision::Decision;
 use crate::explain::{Outcome, Trace};
-use crate::names::{Domains, Names};
+use crate::patterns::Patterns;
 use crate::remedy::Remedy;
 use crate::rule::Rule;
 use crate::snapshot::{Snapshot, TenantIx};
@@ -39,8 +39,7 @@ pub(crate) struct ClientList {
 pub(crate) struct AddressList {
     pub(crate) name: Box<str>,
     pub(crate) file: Arc<str>,
-    pub(crate) addresses: Names<u32>,
-    pub(crate) domains: Domains<u32>,
+    pub(crate) patterns: Patterns,
 }
 
 /// A refusal by a list.
@@ -70,8 +69,7 @@ impl ClientList {
 
 impl AddressList {
     fn find(&self, address: Address<'_>) -> Option<Origin> {
-        let line = self.addresses.get(address.text()).copied();
-        let line = line.or_else(|| self.domains.matches(address.domain()).next())?;
+        let line = self.patterns.most_specific(address.text())?;
         Some(Origin::new(self.file.clone(), line))
     }
 }

@@ -1,7 +1,9 @@
 //! Tables keyed by names that compare without regard to case, looked up without allocating.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
 
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
 use mail::limits::{DOMAIN_BYTES_MAX, LOCAL_PART_BYTES_MAX};
 
 /// The longest name that is looked up: a whole address.
@@ -10,32 +12,67 @@ const NAME_BYTES_MAX: usize = LOCAL_PART_BYTES_MAX + 1 + DOMAIN_BYTES_MAX;
 /// Nearly every name fits here; clearing the large buffer costs more than the look-up itself.
 const SHORT_NAME_BYTES_MAX: usize = 96;
 
-/// A hash table whose keys are in lower case.
+/// A hash table whose keys are in lower case, their text in one piece.
+///
+/// The hash has no secret, so that a table is a function of its configuration. A stranger chooses
+/// what is looked up, never what is entered, so that nobody outside can make the table slow.
 #[derive(Debug)]
-pub(crate) struct Names<V>(HashMap<Box<[u8]>, V>);
+pub(crate) struct Names<V> {
+    table: HashTable<Name<V>>,
+    text: Vec<u8>,
+}
+
+/// Where the text of a name lies, and what it stands for.
+#[derive(Debug)]
+struct Name<V> {
+    start: u32,
+    bytes: u16,
+    value: V,
+}
 
 impl<V> Default for Names<V> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self { table: HashTable::new(), text: Vec::new() }
     }
 }
 
 impl<V> Names<V> {
-    /// Enters `value`, unless the name is there already; gives what was there.
+    /// Makes room for `names` more.
+    pub(crate) fn reserve(&mut self, names: usize) {
+        let text = &self.text;
+        self.table.reserve(names, |name| hash(name.text(text)));
+    }
+
+    /// Enters `value`, unless the name is there already; gives what was there. A name that is longer
+    /// than any that is looked up is left out.
     pub(crate) fn insert(&mut self, name: &str, value: V) -> Result<(), &V> {
-        use std::collections::hash_map::Entry;
-        match self.0.entry(name.to_ascii_lowercase().into_bytes().into()) {
-            Entry::Occupied(entry) => Err(entry.into_mut()),
-            Entry::Vacant(entry) => {
-                entry.insert(value);
-                Ok(())
-            }
+        let Ok(bytes) = u16::try_from(name.len()) else { return Ok(()) };
+        let lower = name.to_ascii_lowercase();
+        let hash_of_name = hash(lower.as_bytes());
+        let text = &mut self.text;
+        let known = |known: &Name<V>| known.text(text) == lower.as_bytes();
+        // Not `if let`: what is given back would be borrowed in the other branch, too.
+        if self.table.find(hash_of_name, known).is_some() {
+            let found = self.table.find(hash_of_name, known).expect("it was just found");
+            return Err(&found.value);
         }
+        let start = u32::try_from(text.len()).expect("less than four gibibytes of names");
+        text.extend_from_slice(lower.as_bytes());
+        let entry = Name { start, bytes, value };
+        self.table.insert_unique(hash_of_name, entry, |name| hash(name.text(text)));
+        Ok(())
+    }
+
+    /// Gives back the room that growing has left.
+    pub(crate) fn shrink(&mut self) {
+        self.text.shrink_to_fit();
+        let text = &self.text;
+        self.table.shrink_to_fit(|name| hash(name.text(text)));
     }
 
     /// What `name` stands for, in whatever case it is written.
     pub(crate) fn get(&self, name: &str) -> Option<&V> {
-        if self.0.is_empty() {
+        if self.table.is_empty() {
             return None;
         }
         if name.len() <= SHORT_NAME_BYTES_MAX {
@@ -52,59 +89,21 @@ impl<V> Names<V> {
         let lower = &mut buffer[..name.len()];
         lower.copy_from_slice(name.as_bytes());
         lower.make_ascii_lowercase();
-        self.0.get(&*lower)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        let found = self.table.find(hash(lower), |known| known.text(&self.text) == lower)?;
+        Some(&found.value)
     }
 }
 
-/// Domain patterns: `example.com`, `*.example.com` (what lies below it, at any depth) and `*`.
-#[derive(Debug)]
-pub(crate) struct Domains<V> {
-    exact: Names<V>,
-    below: Names<V>,
-    any: Option<V>,
-}
-
-impl<V> Default for Domains<V> {
-    fn default() -> Self {
-        Self { exact: Names::default(), below: Names::default(), any: None }
+impl<V> Name<V> {
+    fn text<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+        &text[self.start as usize..][..usize::from(self.bytes)]
     }
 }
 
-impl<V: Copy> Domains<V> {
-    /// Enters a pattern; a second one of the same text is ignored, for the first match wins.
-    pub(crate) fn insert(&mut self, pattern: &str, value: V) {
-        if pattern == "*" {
-            self.any.get_or_insert(value);
-        } else if let Some(parent) = pattern.strip_prefix("*.") {
-            let _ = self.below.insert(parent, value);
-        } else {
-            let _ = self.exact.insert(pattern, value);
-        }
-    }
-
-    /// The value of every pattern that holds `domain`.
-    pub(crate) fn matches<'a>(&'a self, domain: &'a str) -> impl Iterator<Item = V> + 'a {
-        let parents = if self.below.is_empty() { None } else { Some(domain) };
-        self.exact
-            .get(domain)
-            .into_iter()
-            .chain(parents.into_iter().flat_map(parents_of).filter_map(|parent| self.below.get(parent)))
-            .chain(&self.any)
-            .copied()
-    }
-
-    pub(crate) fn has_any(&self) -> bool {
-        self.any.is_some()
-    }
-}
-
-/// `b.c` and `c` for `a.b.c`.
-fn parents_of(domain: &str) -> impl Iterator<Item = &str> {
-    domain.match_indices('.').map(|(dot, _)| &domain[dot + 1..])
+fn hash(lower: &[u8]) -> u64 {
+    let mut hasher = FixedState::default().build_hasher();
+    hasher.write(lower);
+    hasher.finish()
 }
 
 /// Whether `text` is a host name of at least one label, as patterns hold them.
@@ -121,6 +120,10 @@ pub(crate) fn is_domain_pattern(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -135,15 +138,22 @@ mod tests {
         assert_eq!(names.get(&long), Some(&3));
     }
 
-    #[test]
-    fn a_pattern_below_a_domain_leaves_out_the_domain_itself() {
-        let mut domains = Domains::default();
-        domains.insert("*.example.com", 1);
-        domains.insert("a.example.com", 2);
-        let all = |domain| domains.matches(domain).collect::<Vec<_>>();
-        assert_eq!(all("example.com"), []);
-        assert_eq!(all("A.Example.com"), [2, 1]);
-        assert_eq!(all("x.y.example.com"), [1]);
-        assert_eq!(all("notexample.com"), []);
+    proptest! {
+        #[test]
+        fn names_agree_with_a_map_of_lower_case_keys(
+            entered in prop::collection::vec("[a-cA-C.@é]{0,4}|[a-bA-B]{90,100}", 0..60),
+            asked in prop::collection::vec("[a-cA-C.@é]{0,4}|[a-bA-B]{90,100}", 0..60),
+        ) {
+            let (mut names, mut map) = (Names::default(), HashMap::new());
+            for (value, name) in entered.iter().enumerate() {
+                let key = name.to_ascii_lowercase();
+                prop_assert_eq!(names.insert(name, value).err().copied(), map.get(&key).copied());
+                map.entry(key).or_insert(value);
+            }
+            names.shrink();
+            for name in entered.iter().chain(&asked) {
+                prop_assert_eq!(names.get(name), map.get(&name.to_ascii_lowercase()), "{}", name);
+            }
+        }
     }
 }

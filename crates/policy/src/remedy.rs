@@ -159,10 +159,10 @@ impl Snapshot {
 
     fn add_sender(&self, from: ReversePath<'_>, decision: &Decision) -> String {
         let tenant = decision.tenant;
-        let own = decision.identity.map(|identity| self.identity_at(identity));
-        let (whose, senders) = match (own, tenant) {
-            (Some(identity), _) if identity.senders.is_some() => {
-                (format!("login {}", identity.login), identity.senders.as_ref())
+        let (whose, senders) = match (decision.identity, tenant) {
+            (Some(identity), _) if self.identity_at(identity).senders.is_some() => {
+                let senders = self.identity_at(identity).senders.as_ref();
+                (format!("login {}", self.identity_login(identity)), senders)
             }
             (_, Some(tenant)) => {
                 let tenant = self.tenant(tenant);
@@ -188,8 +188,8 @@ impl Snapshot {
     fn allow_null_sender(&self, decision: &Decision) -> String {
         match (decision.identity, decision.tenant) {
             (Some(identity), _) => {
-                let identity = self.identity_at(identity);
-                format!("set null_sender = true for login {} ({})", identity.login, identity.origin)
+                let (login, origin) = (self.identity_login(identity), self.identity_origin(identity));
+                format!("set null_sender = true for login {login} ({origin})")
             }
             (None, Some(tenant)) => {
                 let tenant = self.tenant(tenant);

@@ -147,8 +147,7 @@ impl Snapshot {
     fn null_sender(&self, responsible: Responsible) -> Ownership<'_> {
         let (allowed, origin) = match responsible {
             Responsible::Login(_, identity) | Responsible::Grant(_, identity) => {
-                let identity = self.identity_at(identity);
-                (identity.null_sender, &identity.origin)
+                (self.identity_at(identity).null_sender, self.identity_origin(identity))
             }
             Responsible::Network(tenant) => {
                 let tenant = self.tenant(tenant);
@@ -253,17 +252,17 @@ impl Snapshot {
         let name = &self.tenant(responsible.tenant()).name;
         match responsible {
             Responsible::Login(_, identity) => {
-                let identity = self.identity_at(identity);
-                trace.step(Rule::Responsibility, Outcome::Pass, Some(&identity.origin), || {
-                    format!("tenant {name} answers for its login {}", identity.login)
+                let line = trace.wants_lines().then(|| self.identity_origin(identity));
+                trace.step(Rule::Responsibility, Outcome::Pass, line, || {
+                    format!("tenant {name} answers for its login {}", self.identity_login(identity))
                 });
             }
             Responsible::Grant(_, identity) => {
-                let identity = self.identity_at(identity);
-                trace.step(Rule::Responsibility, Outcome::Pass, Some(&identity.origin), || {
+                let line = trace.wants_lines().then(|| self.identity_origin(identity));
+                trace.step(Rule::Responsibility, Outcome::Pass, line, || {
                     format!(
                         "login {} of tenant {name} has a grant for {client}: it read its mail from there",
-                        identity.login
+                        self.identity_login(identity)
                     )
                 });
             }

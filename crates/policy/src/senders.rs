@@ -1,41 +1,38 @@
 use mail::Address;
 
-use crate::names::{Domains, Names, is_domain_pattern};
+use crate::names::is_domain_pattern;
+use crate::patterns::{Patterns, domain_ending};
 use crate::snapshot::IdentityIx;
 use crate::source::{Origin, Sourced};
 
 /// The envelope senders that a tenant or a login owns.
 #[derive(Debug, Default)]
 pub(crate) struct Senders {
-    addresses: Names<u32>,
-    domains: Domains<u32>,
+    patterns: Patterns,
     origins: Box<[Origin]>,
 }
 
 impl Senders {
     /// Compiles patterns; gives each that is none.
     pub(crate) fn compile(patterns: &[Sourced<String>]) -> Result<Self, Vec<&Sourced<String>>> {
-        let mut senders = Self::default();
+        let mut endings = Vec::with_capacity(patterns.len());
         let mut malformed = Vec::new();
         for (index, pattern) in (0_u32..).zip(patterns) {
-            let text = if pattern.value == "*" { "@*" } else { pattern.value.as_str() };
-            match text.strip_prefix('@') {
-                Some(domain) if is_domain_pattern(domain) => senders.domains.insert(domain, index),
-                None if Address::parse(text).is_ok() => {
-                    // Twice the same address means what it means once.
-                    let _ = senders.addresses.insert(text, index);
-                }
-                _ => malformed.push(pattern),
+            match ending(&pattern.value) {
+                Some(ending) => endings.push((ending, index)),
+                None => malformed.push(pattern),
             }
         }
-        senders.origins = patterns.iter().map(|pattern| pattern.origin.clone()).collect();
-        if malformed.is_empty() { Ok(senders) } else { Err(malformed) }
+        if !malformed.is_empty() {
+            return Err(malformed);
+        }
+        let origins = patterns.iter().map(|pattern| pattern.origin.clone()).collect();
+        Ok(Self { patterns: Patterns::build(endings.into_iter()), origins })
     }
 
     /// The line of the pattern that holds `address`, if one does.
     pub(crate) fn find(&self, address: Address<'_>) -> Option<&Origin> {
-        let index = self.addresses.get(address.text()).copied();
-        let index = index.or_else(|| self.domains.matches(address.domain()).next())?;
+        let index = self.patterns.most_specific(address.text())?;
         self.origins.get(index as usize)
     }
 
@@ -60,6 +57,19 @@ pub(crate) struct Reserved {
     pub(crate) senders: Senders,
     pub(crate) identities: Box<[IdentityIx]>,
     pub(crate) origin: Origin,
+}
+
+/// What an address must end with; `None` where `pattern` is no sender pattern.
+pub(crate) fn ending(pattern: &str) -> Option<&str> {
+    let Some(domain) = pattern.strip_prefix('@') else {
+        let is_one_address = Address::parse(pattern).is_ok();
+        return if pattern == "*" { Some("") } else { is_one_address.then_some(pattern) };
+    };
+    if !is_domain_pattern(domain) {
+        return None;
+    }
+    // The at sign is part of the ending, unless the pattern leaves open what follows it.
+    Some(if domain.starts_with('*') { domain_ending(domain) } else { pattern })
 }
 
 #[cfg(test)]

@@ -8,11 +8,14 @@ use mail::ScramVerifier;
 use crate::compile::{CompileError, canonical, compile};
 use crate::limits::{Limits, NodeLimits};
 use crate::lists::Lists;
-use crate::names::{Domains, Names};
+use crate::names::Names;
 use crate::network::{NetworkMatch, Networks};
 use crate::next_hop::NextHop;
+use crate::patterns::Patterns;
 use crate::senders::{SenderRules, Senders};
-use crate::source::{GrantTerms, LoginRequired, Origin, RouteTls, Source, Sourced, TenantSource};
+use crate::source::{
+    GrantTerms, IdentitySource, LoginRequired, Origin, RouteTls, Source, Sourced, TenantSource,
+};
 
 /// A tenant, by its place in [`Snapshot::tenants`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,7 +47,7 @@ pub struct Snapshot {
     pub(crate) relay_domains: Names<RelayDomain>,
     pub(crate) recipient_lists: Box<[RecipientList]>,
     pub(crate) routes: Box<[Route]>,
-    pub(crate) node_routes: Domains<RouteIx>,
+    pub(crate) node_routes: Patterns,
     pub(crate) scram_shape: Option<ScramShape>,
 }
 
@@ -58,9 +61,10 @@ pub struct ScramShape {
 }
 
 impl ScramShape {
-    pub(crate) fn commonest(identities: &[Identity]) -> Option<Self> {
+    pub(crate) fn commonest(tenants: &[Arc<TenantSource>]) -> Option<Self> {
         let mut counts = BTreeMap::new();
-        for verifier in identities.iter().filter_map(|identity| identity.scram.as_ref()) {
+        let identities = tenants.iter().flat_map(|tenant| &tenant.identities);
+        for verifier in identities.filter_map(|identity| identity.scram.as_ref()) {
             let shape = Self { iterations: verifier.iterations, salt_bytes: verifier.salt.len() };
             *counts.entry(shape).or_insert(0_u32) += 1;
         }
@@ -85,7 +89,7 @@ pub struct Tenant {
     /// Boxed, for few tenants have any.
     pub(crate) sender_rules: Option<Box<SenderRules>>,
     pub(crate) lists: Option<Box<Lists>>,
-    pub(crate) routes: Domains<RouteIx>,
+    pub(crate) routes: Patterns,
     pub(crate) origin: Origin,
     pub(crate) login_required_origin: Origin,
     pub(crate) null_sender_origin: Origin,
@@ -93,14 +97,12 @@ pub struct Tenant {
 
 #[derive(Debug)]
 pub(crate) struct Identity {
-    pub(crate) login: Box<str>,
     pub(crate) tenant: TenantIx,
-    pub(crate) credential: Box<str>,
-    pub(crate) scram: Option<Box<ScramVerifier>>,
+    /// Its place among the identities of its tenant's source, where the rest of it is.
+    pub(crate) index: u32,
     /// `None`: those of the tenant.
     pub(crate) senders: Option<Senders>,
     pub(crate) null_sender: bool,
-    pub(crate) origin: Origin,
 }
 
 #[derive(Debug)]
@@ -131,6 +133,13 @@ pub struct Route {
     pub connections_max: u32,
     /// The line where the route begins.
     pub origin: Origin,
+}
+
+impl Identity {
+    /// What it was compiled from.
+    pub(crate) fn source<'a>(&self, tenants: &'a [Arc<TenantSource>]) -> &'a IdentitySource {
+        &tenants[self.tenant.0 as usize].identities[self.index as usize]
+    }
 }
 
 impl NetworkMatch {
@@ -217,13 +226,13 @@ impl Snapshot {
     /// The password hash of an identity, in PHC form; empty where it has a SCRAM verifier only.
     #[must_use]
     pub fn credential(&self, identity: IdentityIx) -> &str {
-        &self.identity_at(identity).credential
+        &self.identity_source(identity).credential
     }
 
     /// The SCRAM verifier of an identity, if it has one.
     #[must_use]
     pub fn scram(&self, identity: IdentityIx) -> Option<&ScramVerifier> {
-        self.identity_at(identity).scram.as_deref()
+        self.identity_source(identity).scram.as_ref()
     }
 
     /// Iterations and salt bytes of most SCRAM verifiers, by which an unknown login is made to look
@@ -242,7 +251,7 @@ impl Snapshot {
     /// The login of an identity, as the configuration writes it.
     #[must_use]
     pub fn identity_login(&self, identity: IdentityIx) -> &str {
-        &self.identity_at(identity).login
+        &self.identity_source(identity).login.value
     }
 
     /// Where mail of `tenant` for `recipient_domain` goes: a relay domain's next hop, else the
@@ -253,8 +262,8 @@ impl Snapshot {
             return Some(relay.route);
         }
         // Routes are numbered in the order in which they are written: the least is the first match.
-        let own = self.tenants.get(tenant.0 as usize)?.routes.matches(recipient_domain).min();
-        own.or_else(|| self.node_routes.matches(recipient_domain).min())
+        let own = self.tenants.get(tenant.0 as usize)?.routes.first(recipient_domain);
+        own.or_else(|| self.node_routes.first(recipient_domain)).map(RouteIx)
     }
 
     /// The next hops of a route.
@@ -270,6 +279,14 @@ impl Snapshot {
     #[must_use]
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    pub(crate) fn identity_origin(&self, identity: IdentityIx) -> &Origin {
+        &self.identity_source(identity).login.origin
+    }
+
+    fn identity_source(&self, identity: IdentityIx) -> &IdentitySource {
+        self.identity_at(identity).source(&self.sources)
     }
 
     pub(crate) fn identity_at(&self, identity: IdentityIx) -> &Identity {

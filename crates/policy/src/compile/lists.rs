@@ -7,7 +7,9 @@ use ipnet::IpNet;
 
 use super::Compiler;
 use crate::lists::{AddressList, ClientList, Lists, bits_of};
-use crate::names::{Domains, Names, is_domain_pattern};
+use crate::names::is_domain_pattern;
+use crate::patterns::Patterns;
+use crate::senders::ending;
 use crate::source::{ListSource, ListsSource};
 
 impl Compiler {
@@ -47,22 +49,24 @@ impl Compiler {
     }
 
     fn addresses(&mut self, source: &ListSource, key: &'static str) -> AddressList {
-        let (mut addresses, mut domains) = (Names::default(), Domains::default());
+        let mut patterns = Vec::with_capacity(source.entries.len());
         for entry in &source.entries {
             let text = entry.value.as_str();
             let domain = text.strip_prefix('@').unwrap_or(text);
             if is_domain_pattern(domain) {
-                domains.insert(domain, entry.origin.line);
+                patterns.push((format!("@{domain}"), entry.origin.line));
             } else if mail::Address::parse(text).is_ok() {
-                // Twice the same address means what it means once.
-                let _ = addresses.insert(text, entry.origin.line);
+                patterns.push((text.to_owned(), entry.origin.line));
             } else {
                 let message = format!("{text:?} is no address and no domain");
                 let remedy = "write one a line, such as name@example.com, example.com or *.example.com";
                 self.error(&entry.origin, key, message, remedy);
             }
         }
-        AddressList { name: source.name.as_str().into(), file: file_of(source), addresses, domains }
+        let endings: Vec<_> =
+            patterns.iter().filter_map(|(pattern, line)| Some((ending(pattern)?, *line))).collect();
+        let patterns = Patterns::build(endings.into_iter());
+        AddressList { name: source.name.as_str().into(), file: file_of(source), patterns }
     }
 }
 

@@ -1,13 +1,14 @@
 //! Where mail goes.
 
 use super::Compiler;
-use crate::names::{Domains, is_domain_pattern};
+use crate::names::is_domain_pattern;
+use crate::patterns::{Patterns, domain_ending};
 use crate::snapshot::{Route, RouteIx};
 use crate::source::{RouteSource, Source, TenantSource};
 
 impl Compiler {
-    pub(super) fn route_list(&mut self, sources: &[RouteSource]) -> Domains<RouteIx> {
-        let mut domains = Domains::default();
+    pub(super) fn route_list(&mut self, sources: &[RouteSource]) -> Patterns {
+        let mut endings = Vec::new();
         for source in sources {
             let route = self.route(source);
             if source.recipient_domains.is_empty() {
@@ -16,7 +17,7 @@ impl Compiler {
             }
             for domain in &source.recipient_domains {
                 if is_domain_pattern(&domain.value) {
-                    domains.insert(&domain.value, route);
+                    endings.push((domain_ending(&domain.value), route.0));
                 } else {
                     let message = format!("{:?} is no domain pattern", domain.value);
                     let remedy = "write \"example.com\", \"*.example.com\" or \"*\"";
@@ -24,7 +25,7 @@ impl Compiler {
                 }
             }
         }
-        domains
+        Patterns::build(endings.into_iter())
     }
 
     pub(super) fn route(&mut self, source: &RouteSource) -> RouteIx {
@@ -53,18 +54,13 @@ impl Compiler {
     }
 
     /// Whoever may relay may relay to any domain: each needs a next hop.
-    pub(super) fn catch_all(
-        &mut self,
-        source: &Source,
-        tenant: &TenantSource,
-        node_routes: &Domains<RouteIx>,
-    ) {
+    pub(super) fn catch_all(&mut self, source: &Source, tenant: &TenantSource, node_routes: &Patterns) {
         let relays = !tenant.networks.is_empty() || !tenant.identities.is_empty();
         let own =
             tenant.routes.iter().flat_map(|route| &route.recipient_domains).any(|domain| domain.value == "*");
         // Without any route the node's file says so once, not once for each tenant.
         let said = self.errors.iter().any(|error| error.origin == source.origin && error.key == "route");
-        if relays && !own && !node_routes.has_any() && !said {
+        if relays && !own && node_routes.first("").is_none() && !said {
             let message = format!(
                 "mail of tenant {:?} for domains without a route would have no next hop (look-up of MX records \
                  is not in this version)",
