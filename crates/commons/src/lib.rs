@@ -27,7 +27,9 @@ use ring::Waker;
 
 pub use denials::{DENIALS_MAX, DENIED_RECIPIENTS_MAX, Denial};
 pub use grants::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, GrantedIdentities, Grants, NoRoom};
-pub use link::{Answer, ControlLink, QUESTIONS_MAX, Question, ResolveFailure, VERIFICATIONS_MAX, WorkerLink};
+pub use link::{
+    Answer, ControlLink, QUESTIONS_MAX, Question, ResolveFailure, VERIFICATIONS_MAX, Verification, WorkerLink,
+};
 pub use rates::{Rate, RateTable};
 pub use site::Site;
 pub use suspensions::{Cause, SUSPENSIONS_MAX, Subject, Suspension, Suspensions, TooManySuspensions};

@@ -17,9 +17,9 @@ use crate::{Commons, Wakers};
 /// logging-in clients in any second of a busy day, and 100 KiB of queue.
 pub const QUESTIONS_MAX: usize = 1024;
 
-/// Logins of one worker that wait for verification, at most. One takes some 20 ms of a core on
-/// purpose; past this number the last would wait longer than clients do.
-pub const VERIFICATIONS_MAX: usize = 64;
+/// Logins of one worker that wait for verification, at most: more than the control plane lets wait
+/// for a thread, so that those which fitted a moment ago get past a storm of others.
+pub const VERIFICATIONS_MAX: usize = 256;
 
 /// Commands (drain, another snapshot) that may wait in a worker's queue beside its answers.
 const COMMANDS_MAX: usize = 16;
@@ -34,7 +34,8 @@ pub enum Question {
         key: u32,
         /// Which of its questions this is.
         generation: u32,
-        /// The hash in PHC form; empty for an unknown login, which takes as long to refuse.
+        /// The hash in PHC form, or a SCRAM verifier in its text form; empty for an unknown login,
+        /// which takes as long to refuse.
         credential: Box<str>,
         /// The login, for the log.
         login: Box<str>,
@@ -74,6 +75,17 @@ pub enum ResolveFailure {
     Temporary,
 }
 
+/// What came of a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verification {
+    /// It fits.
+    Fits,
+    /// It does not.
+    Fails,
+    /// Too many wait to be verified: nobody looked at it.
+    Busy,
+}
+
 /// What the control plane tells a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -83,8 +95,8 @@ pub enum Answer {
         key: u32,
         /// Which of its questions.
         generation: u32,
-        /// The password fits.
-        ok: bool,
+        /// What came of it.
+        outcome: Verification,
     },
     /// To [`Question::Resolve`].
     Resolved {

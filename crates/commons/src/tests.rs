@@ -58,8 +58,8 @@ fn a_full_queue_gives_the_question_back_until_an_answer_is_taken() {
     // Taken is not answered: the room comes back with the answer only, so that answers never overflow.
     assert!(control.question().is_some());
     assert!(link.ask(verify(99)).is_err());
-    control.answer(0, Answer::Verified { key: 0, generation: 7, ok: true });
-    assert_eq!(link.answer(), Some(Answer::Verified { key: 0, generation: 7, ok: true }));
+    control.answer(0, Answer::Verified { key: 0, generation: 7, outcome: Verification::Fits });
+    assert_eq!(link.answer(), Some(Answer::Verified { key: 0, generation: 7, outcome: Verification::Fits }));
     assert!(link.ask(verify(99)).is_ok());
 }
 

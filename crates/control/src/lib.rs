@@ -11,6 +11,7 @@ mod http;
 pub mod password;
 mod reload;
 mod resolve;
+pub mod secret;
 mod signals;
 pub mod tls;
 mod verify;
@@ -234,8 +235,9 @@ impl Plane {
     fn take_questions(&self) {
         while let Some(question) = self.link.question() {
             match question {
-                Question::Verify { worker, key, generation, credential, password, .. } => {
-                    self.verifiers.verify(verify::Login { worker, key, generation, credential, password });
+                Question::Verify { worker, key, generation, login, credential, password } => {
+                    let login = verify::Login { worker, key, generation, login, credential, password };
+                    self.verifiers.verify(login);
                 }
                 Question::Resolve { worker, key, host } => {
                     let (hosts, link) = (self.hosts.clone(), self.link.clone());

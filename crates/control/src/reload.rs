@@ -43,7 +43,7 @@ impl Reloader {
                     log.event("policy_warning", now).display("warning", warning).end();
                 }
                 if let (Some(certificate), Some(key)) = (&self.certificate, key) {
-                    certificate.replace(key);
+                    certificate.replace(&key);
                 }
                 show(&self.registry, &loaded.snapshot);
                 log.event("policy_reloaded", now)

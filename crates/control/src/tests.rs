@@ -132,8 +132,8 @@ impl Stage {
             login: "terri@proseware.example".into(),
             password: Zeroizing::new(password.to_owned()),
         });
-        let Answer::Verified { key: 3, generation: 9, ok } = answer else { panic!("{answer:?}") };
-        ok
+        let Answer::Verified { key: 3, generation: 9, outcome } = answer else { panic!("{answer:?}") };
+        outcome == commons::Verification::Fits
     }
 
     fn get(&self, path: &str) -> (u16, String) {

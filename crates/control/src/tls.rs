@@ -1,10 +1,11 @@
 //! TLS configuration: the listeners' certificate, which a reload replaces, and what delivery asks of a next hop.
 
+mod end_point;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
@@ -12,14 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
-
-/// A TLS configuration with the certificate chain and key of these PEM files.
-///
-/// # Errors
-/// Which file is wrong, how, and what to do.
-pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsFileError> {
-    Ok(Certificate::load(certificate, key)?.server_config())
-}
+use smtp::server::ServerTls;
 
 /// A TLS configuration for delivery. With `verify` the next hop's certificate must name it and lead
 /// to one of the system's authorities; without, any certificate will do, as opportunistic TLS takes
@@ -48,7 +42,7 @@ pub fn client_config(verify: bool) -> Result<Arc<ClientConfig>, NoAuthorities> {
 
 /// A certificate in use, which can be replaced while handshakes go on.
 #[derive(Debug)]
-pub struct Certificate(ArcSwap<CertifiedKey>);
+pub struct Certificate(Arc<ServerTls>);
 
 impl Certificate {
     /// Reads chain and key from these PEM files.
@@ -56,28 +50,39 @@ impl Certificate {
     /// # Errors
     /// Which file is wrong, how, and what to do.
     pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, TlsFileError> {
-        Ok(Arc::new(Self(ArcSwap::new(read(certificate, key)?))))
+        let (config, end_point) = presenting(&read(certificate, key)?);
+        Ok(Arc::new(Self(Arc::new(ServerTls::new(config, end_point)))))
     }
 
-    /// A TLS configuration that always presents the certificate now in use.
+    /// What listeners present: always the certificate now in use.
     #[must_use]
-    pub fn server_config(self: &Arc<Self>) -> Arc<ServerConfig> {
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("the provider knows TLS 1.2 and 1.3")
-            .with_no_client_auth()
-            .with_cert_resolver(self.clone());
-        Arc::new(config)
+    pub fn tls(&self) -> Arc<ServerTls> {
+        self.0.clone()
     }
 
-    pub(crate) fn replace(&self, key: Arc<CertifiedKey>) {
-        self.0.store(key);
+    /// The clients to come are shown this one. Those that were shown the other cannot resume with it:
+    /// a login that is bound to the certificate must be bound to one that both sides see.
+    pub(crate) fn replace(&self, key: &Arc<CertifiedKey>) {
+        let (config, end_point) = presenting(key);
+        self.0.replace(config, end_point);
     }
 }
 
-impl ResolvesServerCert for Certificate {
+fn presenting(key: &Arc<CertifiedKey>) -> (Arc<ServerConfig>, Option<Arc<[u8]>>) {
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows TLS 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Presented(key.clone())));
+    (Arc::new(config), key.cert.first().and_then(end_point::hash))
+}
+
+#[derive(Debug)]
+struct Presented(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Presented {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+        Some(self.0.clone())
     }
 }
 

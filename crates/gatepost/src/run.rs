@@ -128,6 +128,12 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
     let owner = format!("process {}", std::process::id());
     spool::claim(&mut disk, &node.spool.path, workers, &owner).map_err(StartError::new)?;
 
+    let login_secret = control::secret::of_spool(&node.spool.path).map_err(|error| {
+        StartError(format!(
+            "the spool's login.secret cannot be used: {error}; let this user read and write it"
+        ))
+    })?;
+
     let names: Vec<&str> = node.listeners.iter().map(|listener| &*listener.policy.name).collect();
     let registry = Arc::new(Registry::new(workers, &names, TENANTS_SHOWN_DEFAULT));
     registry.set_backend("io_uring");
@@ -147,7 +153,7 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
     })
     .map_err(StartError::new)?;
 
-    let plan = Arc::new(Plan { node, session_settings, client_tls, workers });
+    let plan = Arc::new(Plan { node, session_settings, client_tls, workers, login_secret });
     let mut running = Running { commons, control, workers: Vec::new(), log: writer, _spool: disk };
     let (ready, outcomes) = mpsc::channel();
     for link in links {
@@ -202,6 +208,7 @@ struct Plan {
     session_settings: Vec<Arc<smtp::server::Settings>>,
     client_tls: ClientTlsConfigs,
     workers: usize,
+    login_secret: [u8; 32],
 }
 
 /// One worker's life.
@@ -307,6 +314,7 @@ fn ingress_settings(plan: &Plan, worker: u8) -> ingress::Settings {
             xclient: node.peers.xclient.iter().map(|net| net.value).collect(),
             xclient_login: node.peers.xclient_login,
         },
+        login: ingress::LoginSettings { secret: plan.login_secret },
         listeners: listeners.collect(),
     }
 }
@@ -315,7 +323,7 @@ fn session_settings(
     node: &NodeConfig,
     certificate: Option<&Arc<Certificate>>,
 ) -> Vec<Arc<smtp::server::Settings>> {
-    let tls_config = certificate.map(Certificate::server_config);
+    let tls_config = certificate.map(|certificate| certificate.tls());
     let settings = node.listeners.iter().map(|listener| {
         let policy = &listener.policy;
         let tls = match policy.tls {

@@ -158,8 +158,8 @@ impl<R: Ring> Worker<R> {
     fn take_answers(&mut self) {
         while let Some(answer) = self.link.answer() {
             match answer {
-                Answer::Verified { key, generation, ok } => {
-                    self.ingress.verified(context!(self, ingress), key, generation, ok);
+                Answer::Verified { key, generation, outcome } => {
+                    self.ingress.verified(context!(self, ingress), key, generation, outcome);
                 }
                 Answer::Resolved { key, result, ttl } => {
                     self.delivery.resolved(context!(self, delivery), key, result, ttl);

@@ -301,16 +301,4 @@ impl Ingress {
             self.resume_accepting(cx.ring);
         }
     }
-
-    pub(crate) fn log_login<R: Ring>(&self, cx: &mut Context<'_, R>, key: u32, accepted: bool) {
-        let Some(connection) = self.connections[key as usize].as_ref() else { return };
-        let event = if accepted { "login" } else { "login_failed" };
-        let client = &connection.client;
-        cx.log
-            .event(event, cx.now())
-            .ip("client", client.address)
-            .maybe_ip("proxy", client.proxy())
-            .str("login", &client.login)
-            .end();
-    }
 }

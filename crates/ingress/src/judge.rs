@@ -3,10 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use mail::limits::{INLINE_BODY_BYTES_MAX, RECIPIENTS_MAX};
-use mail::{ForwardPath, MessageId, Reason, Reply, ReversePath, Status};
+use mail::{ForwardPath, MessageId, Reason, Reply, ReversePath};
 use policy::NoTrace;
 use ring::Ring;
-use smtp::server::{Credentials, Flow, Handler, MailParameters, MessageEnd, Step, XClient, XClientRights};
+use smtp::server::{
+    Credentials, Flow, Handler, MailParameters, MessageEnd, ScramStart, Step, XClient, XClientRights,
+};
 use spool::{Content, NewMessage, Refusal};
 
 use crate::connection::{Client, Waiting};
@@ -26,9 +28,6 @@ pub(crate) struct Judge<'a, 'c, R> {
 impl<R: Ring> Handler for Judge<'_, '_, R> {
     fn refused(&mut self, reason: Reason, reply: &mut Reply) {
         self.add_ticket(reason, "", reply);
-        if reason == Reason::LoginFailed {
-            self.client.login.clear();
-        }
     }
 
     fn proxied(&mut self, client: Option<SocketAddr>, reply: &mut Reply) -> bool {
@@ -68,39 +67,16 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         self.client.identity = None;
     }
 
+    fn offers_scram(&mut self) -> bool {
+        self.is_scram_offered()
+    }
+
+    fn scram(&mut self, login: &str, _: &mut Reply) -> Option<ScramStart> {
+        self.begin_scram(login)
+    }
+
     fn auth(&mut self, credentials: Credentials<'_>, reply: &mut Reply) -> Step {
-        let Credentials::Plain { authorization, login, password } = credentials;
-        if !authorization.is_empty() && authorization != login {
-            // Without words of our own the session answers as for a wrong password.
-            self.client.login.clear();
-            self.client.login.push_str(login);
-            return Step::Refuse;
-        }
-        let snapshot = self.cx.snapshots.load();
-        let credential = snapshot.identity(login).map_or("", |identity| snapshot.credential(identity));
-        // Unique within the worker: a late answer for an earlier connection of this slot is no answer.
-        *self.counter = self.counter.wrapping_add(1);
-        self.client.question = *self.counter;
-        let question = commons::Question::Verify {
-            worker: self.settings.worker,
-            key: self.client.key,
-            generation: self.client.question,
-            credential: credential.into(),
-            login: login.into(),
-            password: password.to_owned().into(),
-        };
-        if self.cx.link.ask(question).is_err() {
-            reply.set(
-                454,
-                Some(Status::new(4, 7, 0)),
-                format_args!("too many logins at once; try again in a minute"),
-            );
-            return Step::Refuse;
-        }
-        self.client.login.clear();
-        self.client.login.push_str(login);
-        self.client.waiting = Waiting::Login;
-        Step::Wait
+        self.login(credentials, reply)
     }
 
     fn mail(&mut self, from: ReversePath<'_>, parameters: &MailParameters, reply: &mut Reply) -> bool {

@@ -13,6 +13,7 @@ mod headers;
 mod judge;
 mod large;
 mod lists;
+mod login;
 mod proxy;
 mod trace;
 
@@ -21,7 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commons::{SnapshotCache, WorkerLink};
+use commons::{SnapshotCache, Verification, WorkerLink};
 use mail::{Reason, Reply, Status, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
 use ring::{Completion, Instant, ListenOptions, Listener, Ring, Token, Wheel};
@@ -31,6 +32,8 @@ use spool::{Refusal, Shard};
 pub use proxy::Peers;
 
 use connection::{Connection, Waiting};
+
+pub use login::LoginSettings;
 
 /// The room number of ingress in a [`Token`].
 pub const ROOM: u8 = 1;
@@ -58,6 +61,8 @@ pub struct Settings {
     pub public_url: Option<Box<str>>,
     /// Peers that speak for others.
     pub peers: Peers,
+    /// How logins are taken.
+    pub login: LoginSettings,
     /// The listeners, in the order of the configuration.
     pub listeners: Vec<ListenerSettings>,
 }
@@ -264,7 +269,13 @@ impl Ingress {
     }
 
     /// A login was verified.
-    pub fn verified<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, generation: u32, ok: bool) {
+    pub fn verified<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        key: u32,
+        generation: u32,
+        outcome: Verification,
+    ) {
         let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
             return;
         };
@@ -273,10 +284,12 @@ impl Ingress {
             return;
         }
         client.waiting = Waiting::Nothing;
-        client.identity = if ok { cx.snapshots.load().identity(&client.login) } else { None };
-        let accepted = client.identity.is_some();
-        self.log_login(cx, key, accepted);
-        self.drive(cx, key, |session, judge| session.resume(Resume::Auth { accepted }, judge));
+        let mut reply = std::mem::take(&mut self.reply);
+        self.drive(cx, key, |session, judge| {
+            let accepted = judge.end_login(outcome, &mut reply);
+            session.resume(Resume::Auth((!accepted).then_some(&reply)), judge);
+        });
+        self.reply = reply;
     }
 
     /// Fires what is due.

@@ -55,7 +55,7 @@ impl Fault {
             Self::NoName => say(501, 5, 4, "give your host name"),
             Self::BadName => say(501, 5, 4, "this is no host name"),
             Self::NoArgument => say(501, 5, 4, "this command takes no argument"),
-            Self::NoMechanism => say(501, 5, 4, "name a mechanism: PLAIN or LOGIN"),
+            Self::NoMechanism => say(501, 5, 4, "name a mechanism, one of those that EHLO announced"),
             Self::MailForm => say(501, 5, 4, "the form is MAIL FROM:<address>"),
             Self::RcptForm => say(501, 5, 4, "the form is RCPT TO:<address>"),
             Self::Parameter => say(555, 5, 4, "parameter unknown or not offered"),

@@ -10,6 +10,7 @@ mod data;
 mod line;
 pub mod proxy;
 mod sasl;
+pub mod scram;
 pub mod server;
 mod tls;
 mod xclient;

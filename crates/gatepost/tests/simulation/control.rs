@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use commons::{Answer, ControlLink, Question, ResolveFailure};
+use commons::{Answer, ControlLink, Question, ResolveFailure, Verification};
 use ring::sim::SimRing;
 use ring::{Instant, Ring};
 use testbed::random::Random;
@@ -50,8 +50,9 @@ impl Control {
     fn answer(&mut self, question: Question) -> (u8, Answer) {
         match question {
             Question::Verify { worker, key, generation, credential, password, .. } => {
-                let ok = !credential.is_empty() && password.as_str() == PASSWORD;
-                (worker, Answer::Verified { key, generation, ok })
+                let fits = !credential.is_empty() && password.as_str() == PASSWORD;
+                let outcome = if fits { Verification::Fits } else { Verification::Fails };
+                (worker, Answer::Verified { key, generation, outcome })
             }
             Question::Resolve { worker, key, host } => {
                 let addresses: Vec<IpAddr> =

@@ -154,6 +154,7 @@ fn ingress_settings() -> ingress::Settings {
         submission_port: None,
         public_url: None,
         peers: ingress::Peers::default(),
+        login: ingress::LoginSettings { secret: [7; 32] },
         listeners: vec![ListenerSettings { policy, session, address: SocketAddr::new(GATEWAY, PORT) }],
     }
 }

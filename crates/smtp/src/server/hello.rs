@@ -41,7 +41,7 @@ impl Session {
         self.state = State::Ready(Client { authenticated });
         handler.helo(name, extended);
         let offers_tls = self.offers_tls();
-        let offers_auth = extended && self.offers_auth();
+        let mechanisms = (extended && self.offers_auth()).then(|| self.mechanisms(handler));
         let xclient = handler.xclient_rights();
         let Self { reply, settings, .. } = self;
         reply.set(250, None, format_args!("{}", settings.hostname));
@@ -56,8 +56,8 @@ impl Session {
             if offers_tls {
                 reply.add_line(format_args!("STARTTLS"));
             }
-            if offers_auth {
-                reply.add_line(format_args!("AUTH PLAIN LOGIN"));
+            if let Some(mechanisms) = mechanisms {
+                reply.add_line(format_args!("AUTH {mechanisms}"));
             }
             match xclient {
                 XClientRights::None => {}
@@ -86,7 +86,7 @@ impl Session {
             return self.refuse_command(handler);
         }
         let config = self.settings.tls_config.clone();
-        let Some(tls) = config.and_then(|config| Tls::accept(config).ok()) else {
+        let Some(tls) = config.and_then(|config| Tls::accept(&config).ok()) else {
             self.reply.set(454, Some(Status::new(4, 7, 0)), format_args!("TLS is not available now"));
             return self.refuse_command(handler);
         };

@@ -1,14 +1,12 @@
 //! AUTH (RFC 4954).
 
-use mail::{Reason, Status};
+use mail::{Reason, Reply, Status};
 
 use super::session::Session;
 use super::state::{Client, State};
-use super::{Credentials, Handler, Step};
-use crate::sasl::{Exchange, Mechanism, Next, Shown};
-
-/// One text for every failed login: never which part was wrong.
-const LOGIN_FAILED: &str = "the name or the password is wrong";
+use super::{Credentials, Handler, ScramStart, Step};
+use crate::sasl::{ClientFirst, Exchange, Flag, Mechanism, Next, Proof, Shown};
+use crate::scram;
 
 impl Session {
     pub(super) fn auth<H: Handler>(&mut self, mechanism: &str, initial: Option<&str>, handler: &mut H) {
@@ -28,8 +26,11 @@ impl Session {
             }
             return self.refuse_command(handler);
         }
-        let (Some(mechanism), State::Ready(client)) = (Mechanism::parse(mechanism), &self.state) else {
-            let text = format_args!("mechanism not offered; use PLAIN or LOGIN");
+        let offered = self.mechanisms(handler);
+        let mechanism = Mechanism::parse(mechanism)
+            .filter(|_| offered.split(' ').any(|offered| offered.eq_ignore_ascii_case(mechanism)));
+        let (Some(mechanism), State::Ready(client)) = (mechanism, &self.state) else {
+            let text = format_args!("mechanism not offered; use one of {offered}");
             self.reply.set(504, Some(Status::new(5, 5, 4)), text);
             return self.refuse_command(handler);
         };
@@ -41,6 +42,19 @@ impl Session {
             Some("=") => self.answer(client, exchange, b"", handler),
             Some(initial) => self.answer(client, exchange, initial.as_bytes(), handler),
         }
+    }
+
+    /// The mechanisms that are offered now, as EHLO names them.
+    pub(super) fn mechanisms<H: Handler>(&self, handler: &mut H) -> &'static str {
+        match (handler.offers_scram(), self.can_bind()) {
+            (false, _) => "PLAIN LOGIN",
+            (true, false) => "PLAIN LOGIN SCRAM-SHA-256",
+            (true, true) => "PLAIN LOGIN SCRAM-SHA-256 SCRAM-SHA-256-PLUS",
+        }
+    }
+
+    fn can_bind(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.can_bind())
     }
 
     /// A line of the exchange.
@@ -65,8 +79,17 @@ impl Session {
 
     fn answer<H: Handler>(&mut self, client: Client, exchange: Exchange, line: &[u8], handler: &mut H) {
         match exchange.answer(line) {
-            Next::Challenge(challenge, exchange) => self.challenge(client, challenge, exchange),
-            Next::Done(shown) => self.judge_login(client, &shown, handler),
+            Next::Challenge(challenge, exchange) => self.challenge(client, &challenge, exchange),
+            Next::Shown(shown) => self.judge_shown(client, &shown, handler),
+            Next::Verifier(first) => self.begin_scram(client, *first, handler),
+            Next::Proof(proof) => {
+                let Proof { authorization, login, proved } = &*proof;
+                self.judge_login(
+                    client,
+                    Credentials::Scram { authorization, login, proved: *proved },
+                    handler,
+                );
+            }
             Next::Malformed => {
                 self.reply.set(501, Some(Status::new(5, 5, 2)), format_args!("malformed answer"));
                 self.refuse_command(handler);
@@ -74,35 +97,60 @@ impl Session {
         }
     }
 
-    fn judge_login<H: Handler>(&mut self, client: Client, shown: &Shown, handler: &mut H) {
-        let (authorization, login, password) = shown.parts();
-        self.reply.clear();
-        match handler.auth(Credentials::Plain { authorization, login, password }, &mut self.reply) {
-            Step::Accept => self.logged_in(),
-            Step::Refuse => {
-                if self.reply.code() == 0 {
-                    return self.login_failed(handler);
-                }
-                self.refuse_command(handler);
+    /// SCRAM's first message has come: what the client says of channel binding must be what we said.
+    fn begin_scram<H: Handler>(&mut self, client: Client, first: ClientFirst, handler: &mut H) {
+        let binding = match first.flag {
+            Flag::Unable => Some(Vec::new()),
+            // RFC 5802 section 6: somebody took SCRAM-SHA-256-PLUS out of what we announced.
+            Flag::Unoffered if self.can_bind() => {
+                let what =
+                    "SCRAM-SHA-256-PLUS was announced and did not reach you: the connection is tampered with";
+                self.reply.deny(Reason::LoginFailed, format_args!("{what}"));
+                return self.refuse_for(Reason::LoginFailed, handler);
             }
+            Flag::Unoffered => Some(Vec::new()),
+            Flag::Bound(binding) => {
+                self.tls.as_ref().zip(binding).and_then(|(tls, binding)| tls.binding(binding))
+            }
+        };
+        let Some(binding) = binding else {
+            let text = format_args!("no such channel binding here; use tls-exporter or tls-server-end-point");
+            self.reply.set(504, Some(Status::new(5, 5, 4)), text);
+            return self.refuse_command(handler);
+        };
+        self.reply.clear();
+        match handler.scram(&first.login, &mut self.reply) {
+            Some(ScramStart { verifier, nonce }) => {
+                let (challenge, awaited) = first.challenge(verifier, &nonce, &binding);
+                self.challenge(client, &challenge, Exchange::ScramFinal(awaited));
+            }
+            None => self.refuse_command(handler),
+        }
+    }
+
+    fn judge_shown<H: Handler>(&mut self, client: Client, shown: &Shown, handler: &mut H) {
+        let (authorization, login, password) = shown.parts();
+        let (authorization, login) = (scram::prepared(authorization), scram::prepared(login));
+        let (authorization, login) = (&*authorization, &*login);
+        self.judge_login(client, Credentials::Plain { authorization, login, password }, handler);
+    }
+
+    fn judge_login<H: Handler>(&mut self, client: Client, credentials: Credentials<'_>, handler: &mut H) {
+        self.reply.clear();
+        match handler.auth(credentials, &mut self.reply) {
+            Step::Accept => self.logged_in(),
+            Step::Refuse => self.refuse_command(handler),
             Step::Wait => self.state = State::Verifying(client),
         }
     }
 
     /// The answer that a login waited for.
-    pub(super) fn resume_login<H: Handler>(&mut self, accepted: bool, handler: &mut H) {
+    pub(super) fn resume_login<H: Handler>(&mut self, refusal: Option<&Reply>, handler: &mut H) {
         let State::Verifying(client) = self.state else { return };
-        if accepted {
-            self.logged_in();
-        } else {
-            self.state = State::Ready(client);
-            self.login_failed(handler);
-        }
-    }
-
-    fn login_failed<H: Handler>(&mut self, handler: &mut H) {
-        self.reply.deny(Reason::LoginFailed, format_args!("{LOGIN_FAILED}"));
-        self.refuse_for(Reason::LoginFailed, handler);
+        let Some(refusal) = refusal else { return self.logged_in() };
+        self.state = State::Ready(client);
+        refusal.write_to(self.sink());
+        self.charge(handler);
     }
 
     fn logged_in(&mut self) {

@@ -14,10 +14,11 @@ mod transaction;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mail::{ForwardPath, Reason, Reply, ReversePath};
+use mail::{ForwardPath, Reason, Reply, ReversePath, ScramVerifier};
 
 use crate::proxy::Fault;
 
+pub use crate::tls::ServerTls;
 pub use crate::xclient::{Told, XClient};
 pub use session::Session;
 
@@ -42,7 +43,7 @@ pub struct Settings {
     /// How TLS is used.
     pub tls: TlsMode,
     /// Our certificate; without one, STARTTLS is not offered and an implicit handshake fails.
-    pub tls_config: Option<Arc<rustls::ServerConfig>>,
+    pub tls_config: Option<Arc<ServerTls>>,
     /// Whether a login may go over an unprotected connection.
     pub auth_without_tls: bool,
     /// Whether logins are taken at all.
@@ -56,7 +57,7 @@ pub struct Settings {
 /// Where it says yes the session writes the usual reply.
 pub trait Handler {
     /// The session itself has refused a command, for `reason`, and worded `reply` already (TLS must
-    /// come first, SIZE is past the limit, a login that was waited for failed): the judge may add to
+    /// come first, SIZE is past the limit): the judge may add to
     /// it before it goes.
     fn refused(&mut self, reason: Reason, reply: &mut Reply);
 
@@ -84,8 +85,15 @@ pub trait Handler {
     /// TLS is up: all that was known of the client, its login included, is void (RFC 3207 section 4.2).
     fn tls_started(&mut self);
 
-    /// A login. With [`Step::Wait`] the answer comes by [`Resume::Auth`]. A refusal without a reply
-    /// becomes `535 5.7.8`.
+    /// Whether there is anyone who could log in by SCRAM: otherwise it is not announced, because
+    /// clients choose the strongest mechanism that they see and do not fall back.
+    fn offers_scram(&mut self) -> bool;
+
+    /// What the proof of this login will be held against; an unknown login has it too, and fails later.
+    /// `None` where no credential is looked at now.
+    fn scram(&mut self, login: &str, reply: &mut Reply) -> Option<ScramStart>;
+
+    /// A login. With [`Step::Wait`] the answer comes by [`Resume::Auth`].
     fn auth(&mut self, credentials: Credentials<'_>, reply: &mut Reply) -> Step;
 
     /// MAIL: whether a transaction may begin.
@@ -160,11 +168,8 @@ pub enum MessageEnd {
 /// What a waiting session waited for.
 #[derive(Clone, Copy, Debug)]
 pub enum Resume<'a> {
-    /// The answer to [`Handler::auth`]; a refusal is `535 5.7.8`.
-    Auth {
-        /// Whether the login is good.
-        accepted: bool,
-    },
+    /// The answer to [`Handler::auth`]: the refusal, or that the login is good.
+    Auth(Option<&'a Reply>),
     /// The answer to [`Handler::rcpt`]: the refusal, or `None` where the recipient is taken.
     Recipient(Option<&'a Reply>),
     /// The answer to [`Handler::message_end`].
@@ -197,7 +202,28 @@ pub enum Credentials<'a> {
         /// The secret; wiped when the call returns.
         password: &'a str,
     },
+    /// SCRAM-SHA-256, whose proof was held against what [`Handler::scram`] gave.
+    Scram {
+        /// Whom to act as; empty: the login itself.
+        authorization: &'a str,
+        /// Who it is.
+        login: &'a str,
+        /// It knows the password.
+        proved: bool,
+    },
 }
+
+/// How an exchange of SCRAM begins.
+#[derive(Debug)]
+pub struct ScramStart {
+    /// What the client's proof is held against.
+    pub verifier: ScramVerifier,
+    /// Fresh random bytes.
+    pub nonce: [u8; SCRAM_NONCE_BYTES],
+}
+
+/// Bytes of the server's nonce: more than can be met twice.
+pub const SCRAM_NONCE_BYTES: usize = 18;
 
 /// Where a session stands, for the timeouts of RFC 5321 section 4.5.3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

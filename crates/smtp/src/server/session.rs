@@ -130,7 +130,7 @@ impl Session {
     /// The judge's answer, or its leave to go on. An answer that is not awaited is ignored.
     pub fn resume<H: Handler>(&mut self, outcome: Resume<'_>, handler: &mut H) {
         match outcome {
-            Resume::Auth { accepted } => self.resume_login(accepted, handler),
+            Resume::Auth(refusal) => self.resume_login(refusal, handler),
             Resume::Recipient(refusal) => self.resume_recipient(refusal, handler),
             Resume::Message(reply) => self.resume_message(reply, handler),
             Resume::Continue => self.resume_body(handler),
@@ -228,7 +228,7 @@ impl Session {
             return self.greet();
         }
         let config = self.settings.tls_config.clone();
-        self.tls = config.and_then(|config| Tls::accept(config).ok()).map(Box::new);
+        self.tls = config.and_then(|config| Tls::accept(&config).ok()).map(Box::new);
         let usable = self.tls.is_some();
         self.state = if usable { State::Handshake { greeting: true } } else { State::Closing };
     }

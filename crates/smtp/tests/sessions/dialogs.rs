@@ -10,7 +10,7 @@ use std::sync::Arc;
 use mail::{Reply, Status};
 use smtp::server::{Resume, Session, Settings, TlsMode, XClientRights};
 
-use crate::judge::{Judge, said, settings};
+use crate::judge::{Judge, login_failed, said, settings};
 
 #[test]
 fn every_dialog_goes_as_written() {
@@ -58,7 +58,8 @@ fn run(script: &str, step: usize) {
         } else if let Some(answer) = line.strip_prefix("J: ") {
             assert_eq!(heard, "", "before {line}");
             match answer {
-                "yes" | "no" => session.resume(Resume::Auth { accepted: answer == "yes" }, &mut judge),
+                "yes" => session.resume(Resume::Auth(None), &mut judge),
+                "no" => session.resume(Resume::Auth(Some(&login_failed())), &mut judge),
                 "taken" => session.resume(Resume::Recipient(None), &mut judge),
                 "unknown" => {
                     let refusal = Reply::new(550, Some(Status::new(5, 1, 1)), "unknown");

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use mail::{ForwardPath, Reason, Reply, ReversePath, Status};
 use smtp::proxy::Fault;
 use smtp::server::{
-    Credentials, Flow, Handler, MailParameters, MessageEnd, Session, Settings, Step, TlsMode, Told, XClient,
-    XClientRights,
+    Credentials, Flow, Handler, MailParameters, MessageEnd, SCRAM_NONCE_BYTES, ScramStart, Session, Settings,
+    Step, TlsMode, Told, XClient, XClientRights,
 };
 
 #[derive(Debug, Default)]
 pub(crate) struct Judge {
     /// Logins and messages are answered later.
     pub(crate) waits: bool,
+    /// Somebody could log in by SCRAM.
+    pub(crate) knows_scram: bool,
     /// Each piece of a body pauses.
     pub(crate) pauses: bool,
     /// What XCLIENT may say.
@@ -70,13 +72,41 @@ impl Handler for Judge {
         self.log.push("tls".into());
     }
 
-    fn auth(&mut self, credentials: Credentials<'_>, _: &mut Reply) -> Step {
-        let Credentials::Plain { authorization, login, password } = credentials;
-        self.log.push(format!("auth {authorization:?} {login:?} {password:?}"));
-        match (login, password) {
+    fn offers_scram(&mut self) -> bool {
+        self.knows_scram
+    }
+
+    fn scram(&mut self, login: &str, reply: &mut Reply) -> Option<ScramStart> {
+        self.log.push(format!("scram {login:?}"));
+        if login == "locked" {
+            reply.deny(Reason::LoginLocked, format_args!("too many failed logins"));
+            return None;
+        }
+        let verifier = match login {
+            "terri" => smtp::scram::verifier("secret", b"a salt of terri's", 4096),
+            nobody => smtp::scram::of_nobody(&[7; 32], nobody, 4096, 16),
+        };
+        Some(ScramStart { verifier, nonce: [0; SCRAM_NONCE_BYTES] })
+    }
+
+    fn auth(&mut self, credentials: Credentials<'_>, reply: &mut Reply) -> Step {
+        let fits = match credentials {
+            Credentials::Plain { authorization, login, password } => {
+                self.log.push(format!("auth {authorization:?} {login:?} {password:?}"));
+                (login, password) == ("terri", "secret")
+            }
+            Credentials::Scram { authorization, login, proved } => {
+                self.log.push(format!("auth {authorization:?} {login:?} {proved}"));
+                proved
+            }
+        };
+        match fits {
             _ if self.waits => Step::Wait,
-            ("terri", "secret") => Step::Accept,
-            _ => Step::Refuse,
+            true => Step::Accept,
+            false => {
+                *reply = login_failed();
+                Step::Refuse
+            }
         }
     }
 
@@ -123,6 +153,12 @@ impl Handler for Judge {
     fn reset(&mut self) {
         self.log.push("reset".into());
     }
+}
+
+pub(crate) fn login_failed() -> Reply {
+    let mut reply = Reply::default();
+    reply.deny(Reason::LoginFailed, format_args!("the name or the password is wrong"));
+    reply
 }
 
 fn judge(text: &str, reply: &mut Reply) -> bool {

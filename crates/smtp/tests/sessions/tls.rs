@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
-use smtp::server::{Phase, Session, Settings, TlsMode};
+use smtp::server::{Phase, ServerTls, Session, Settings, TlsMode};
 
 use crate::judge::{Judge, greeted, said, settings};
 
@@ -33,7 +33,10 @@ pub(crate) fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
 
 pub(crate) fn tls_settings(tls: TlsMode) -> (Settings, Arc<ClientConfig>) {
     let (server, client) = configs();
-    (Settings { tls, tls_config: Some(server), auth: true, ..settings() }, client)
+    (
+        Settings { tls, tls_config: Some(Arc::new(ServerTls::new(server, None))), auth: true, ..settings() },
+        client,
+    )
 }
 
 /// Carries records both ways until nobody has any; gives what the client could read.
