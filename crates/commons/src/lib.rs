@@ -7,6 +7,7 @@
 //! queue: no call waits. A question that finds no room comes back to whoever asked, who tells its
 //! client to come again. Nothing here knows who answers.
 
+mod counts;
 mod denials;
 mod grants;
 mod link;
@@ -25,6 +26,7 @@ use arc_swap::ArcSwap;
 use policy::{Snapshot, TenantIx, Whom};
 use ring::Waker;
 
+pub use counts::ConnectionCounts;
 pub use denials::{DENIALS_MAX, DENIED_RECIPIENTS_MAX, Denial};
 pub use grants::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, GrantedIdentities, Grants, NoRoom};
 pub use link::{
@@ -47,6 +49,9 @@ pub const WORKERS_MAX: usize = 64;
 /// forgotten: 4 MiB, and a dozen limits of each of 20,000 busy senders.
 pub const RATES_MAX: usize = 1 << 18;
 
+/// Logins, networks and addresses whose connections are counted at the same time: 1 MiB.
+pub const CONNECTION_COUNTS_MAX: usize = 1 << 17;
+
 /// Addresses and logins whose last login failed, before those nearest to free are forgotten: 1 MiB.
 /// Apart from the others, so that an army of guessers displaces only guessers.
 pub const LOGIN_FAILURES_MAX: usize = 1 << 16;
@@ -58,6 +63,7 @@ pub struct Commons {
     connections: Table<Connections>,
     denials: Denials,
     grants: Grants,
+    connection_counts: Arc<ConnectionCounts>,
     rates: RateTable,
     login_failures: RateTable,
     suspensions: Suspensions,
@@ -82,6 +88,7 @@ impl Commons {
             connections: Table::default(),
             denials: Denials::default(),
             grants: Grants::default(),
+            connection_counts: Arc::new(ConnectionCounts::new(CONNECTION_COUNTS_MAX)),
             rates: RateTable::new(RATES_MAX, seed()),
             login_failures: RateTable::new(LOGIN_FAILURES_MAX, seed()),
             suspensions: Suspensions::default(),
@@ -153,6 +160,12 @@ impl Commons {
     #[must_use]
     pub fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// Connections at the same time of logins, networks and addresses, by [`RateTable::key`].
+    #[must_use]
+    pub fn connection_counts(&self) -> &Arc<ConnectionCounts> {
+        &self.connection_counts
     }
 
     /// What limits were charged: messages, recipients, bytes, connections.

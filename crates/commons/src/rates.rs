@@ -113,6 +113,16 @@ impl RateTable {
         hasher.finish().max(1)
     }
 
+    /// The key of one of a subject's limits, each of which is counted by itself.
+    #[must_use]
+    pub fn part(key: u64, kind: u64) -> u64 {
+        // The finalizer of SplitMix64: keys that differ in one bit end in different sets.
+        let mixed = key ^ (kind + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ mixed >> 31).max(1)
+    }
+
     /// Charges `amount`, if it conforms.
     ///
     /// # Errors

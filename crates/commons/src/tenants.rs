@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::counts::ConnectionCounts;
+
 /// A tenant's open connections, over all workers.
 #[derive(Debug, Default)]
 pub(crate) struct Connections(AtomicU32);
@@ -12,26 +14,41 @@ impl Connections {
         self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| (open < limit).then(|| open + 1))
             .ok()?;
-        Some(ConnectionLease(Some(self)))
+        Some(ConnectionLease(Counted::Tenant(self)))
     }
 }
 
-/// A connection counted for its tenant, until this is dropped.
+/// A connection counted for its tenant, login, network or address, until this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping it ends the count"]
-pub struct ConnectionLease(Option<Arc<Connections>>);
+pub struct ConnectionLease(Counted);
+
+#[derive(Debug)]
+enum Counted {
+    Nobody,
+    Tenant(Arc<Connections>),
+    Slot { counts: Arc<ConnectionCounts>, key: u64, way: u8 },
+}
 
 impl ConnectionLease {
-    /// A connection that counts for no tenant.
+    /// A connection that counts for nobody.
     pub const fn nobody() -> Self {
-        Self(None)
+        Self(Counted::Nobody)
+    }
+
+    pub(crate) fn slot(counts: Arc<ConnectionCounts>, key: u64, way: u8) -> Self {
+        Self(Counted::Slot { counts, key, way })
     }
 }
 
 impl Drop for ConnectionLease {
     fn drop(&mut self) {
-        if let Some(connections) = &self.0 {
-            connections.0.fetch_sub(1, Ordering::AcqRel);
+        match &self.0 {
+            Counted::Nobody => {}
+            Counted::Tenant(connections) => {
+                connections.0.fetch_sub(1, Ordering::AcqRel);
+            }
+            Counted::Slot { counts, key, way } => counts.release(*key, *way),
         }
     }
 }

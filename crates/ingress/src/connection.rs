@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use commons::ConnectionLease;
 use mail::{Envelope, MessageId, Ticket, Verdict};
 use policy::{IdentityIx, Snapshot, TenantIx};
 use ring::{Instant, Socket, TimerKey};
 use smtp::server::{Session, XClientRights};
 use spool::LargeKey;
 
+use crate::account::Account;
+use crate::admission::Leases;
 use crate::headers::HeaderScan;
 
 /// A connection from its acceptance until its last operation is over.
@@ -57,8 +58,10 @@ pub(crate) struct Client {
     pub(crate) question: u32,
     /// A denial that is being written: it goes to the control plane when the session has worked.
     pub(crate) denial: Option<Box<commons::Denial>>,
-    /// Counts this connection for its tenant as long as it lives.
-    pub(crate) lease: Option<ConnectionLease>,
+    /// Who answers for what it sends, as was known last.
+    pub(crate) account: Account,
+    /// Counts this connection as long as it lives.
+    pub(crate) leases: Leases,
 }
 
 /// The mail transaction under way.
@@ -129,7 +132,8 @@ impl Client {
             waiting: Waiting::Nothing,
             question: 0,
             denial: None,
-            lease: None,
+            account: Account::default(),
+            leases: Leases::default(),
         }
     }
 

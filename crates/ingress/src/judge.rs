@@ -95,6 +95,9 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
             self.deny(&decision, from.text(), "", reply);
             return false;
         }
+        if !self.may_begin(&decision, from.text(), parameters.size, reply) {
+            return false;
+        }
         let limit = decision.tenant.and_then(|tenant| self.client.snapshot.limits(tenant).message_bytes_max);
         if let (Some(size), Some(limit)) = (parameters.size, limit)
             && size > limit
@@ -136,6 +139,9 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
                 format_args!("at most {limit} recipients in one transaction"),
             );
             self.add_ticket(Reason::TooManyRecipients, to.text(), reply);
+            return Step::Refuse;
+        }
+        if !self.may_add(&decision, to.text(), reply) {
             return Step::Refuse;
         }
         let ForwardPath::Address(address) = to else {

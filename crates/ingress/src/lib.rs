@@ -5,6 +5,7 @@
 //! durable. A peer costs bounded memory: it is not read from while its session waits, while its
 //! output is not taken, or while the spool is behind. Fails towards the client with 421, 451 or 452, never silently.
 
+mod account;
 mod admission;
 mod connection;
 mod connections;
@@ -209,6 +210,7 @@ impl Ingress {
         let client = &mut connection.client;
         debug_assert_eq!(client.waiting, Waiting::Commit);
         client.waiting = Waiting::Nothing;
+        client.charge_message(cx.link.commons(), UnixMillis(cx.ring.unix_millis()));
         let proxy = client.proxy();
         let transaction = &mut client.transaction;
         let id = transaction.id.expect("a committed message has an id");

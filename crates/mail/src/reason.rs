@@ -40,11 +40,12 @@ pub enum Reason {
     SpoolFailed,
     ConnectionLimit,
     RecipientUnverified,
+    ClientSuspended,
 }
 
 impl Reason {
     /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::RelayNotPermitted,
         Self::LoginRequired,
         Self::TlsRequired,
@@ -75,6 +76,7 @@ impl Reason {
         Self::SpoolFailed,
         Self::ConnectionLimit,
         Self::RecipientUnverified,
+        Self::ClientSuspended,
     ];
 
     /// The word that stands in labels, log records and tickets.
@@ -166,6 +168,7 @@ impl Reason {
             }
             Self::SpoolFull => ("spool_full", 452, (3, 1), "the spool has no room left for new mail"),
             Self::SpoolFailed => ("spool_failed", 451, (3, 0), "the spool's storage failed"),
+            Self::ClientSuspended => ("client_suspended", 550, (7, 1), "the client's address is suspended"),
             Self::ConnectionLimit => ("connection_limit", 421, (7, 0), "too many connections"),
             Self::RecipientUnverified => {
                 ("recipient_unverified", 451, (1, 1), "whether the recipient exists cannot be told now")

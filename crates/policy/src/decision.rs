@@ -82,7 +82,9 @@ fn usual(reason: Reason) -> (Rule, Remedy) {
         Reason::ClientBlocked => (Rule::ClientList, Remedy::TakeOffList),
         Reason::SenderBlocked => (Rule::SenderList, Remedy::TakeOffList),
         Reason::RecipientBlocked => (Rule::RecipientList, Remedy::TakeOffList),
-        Reason::TenantSuspended | Reason::IdentitySuspended => (Rule::Suspension, Remedy::LiftSuspension),
+        Reason::TenantSuspended | Reason::IdentitySuspended | Reason::ClientSuspended => {
+            (Rule::Suspension, Remedy::LiftSuspension)
+        }
         Reason::RateLimited | Reason::QuotaExceeded => (Rule::Rate, Remedy::Wait),
         // The sender's domain decides about these.
         Reason::SpfFailed | Reason::DkimFailed | Reason::DmarcFailed => (Rule::HeaderFrom, Remedy::None),

@@ -124,7 +124,9 @@ fn alone(reason: Reason, has_contact: bool) -> Advice {
         Reason::ClientBlocked | Reason::SenderBlocked | Reason::RecipientBlocked if !has_contact => {
             "ask whoever runs this server"
         }
-        Reason::TenantSuspended | Reason::IdentitySuspended if !has_contact => "ask your provider",
+        Reason::TenantSuspended | Reason::IdentitySuspended | Reason::ClientSuspended if !has_contact => {
+            "ask your provider"
+        }
         _ => return Advice::None,
     })
 }

@@ -196,6 +196,12 @@ impl Snapshot {
         if ip.is_unspecified() { NetworkMatch::Stranger } else { self.networks.find(ip) }
     }
 
+    /// The prefix of the network that holds `ip`, as its tenant lists it: slow, for a session's beginning.
+    #[must_use]
+    pub fn network_prefix(&self, ip: IpAddr) -> Option<IpNet> {
+        self.network_line(ip).map(|line| canonical(line.value))
+    }
+
     /// The line that says what [`Snapshot::network`] says of `ip`: slow, for explanations.
     pub(crate) fn network_line(&self, ip: IpAddr) -> Option<&Sourced<IpNet>> {
         let holds = |line: &&Sourced<IpNet>| canonical(line.value).contains(&ip.to_canonical());

@@ -1,0 +1,184 @@
+//! Whom a client's use is charged to, and whether their limits leave room.
+//!
+//! A sender's tenant, login, network and address are each charged under a key made of their names,
+//! so that a reload changes the amounts and forgets nothing. A client whom no tenant answers for is
+//! charged by its address, to the node's limits; what it sends to a relay domain is not the
+//! tenant's use.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use commons::{Commons, Rate, RateTable};
+use mail::UnixMillis;
+use policy::{Allowance, Counted, IdentityIx, RateLimit, Snapshot, TenantIx, Whom};
+
+const EVERYONE: [Whom; 4] = [Whom::Tenant, Whom::Identity, Whom::Network, Whom::Client];
+
+/// Who answers for a client, with the keys of their use. Made anew only when that changes: a
+/// command hashes nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    generation: u64,
+    pub(crate) tenant: Option<TenantIx>,
+    pub(crate) identity: Option<IdentityIx>,
+    /// By [`Whom`]; 0 where nothing is charged.
+    keys: [u64; EVERYONE.len()],
+}
+
+/// A limit that leaves no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Over {
+    pub(crate) whom: Whom,
+    pub(crate) limit: RateLimit,
+    /// When it has room again, if nothing else is charged.
+    pub(crate) frees: UnixMillis,
+}
+
+impl Account {
+    pub(crate) fn new(
+        commons: &Commons,
+        snapshot: &Snapshot,
+        address: IpAddr,
+        (tenant, identity): (Option<TenantIx>, Option<IdentityIx>),
+    ) -> Self {
+        let rates = commons.rates();
+        let mut account = Self { generation: snapshot.generation, tenant, identity, keys: [0; 4] };
+        let name = tenant.map(|tenant| &*snapshot.tenant(tenant).name);
+        if name.is_some() {
+            account.keys[Whom::Tenant as usize] = rates.key(&(Whom::Tenant, name));
+        }
+        if let Some(identity) = identity {
+            account.keys[Whom::Identity as usize] =
+                rates.key(&(Whom::Identity, snapshot.identity_login(identity)));
+        }
+        if let Some(tenant) = tenant
+            && !snapshot.limits(tenant).allowance(Whom::Network).is_empty()
+            && snapshot.network_tenant(address) == Some(tenant)
+        {
+            let prefix = snapshot.network_prefix(address);
+            account.keys[Whom::Network as usize] = rates.key(&(Whom::Network, name, prefix));
+        }
+        if !account.allowance(snapshot, Whom::Client).is_empty() {
+            account.keys[Whom::Client as usize] = rates.key(&(Whom::Client, name, machine(address)));
+        }
+        account
+    }
+
+    /// Still who it was, under the same configuration.
+    pub(crate) fn is_for(
+        &self,
+        snapshot: &Snapshot,
+        (tenant, identity): (Option<TenantIx>, Option<IdentityIx>),
+    ) -> bool {
+        self.generation == snapshot.generation && (self.tenant, self.identity) == (tenant, identity)
+    }
+
+    /// The key of a subject; 0 where nothing is charged.
+    pub(crate) fn key(&self, whom: Whom) -> u64 {
+        self.keys[whom as usize]
+    }
+
+    /// The first limit, the widest subject's first, that has no room for `amount` more of `of`.
+    pub(crate) fn over(
+        &self,
+        commons: &Commons,
+        snapshot: &Snapshot,
+        (of, amount): (Counted, u64),
+        now: UnixMillis,
+    ) -> Option<Over> {
+        self.limits(snapshot, of).find_map(|(whom, key, limit)| {
+            let frees = commons.rates().peek(key, amount, &rate(limit), now).err()?;
+            Some(Over { whom, limit: *limit, frees })
+        })
+    }
+
+    /// Charges what has happened to all of them.
+    pub(crate) fn charge(
+        &self,
+        commons: &Commons,
+        snapshot: &Snapshot,
+        (of, amount): (Counted, u64),
+        now: UnixMillis,
+    ) {
+        for (_, key, limit) in self.limits(snapshot, of) {
+            commons.rates().charge(key, amount, &rate(limit), now);
+        }
+    }
+
+    /// Those who are charged, and what they may use.
+    pub(crate) fn subjects<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+    ) -> impl Iterator<Item = (Whom, u64, &'a Allowance)> {
+        EVERYONE
+            .into_iter()
+            .map(|whom| (whom, self.key(whom)))
+            .filter(|(_, key)| *key != 0)
+            .map(|(whom, key)| (whom, key, self.allowance(snapshot, whom)))
+    }
+
+    fn limits<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        of: Counted,
+    ) -> impl Iterator<Item = (Whom, u64, &'a RateLimit)> {
+        self.subjects(snapshot).flat_map(move |(whom, key, allowance)| {
+            let limits = allowance.rates.iter().filter(move |limit| limit.of == of);
+            limits.map(move |limit| (whom, RateTable::part(key, limit.kind()), limit))
+        })
+    }
+
+    fn allowance<'a>(&self, snapshot: &'a Snapshot, whom: Whom) -> &'a Allowance {
+        match self.tenant {
+            Some(tenant) => snapshot.limits(tenant).allowance(whom),
+            None => &snapshot.limits.client,
+        }
+    }
+
+    /// Whom a person would call `whom`: what a stranger is told names no tenant.
+    pub(crate) fn name<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        address: IpAddr,
+        whom: Whom,
+    ) -> impl fmt::Display + 'a {
+        fmt::from_fn(move |f| match (whom, self.tenant, self.identity) {
+            (Whom::Tenant, Some(tenant), _) => write!(f, "tenant {}", snapshot.tenant(tenant).name),
+            (Whom::Identity, _, Some(identity)) => write!(f, "login {}", snapshot.identity_login(identity)),
+            (Whom::Network, ..) => match snapshot.network_prefix(address) {
+                Some(prefix) => write!(f, "network {prefix}"),
+                None => write!(f, "the network of {address}"),
+            },
+            _ => write!(f, "{}", machine(address)),
+        })
+    }
+}
+
+fn rate(limit: &RateLimit) -> Rate {
+    Rate::new(limit.amount, limit.per.duration())
+}
+
+/// What one machine cannot change at will: an IPv4 address, or the /64 of an IPv6 address.
+fn machine(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_has_one_v4_address_and_all_of_a_v6_64() {
+        for (address, expected) in [
+            ("198.51.100.7", "198.51.100.7"),
+            ("::ffff:198.51.100.7", "198.51.100.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ] {
+            let address: IpAddr = address.parse().expect("an address");
+            assert_eq!(machine(address).to_string(), expected);
+        }
+    }
+}
