@@ -4,6 +4,7 @@
 //! a time belongs to a machine. Without `--bench`, as under `cargo test`, every measurement runs once
 //! on a small table, so that it keeps working.
 
+mod check;
 mod decision;
 mod measure;
 mod network;
@@ -19,7 +20,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// A name and what it measures.
 type Bench = (&'static str, fn(Effort));
 
-const BENCHES: [Bench; 3] = [("network", network::run), ("decision", decision::run), ("swap", swap::run)];
+const BENCHES: [Bench; 4] =
+    [("check", check::run), ("network", network::run), ("decision", decision::run), ("swap", swap::run)];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -38,7 +38,7 @@ enum Chore {
     },
     /// Measure the tables of the policy, beside other tables and beside their bounds.
     Bench {
-        /// `network`, `decision`, `swap` or `memory`; all of them without a name.
+        /// `check`, `network`, `decision`, `swap` or `memory`; all of them without a name.
         names: Vec<String>,
     },
     /// Run the whole-gateway simulation for one seed, or for a range of them.
