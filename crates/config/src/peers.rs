@@ -45,15 +45,30 @@ fn read_list(section: &Section<'_>, report: &mut Report) -> Vec<Sourced<IpNet>> 
     section.demand("from", "[\"10.8.0.9\"], the addresses or networks of the proxies", report);
     let remedy = "write an address or a network, as in \"10.8.0.9\" or \"10.8.0.0/24\"";
     let peers = section.parsed_list("from", remedy, parse_peer, report);
+    let mut is_told = false;
     for peer in &peers {
         let shortest = if peer.value.addr().is_ipv4() { V4_PREFIX_MIN } else { V6_PREFIX_MIN };
         if peer.value.prefix_len() < shortest {
-            let message =
-                format!("{} is wider than /{shortest}: whoever is in it can claim any address", peer.value);
-            report.error(&peer.origin, section.key("from"), message, "list the addresses of the proxies");
+            let message = format!("{} is wider than /{shortest}", peer.value);
+            opening(section, peer, message, report);
+            is_told = true;
         }
     }
+    if let Some(first) = peers.first()
+        && !is_told
+        && policy::is_too_wide(peers.iter().map(|peer| &peer.value))
+    {
+        let message = "these networks together are wider than one may be".to_owned();
+        opening(section, first, message, report);
+    }
     peers
+}
+
+/// Strangers in the list are in whatever network they like.
+fn opening(section: &Section<'_>, peer: &Sourced<IpNet>, message: String, report: &mut Report) {
+    let message = format!("{message}: whoever is in it can claim any address");
+    report.error(&peer.origin, section.key("from"), message, "list the addresses of the proxies");
+    report.errors.last_mut().expect("it was just added").opens = true;
 }
 
 fn parse_peer(text: &str) -> Result<IpNet, String> {

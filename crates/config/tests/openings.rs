@@ -124,7 +124,7 @@ impl House {
     fn open(&mut self, random: &mut Random) -> String {
         let victim = random.below(self.tenants.len() as u64) as usize;
         let tenant = &mut self.tenants[victim];
-        match random.below(6) {
+        match random.below(9) {
             0 => tenant.add(short_v4(random.below(8), random)),
             1 => tenant.add(short_v6(random.below(20), random)),
             2 => tenant.add(format!("::ffff:0.0.0.0/{}", 96 + random.below(8))),
@@ -136,7 +136,13 @@ impl House {
             }
             5 => tenant.add_union(&["2400::/20", "2600::/20", "2a00::/32"]),
             6 => self.believe("proxy_protocol", random),
-            _ => self.believe("xclient", random),
+            7 => self.believe("xclient", random),
+            // Half the world each.
+            _ => {
+                let halves = ["32.0.0.0/8", "33.0.0.0/8"];
+                let _ = write!(self.node_extra, "\n[proxy_protocol]\nfrom = {halves:?}\n");
+                halves[0].to_owned()
+            }
         }
     }
 

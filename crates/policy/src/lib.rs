@@ -36,6 +36,7 @@ pub use limits::{
 pub use lists::Listed;
 pub use network::NetworkMatch;
 pub use next_hop::{NextHop, NextHopError, SMTP_PORT};
+pub use proof::width::is_too_wide;
 pub use proof::{Doors, Opening, Proof};
 pub use remedy::Remedy;
 pub use reply::ReplyFacts;

@@ -11,21 +11,19 @@
 //! tried with a recipient elsewhere, so that a rule that reads it in silence is caught too.
 
 mod classes;
-mod width;
+pub(crate) mod width;
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use mail::{ForwardPath, ReversePath};
 
 use classes::Owners;
 
-use crate::compile::canonical;
 use crate::explain::{Outcome, Step, Trace};
 use crate::facts::{Facts, Listener};
 use crate::rule::Rule;
-use crate::snapshot::{Snapshot, TenantIx};
-use crate::source::{Origin, Source, Sourced};
+use crate::snapshot::Snapshot;
+use crate::source::{Origin, Source};
 
 /// Openings that are reported; more of them say nothing new.
 const OPENINGS_MAX: usize = 20;
@@ -41,8 +39,6 @@ pub struct Doors<'a> {
     pub listeners: &'a [Listener],
     /// The node's own name.
     pub hostname: &'a str,
-    /// The lists of peers that are believed when they name another client address, by their key.
-    pub spokesmen: &'a [(&'static str, Vec<Sourced<IpNet>>)],
 }
 
 /// What was tried, and what of it would have been relayed.
@@ -88,21 +84,15 @@ impl Snapshot {
     #[must_use]
     pub fn prove(&self, source: &Source, doors: &Doors<'_>) -> Proof {
         let owners = Owners::new(source);
-        let mut prover = Prover {
-            snapshot: self,
-            source,
-            doors,
-            senders: classes::senders(source, doors.hostname),
-            recipients: classes::recipients(source, doors.hostname),
-            proof: Proof::default(),
-        };
-        prover.proof.senders = prover.senders.len() as u64;
-        prover.proof.recipients = prover.recipients.len() as u64;
-        prover.spokesmen();
+        let senders = classes::senders(source, doors.hostname);
+        let recipients = classes::recipients(source, doors.hostname);
+        let proof =
+            Proof { senders: senders.len() as u64, recipients: recipients.len() as u64, ..Proof::default() };
+        let mut prover = Prover { snapshot: self, source, doors, proof };
         prover.every_client(&owners);
         for client in classes::witnesses(source, &owners) {
-            prover.every_recipient(client);
-            prover.every_sender(client, &[]);
+            prover.every_recipient(client, &recipients, &senders);
+            prover.every_sender(client, &senders, RECIPIENT);
         }
         prover.proof
     }
@@ -112,83 +102,51 @@ struct Prover<'a> {
     snapshot: &'a Snapshot,
     source: &'a Source,
     doors: &'a Doors<'a>,
-    senders: Vec<String>,
-    recipients: Vec<String>,
     proof: Proof,
 }
 
 impl Prover<'_> {
-    /// A list of peers that is as wide as the world lets strangers take any address they like.
-    fn spokesmen(&mut self) {
-        for (_, peers) in self.doors.spokesmen {
-            let nets: Vec<IpNet> = peers.iter().map(|peer| peer.value).collect();
-            let networks = self.source.tenants.iter().flat_map(|tenant| &tenant.networks);
-            let inside = networks.map(|net| canonical(net.value).network()).next();
-            if let Some(client) = inside.filter(|_| width::is_too_wide(&nets)) {
-                let lines: Vec<_> = peers.iter().map(|peer| peer.origin.clone()).take(OPENINGS_MAX).collect();
-                self.every_sender(client, &lines);
-            }
-        }
-    }
-
     /// Every stranger asks for one recipient elsewhere.
     fn every_client(&mut self, owners: &Owners) {
         for client in classes::strangers(self.source, owners) {
             self.proof.clients += 1;
             if let Some(tenant) = self.snapshot.network_tenant(client) {
                 // In a network that is no customer's: it would relay as this tenant.
-                self.every_sender_of(tenant, client);
+                let tenant = self.source.tenants.get(tenant.0 as usize);
+                let patterns = tenant.into_iter().flat_map(|tenant| &tenant.senders);
+                let senders: Vec<_> = patterns.flat_map(|pattern| classes::members(&pattern.value)).collect();
+                self.every_sender(client, &senders, RECIPIENT);
             }
             for listener in self.doors.listeners {
-                self.attempt(listener, client, SENDER, RECIPIENT, &[]);
-            }
-        }
-    }
-
-    /// A client of `tenant`'s networks claims every sender that is the tenant's.
-    fn every_sender_of(&mut self, tenant: TenantIx, client: IpAddr) {
-        let Some(tenant) = self.source.tenants.get(tenant.0 as usize) else { return };
-        for from in tenant.senders.iter().flat_map(|pattern| classes::members(&pattern.value)) {
-            for listener in self.doors.listeners {
-                self.attempt(listener, client, &from, RECIPIENT, &[]);
+                self.attempt(listener, client, SENDER, RECIPIENT);
             }
         }
     }
 
-    /// A stranger of each kind asks for every recipient.
-    fn every_recipient(&mut self, client: IpAddr) {
-        for recipient in 0..self.recipients.len() {
+    /// `client` asks for every recipient, and with every sender where a rule reads it.
+    fn every_recipient(&mut self, client: IpAddr, recipients: &[String], senders: &[String]) {
+        for to in recipients {
+            let mut reads_sender = false;
             for listener in self.doors.listeners {
-                let to = self.recipients[recipient].clone();
-                if self.attempt(listener, client, SENDER, &to, &[]) {
-                    for sender in 0..self.senders.len() {
-                        let from = self.senders[sender].clone();
-                        self.attempt(listener, client, &from, &to, &[]);
-                    }
-                }
+                reads_sender |= self.attempt(listener, client, SENDER, to);
+            }
+            if reads_sender {
+                self.every_sender(client, senders, to);
             }
         }
     }
 
-    /// A stranger of each kind claims every sender.
-    fn every_sender(&mut self, client: IpAddr, lines: &[Origin]) {
-        for sender in 0..self.senders.len() {
+    /// `client` claims every sender.
+    fn every_sender(&mut self, client: IpAddr, senders: &[String], to: &str) {
+        for from in senders {
             for listener in self.doors.listeners {
-                let from = self.senders[sender].clone();
-                self.attempt(listener, client, &from, RECIPIENT, lines);
+                self.attempt(listener, client, from, to);
             }
         }
     }
 
     /// Makes one decision; says whether a rule was asked that reads the sender.
-    fn attempt(
-        &mut self,
-        listener: &Listener,
-        client: IpAddr,
-        from: &str,
-        to: &str,
-        lines: &[Origin],
-    ) -> bool {
+    fn attempt(&mut self, listener: &Listener, client: IpAddr, from: &str, to: &str) -> bool {
         if self.proof.openings.len() >= OPENINGS_MAX {
             return false;
         }
@@ -202,26 +160,27 @@ impl Prover<'_> {
         let decision = self.snapshot.decide_recipient(&facts, path, recipient, None, &mut asked);
         self.proof.decisions += 1;
         if decision.verdict.is_accept() {
-            let mut steps: Vec<Step> = Vec::new();
-            let _ = self.snapshot.decide_recipient(&facts, path, recipient, None, &mut steps);
-            // What makes somebody of the stranger comes first, then what else had a say.
-            steps.sort_by_key(|step| step.rule != Rule::Responsibility);
-            let behind = steps.into_iter().filter(|step| step.rule != Rule::OneTenant);
-            let mut origins: Vec<Origin> = lines.to_vec();
-            origins.extend(behind.filter_map(|step| step.origin));
+            let origins = self.lines_behind(&facts, path, recipient);
             // One line is to be mended once.
-            let is_known = |opening: &Opening| opening.origins.first() == origins.first();
-            if !self.proof.openings.iter().any(is_known) {
-                self.proof.openings.push(Opening {
-                    client,
-                    listener: listener.name.clone(),
-                    from: from.to_owned(),
-                    to: to.to_owned(),
-                    origins,
-                });
+            if !self.proof.openings.iter().any(|known| known.origins.first() == origins.first()) {
+                let (listener, from, to) = (listener.name.clone(), from.to_owned(), to.to_owned());
+                self.proof.openings.push(Opening { client, listener, from, to, origins });
             }
         }
         asked.reads_sender
+    }
+
+    /// What makes somebody of a stranger comes first, then what else had a say.
+    fn lines_behind(&self, facts: &Facts<'_>, from: ReversePath<'_>, to: ForwardPath<'_>) -> Vec<Origin> {
+        let mut steps: Vec<Step> = Vec::new();
+        let _ = self.snapshot.decide_recipient(facts, from, to, None, &mut steps);
+        steps.retain(|step| step.rule != Rule::OneTenant);
+        steps.sort_by_key(|step| step.rule != Rule::Responsibility);
+        let mut origins: Vec<Origin> = steps.into_iter().filter_map(|step| step.origin).collect();
+        if origins.is_empty() {
+            origins.push(self.source.origin.clone());
+        }
+        origins
     }
 }
 

@@ -23,7 +23,8 @@ const INSIDE: [&str; 10] = [
 
 /// Whether the public addresses of `nets` together are more than the widest single network may hold
 /// (relay-control.md A5): then some of them are strangers, however the list is cut.
-pub(crate) fn is_too_wide<'a>(nets: impl IntoIterator<Item = &'a IpNet>) -> bool {
+#[must_use]
+pub fn is_too_wide<'a>(nets: impl IntoIterator<Item = &'a IpNet>) -> bool {
     let inside: Vec<IpNet> =
         INSIDE.iter().map(|net| net.parse().expect("the table holds prefixes")).collect();
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
