@@ -5,7 +5,6 @@
 //! round as JSON. It ends with a sentence when a program is missing or a message is refused.
 
 mod meter;
-mod postfix;
 mod rounds;
 mod servers;
 mod sync;

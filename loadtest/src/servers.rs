@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use testbed::postfix::{self, Postfix};
 use testbed::{Configuration, Gateway};
 
 use crate::Options;
 use crate::meter::Meter;
-use crate::postfix::Postfix;
 
 /// How long a queue may take to empty.
 const DRAIN_MAX: Duration = Duration::from_secs(600);
@@ -28,6 +28,17 @@ enum Process {
     Sink(Sink),
 }
 
+/// Relays for loopback. Without `relay_to` it holds what it accepts, the cheapest that it can do with
+/// mail that must not leave.
+pub(crate) fn start_postfix(relay_to: Option<SocketAddr>, wrapper: &[String]) -> Result<Postfix, String> {
+    let client = if relay_to.is_some() { "" } else { "check_client_access static:HOLD" };
+    let main = format!(
+        "mynetworks = 127.0.0.0/8\nsmtpd_relay_restrictions = permit_mynetworks, reject\n\
+         smtpd_client_restrictions = {client}\n"
+    );
+    Postfix::start(postfix::Settings { relay_to, main: &main, wrapper })
+}
+
 impl Server {
     /// Gatepost; without `relay_to` its next hop is down.
     pub(crate) fn gatepost(binary: &Path, relay_to: Option<SocketAddr>) -> Self {
@@ -40,7 +51,7 @@ impl Server {
     /// Postfix; without `relay_to` it holds its mail.
     pub(crate) fn postfix(relay_to: Option<SocketAddr>) -> Result<Self, String> {
         let meter = Meter::new();
-        let postfix = Postfix::start(relay_to, &meter.wrapper())?;
+        let postfix = start_postfix(relay_to, &meter.wrapper())?;
         Ok(Self { process: Process::Postfix(postfix), meter })
     }
 

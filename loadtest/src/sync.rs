@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use testbed::{Configuration, Dialog, Gateway};
 
-use crate::postfix::Postfix;
+use crate::servers::start_postfix;
 
 /// Messages sent one by one.
 const MESSAGES: u64 = 20;
@@ -54,7 +54,7 @@ pub(crate) fn gatepost(binary: &Path) -> Result<String, String> {
 
 /// Sync calls of Postfix for single messages.
 pub(crate) fn postfix() -> Result<String, String> {
-    let postfix = Postfix::start(None, &["env".to_owned()])?;
+    let postfix = start_postfix(None, &["env".to_owned()])?;
     let trace = tempfile::NamedTempFile::new().map_err(|error| format!("no temporary file: {error}"))?;
     let mut strace = Command::new("strace")
         .args(["-f", "-e", "trace=fsync,fdatasync", "-o"])

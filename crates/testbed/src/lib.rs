@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod ledger;
 pub mod message;
 pub mod net;
+pub mod postfix;
 pub mod proseware;
 pub mod random;
 pub mod tools;

@@ -10,6 +10,7 @@ mod demo;
 mod explain;
 mod grants;
 mod password;
+mod probe;
 mod spool;
 mod status;
 mod text;
@@ -63,6 +64,9 @@ enum Command {
     /// Say whether a message would be accepted, rule by rule, and what would turn a denial
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::Explain),
+    /// Run the classic open-relay tests against any server, as a stranger
+    #[command(after_help = probe::EXAMPLES)]
+    Probe(probe::Probe),
     /// Look at the queue, whether or not the gateway runs
     #[command(subcommand, after_help = spool::EXAMPLES)]
     Spool(spool::Command),
@@ -113,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(&common),
         Command::Check => check::run(&common),
         Command::Explain(explain) => explain.run(&common),
+        Command::Probe(probe) => probe.run(&common),
         Command::Spool(command) => command.run(&common),
         Command::Status => status::run(&common),
         Command::Grants(command) => command.run(&common),

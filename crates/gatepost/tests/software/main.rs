@@ -6,3 +6,4 @@ mod haproxy;
 #[path = "../rows/house.rs"]
 #[allow(dead_code, reason = "the rows use what is not used here")]
 mod house;
+mod probe;

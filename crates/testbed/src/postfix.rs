@@ -1,7 +1,7 @@
 //! A Postfix of our own: configuration, queue and data in one temporary folder.
 //!
 //! It never looks at the system's Postfix. What would slow it down and is not part of durable relaying
-//! is off (TLS, local delivery, DNS, client limits, the pause of `in_flow_delay`), so that the
+//! is off (TLS, local delivery, DNS, client limits, the pause of `in_flow_delay`), so that a
 //! comparison leans to its side. It logs to syslog, whose cost is not counted.
 
 use std::fs;
@@ -27,19 +27,16 @@ alias_maps =
 alias_database =
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
 relayhost = [127.0.0.1]:{relay}
 disable_dns_lookups = yes
 smtp_host_lookup = native
 smtp_tls_security_level = none
 smtpd_tls_security_level = none
-smtpd_relay_restrictions = permit_mynetworks, reject
-smtpd_client_restrictions = {client}
 smtpd_client_connection_count_limit = 0
 smtpd_client_connection_rate_limit = 0
 default_process_limit = 200
 in_flow_delay = 0
-";
+{settings}";
 
 const MASTER: &str = "\
 127.0.0.1:{port} inet n - n - 200 smtpd
@@ -63,24 +60,37 @@ anvil      unix  -  -  n  -     1  anvil
 scache     unix  -  -  n  -     1  scache
 ";
 
+/// What a Postfix is to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings<'a> {
+    /// Where all that it relays goes; nowhere where there is none.
+    pub relay_to: Option<SocketAddr>,
+    /// Further lines of `main.cf`.
+    pub main: &'a str,
+    /// What starts it, which must exec its arguments (as `["taskset", "-c", "0"]`).
+    pub wrapper: &'a [String],
+}
+
 /// A running Postfix; stopped and removed when dropped.
 #[derive(Debug)]
-pub(crate) struct Postfix {
+pub struct Postfix {
     folder: TempDir,
     address: SocketAddr,
     master: u32,
 }
 
 impl Postfix {
-    /// Starts it under `wrapper`. Without `relay_to` it holds what it accepts, the cheapest that it can
-    /// do with mail that must not leave.
-    pub(crate) fn start(relay_to: Option<SocketAddr>, wrapper: &[String]) -> Result<Self, String> {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// A sentence: it is not installed, or this is not root.
+    pub fn start(settings: Settings<'_>) -> Result<Self, String> {
         let folder = TempDir::with_prefix("gatepost-postfix-")
             .map_err(|error| format!("no temporary folder: {error}"))?;
-        let address = testbed::net::free_address();
-        write(folder.path(), address, relay_to)
+        let address = crate::net::free_address();
+        write(folder.path(), address, settings)
             .map_err(|error| format!("cannot configure Postfix in {}: {error}", folder.path().display()))?;
-        let mut words = wrapper.to_vec();
+        let mut words = settings.wrapper.to_vec();
         words.push("postfix".to_owned());
         control(&words, folder.path(), "start")?;
         // From here on it must be stopped, whatever fails.
@@ -89,17 +99,21 @@ impl Postfix {
         Ok(postfix)
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The process id of `master`, whose descendants are the whole server.
-    pub(crate) fn master(&self) -> u32 {
+    #[must_use]
+    pub fn master(&self) -> u32 {
         self.master
     }
 
     /// Whether no message waits to be delivered.
-    pub(crate) fn is_idle(&self) -> bool {
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
         ["incoming", "active", "deferred"]
             .iter()
             .all(|queue| is_empty(&self.folder.path().join("queue").join(queue)))
@@ -108,7 +122,7 @@ impl Postfix {
     fn read_master(&self) -> Result<u32, String> {
         let path = self.folder.path().join("queue/pid/master.pid");
         let mut pid = None;
-        testbed::net::eventually(testbed::net::PATIENCE, || {
+        crate::net::eventually(crate::net::PATIENCE, || {
             pid = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
             pid.is_some()
         });
@@ -119,15 +133,15 @@ impl Postfix {
 impl Drop for Postfix {
     fn drop(&mut self) {
         if let Err(error) = control(&["postfix".to_owned()], self.folder.path(), "stop") {
-            eprintln!("loadtest: {error}");
+            eprintln!("{error}");
         }
-        testbed::net::eventually(testbed::net::PATIENCE, || {
+        crate::net::eventually(crate::net::PATIENCE, || {
             !Path::new(&format!("/proc/{}", self.master)).exists()
         });
     }
 }
 
-fn write(folder: &Path, address: SocketAddr, relay_to: Option<SocketAddr>) -> std::io::Result<()> {
+fn write(folder: &Path, address: SocketAddr, settings: Settings<'_>) -> std::io::Result<()> {
     // Postfix's own user must be able to walk in.
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     fs::create_dir(folder.join("queue"))?;
@@ -137,11 +151,10 @@ fn write(folder: &Path, address: SocketAddr, relay_to: Option<SocketAddr>) -> st
         return Err(std::io::Error::other("the data folder cannot be given to the user postfix; be root"));
     }
     let port = |address: SocketAddr| address.port().to_string();
-    let client = if relay_to.is_some() { "" } else { "check_client_access static:HOLD" };
     let main = MAIN
         .replace("{folder}", &folder.display().to_string())
-        .replace("{relay}", &port(relay_to.unwrap_or(address)))
-        .replace("{client}", client);
+        .replace("{relay}", &port(settings.relay_to.unwrap_or(address)))
+        .replace("{settings}", settings.main);
     fs::write(folder.join("main.cf"), main)?;
     fs::write(folder.join("master.cf"), MASTER.replace("{port}", &port(address)))
 }
