@@ -27,6 +27,8 @@ const TOP: Keys = Keys {
         "plus_addressing",
         "own_senders_from_strangers",
         "check_header_from",
+        "check_reply_to",
+        "check_sender_header",
         "reserved_senders",
         "lists",
         "relay_domain",
@@ -51,11 +53,6 @@ pub(crate) fn read(path: &Path, report: &mut Report) -> Option<TenantSource> {
     if let Some(name) = name.as_ref().filter(|name| !is_name(&name.value)) {
         let remedy = "write letters, digits, dots, hyphens and underscores; \"none\" and \"other\" are taken";
         report.error(&name.origin, "name", format!("{:?} cannot be a tenant's name", name.value), remedy);
-    }
-    let check = top.boolean("check_header_from", report);
-    if let Some(check) = check.filter(|check| check.value) {
-        let remedy = "write false, or remove it";
-        report.error(&check.origin, "check_header_from", "is not in this version", remedy);
     }
     let modes = [
         ("never", LoginRequired::Never),

@@ -240,13 +240,6 @@ fn a_limit_of_nothing_and_a_threshold_without_a_time_are_errors() {
 }
 
 #[test]
-fn what_has_not_come_yet_is_refused_rather_than_ignored() {
-    let (found, text) = error(NODE, &[("a", &format!("{TENANT}check_header_from = true\n"))]);
-    assert_eq!(found, "a.toml:4 check_header_from");
-    assert!(text.contains("is not in this version"), "{text}");
-}
-
-#[test]
 fn a_configuration_without_a_catch_all_route_says_what_to_add() {
     let (place, text) = error(&NODE.replace("\"*\"", "\"a.example\""), &[("a", TENANT)]);
     assert_eq!(place, "gatepost.toml:0 route");

@@ -11,6 +11,7 @@ use spool::LargeKey;
 
 use crate::account::Account;
 use crate::admission::Leases;
+use crate::author::Authorship;
 use crate::headers::HeaderScan;
 
 /// A connection from its acceptance until its last operation is over.
@@ -76,6 +77,7 @@ pub(crate) struct Transaction {
     pub(crate) declared_bytes: u64,
     pub(crate) large: Option<LargeKey>,
     pub(crate) headers: HeaderScan,
+    pub(crate) authorship: Authorship,
     pub(crate) trace: String,
     pub(crate) id: Option<MessageId>,
     /// When the last dot came.
@@ -168,6 +170,7 @@ impl Transaction {
         self.body_bytes = 0;
         self.declared_bytes = 0;
         self.headers.clear();
+        self.authorship.clear();
         self.id = None;
         self.refused = None;
         self.denied = None;

@@ -1,48 +1,62 @@
-//! Watches the header of a message go by, in pieces of any size, and counts what a loop leaves behind.
+//! Watches the header of a message go by, in pieces of any size: counts what a loop leaves behind,
+//! and hands the fields that say who a message is from to whoever checks them.
 //!
-//! It never fails and never holds more than the beginning of one field.
+//! It never fails and never holds more than the beginning of one field. What a reader could take
+//! for a checked field counts as one, so that no second From hides behind a slip of syntax.
 
-use mail::limits::RECEIVED_FIELDS_MAX;
+use mail::limits::{HEADER_FIELD_BYTES_MAX, RECEIVED_FIELDS_MAX};
+use policy::{HeaderChecks, HeaderField};
 
 /// As much of a Received field as is kept to find its `by` clause.
-const FIELD_BYTES_MAX: usize = 1024;
+const RECEIVED_BYTES_MAX: usize = 1024;
 
-/// Counts Received fields (RFC 5321 section 6.3) and notices our own name in two neighbouring ones.
+/// Counts Received fields (RFC 5321 section 6.3), notices our own name in two neighbouring ones, and
+/// finds the fields that [`HeaderChecks`] names.
 #[derive(Debug, Default)]
 pub(crate) struct HeaderScan {
     field: Vec<u8>,
+    checks: HeaderChecks,
     received: usize,
     last_by_us: bool,
     twice_by_us: bool,
     done: bool,
 }
 
+/// A field that is checked, as it stood in the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found<'a> {
+    pub(crate) field: HeaderField,
+    /// What stands after the colon; `None` where it is longer than [`HEADER_FIELD_BYTES_MAX`], or
+    /// where the name is not written as a name must be.
+    pub(crate) value: Option<&'a [u8]>,
+}
+
 impl HeaderScan {
     /// Begins the next message; the memory stays.
     pub(crate) fn clear(&mut self) {
         self.field.clear();
+        self.checks = HeaderChecks::default();
         self.received = 0;
         self.last_by_us = false;
         self.twice_by_us = false;
         self.done = false;
     }
 
+    /// Which fields are to be found, from here on.
+    pub(crate) fn check(&mut self, checks: HeaderChecks) {
+        self.checks = checks;
+    }
+
     /// Takes the next piece of a message whose lines end in CRLF.
-    pub(crate) fn feed(&mut self, mut piece: &[u8], hostname: &str) {
+    pub(crate) fn feed(&mut self, mut piece: &[u8], hostname: &str, found: &mut impl FnMut(Found<'_>)) {
         while !self.done && !piece.is_empty() {
             // A line feed is kept as the first byte of what follows it: only that byte shows whether
             // the field goes on (RFC 5322 section 2.2.3).
             if self.field.last() == Some(&b'\n') {
                 match piece[0] {
-                    b' ' | b'\t' => {
-                        self.field.pop();
-                    }
-                    b'\r' => {
-                        self.end_of_field(hostname);
-                        self.done = true;
-                        return;
-                    }
-                    _ => self.end_of_field(hostname),
+                    b' ' | b'\t' => self.unfold(),
+                    b'\r' => return self.finish(hostname, found),
+                    _ => self.end_of_field(hostname, found),
                 }
             }
             let (line, rest) = match memchr::memchr(b'\n', piece) {
@@ -58,20 +72,41 @@ impl HeaderScan {
         }
     }
 
+    /// The header is over, or the message is: its last field ends with it.
+    pub(crate) fn finish(&mut self, hostname: &str, found: &mut impl FnMut(Found<'_>)) {
+        if !self.done && !self.field.is_empty() {
+            self.end_of_field(hostname, found);
+        }
+        self.done = true;
+    }
+
     /// Whether the message has been here before, or everywhere (relay-control.md B3).
     pub(crate) fn is_loop(&self) -> bool {
         self.received > RECEIVED_FIELDS_MAX || self.twice_by_us
     }
 
+    /// One byte more than a field may have, so that a longer one is known as such, and its line feed.
+    fn room(&self) -> usize {
+        let whole = if self.checks.is_any() { HEADER_FIELD_BYTES_MAX + 1 } else { RECEIVED_BYTES_MAX };
+        whole.saturating_sub(self.field.len())
+    }
+
     fn keep(&mut self, line: &[u8]) {
-        let room = FIELD_BYTES_MAX.saturating_sub(self.field.len());
+        let room = self.room();
         self.field.extend_from_slice(&line[..line.len().min(room)]);
         if line.ends_with(b"\n") && self.field.last() != Some(&b'\n') {
             self.field.push(b'\n');
         }
     }
 
-    fn end_of_field(&mut self, hostname: &str) {
+    /// The field goes on: its line break stays where all of it is kept.
+    fn unfold(&mut self) {
+        if self.room() == 0 || !self.checks.is_any() {
+            self.field.pop();
+        }
+    }
+
+    fn end_of_field(&mut self, hostname: &str, found: &mut impl FnMut(Found<'_>)) {
         let is_received = self.field.get(..9).is_some_and(|name| name.eq_ignore_ascii_case(b"received:"));
         if is_received {
             self.received += 1;
@@ -79,7 +114,24 @@ impl HeaderScan {
             self.twice_by_us |= by_us && self.last_by_us;
             self.last_by_us = by_us;
         }
+        if self.checks.is_any()
+            && let Some(field) = self.checked_field()
+        {
+            found(field);
+        }
         self.field.clear();
+    }
+
+    fn checked_field(&self) -> Option<Found<'_>> {
+        let start = self.field.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))?;
+        let rest = &self.field[start..];
+        let end = rest.iter().position(|&byte| byte <= b' ' || byte == b':').unwrap_or(rest.len());
+        let is_it = |field: &HeaderField| rest[..end].eq_ignore_ascii_case(field.name().as_bytes());
+        let field = HeaderField::ALL.into_iter().filter(|&field| self.checks.holds(field)).find(is_it)?;
+        // White space before the colon is obsolete syntax that readers take (RFC 5322 section 4.5).
+        let after = rest[end..].trim_ascii_start();
+        let is_whole = start == 0 && self.field.len() <= HEADER_FIELD_BYTES_MAX;
+        Some(Found { field, value: after.strip_prefix(b":").filter(|_| is_whole) })
     }
 
     fn names_us(&self, hostname: &str) -> bool {
@@ -96,7 +148,7 @@ mod tests {
     fn is_loop(message: &[u8], step: usize) -> bool {
         let mut scan = HeaderScan::default();
         for piece in message.chunks(step) {
-            scan.feed(piece, "relay.example");
+            scan.feed(piece, "relay.example", &mut |_| {});
         }
         scan.is_loop()
     }
@@ -112,5 +164,53 @@ mod tests {
             assert!(is_loop(format!("{}\r\n", other.repeat(51)).as_bytes(), step));
             assert!(!is_loop(format!("\r\n{}", other.repeat(60)).as_bytes(), step), "the body is no header");
         }
+    }
+
+    /// The fields that are found, however the message is cut.
+    fn found(message: &str) -> Vec<(HeaderField, Option<String>)> {
+        let cut = |step| {
+            let (mut scan, mut all) = (HeaderScan::default(), Vec::new());
+            scan.check(HeaderChecks { from: true, reply_to: true, sender: false });
+            let mut take = |found: Found<'_>| {
+                let value = found.value.map(|value| String::from_utf8_lossy(value).into_owned());
+                all.push((found.field, value));
+            };
+            for piece in message.as_bytes().chunks(step) {
+                scan.feed(piece, "relay.example", &mut take);
+            }
+            scan.finish("relay.example", &mut take);
+            all
+        };
+        let whole = cut(message.len());
+        for step in [1, 2, 5, 1000] {
+            assert_eq!(cut(step), whole, "in pieces of {step}");
+        }
+        whole
+    }
+
+    #[test]
+    fn checked_fields_are_found_as_they_stand() {
+        let from = |value: &str| (HeaderField::From, Some(value.to_owned()));
+        assert_eq!(
+            found("Subject: x\r\nFROM: a@b\r\nSender: c@d\r\nreply-to:e@f\r\n\r\nFrom: body@b\r\n"),
+            [from(" a@b\r\n"), (HeaderField::ReplyTo, Some("e@f\r\n".to_owned()))]
+        );
+        assert_eq!(found("From: A\r\n <a@b>\r\n\tx\r\n\r\n"), [from(" A\r\n <a@b>\r\n\tx\r\n")]);
+        assert_eq!(found("From: a@b\r\nFrom: c@d\r\n"), [from(" a@b\r\n"), from(" c@d\r\n")]);
+        assert_eq!(found("From : a@b\r\n\r\n"), [from(" a@b\r\n")]);
+        assert_eq!(found("\r\nFrom: a@b\r\n"), []);
+        assert_eq!(found("X-From: a@b\r\nFromage: a@b\r\n\r\n"), []);
+    }
+
+    #[test]
+    fn what_a_reader_could_take_for_a_from_counts_as_one() {
+        let malformed = [(HeaderField::From, None)];
+        assert_eq!(found(" From: a@b\r\n\r\n"), malformed);
+        assert_eq!(found("From a@b Mon Nov 24\r\n\r\n"), malformed);
+        assert_eq!(found(&format!("From: {}a@b\r\n\r\n", "x".repeat(HEADER_FIELD_BYTES_MAX))), malformed);
+        assert_eq!(
+            found(&format!("From: {}a@b\r\n\r\n", "x\r\n ".repeat(HEADER_FIELD_BYTES_MAX))),
+            malformed
+        );
     }
 }

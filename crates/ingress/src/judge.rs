@@ -12,6 +12,7 @@ use smtp::server::{
 use spool::{Content, NewMessage, Refusal};
 
 use crate::connection::{Client, Waiting};
+use crate::headers::Found;
 use crate::trace::Trace;
 use crate::{Context, Settings};
 
@@ -147,6 +148,12 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         let ForwardPath::Address(address) = to else {
             unreachable!("policy denies every path that is no address");
         };
+        let client = &mut *self.client;
+        let (snapshot, transaction) = (&client.snapshot, &mut client.transaction);
+        if let Some(checks) = transaction.authorship.recipient_accepted(snapshot, client.identity, &decision)
+        {
+            transaction.headers.check(checks);
+        }
         self.client.transaction.tenant = decision.tenant.or(known);
         self.client.transaction.envelope.push_recipient(address);
         Step::Accept
@@ -164,9 +171,15 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
 
     fn body(&mut self, wire: &[u8]) -> Flow {
         let limit = self.message_bytes_max();
-        let transaction = &mut self.client.transaction;
+        let client = &mut *self.client;
+        let (snapshot, transaction) = (&client.snapshot, &mut client.transaction);
         transaction.body_bytes += wire.len() as u64;
-        transaction.headers.feed(wire, &self.settings.hostname);
+        let authorship = &mut transaction.authorship;
+        let mut see = |found: Found<'_>| authorship.see(snapshot, found);
+        transaction.headers.feed(wire, &self.settings.hostname, &mut see);
+        if transaction.authorship.is_refused() {
+            transaction.refused.get_or_insert(Reason::HeaderFromNotOwned);
+        }
         if limit.is_some_and(|limit| transaction.body_bytes > limit) {
             transaction.refused.get_or_insert(Reason::MessageTooLarge);
         }
@@ -182,10 +195,15 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
     }
 
     fn message_end(&mut self, end: MessageEnd, reply: &mut Reply) -> Step {
-        let transaction = &mut self.client.transaction;
+        let client = &mut *self.client;
+        let (snapshot, transaction) = (&client.snapshot, &mut client.transaction);
         transaction.ended_at = self.cx.ring.now();
+        let authorship = &mut transaction.authorship;
+        let mut see = |found: Found<'_>| authorship.see(snapshot, found);
+        transaction.headers.finish(&self.settings.hostname, &mut see);
         let refused = match end {
             MessageEnd::Whole { .. } if transaction.refused.is_some() => transaction.refused,
+            MessageEnd::Whole { .. } if transaction.authorship.end() => Some(Reason::HeaderFromNotOwned),
             MessageEnd::Whole { .. } => transaction.headers.is_loop().then_some(Reason::LoopDetected),
             MessageEnd::BareNewline => Some(Reason::BareNewline),
             MessageEnd::TooLarge => Some(Reason::MessageTooLarge),
@@ -301,6 +319,7 @@ impl<R: Ring> Judge<'_, '_, R> {
                 let limit = self.message_bytes_max().unwrap_or(0);
                 return self.too_large(limit, reply);
             }
+            Reason::HeaderFromNotOwned => return self.refuse_header(reply),
             Reason::SpoolFull => return self.refuse_for_spool(Refusal::Full, reply),
             Reason::SpoolFailed => return self.refuse_for_spool(Refusal::Latched, reply),
             _ => reply.deny(reason, format_args!("{}", reason.summary())),

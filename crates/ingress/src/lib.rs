@@ -7,6 +7,7 @@
 
 mod account;
 mod admission;
+mod author;
 mod connection;
 mod connections;
 mod denial;

@@ -6,6 +6,7 @@
 mod address;
 mod encoding;
 mod envelope;
+pub mod header;
 mod id;
 pub mod limits;
 mod reason;

@@ -29,6 +29,10 @@ pub const SESSION_ERRORS_MAX: u32 = 20;
 /// Commands in a row that carry no mail (NOOP, RSET, VRFY, HELP, EHLO) before the session is closed with 421.
 pub const SESSION_IDLE_COMMANDS_MAX: u32 = 1000;
 
+/// A From, Reply-To or Sender field that is checked, folds included: room for fifty addresses with
+/// names. A longer one is refused where it is checked, for it is not kept whole.
+pub const HEADER_FIELD_BYTES_MAX: usize = 8192;
+
 /// Received fields in a message before it counts as a loop (RFC 5321 section 6.3 asks for 100 at
 /// least; relay-control.md B3 says 50).
 pub const RECEIVED_FIELDS_MAX: usize = 50;

@@ -11,6 +11,7 @@ mod decide;
 mod decision;
 mod explain;
 mod facts;
+mod header;
 mod limits;
 mod lists;
 mod names;
@@ -30,6 +31,7 @@ pub use compile::{CompileError, PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6};
 pub use decision::Decision;
 pub use explain::{Explanation, NoTrace, Outcome, Step, Trace};
 pub use facts::{Facts, Listener, Role, TlsPolicy};
+pub use header::{HeaderChecks, HeaderField};
 pub use limits::{
     Allowance, Allowances, Containment, Counted, Limits, NodeLimits, Period, RateLimit, Threshold, Whom,
 };

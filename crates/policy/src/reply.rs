@@ -82,7 +82,7 @@ impl fmt::Display for FirstLine<'_> {
             Reason::LoginRequired => f.write_str("login required")?,
             Reason::TlsRequired => f.write_str("start TLS first")?,
             Reason::SenderNotOwned => f.write_str("you may not send as this address")?,
-            Reason::HeaderFromNotOwned => f.write_str("you may not send with this From line")?,
+            Reason::HeaderFromNotOwned => f.write_str("you may not send with this header")?,
             Reason::RecipientUnknown => f.write_str("no such recipient here")?,
             Reason::RoutingSyntax => match ForwardPath::parse(to).ok().and_then(ForwardPath::routing_trick) {
                 Some(trick) => write!(f, "{} is refused", trick.name())?,

@@ -1,5 +1,6 @@
 use mail::Address;
 
+use crate::header::HeaderChecks;
 use crate::names::is_domain_pattern;
 use crate::patterns::{Patterns, domain_ending};
 use crate::snapshot::IdentityIx;
@@ -49,6 +50,7 @@ pub(crate) struct SenderRules {
     /// The line that denies its own senders to strangers, where one does.
     pub(crate) own_denied: Option<Origin>,
     pub(crate) reserved: Box<[Reserved]>,
+    pub(crate) headers: HeaderChecks,
 }
 
 /// Senders that only chosen identities may use (relay-control.md C3).

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mail::ScramVerifier;
 
+use crate::header::HeaderChecks;
 use crate::limits::{Limits, NodeLimits};
 use crate::next_hop::NextHop;
 
@@ -173,6 +174,8 @@ pub struct SenderRulesSource {
     /// The line that denies strangers mail for its relay domains under its own senders
     /// (relay-control.md B1); without it, such mail is taken.
     pub own_senders_denied: Option<Origin>,
+    /// Which header fields must hold addresses of who relays (relay-control.md C2).
+    pub headers: HeaderChecks,
     /// Senders that only chosen identities may use; of two blocks that hold a sender the first counts.
     pub reserved: Vec<ReservedSendersSource>,
 }

@@ -109,6 +109,7 @@ fn sender_rules((plus_addressing, own_denied, blocks): Rules, logins: &[&str]) -
     };
     SenderRulesSource {
         plus_addressing,
+        headers: policy::HeaderChecks::default(),
         own_senders_denied: own_denied.then(|| Origin::new("test.toml", 7)),
         reserved: blocks.into_iter().map(block).collect(),
     }

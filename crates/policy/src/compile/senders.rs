@@ -30,13 +30,15 @@ impl Compiler {
         tenant: TenantIx,
         source: &SenderRulesSource,
     ) -> Option<Box<SenderRules>> {
-        let SenderRulesSource { plus_addressing, own_senders_denied, reserved } = source;
-        if !plus_addressing && own_senders_denied.is_none() && reserved.is_empty() {
+        let SenderRulesSource { plus_addressing, own_senders_denied, headers, reserved } = source;
+        let is_any = *plus_addressing || own_senders_denied.is_some() || headers.is_any();
+        if !is_any && reserved.is_empty() {
             return None;
         }
         Some(Box::new(SenderRules {
             plus_addressing: *plus_addressing,
             own_denied: own_senders_denied.clone(),
+            headers: *headers,
             reserved: reserved.iter().map(|block| self.reserved(tenant, block)).collect(),
         }))
     }
