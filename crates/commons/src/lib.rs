@@ -56,6 +56,10 @@ pub const CONNECTION_COUNTS_MAX: usize = 1 << 17;
 /// Apart from the others, so that an army of guessers displaces only guessers.
 pub const LOGIN_FAILURES_MAX: usize = 1 << 16;
 
+/// Pairs of an address and a login that succeeded within a day, before those nearest to the end of it
+/// are forgotten: 1 MiB.
+pub const LOGIN_SUCCESSES_MAX: usize = 1 << 16;
+
 /// The room itself; one for the whole program, shared by reference.
 pub struct Commons {
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -66,6 +70,7 @@ pub struct Commons {
     connection_counts: Arc<ConnectionCounts>,
     rates: RateTable,
     login_failures: RateTable,
+    login_successes: RateTable,
     suspensions: Suspensions,
     queues: Queues,
     wakers: Arc<Wakers>,
@@ -91,6 +96,7 @@ impl Commons {
             connection_counts: Arc::new(ConnectionCounts::new(CONNECTION_COUNTS_MAX)),
             rates: RateTable::new(RATES_MAX, seed()),
             login_failures: RateTable::new(LOGIN_FAILURES_MAX, seed()),
+            login_successes: RateTable::new(LOGIN_SUCCESSES_MAX, seed()),
             suspensions: Suspensions::default(),
             queues: Queues::new(workers),
             wakers: Arc::new(Wakers::new(workers)),
@@ -178,6 +184,12 @@ impl Commons {
     #[must_use]
     pub fn login_failures(&self) -> &RateTable {
         &self.login_failures
+    }
+
+    /// From where logins succeeded, as charges that flow off.
+    #[must_use]
+    pub fn login_successes(&self) -> &RateTable {
+        &self.login_successes
     }
 
     /// Who is suspended.

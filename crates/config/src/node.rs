@@ -14,6 +14,7 @@ use crate::file::File;
 use crate::grants::{self, GrantsConfig};
 use crate::limits;
 use crate::lists;
+use crate::login::{self, LoginConfig};
 use crate::peers::{self, PeersConfig};
 use crate::section::{Keys, Section, parse};
 use crate::tenant;
@@ -34,6 +35,7 @@ const TOP: Keys = Keys {
         "tickets",
         "retry",
         "admin",
+        "login",
         "grants",
         "proxy_protocol",
         "xclient",
@@ -80,6 +82,8 @@ pub struct NodeConfig {
     pub grants: GrantsConfig,
     /// Peers that speak for others.
     pub peers: PeersConfig,
+    /// How failed logins are borne.
+    pub login: LoginConfig,
     /// The files that a reload reads again.
     pub files: Vec<PathBuf>,
 }
@@ -204,6 +208,7 @@ fn read_node(top: &Section<'_>, files: Vec<PathBuf>, report: &mut Report) -> Opt
         admin: admin::read(top, report),
         grants: grants::read_node(top, report),
         peers: peers::read(top, report),
+        login: login::read(top, report),
         files,
     })
 }

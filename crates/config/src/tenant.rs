@@ -2,17 +2,15 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
-use policy::{
-    IdentitySource, LoginRequired, Origin, RecipientsSource, RelayDomainSource, Sourced, TenantSource,
-};
+use policy::{LoginRequired, Origin, RecipientsSource, RelayDomainSource, Sourced, TenantSource};
 
 use crate::error::Report;
 use crate::file::File;
 use crate::grants;
+use crate::identity;
 use crate::limits;
 use crate::lists;
 use crate::node::{route, routes};
-use crate::secret;
 use crate::section::{Keys, Section, parse};
 use crate::sender_rules;
 
@@ -34,6 +32,7 @@ const TOP: Keys = Keys {
         "relay_domain",
         "route",
         "identity",
+        "credentials",
         "limits",
         "grants",
         "containment",
@@ -42,7 +41,6 @@ const TOP: Keys = Keys {
 };
 const RELAY_DOMAIN: Keys =
     Keys { known: &["domains", "next_hops", "tls", "connections", "recipients"], later: &[] };
-const IDENTITY: Keys = Keys { known: &["login", "password", "senders", "null_sender"], later: &["scram"] };
 
 /// Reads a tenant file, as far as it can be read.
 pub(crate) fn read(path: &Path, report: &mut Report) -> Option<TenantSource> {
@@ -77,7 +75,7 @@ pub(crate) fn read(path: &Path, report: &mut Report) -> Option<TenantSource> {
         lists: lists::read(&top, report),
         relay_domains: relay_domains(&top, report),
         routes: routes(&top, report),
-        identities: identities(&top, report),
+        identities: identity::read(&top, report),
         limits: limits::tenant(&top, report),
         grants: grants::read_tenant(&top, report),
     })
@@ -118,42 +116,4 @@ fn recipients(section: &Section<'_>, report: &mut Report) -> Option<RecipientsSo
     }
     let recipients = lists::entries(section, "recipients", &written, report)?;
     Some(RecipientsSource { origin: written.origin, recipients })
-}
-
-fn identities(top: &Section<'_>, report: &mut Report) -> Vec<IdentitySource> {
-    let sections = top.sections("identity", &IDENTITY, report);
-    sections.iter().filter_map(|section| identity(section, report)).collect()
-}
-
-fn identity(section: &Section<'_>, report: &mut Report) -> Option<IdentitySource> {
-    const MAKE: &str = "make one with `gatepost password`";
-    let login = section.required("login", "\"name@its-domain.example\"", report);
-    let password = section.required("password", "\"$argon2id$...\", made with `gatepost password`", report);
-    let senders = section.strings("senders", report);
-    let null_sender = section.boolean("null_sender", report).is_some_and(|null| null.value);
-    let login = login?;
-    if login.value.is_empty() || login.value.len() > mail::limits::DOMAIN_BYTES_MAX {
-        report.error(
-            &login.origin,
-            section.key("login"),
-            "no login has this length",
-            "write 1 to 255 characters",
-        );
-    }
-    let credential = password.and_then(|password| {
-        let secret = secret::resolve(section.file, section.key("password"), &password, report)?;
-        if !secret.starts_with("$argon2") {
-            // The value itself is never shown: it may be a password in the clear.
-            report.error(&password.origin, section.key("password"), "is no argon2 password hash", MAKE);
-        }
-        Some(secret)
-    });
-    // Without a credential there is an error already; the rest of the identity is still checked.
-    Some(IdentitySource {
-        login,
-        credential: credential.unwrap_or_default(),
-        scram: None,
-        senders,
-        null_sender,
-    })
 }

@@ -393,3 +393,65 @@ fn lists_are_read_from_their_files_and_what_is_wrong_in_them_names_its_line() {
         ["clients.txt:1 blocked_clients", "clients.txt:2 blocked_clients", "senders.txt:2 blocked_senders"]
     );
 }
+
+const SCRAM: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
+    WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
+#[test]
+fn a_verifier_is_enough_to_log_in_and_a_login_without_one_among_others_is_warned_about() {
+    let one = format!("{TENANT}[[identity]]\nlogin = \"t\"\nscram = \"{SCRAM}\"\n");
+    let loaded = Folder::new(NODE, &[("a", &one)]).load().unwrap();
+    let terri = loaded.snapshot.identity("T").unwrap();
+    assert_eq!(loaded.snapshot.scram(terri).unwrap().to_string(), SCRAM);
+    assert_eq!(loaded.snapshot.credential(terri), "");
+    let warned = |loaded: &config::Loaded| {
+        loaded.warnings.iter().filter(|warning| warning.to_string().contains("identity.scram")).count()
+    };
+    assert_eq!(warned(&loaded), 0);
+    let two = format!("{one}[[identity]]\nlogin = \"k\"\npassword = \"$argon2id$v=19$x\"\n");
+    assert_eq!(warned(&Folder::new(NODE, &[("a", &two)]).load().unwrap()), 1);
+}
+
+#[test]
+fn credentials_may_lie_in_a_file_beside_the_tenants() {
+    let tenant = format!(
+        "{TENANT}credentials = \"a.credentials\"\n[[identity]]\nlogin = \"T\"\n[[identity]]\nlogin = \"k\"\n"
+    );
+    let folder = Folder::new(NODE, &[("a", &tenant)]);
+    let place = |folder: &Folder| folder.errors()[0].0.clone();
+    assert_eq!(place(&folder), "a.toml:4 credentials");
+    folder.write(
+        "tenants/a.credentials",
+        &format!("# ours\nt $argon2id$v=19$x {SCRAM}\n\nk {SCRAM}\nx {SCRAM}\n"),
+    );
+    let loaded = folder.load().unwrap();
+    let identity = |login| loaded.snapshot.identity(login).unwrap();
+    assert_eq!(loaded.snapshot.credential(identity("t")), "$argon2id$v=19$x");
+    assert!(loaded.snapshot.scram(identity("t")).is_some() && loaded.snapshot.scram(identity("k")).is_some());
+    let warning = loaded.warnings.iter().find(|warning| warning.to_string().contains("credentials")).unwrap();
+    assert!(warning.to_string().contains("a.credentials:5"), "{warning}");
+
+    for (lines, expected) in [
+        (format!("t {SCRAM}\n"), "a.toml:7 identity.password"),
+        (format!("t {SCRAM}\nT {SCRAM}\nk {SCRAM}\n"), "a.credentials:2 credentials"),
+        (format!("t hunter2\nk {SCRAM}\n"), "a.credentials:1 credentials"),
+        (format!("t\nk {SCRAM}\n"), "a.credentials:1 credentials"),
+    ] {
+        folder.write("tenants/a.credentials", &lines);
+        assert_eq!(place(&folder), expected, "{lines}");
+        assert!(!folder.errors().iter().any(|(_, text)| text.contains("hunter2")));
+    }
+}
+
+#[test]
+fn what_is_no_verifier_or_no_number_of_failures_is_an_error() {
+    let tenant = format!("{TENANT}[[identity]]\nlogin = \"t\"\nscram = \"hunter2\"\n");
+    let (place, text) = error(NODE, &[("a", &tenant)]);
+    assert_eq!(place, "a.toml:6 identity.scram");
+    assert!(text.contains("gatepost password") && !text.contains("hunter2"), "{text}");
+    for (written, key) in [("failures_per_ip = \"ten\"", "failures_per_ip"), ("secret = \"short\"", "secret")]
+    {
+        let (place, _) = error(&format!("{NODE}[login]\n{written}\n"), &[("a", TENANT)]);
+        assert!(place.ends_with(&format!("login.{key}")), "{place}");
+    }
+}

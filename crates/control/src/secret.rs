@@ -6,8 +6,15 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use argon2::password_hash::rand_core::{OsRng, RngCore as _};
+use aws_lc_rs::digest::{SHA256, digest};
 
 const FILE: &str = "login.secret";
+
+/// The secret that a person wrote, as a key.
+#[must_use]
+pub fn of_text(text: &str) -> [u8; 32] {
+    digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
 
 /// The secret of this spool, made when it is asked for the first time: after a restart an unknown
 /// login meets the salt that it met before.

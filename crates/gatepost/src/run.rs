@@ -12,12 +12,12 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use commons::{Commons, WorkerLink, WorkerState};
+use commons::{Commons, Rate, WorkerLink, WorkerState};
 use config::{Config, Loaded, NodeConfig};
 use control::tls::Certificate;
 use control::{AdminOptions, Control, ControlOptions};
 use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
-use ingress::{Ingress, ListenerSettings};
+use ingress::{Ingress, ListenerSettings, LoginSettings};
 use observe::{EventLog, Form, LogWriter, Registry, TENANTS_SHOWN_DEFAULT, WorkerMetrics};
 use ring::uring::{UringOptions, UringRing, port_is_free};
 use ring::{RealDisk, Ring};
@@ -128,11 +128,7 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
     let owner = format!("process {}", std::process::id());
     spool::claim(&mut disk, &node.spool.path, workers, &owner).map_err(StartError::new)?;
 
-    let login_secret = control::secret::of_spool(&node.spool.path).map_err(|error| {
-        StartError(format!(
-            "the spool's login.secret cannot be used: {error}; let this user read and write it"
-        ))
-    })?;
+    let login = login_settings(&node)?;
 
     let names: Vec<&str> = node.listeners.iter().map(|listener| &*listener.policy.name).collect();
     let registry = Arc::new(Registry::new(workers, &names, TENANTS_SHOWN_DEFAULT));
@@ -153,7 +149,7 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
     })
     .map_err(StartError::new)?;
 
-    let plan = Arc::new(Plan { node, session_settings, client_tls, workers, login_secret });
+    let plan = Arc::new(Plan { node, session_settings, client_tls, workers, login });
     let mut running = Running { commons, control, workers: Vec::new(), log: writer, _spool: disk };
     let (ready, outcomes) = mpsc::channel();
     for link in links {
@@ -208,7 +204,7 @@ struct Plan {
     session_settings: Vec<Arc<smtp::server::Settings>>,
     client_tls: ClientTlsConfigs,
     workers: usize,
-    login_secret: [u8; 32],
+    login: LoginSettings,
 }
 
 /// One worker's life.
@@ -314,9 +310,26 @@ fn ingress_settings(plan: &Plan, worker: u8) -> ingress::Settings {
             xclient: node.peers.xclient.iter().map(|net| net.value).collect(),
             xclient_login: node.peers.xclient_login,
         },
-        login: ingress::LoginSettings { secret: plan.login_secret },
+        login: plan.login.clone(),
         listeners: listeners.collect(),
     }
+}
+
+/// To be called once the spool is claimed, which holds the secret where none is written.
+fn login_settings(node: &NodeConfig) -> Result<LoginSettings, StartError> {
+    let secret = match &node.login.secret {
+        Some(text) => control::secret::of_text(text),
+        None => control::secret::of_spool(&node.spool.path).map_err(|error| {
+            let remedy = "let this user read and write it";
+            StartError(format!("the spool's login.secret cannot be used: {error}; {remedy}"))
+        })?,
+    };
+    let rate = |failures: config::Failures| Rate::new(u64::from(failures.count), failures.per);
+    Ok(LoginSettings {
+        secret,
+        failures_per_ip: node.login.failures_per_ip.map(rate),
+        failures_per_identity: node.login.failures_per_identity.map(rate),
+    })
 }
 
 fn session_settings(

@@ -125,7 +125,7 @@ fn worker(configuration: &Configuration, directory: &std::path::Path) -> Worker<
         public_url: None,
         submission_port: None,
         peers: ingress::Peers::default(),
-        login: ingress::LoginSettings { secret: [7; 32] },
+        login: ingress::LoginSettings::with_secret([7; 32]),
         listeners: vec![ListenerSettings {
             policy: listener.policy.clone(),
             session: Arc::new(smtp::server::Settings {

@@ -234,19 +234,23 @@ fn explain_names_the_line_the_reply_and_the_remedy() {
 }
 
 #[test]
-fn a_credential_fits_its_password_and_is_taken_by_check() {
+fn credentials_fit_their_password_and_are_taken_by_check() {
     let mut child = gatepost().arg("password").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"correct horse\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
-    let credential = stdout(&output).trim_end().to_owned();
-    assert!(control::password::verify(&credential, "correct horse"), "{credential}");
-    assert!(!control::password::verify(&credential, "correct horse\n"));
+    let lines = stdout(&output);
+    let credentials: Vec<&str> = lines.lines().map(|line| line.split('"').nth(1).unwrap()).collect();
+    assert_eq!(credentials.len(), 2, "{lines}");
+    for credential in credentials {
+        assert!(control::password::verify(credential, "correct horse"), "{credential}");
+        assert!(!control::password::verify(credential, "correct horse\n"));
+    }
 
     let files = Files::new();
-    let start = TENANT.find("$argon2").unwrap();
-    let end = start + TENANT[start..].find('"').unwrap();
-    files.change("tenants/proseware.toml", &TENANT[start..end], &credential);
+    let start = TENANT.find("password = \"$argon2").unwrap();
+    let end = start + TENANT[start..].find('\n').unwrap();
+    files.change("tenants/proseware.toml", &TENANT[start..end], lines.trim_end());
     assert_eq!(files.run(&["check"]).status.code(), Some(0));
 }
 

@@ -72,8 +72,8 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         self.is_scram_offered()
     }
 
-    fn scram(&mut self, login: &str, _: &mut Reply) -> Option<ScramStart> {
-        self.begin_scram(login)
+    fn scram(&mut self, login: &str, reply: &mut Reply) -> Option<ScramStart> {
+        self.begin_scram(login, reply)
     }
 
     fn auth(&mut self, credentials: Credentials<'_>, reply: &mut Reply) -> Step {

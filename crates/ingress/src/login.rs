@@ -3,14 +3,20 @@
 //! Whatever was wrong, the client hears the same words after the same number of steps.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
-use commons::Verification;
-use mail::{Reason, Reply, Status};
+use commons::{Rate, RateTable, Verification};
+use mail::{Reason, Reply, Status, UnixMillis};
+use policy::Decision;
 use ring::Ring;
 use smtp::server::{Credentials, SCRAM_NONCE_BYTES, ScramStart, Step};
 
 use crate::connection::Waiting;
 use crate::judge::Judge;
+
+/// From where a login succeeded within this time, no failures elsewhere lock it out.
+const TRUSTED: Rate = Rate::new(1, Duration::from_secs(24 * 3600));
 
 /// One text for every failed login: never which part was wrong.
 const LOGIN_FAILED: &str = "the name or the password is wrong";
@@ -21,6 +27,18 @@ pub struct LoginSettings {
     /// What the salts of unknown logins are drawn from; the same after a restart, and on every node
     /// that answers to one name, or their salts would give them away.
     pub secret: [u8; 32],
+    /// Failures of one address that are borne; `None`: any number.
+    pub failures_per_ip: Option<Rate>,
+    /// Failures of one login that are borne; `None`: any number.
+    pub failures_per_identity: Option<Rate>,
+}
+
+impl LoginSettings {
+    /// Any number of failures is borne.
+    #[must_use]
+    pub fn with_secret(secret: [u8; 32]) -> Self {
+        Self { secret, failures_per_ip: None, failures_per_identity: None }
+    }
 }
 
 impl fmt::Debug for LoginSettings {
@@ -34,8 +52,11 @@ impl<R: Ring> Judge<'_, '_, R> {
         self.cx.snapshots.load().scram_shape().is_some()
     }
 
-    /// What the proof is held against.
-    pub(crate) fn begin_scram(&mut self, login: &str) -> Option<ScramStart> {
+    /// What the proof is held against; `None` while the login is locked.
+    pub(crate) fn begin_scram(&mut self, login: &str, reply: &mut Reply) -> Option<ScramStart> {
+        if self.refused_by_lock(login, reply) {
+            return None;
+        }
         let snapshot = self.cx.snapshots.load();
         let known = snapshot.identity(login).and_then(|identity| snapshot.scram(identity)).cloned();
         let verifier = known.or_else(|| {
@@ -51,6 +72,9 @@ impl<R: Ring> Judge<'_, '_, R> {
     pub(crate) fn login(&mut self, credentials: Credentials<'_>, reply: &mut Reply) -> Step {
         let (Credentials::Plain { authorization, login, .. }
         | Credentials::Scram { authorization, login, .. }) = credentials;
+        if self.refused_by_lock(login, reply) {
+            return Step::Refuse;
+        }
         self.client.login.clear();
         self.client.login.push_str(login);
         let for_itself = authorization.is_empty() || authorization == login;
@@ -112,11 +136,13 @@ impl<R: Ring> Judge<'_, '_, R> {
         };
         self.client.identity = identity;
         if identity.is_none() {
+            self.charge_failure();
             reply.deny(Reason::LoginFailed, format_args!("{LOGIN_FAILED}"));
             self.add_ticket(Reason::LoginFailed, "", reply);
             self.client.login.clear();
             return false;
         }
+        self.remember_success();
         let now = self.cx.now();
         self.cx
             .log
@@ -126,5 +152,105 @@ impl<R: Ring> Judge<'_, '_, R> {
             .str("login", &self.client.login)
             .end();
         true
+    }
+}
+
+// The lock: what failed is charged to the address and to the login, whether or not it exists, and is
+// looked at before a credential is.
+impl<R: Ring> Judge<'_, '_, R> {
+    fn refused_by_lock(&mut self, login: &str, reply: &mut Reply) -> bool {
+        let now = self.cx.now();
+        let Some(until) = self.locked_until(login, now) else { return false };
+        const MINUTE_MILLIS: u64 = 60_000;
+        let minutes = until.0.saturating_sub(now.0).div_ceil(MINUTE_MILLIS).max(1);
+        let plural = if minutes == 1 { "" } else { "s" };
+        self.client.login.clear();
+        self.client.login.push_str(login);
+        let decision = Decision::refusal_for(Reason::LoginLocked, None);
+        let detail = format_args!("try again in {minutes} minute{plural}");
+        self.refuse_with(&decision, Some(detail), ("", ""), reply);
+        self.client.login.clear();
+        true
+    }
+
+    fn locked_until(&self, login: &str, now: UnixMillis) -> Option<UnixMillis> {
+        let commons = self.cx.link.commons();
+        let (failures, successes) = (commons.login_failures(), commons.login_successes());
+        let keys = Keys::of(failures, self.client.address, login);
+        let settings = &self.settings.login;
+        let until = |key, rate: &Option<Rate>| failures.peek(key, 1, rate.as_ref()?, now).err();
+        until(keys.address, &settings.failures_per_ip).or_else(|| {
+            let until = until(keys.login, &settings.failures_per_identity)?;
+            let trust = trust(successes, self.client.address, login);
+            let is_trusted = successes.peek(trust, 1, &TRUSTED, now).is_err();
+            (!is_trusted).then_some(until)
+        })
+    }
+
+    fn charge_failure(&mut self) {
+        let (failures, now) = (self.cx.link.commons().login_failures(), self.cx.now());
+        let keys = Keys::of(failures, self.client.address, &self.client.login);
+        let settings = &self.settings.login;
+        for (key, rate) in
+            [(keys.address, settings.failures_per_ip), (keys.login, settings.failures_per_identity)]
+        {
+            if let Some(rate) = rate {
+                failures.charge(key, 1, &rate, now);
+            }
+        }
+    }
+
+    fn remember_success(&mut self) {
+        let (successes, now) = (self.cx.link.commons().login_successes(), self.cx.now());
+        let trust = trust(successes, self.client.address, &self.client.login);
+        // Where it is charged already, it is trusted already.
+        let _ = successes.take(trust, 1, &TRUSTED, now);
+    }
+}
+
+/// What failures are charged to.
+struct Keys {
+    address: u64,
+    login: u64,
+}
+
+impl Keys {
+    fn of(failures: &RateTable, address: IpAddr, login: &str) -> Self {
+        let (network, login) = (network(address), login.to_ascii_lowercase());
+        Self { address: failures.key(&("address", network)), login: failures.key(&("login", login.as_str())) }
+    }
+}
+
+/// What a success is charged to.
+fn trust(successes: &RateTable, address: IpAddr, login: &str) -> u64 {
+    successes.key(&(network(address), login.to_ascii_lowercase().as_str()))
+}
+
+/// A customer of an IPv6 network has a /64 at least: all of it is one address here.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_charged_to_an_address_or_a_64_and_to_a_login_in_whatever_case() {
+        let table = RateTable::new(64, [1, 2]);
+        let keys = |address: &str, login: &str| Keys::of(&table, address.parse().unwrap(), login);
+        let first = keys("2001:db8::1", "terri");
+        assert_eq!(first.address, keys("2001:db8::ffff:2", "kim").address);
+        assert_ne!(first.address, keys("2001:db8:0:1::1", "terri").address);
+        assert_eq!(keys("192.0.2.1", "terri").address, keys("::ffff:192.0.2.1", "terri").address);
+        assert_ne!(keys("192.0.2.1", "terri").address, keys("192.0.2.2", "terri").address);
+        assert_eq!(first.login, keys("192.0.2.1", "Terri").login);
+        let trust = |address: &str, login: &str| trust(&table, address.parse().unwrap(), login);
+        assert_eq!(trust("2001:db8::1", "terri"), trust("2001:db8::2", "Terri"));
+        assert_ne!(trust("2001:db8::1", "terri"), trust("192.0.2.1", "terri"));
+        assert_ne!(trust("2001:db8::1", "terri"), trust("2001:db8::1", "kim"));
     }
 }

@@ -1,4 +1,4 @@
-//! `gatepost password`: turns a password into the credential that a tenant file holds.
+//! `gatepost password`: turns a password into the two credentials that a tenant file holds.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -19,11 +19,11 @@ pub(super) fn run(common: &Common) -> Answer {
             return Answer::Broken;
         }
     };
-    let credential = control::password::hash(&password);
+    let (hash, scram) = (control::password::hash(&password), control::password::scram(&password));
     if common.json {
-        print_json(&json!({ "password": credential }));
+        print_json(&json!({ "password": hash, "scram": scram.to_string() }));
     } else {
-        print(&format!("{credential}\n"));
+        print(&format!("password = \"{hash}\"\nscram = \"{scram}\"\n"));
     }
     Answer::Yes
 }

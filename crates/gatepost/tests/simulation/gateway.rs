@@ -154,7 +154,7 @@ fn ingress_settings() -> ingress::Settings {
         submission_port: None,
         public_url: None,
         peers: ingress::Peers::default(),
-        login: ingress::LoginSettings { secret: [7; 32] },
+        login: ingress::LoginSettings::with_secret([7; 32]),
         listeners: vec![ListenerSettings { policy, session, address: SocketAddr::new(GATEWAY, PORT) }],
     }
 }
