@@ -7,6 +7,7 @@
 mod meter;
 mod rounds;
 mod servers;
+mod storm;
 mod sync;
 mod table;
 
@@ -36,6 +37,9 @@ pub(crate) struct Options {
     /// Payload of a message in bytes, its header not counted.
     #[arg(long, default_value_t = 4096)]
     bytes: u32,
+    /// Measure denials instead: 200 strangers pipeline recipients that are denied, beside a tenant's mail.
+    #[arg(long)]
+    storm: bool,
     /// Write the result here as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -61,6 +65,9 @@ fn run(options: &Options) -> Result<(), String> {
     };
     if !gatepost.is_file() {
         return Err(format!("no {}; build it with: cargo build --release -p gatepost", gatepost.display()));
+    }
+    if options.storm {
+        return storm::run(&gatepost, options.rounds);
     }
     let disk = sync::disk(&std::env::temp_dir())?;
     println!("spools on {disk}");

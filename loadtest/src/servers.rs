@@ -33,7 +33,7 @@ enum Process {
 pub(crate) fn start_postfix(relay_to: Option<SocketAddr>, wrapper: &[String]) -> Result<Postfix, String> {
     let client = if relay_to.is_some() { "" } else { "check_client_access static:HOLD" };
     let main = format!(
-        "mynetworks = 127.0.0.0/8\nsmtpd_relay_restrictions = permit_mynetworks, reject\n\
+        "mynetworks = 127.0.0.1/32\nsmtpd_relay_restrictions = permit_mynetworks, reject\n\
          smtpd_client_restrictions = {client}\n"
     );
     Postfix::start(postfix::Settings { relay_to, main: &main, wrapper })
@@ -44,7 +44,12 @@ impl Server {
     pub(crate) fn gatepost(binary: &Path, relay_to: Option<SocketAddr>) -> Self {
         let meter = Meter::new();
         let next_hop = relay_to.unwrap_or_else(testbed::net::free_address);
-        let gateway = Gateway::start_under(binary, Configuration::relay(next_hop), meter.wrapper());
+        let mut configuration = Configuration::relay(next_hop);
+        // Whoever connects from another loopback address is a stranger.
+        for (_, tenant) in &mut configuration.tenants {
+            *tenant = tenant.replace("127.0.0.0/8", "127.0.0.1");
+        }
+        let gateway = Gateway::start_under(binary, configuration, meter.wrapper());
         Self { process: Process::Gatepost(Box::new(gateway)), meter }
     }
 

@@ -6,6 +6,8 @@
 mod address;
 mod encoding;
 mod envelope;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod header;
 mod id;
 pub mod limits;

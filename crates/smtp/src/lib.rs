@@ -7,6 +7,8 @@
 pub mod client;
 mod command;
 mod data;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod line;
 pub mod proxy;
 mod sasl;

@@ -5,6 +5,7 @@
 
 mod check;
 mod command;
+mod fuzz;
 mod licences;
 mod map;
 mod metadata;
@@ -41,6 +42,14 @@ enum Chore {
         /// `check`, `network`, `decision`, `swap` or `memory`; all of them without a name.
         names: Vec<String>,
     },
+    /// Fuzz the parsers: command line, address, SASL, PROXY header, configuration.
+    Fuzz {
+        /// The targets; all of them without a name.
+        names: Vec<String>,
+        /// How long each runs.
+        #[arg(long, default_value_t = 600)]
+        seconds: u32,
+    },
     /// Run the whole-gateway simulation for one seed, or for a range of them.
     Sim {
         /// Replay this seed.
@@ -57,6 +66,7 @@ fn main() -> ExitCode {
         Chore::Check => check::run(),
         Chore::Test => tests::run(),
         Chore::Bench { names } => bench(&names),
+        Chore::Fuzz { names, seconds } => fuzz::run(&names, seconds),
         Chore::Loadtest { arguments } => loadtest(&arguments),
         Chore::Sim { seed, seeds } => simulate(seed, seeds.as_deref()),
     };

@@ -1,0 +1,188 @@
+//! A storm: strangers who pipeline recipients that are denied, and the mail of a tenant beside it.
+//!
+//! It measures what one denial costs each server, and how long an accepted message waits from its
+//! last dot to its 250 without the storm and within it.
+
+use std::fmt;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use testbed::Dialog;
+use testbed::dialog::read_reply;
+
+use crate::servers::{Server, Sink, beside};
+
+/// Who connects at the same time.
+const STRANGERS: u64 = 200;
+/// Recipients that are sent before their replies are read.
+const PIPELINED: u64 = 50;
+/// Batches of one connection, all in one transaction.
+const BATCHES: u64 = 10;
+/// Accepted messages that are timed.
+const TIMED: usize = 400;
+/// The core of the strangers and of the timed client; the server has the other one.
+const CORE: usize = 1;
+
+/// What was found of one server.
+pub(crate) struct Found {
+    name: &'static str,
+    denials: u64,
+    cpu_micros_per_denial: f64,
+    quiet: Latency,
+    beside_storm: Latency,
+}
+
+struct Latency {
+    median: Duration,
+    p99: Duration,
+}
+
+/// Measures both servers, one after the other, `rounds` times.
+pub(crate) fn run(gatepost: &Path, rounds: u32) -> Result<(), String> {
+    for round in 1..=rounds {
+        let mut costs = Vec::new();
+        for is_gatepost in [true, false] {
+            let destination = Sink::start(beside())?;
+            let server = match is_gatepost {
+                true => Server::gatepost(gatepost, Some(destination.address())),
+                false => Server::postfix(Some(destination.address()))?,
+            };
+            let found = measure(&server, if is_gatepost { "Gatepost" } else { "Postfix" })?;
+            println!("storm, round {round}: {found}");
+            costs.push(found.cpu_micros_per_denial);
+        }
+        println!(
+            "storm, round {round}: a denial costs Postfix {:.1} times Gatepost's CPU",
+            costs[1] / costs[0]
+        );
+    }
+    Ok(())
+}
+
+fn measure(server: &Server, name: &'static str) -> Result<Found, String> {
+    let address = server.address();
+    // Processes are started and segments made before anything is timed.
+    time_accepted(address, 50);
+    blow(address, 1).wait();
+    let quiet = time_accepted(address, TIMED);
+    let before = server.meter().cpu_micros(server.root())?;
+    let denials = blow(address, 1).wait();
+    let cpu = server.meter().cpu_micros(server.root())? - before;
+    let storm = blow(address, u64::MAX);
+    let beside_storm = time_accepted(address, TIMED);
+    storm.end();
+    Ok(Found { name, denials, cpu_micros_per_denial: cpu as f64 / denials as f64, quiet, beside_storm })
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = |time: Duration| time.as_secs_f64() * 1000.0;
+        write!(
+            f,
+            "{}: {} denials, {:.2} us of CPU each; accepted mail p50 {:.2} ms and p99 {:.2} ms without the storm, \
+             p50 {:.2} ms and p99 {:.2} ms beside it ({:.1} times)",
+            self.name,
+            self.denials,
+            self.cpu_micros_per_denial,
+            millis(self.quiet.median),
+            millis(self.quiet.p99),
+            millis(self.beside_storm.median),
+            millis(self.beside_storm.p99),
+            self.beside_storm.p99.as_secs_f64() / self.quiet.p99.as_secs_f64()
+        )
+    }
+}
+
+/// The strangers at work.
+struct Storm {
+    strangers: Vec<JoinHandle<()>>,
+    denials: Arc<AtomicU64>,
+    ending: Arc<AtomicBool>,
+}
+
+/// Every stranger makes `connections` connections, one after the other.
+fn blow(address: SocketAddr, connections: u64) -> Storm {
+    let (denials, ending) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let stranger = |number: u64| {
+        let (denials, ending) = (denials.clone(), ending.clone());
+        let source = IpAddr::V4(Ipv4Addr::new(127, 0, 2, (number % 200) as u8 + 1));
+        thread::spawn(move || {
+            stay_beside();
+            for _ in 0..connections {
+                if ending.load(Ordering::Relaxed) {
+                    return;
+                }
+                denials.fetch_add(ask_in_vain(source, address), Ordering::Relaxed);
+            }
+        })
+    };
+    let strangers = (0..STRANGERS).map(stranger).collect();
+    Storm { strangers, denials, ending }
+}
+
+impl Storm {
+    /// Waits for all; gives the number of denials.
+    fn wait(self) -> u64 {
+        for stranger in self.strangers {
+            stranger.join().expect("a stranger that is not denied has said so");
+        }
+        self.denials.load(Ordering::Relaxed)
+    }
+
+    fn end(self) {
+        self.ending.store(true, Ordering::Relaxed);
+        self.wait();
+    }
+}
+
+/// One connection of a stranger; gives the number of its denials.
+fn ask_in_vain(source: IpAddr, address: SocketAddr) -> u64 {
+    let mut dialog = Dialog::hello_from(source, address);
+    dialog.command("MAIL FROM:<f@stranger.example>", 250);
+    let mut stream = dialog.into_stream();
+    let mut replies = std::io::BufReader::new(stream.try_clone().expect("a socket can be cloned"));
+    let mut denials = 0;
+    for batch in 0..BATCHES {
+        let commands: String =
+            (0..PIPELINED).map(|n| format!("RCPT TO:<t{batch}.{n}@elsewhere.example>\r\n")).collect();
+        stream.write_all(commands.as_bytes()).expect("the server takes what is sent");
+        for _ in 0..PIPELINED {
+            let reply = read_reply(&mut replies).expect("every recipient is answered");
+            assert!(reply.code >= 500, "a stranger relayed: {reply:?}");
+            denials += 1;
+        }
+    }
+    denials
+}
+
+/// Sends `count` messages of a tenant over one connection.
+fn time_accepted(address: SocketAddr, count: usize) -> Latency {
+    stay_beside();
+    let mut dialog = Dialog::hello(address);
+    let body = format!("Subject: timed\r\n\r\n{}\r\n.\r\n", "x".repeat(70));
+    let mut times: Vec<Duration> = (0..count)
+        .map(|_| {
+            dialog.command("MAIL FROM:<app@proseware.example>", 250);
+            dialog.command("RCPT TO:<someone@far.example>", 250);
+            dialog.command("DATA", 354);
+            let begin = Instant::now();
+            dialog.send(&body);
+            dialog.expect(250);
+            begin.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    Latency { median: times[times.len() / 2], p99: times[times.len() * 99 / 100] }
+}
+
+fn stay_beside() {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    if let Some(&core) = cores.get(CORE) {
+        core_affinity::set_for_current(core);
+    }
+}
