@@ -3,6 +3,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::table::{LARGEST, Size};
 
 /// How much is measured.
@@ -35,40 +37,52 @@ impl Effort {
 /// Calls in one batch: long beside the clock, short beside a scheduler's slice.
 const BATCH: usize = 2048;
 
-/// Measures `call` on `keys`, one call after the other, each waiting for the answer to the one
-/// before it; prints the median over batches and the middle half. What the processor could overlap
-/// it may not, as it could not between the commands of a session.
-pub(crate) fn each<K>(effort: Effort, name: &str, keys: &[K], mut call: impl FnMut(&K) -> usize) -> f64 {
+/// Measures `call` on `keys` and prints medians over batches with their middle half: for calls one
+/// after the other, and for calls each of which waits for the answer to the one before it, so that
+/// the processor overlaps nothing.
+pub(crate) fn each<K>(effort: Effort, name: &str, keys: &[K], mut call: impl FnMut(&K) -> usize) {
     let batches = effort.of(keys.len() * 4) / BATCH + 1;
-    let zero = black_box(0);
-    let (mut at, mut chain) = (0, 0);
-    let mut nanos: Vec<f64> = (0..batches)
-        .map(|_| {
-            let begin = Instant::now();
-            for _ in 0..BATCH {
-                at = if at + 1 < keys.len() { at + 1 } else { 0 };
-                chain = call(&keys[at + (chain & zero)]);
-            }
-            begin.elapsed().as_nanos() as f64 / BATCH as f64
-        })
-        .collect();
-    black_box(chain);
-    nanos.sort_unstable_by(f64::total_cmp);
-    let quantile = |part: f64| nanos[((nanos.len() - 1) as f64 * part) as usize];
-    let median = quantile(0.5);
-    println!("{name:<58} {median:>8.1} ns  ({:.1} to {:.1})", quantile(0.25), quantile(0.75));
-    median
+    // What the next key is taken by: nothing, or the answer before, of which no bit counts.
+    let mut median_of = |mask: usize| {
+        let (mut at, mut answer) = (0, 0);
+        let mut nanos: Vec<f64> = (0..batches)
+            .map(|_| {
+                let begin = Instant::now();
+                for _ in 0..BATCH {
+                    at = if at + 1 < keys.len() { at + 1 } else { 0 };
+                    answer = black_box(call(&keys[at + (answer & mask)]));
+                }
+                begin.elapsed().as_nanos() as f64 / BATCH as f64
+            })
+            .collect();
+        nanos.sort_unstable_by(f64::total_cmp);
+        let quantile = |part: f64| nanos[((nanos.len() - 1) as f64 * part) as usize];
+        format!("{:>7.1} ns ({:.0} to {:.0})", quantile(0.5), quantile(0.25), quantile(0.75))
+    };
+    let (free, waiting) = (median_of(0), median_of(black_box(0)));
+    println!("{name:<56} {free:<24} waiting {waiting}");
 }
 
-/// Measures one long run of `work`.
+/// Measures one long run of `work`, by the clock and in processor time of this thread.
 pub(crate) fn once<T>(name: &str, work: impl FnOnce() -> T) -> T {
-    let begin = Instant::now();
+    let (begin, processor) = (Instant::now(), processor_time());
     let made = work();
-    shown(name, begin.elapsed());
+    let (time, processor) = (begin.elapsed(), processor_time() - processor);
+    println!("{name:<58} {:>8.3} ms  ({:.3} of the processor)", millis(time), millis(processor));
     made
+}
+
+/// Processor time of this thread.
+pub(crate) fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// Prints a duration as [`once`] does.
 pub(crate) fn shown(name: &str, time: Duration) {
-    println!("{name:<58} {:>8.3} ms", time.as_secs_f64() * 1e3);
+    println!("{name:<58} {:>8.3} ms", millis(time));
 }

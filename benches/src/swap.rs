@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use commons::{Commons, SnapshotCache};
 use mail::{ForwardPath, ReversePath};
 use policy::Snapshot;
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::decision::{self, Command};
-use crate::measure::{Effort, once, shown};
+use crate::measure::{Effort, once, processor_time, shown};
 use crate::table;
 
 /// Decisions in one turn: what a busy worker finds in its ring at once.
@@ -36,8 +35,15 @@ pub(crate) fn run(effort: Effort) {
         ("alone", &(|| thread::sleep(time)) as &dyn Fn()),
         ("beside work of another kind", &|| busy(time)),
         ("beside compiling and swapping", &|| {
-            let made = once("  compile", || compile(&second));
-            once("  swap, and drop the table before", || commons.publish(made));
+            // As a reload does, on a thread of its own that lets the mail go first.
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let _ = rustix::process::nice(10);
+                    let made = once("  compile", || compile(&second));
+                    once("  swap", || commons.publish(made));
+                    once("  free the table before", || while commons.free_retired() > 0 {});
+                });
+            });
         }),
     ] {
         stop.store(false, Ordering::Release);
@@ -79,12 +85,6 @@ fn decide_until(stop: &AtomicBool, cache: &mut SnapshotCache, commands: &[Comman
         turns.count += 1;
     }
     turns
-}
-
-/// Processor time of this thread.
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Work that shares nothing with the worker but the machine: what its turns are compared with.

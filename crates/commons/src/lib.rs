@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use crossbeam::queue::SegQueue;
 use policy::{Snapshot, TenantIx, Whom};
 use ring::Waker;
 
@@ -63,6 +64,8 @@ pub const LOGIN_SUCCESSES_MAX: usize = 1 << 16;
 /// The room itself; one for the whole program, shared by reference.
 pub struct Commons {
     snapshot: Arc<ArcSwap<Snapshot>>,
+    /// As many as reloads follow each other faster than transactions end: a person's doing.
+    retired: SegQueue<Arc<Snapshot>>,
     sites: Table<Site>,
     connections: Table<Connections>,
     denials: Denials,
@@ -89,6 +92,7 @@ impl Commons {
         assert!((1..=WORKERS_MAX).contains(&workers), "between 1 and {WORKERS_MAX} workers");
         let commons = Arc::new(Self {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            retired: SegQueue::new(),
             sites: Table::default(),
             connections: Table::default(),
             denials: Denials::default(),
@@ -126,10 +130,23 @@ impl Commons {
         SnapshotCache(arc_swap::Cache::new(self.snapshot.clone()))
     }
 
-    /// Puts another configuration in force, between two commands of every session, and tells the workers.
+    /// Puts another configuration in force, between two commands of every session, and tells the
+    /// workers. The one before stays allocated, whoever lets go of it last, until
+    /// [`Commons::free_retired`]: to free a million entries is no work for a worker.
     pub fn publish(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
+        self.retired.push(self.snapshot.swap(Arc::new(snapshot)));
         self.tell_all(|| Answer::SnapshotChanged);
+    }
+
+    /// Frees the configurations that nobody uses any more, on the thread that calls; says how many
+    /// are still in use.
+    pub fn free_retired(&self) -> usize {
+        let retired: Vec<_> = std::iter::from_fn(|| self.retired.pop()).collect();
+        // Out of force and held by nobody else, it cannot come to be held again.
+        for in_use in retired.into_iter().filter(|snapshot| Arc::strong_count(snapshot) > 1) {
+            self.retired.push(in_use);
+        }
+        self.retired.len()
     }
 
     /// Asks every worker to end: no new mail, and what is under way comes to its end.

@@ -105,6 +105,19 @@ fn a_published_snapshot_reaches_every_cache_and_leaves_the_old_one_alive() {
 }
 
 #[test]
+fn a_configuration_out_of_force_is_freed_by_whoever_asks_and_not_while_a_worker_holds_it() {
+    let (commons, _links, _) = Commons::new(1, snapshot(1));
+    let held = commons.snapshot();
+    let weak = Arc::downgrade(&held);
+    commons.publish(snapshot(2));
+    assert_eq!(commons.free_retired(), 1);
+    drop(held);
+    assert!(weak.upgrade().is_some(), "the last worker to let go frees nothing");
+    assert_eq!(commons.free_retired(), 0);
+    assert!(weak.upgrade().is_none());
+}
+
+#[test]
 fn a_waiting_worker_is_seen_by_holders_and_woken_by_a_release() {
     let (commons, links, _) = Commons::new(2, snapshot(1));
     let (waker, woken) = counting_waker();

@@ -220,12 +220,16 @@ impl Plane {
         loop {
             tokio::select! {
                 () = self.asked.notified() => self.take_questions(),
+                read = self.reloader.read() => {
+                    self.reloader.finish(read, &mut self.log, now());
+                    self.log.flush();
+                }
                 signal = signals.next() => match signal {
-                    Signal::Reload => self.reload(),
+                    Signal::Reload => self.reloader.begin(),
                     Signal::End(number) => self.drain(number),
                 },
                 command = commands.recv() => match command {
-                    Some(Command::Reload) => self.reload(),
+                    Some(Command::Reload) => self.reloader.begin(),
                     Some(Command::Stop) | None => return,
                 },
             }
@@ -248,11 +252,6 @@ impl Plane {
                 }
             }
         }
-    }
-
-    fn reload(&mut self) {
-        self.reloader.reload(&mut self.log, now());
-        self.log.flush();
     }
 
     /// The first signal drains; a second one means that its sender will not wait.

@@ -1,7 +1,13 @@
 //! Reload: the new files are read, checked and compiled; then they are in force, or nothing changed.
+//!
+//! Reading and compiling take a thread of their own at a lowered priority, so that neither the mail
+//! nor the questions of the workers wait for them. One reload runs at a time; one that is asked for
+//! meanwhile follows it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use commons::Commons;
 use config::{Config, Loaded};
@@ -9,9 +15,16 @@ use mail::UnixMillis;
 use observe::{EventLog, Registry};
 use policy::Snapshot;
 use rustls::sign::CertifiedKey;
+use tokio::sync::mpsc;
 
 use crate::admin::Admin;
 use crate::tls::{self, Certificate};
+
+/// How far the priority of the thread that reads is lowered: half the way down.
+const NICENESS: i32 = 10;
+
+/// How often a configuration out of force is looked at, until the last transaction has let go of it.
+const RETIRED_PERIOD: Duration = Duration::from_secs(1);
 
 pub(crate) struct Reloader {
     commons: Arc<Commons>,
@@ -19,7 +32,13 @@ pub(crate) struct Reloader {
     admin: Option<Admin>,
     path: Option<PathBuf>,
     certificate: Option<Arc<Certificate>>,
+    finished: (mpsc::Sender<Read>, mpsc::Receiver<Read>),
+    is_reading: bool,
+    is_asked_again: bool,
 }
+
+/// What the files say.
+pub(crate) struct Read(Result<(Loaded, Option<Arc<CertifiedKey>>), String>);
 
 impl Reloader {
     /// Shows the snapshot in force in the metrics, too.
@@ -31,54 +50,119 @@ impl Reloader {
         certificate: Option<Arc<Certificate>>,
     ) -> Self {
         show(&registry, &commons.snapshot());
-        Self { commons, registry, admin, path, certificate }
+        Self {
+            commons,
+            registry,
+            admin,
+            path,
+            certificate,
+            finished: mpsc::channel(1),
+            is_reading: false,
+            is_asked_again: false,
+        }
     }
 
-    /// Puts the files in force, or says in log and metric why they are not.
-    pub(crate) fn reload(&self, log: &mut EventLog, now: UnixMillis) {
+    /// Begins to read the files, or notes that they are to be read once more.
+    pub(crate) fn begin(&mut self) {
+        if self.is_reading {
+            self.is_asked_again = true;
+            return;
+        }
+        self.is_reading = true;
         let generation = self.commons.snapshot().generation + 1;
-        match self.read(generation) {
-            Ok((loaded, key)) => {
-                for warning in &loaded.warnings {
-                    log.event("policy_warning", now).display("warning", warning).end();
-                }
-                if let (Some(certificate), Some(key)) = (&self.certificate, key) {
-                    certificate.replace(&key);
-                }
-                show(&self.registry, &loaded.snapshot);
-                log.event("policy_reloaded", now)
-                    .number("generation", generation)
-                    .number("tenants", loaded.snapshot.tenants().len() as u64)
-                    .str("needs_a_restart", "node, spool, listener, retry, tickets and metrics")
-                    .end();
-                self.commons.publish(loaded.snapshot);
-                if let Some(admin) = &self.admin {
-                    admin.reloaded(&loaded.node);
-                }
-            }
+        let (path, wants_key) = (self.path.clone(), self.certificate.is_some());
+        let finished = self.finished.0.clone();
+        let failed = finished.clone();
+        let spawned = thread::Builder::new().name("gatepost-reload".into()).spawn(move || {
+            // Where the system does not allow it, mail shares the processor with us.
+            let _ = rustix::process::nice(NICENESS);
+            // Whoever is gone does not wait for it.
+            let _ = finished.blocking_send(Read(read(path.as_deref(), generation, wants_key)));
+        });
+        if let Err(error) = spawned {
+            // There is room: nothing else is being read.
+            let _ = failed.try_send(Read(Err(format!("the system gives no thread to read with: {error}"))));
+        }
+    }
+
+    /// Waits until the files that were begun with have been read.
+    pub(crate) async fn read(&mut self) -> Read {
+        self.finished.1.recv().await.expect("we hold a sender ourselves")
+    }
+
+    /// Puts in force what was read, or says in log and metric why it is not.
+    pub(crate) fn finish(&mut self, Read(read): Read, log: &mut EventLog, now: UnixMillis) {
+        self.is_reading = false;
+        match read {
+            Ok((loaded, key)) => self.put_in_force(loaded, key, log, now),
             Err(error) => {
                 self.registry.reload_failed();
                 if let Some(admin) = &self.admin {
                     admin.reload_refused(now, &error);
                 }
                 log.event("policy_reload_failed", now)
-                    .number("generation", generation - 1)
+                    .number("generation", self.commons.snapshot().generation)
                     .str("error", &error)
                     .end();
             }
         }
+        if std::mem::take(&mut self.is_asked_again) {
+            self.begin();
+        }
     }
 
-    fn read(&self, generation: u64) -> Result<(Loaded, Option<Arc<CertifiedKey>>), String> {
-        let path = self.path.as_deref().ok_or("there is no configuration file to read again")?;
-        let loaded = Config::load_generation(path, generation).map_err(|errors| errors.to_string())?;
-        let key = match (&self.certificate, &loaded.node.tls) {
-            (Some(_), Some(files)) => {
-                Some(tls::read(&files.certificate, &files.key).map_err(|error| error.to_string())?)
-            }
-            _ => None,
-        };
-        Ok((loaded, key))
+    fn put_in_force(
+        &self,
+        loaded: Loaded,
+        key: Option<Arc<CertifiedKey>>,
+        log: &mut EventLog,
+        now: UnixMillis,
+    ) {
+        for warning in &loaded.warnings {
+            log.event("policy_warning", now).display("warning", warning).end();
+        }
+        if let (Some(certificate), Some(key)) = (&self.certificate, key) {
+            certificate.replace(&key);
+        }
+        show(&self.registry, &loaded.snapshot);
+        log.event("policy_reloaded", now)
+            .number("generation", loaded.snapshot.generation)
+            .number("tenants", loaded.snapshot.tenants().len() as u64)
+            .str("needs_a_restart", "node, spool, listener, retry, tickets and metrics")
+            .end();
+        self.commons.publish(loaded.snapshot);
+        if let Some(admin) = &self.admin {
+            admin.reloaded(&loaded.node);
+        }
+        tokio::spawn(free_retired(self.commons.clone()));
+    }
+}
+
+fn read(
+    path: Option<&Path>,
+    generation: u64,
+    wants_key: bool,
+) -> Result<(Loaded, Option<Arc<CertifiedKey>>), String> {
+    let path = path.ok_or("there is no configuration file to read again")?;
+    let loaded = Config::load_generation(path, generation).map_err(|errors| errors.to_string())?;
+    let key = match &loaded.node.tls {
+        Some(files) if wants_key => {
+            Some(tls::read(&files.certificate, &files.key).map_err(|error| error.to_string())?)
+        }
+        _ => None,
+    };
+    Ok((loaded, key))
+}
+
+/// Frees the configuration before, once no transaction holds it, where nobody waits for it.
+async fn free_retired(commons: Arc<Commons>) {
+    loop {
+        let commons = commons.clone();
+        let freed = tokio::task::spawn_blocking(move || commons.free_retired() == 0).await;
+        if freed.unwrap_or(true) {
+            return;
+        }
+        tokio::time::sleep(RETIRED_PERIOD).await;
     }
 }
 

@@ -321,7 +321,7 @@ fn may_have_grants(address: IpAddr, snapshot: &Snapshot, terms: &Terms) -> Resul
         return Err(Refusal::Shared);
     }
     match snapshot.network(address) {
-        NetworkMatch::Excluded { .. } => Err(Refusal::Excluded),
+        NetworkMatch::Excluded => Err(Refusal::Excluded),
         NetworkMatch::Stranger | NetworkMatch::Tenant { .. } => Ok(()),
     }
 }
