@@ -7,7 +7,8 @@ use mail::{ForwardPath, MessageId, Reason, Reply, ReversePath};
 use policy::NoTrace;
 use ring::Ring;
 use smtp::server::{
-    Credentials, Flow, Handler, MailParameters, MessageEnd, ScramStart, Step, XClient, XClientRights,
+    Credentials, Flow, Handler, Introduction, MailParameters, MessageEnd, ScramStart, Step, XClient,
+    XClientRights,
 };
 use spool::{Content, NewMessage, Refusal};
 
@@ -43,7 +44,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         self.client.xclient
     }
 
-    fn xclient(&mut self, told: &XClient, reply: &mut Reply) -> bool {
+    fn xclient(&mut self, told: &XClient, reply: &mut Reply) -> Introduction {
         self.take_xclient(told, reply)
     }
 

@@ -10,7 +10,7 @@ use mail::Reply;
 use observe::PeerFault;
 use ring::Ring;
 use smtp::proxy::Fault;
-use smtp::server::{Told, XClient, XClientRights};
+use smtp::server::{Introduction, Told, XClient, XClientRights};
 
 use crate::judge::Judge;
 
@@ -84,12 +84,12 @@ impl<R: Ring> Judge<'_, '_, R> {
     }
 
     /// Takes what a listed peer says of its client. A login of before was another client's.
-    pub(crate) fn take_xclient(&mut self, told: &XClient, reply: &mut Reply) -> bool {
+    pub(crate) fn take_xclient(&mut self, told: &XClient, reply: &mut Reply) -> Introduction {
         let identity = match &told.login {
             Some(Told::Value(login)) => {
                 let Some(identity) = self.cx.snapshots.load().identity(login) else {
                     reply.set(550, Some(mail::Status::new(5, 7, 0)), format_args!("no such login here"));
-                    return false;
+                    return Introduction::Refused;
                 };
                 Some((identity, login))
             }
@@ -107,16 +107,16 @@ impl<R: Ring> Judge<'_, '_, R> {
             client.helo.push_str(helo);
             client.helo_is_told = true;
         }
+        client.login.clear();
+        client.identity = None;
         if !self.admit(reply) {
-            return false;
+            return Introduction::TurnedAway;
         }
-        self.client.login.clear();
-        self.client.identity = None;
         if let Some((identity, login)) = identity {
             self.client.login.push_str(login);
             self.client.identity = Some(identity);
         }
-        true
+        Introduction::Taken
     }
 }
 

@@ -79,7 +79,7 @@ impl fmt::Display for Refusal {
             Self::Private => "a private or link-local address says nothing about who uses it",
             Self::NotPublic => "this is no address of one client",
             Self::Carrier => "carriers share 100.64.0.0/10 among their customers",
-            Self::Shared => "the address is listed as shared in [grants] of the node",
+            Self::Shared => "the address is listed as shared in [grants] of the node, or as a proxy's",
             Self::Excluded => "the address is in an excluded range, where an address opens nothing",
             Self::AddressFull => "too many identities have a grant for this address: list it as shared",
             Self::TableFull => "there are too many grants",

@@ -187,7 +187,10 @@ impl Admin {
 
 impl Terms {
     fn new(node: &NodeConfig, snapshot: &Snapshot) -> Self {
-        Self { access: Access::new(&node.admin.tokens, snapshot), shared: node.grants.shared.clone() }
+        let peers = node.peers.proxies.iter().chain(&node.peers.xclient);
+        // Whoever connects from a proxy's own address is not its client alone.
+        let shared = node.grants.shared.iter().copied().chain(peers.map(|peer| peer.value));
+        Self { access: Access::new(&node.admin.tokens, snapshot), shared: shared.collect() }
     }
 }
 

@@ -311,6 +311,27 @@ fn f2_xclient_from_a_listed_host_says_for_whom_it_speaks() {
 }
 
 #[test]
+fn f2_xclient_for_a_client_that_is_turned_away_ends_the_session() {
+    let house = House::start_with(|configuration| {
+        configuration.node_extra.push_str(&format!("\n[xclient]\nfrom = [\"{FILTER}\"]\n"));
+        configuration.tenants[0].1.push_str("\n[limits]\nconnections = 1\n");
+    });
+    let first = Dialog::hello_from(INSIDE, house.gateway.smtp());
+    let mut dialog = Dialog::hello_from(FILTER, house.gateway.smtp());
+    dialog.command(&format!("XCLIENT ADDR={INSIDE}"), 421);
+    ends_without_a_word(dialog);
+    drop(first);
+    // What spoke for the tenant's client counted as one of its connections, and counts no longer.
+    for _ in 0..2 {
+        assert!(eventually(testbed::net::PATIENCE, || {
+            let mut dialog = Dialog::hello_from(FILTER, house.gateway.smtp());
+            dialog.send(format!("XCLIENT ADDR={INSIDE}\r\n"));
+            dialog.reply().is_some_and(|reply| reply.code == 220)
+        }));
+    }
+}
+
+#[test]
 fn f2_xclient_is_matched_against_the_address_that_proxy_gave() {
     let house = start("");
     let mut dialog = greeted(connect(&house, BALANCER, v1("203.0.113.200")));

@@ -72,9 +72,8 @@ pub trait Handler {
     /// Whether this peer's word counts for whom it speaks for, and for whom he logged in as.
     fn xclient_rights(&self) -> XClientRights;
 
-    /// XCLIENT, by a peer that may: whether what it says is taken. The session begins anew then, with
-    /// a greeting. A refusal with 421 ends it.
-    fn xclient(&mut self, told: &XClient, reply: &mut Reply) -> bool;
+    /// XCLIENT, by a peer that may. Where it is not taken, the judge fills `reply`.
+    fn xclient(&mut self, told: &XClient, reply: &mut Reply) -> Introduction;
 
     /// A peer sent XCLIENT, or its LOGIN attribute, without the right to.
     fn xclient_refused(&mut self);
@@ -129,6 +128,17 @@ pub enum XClientRights {
     Address,
     /// The same, and as whom he has logged in.
     Login,
+}
+
+/// What becomes of a client that a peer speaks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Introduction {
+    /// It is taken: the session begins anew, with a greeting.
+    Taken,
+    /// What was said is refused, and nothing of it holds.
+    Refused,
+    /// It is understood, and this client is turned away: the session ends.
+    TurnedAway,
 }
 
 /// A judge's answer that may take time.

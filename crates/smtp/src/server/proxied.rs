@@ -4,7 +4,7 @@ use mail::Status;
 
 use super::session::Session;
 use super::state::State;
-use super::{Handler, TlsMode, Told, XClient, XClientRights};
+use super::{Handler, Introduction, TlsMode, Told, XClient, XClientRights};
 use crate::proxy::{self, Fault, Watch};
 
 impl Session {
@@ -55,12 +55,13 @@ impl Session {
             return self.refuse_xclient(what, handler);
         }
         self.reply.clear();
-        if !handler.xclient(told, &mut self.reply) {
-            self.refuse_command(handler);
-            if self.reply.code() == 421 && !self.is_closing() {
-                self.close(handler);
+        match handler.xclient(told, &mut self.reply) {
+            Introduction::Taken => {}
+            Introduction::Refused => return self.refuse_command(handler),
+            Introduction::TurnedAway => {
+                self.say();
+                return self.close(handler);
             }
-            return;
         }
         // Back to where a session begins; a login of before is another client's.
         self.vouched = claims_login;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use mail::{ForwardPath, Reason, Reply, ReversePath, Status};
 use smtp::proxy::Fault;
 use smtp::server::{
-    Credentials, Flow, Handler, MailParameters, MessageEnd, SCRAM_NONCE_BYTES, ScramStart, Session, Settings,
-    Step, TlsMode, Told, XClient, XClientRights,
+    Credentials, Flow, Handler, Introduction, MailParameters, MessageEnd, SCRAM_NONCE_BYTES, ScramStart,
+    Session, Settings, Step, TlsMode, Told, XClient, XClientRights,
 };
 
 #[derive(Debug, Default)]
@@ -48,15 +48,15 @@ impl Handler for Judge {
         self.xclient
     }
 
-    fn xclient(&mut self, told: &XClient, reply: &mut Reply) -> bool {
+    fn xclient(&mut self, told: &XClient, reply: &mut Reply) -> Introduction {
         self.log.push(format!("xclient {:?} {:?} {:?}", told.address, told.helo, told.login));
         match &told.login {
-            Some(Told::Value(login)) if **login == *"limit" => {
-                reply.deny(Reason::ConnectionLimit, format_args!("too many connections"));
-                false
+            Some(Told::Value(login)) if **login == *"blocked" => {
+                reply.deny(Reason::ClientBlocked, format_args!("blocked"));
+                Introduction::TurnedAway
             }
-            Some(Told::Value(login)) => judge(login, reply),
-            _ => true,
+            Some(Told::Value(login)) if !judge(login, reply) => Introduction::Refused,
+            _ => Introduction::Taken,
         }
     }
 
