@@ -1,7 +1,17 @@
 //! Relay control over real sockets: a module for each row of relay-control.md's tables (A1 to G4)
 //! and for the reasons that it gives, on the house of the six situations.
 
+mod a3_networks;
+mod a4_strict;
+mod a5_prefixes;
+mod a6_advice;
+mod b1_relay_domains;
+mod c1_senders;
+mod c2_headers;
+mod c3_reserved;
+mod e2_lists;
 mod f2_proxy;
 mod g4_proof;
 mod house;
 mod situations;
+mod tenant;
