@@ -24,7 +24,7 @@ pub const GRANTS_MAX: usize = 1 << 18;
 
 /// Identities with a grant for the same address, at most: an address with more people behind it is
 /// a shared one, for which a login on the submission port is the way.
-pub const GRANTS_PER_ADDRESS_MAX: usize = 32;
+pub const GRANTS_PER_ADDRESS_MAX: usize = 16;
 
 /// Parts of the table: a full one holds 1024 addresses, so that an opening copies at most 40 KiB.
 const PARTS: usize = 256;
@@ -206,7 +206,7 @@ impl fmt::Debug for Grants {
     }
 }
 
-/// The identities that have a grant for a client: on the stack, for one command.
+/// The identities that have a grant for a client: for one command, without allocation.
 #[derive(Clone, Copy, Debug)]
 pub struct GrantedIdentities {
     identities: [IdentityIx; GRANTS_PER_ADDRESS_MAX],

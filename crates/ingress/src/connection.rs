@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mail::{Envelope, MessageId, Ticket, Verdict};
+use commons::{GrantedIdentities, Grants};
+use mail::{Envelope, MessageId, Ticket, UnixMillis, Verdict};
 use policy::{IdentityIx, Snapshot, TenantIx};
 use ring::{Instant, Socket, TimerKey};
 use smtp::server::{Session, XClientRights};
@@ -51,6 +52,8 @@ pub(crate) struct Client {
     /// Who has logged in; empty for nobody.
     pub(crate) login: String,
     pub(crate) identity: Option<IdentityIx>,
+    /// Who has just logged in to a mailbox from its address.
+    pub(crate) granted: GrantedIdentities,
     /// The configuration that the transaction began with, or the latest.
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) transaction: Transaction,
@@ -71,6 +74,8 @@ pub(crate) struct Transaction {
     pub(crate) open: bool,
     pub(crate) envelope: Envelope,
     pub(crate) tenant: Option<TenantIx>,
+    /// The login or the grant that answers for its sender, where one does.
+    pub(crate) identity: Option<IdentityIx>,
     pub(crate) body: Vec<u8>,
     pub(crate) body_bytes: u64,
     /// What the client said with SIZE; 0 where it said nothing.
@@ -129,6 +134,7 @@ impl Client {
             tls_name: String::new(),
             login: String::new(),
             identity: None,
+            granted: GrantedIdentities::default(),
             snapshot,
             transaction: Transaction::default(),
             waiting: Waiting::Nothing,
@@ -153,8 +159,23 @@ impl Client {
     }
 
     /// What policy is told of this client.
-    pub(crate) fn facts<'a>(&self, listener: &'a policy::Listener) -> policy::Facts<'a> {
-        policy::Facts { listener, client: self.address, tls: self.tls, identity: self.identity, grants: &[] }
+    pub(crate) fn facts<'a>(&'a self, listener: &'a policy::Listener) -> policy::Facts<'a> {
+        policy::Facts {
+            listener,
+            client: self.address,
+            tls: self.tls,
+            identity: self.identity,
+            grants: self.granted.as_slice(),
+        }
+    }
+
+    /// Looks up the grants of its address: at each recipient, since they end on time. A client that
+    /// has logged in needs none.
+    pub(crate) fn renew_grants(&mut self, grants: &Grants, now: UnixMillis) {
+        self.granted = match self.identity {
+            Some(_) => GrantedIdentities::default(),
+            None => grants.of(self.address, now, &self.snapshot),
+        };
     }
 }
 
@@ -165,6 +186,7 @@ impl Transaction {
         self.open = false;
         self.envelope.clear();
         self.tenant = None;
+        self.identity = None;
         self.body.clear();
         self.body.shrink_to(KEPT_BYTES_MAX);
         self.body_bytes = 0;

@@ -91,6 +91,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         if self.refused_by_client_list(reply) {
             return false;
         }
+        self.client.renew_grants(self.cx.link.commons().grants(), self.cx.now());
         let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
         let decision = self.client.snapshot.decide_mail(&facts, from, &mut NoTrace);
         if !decision.verdict.is_accept() {
@@ -116,6 +117,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
     }
 
     fn rcpt(&mut self, to: ForwardPath<'_>, reply: &mut Reply) -> Step {
+        self.client.renew_grants(self.cx.link.commons().grants(), self.cx.now());
         let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
         let transaction = &self.client.transaction;
         let (known, count) = (transaction.tenant, transaction.envelope.recipient_count());
@@ -156,6 +158,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
             transaction.headers.check(checks);
         }
         self.client.transaction.tenant = decision.tenant.or(known);
+        self.client.transaction.identity = decision.identity.or(self.client.transaction.identity);
         self.client.transaction.envelope.push_recipient(address);
         Step::Accept
     }
@@ -277,7 +280,9 @@ impl<R: Ring> Judge<'_, '_, R> {
             id,
             arrived: now,
             tenant: &client.snapshot.tenant(tenant).name,
-            identity: &client.login,
+            identity: transaction
+                .identity
+                .map_or(&client.login, |identity| client.snapshot.identity_login(identity)),
             envelope,
             trace: transaction.trace.as_bytes(),
             content: match transaction.large {

@@ -12,7 +12,7 @@ use commons::{Grant, NoRoom};
 use config::parse_duration;
 use ipnet::{IpNet, Ipv4Net};
 use mail::UnixMillis;
-use policy::{NetworkMatch, Snapshot};
+use policy::Snapshot;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -42,8 +42,8 @@ pub(super) enum Refusal {
     Private,
     NotPublic,
     Carrier,
+    Proxy,
     Shared,
-    Excluded,
     AddressFull,
     TableFull,
 }
@@ -59,8 +59,8 @@ impl Refusal {
             Self::Private => "private_address",
             Self::NotPublic => "no_public_address",
             Self::Carrier => "carrier_address",
+            Self::Proxy => "proxy_address",
             Self::Shared => "shared_address",
-            Self::Excluded => "excluded_address",
             Self::AddressFull => "address_full",
             Self::TableFull => "table_full",
         }
@@ -79,8 +79,8 @@ impl fmt::Display for Refusal {
             Self::Private => "a private or link-local address says nothing about who uses it",
             Self::NotPublic => "this is no address of one client",
             Self::Carrier => "carriers share 100.64.0.0/10 among their customers",
-            Self::Shared => "the address is listed as shared in [grants] of the node, or as a proxy's",
-            Self::Excluded => "the address is in an excluded range, where an address opens nothing",
+            Self::Proxy => "everyone is behind the address of a listed proxy",
+            Self::Shared => "the address is listed as shared in [grants] of the node",
             Self::AddressFull => "too many identities have a grant for this address: list it as shared",
             Self::TableFull => "there are too many grants",
         })
@@ -242,7 +242,7 @@ impl Admin {
             return Err(Refusal::UnknownLogin);
         }
         let terms = tenant.grants.as_ref().ok_or(Refusal::NotEnabled)?;
-        may_have_grants(address, &snapshot, &self.0.terms.load())?;
+        may_have_grants(address, &self.0.terms.load())?;
         let login = snapshot.identity_login(identity);
         let suspensions = self.0.commons.suspensions();
         if suspensions.login(login, now).is_some() || suspensions.tenant(&tenant.name, now).is_some() {
@@ -302,8 +302,9 @@ impl Admin {
 }
 
 /// Whether an address may open anything: it must be that of one client, as far as anyone can tell
-/// (relay-control.md A2, F1).
-fn may_have_grants(address: IpAddr, snapshot: &Snapshot, terms: &Terms) -> Result<(), Refusal> {
+/// (relay-control.md A2, F1). An excluded range makes strangers, and strangers may log in to their
+/// mailboxes.
+fn may_have_grants(address: IpAddr, terms: &Terms) -> Result<(), Refusal> {
     match address {
         IpAddr::V4(v4) if v4.is_loopback() => return Err(Refusal::Loopback),
         IpAddr::V6(v6) if v6.is_loopback() => return Err(Refusal::Loopback),
@@ -317,11 +318,11 @@ fn may_have_grants(address: IpAddr, snapshot: &Snapshot, terms: &Terms) -> Resul
         _ => {}
     }
     let is_in = |list: &[IpNet]| list.iter().any(|net| net.contains(&address));
+    if is_in(&terms.proxies) {
+        return Err(Refusal::Proxy);
+    }
     if is_in(&terms.shared) {
         return Err(Refusal::Shared);
     }
-    match snapshot.network(address) {
-        NetworkMatch::Excluded => Err(Refusal::Excluded),
-        NetworkMatch::Stranger | NetworkMatch::Tenant { .. } => Ok(()),
-    }
+    Ok(())
 }

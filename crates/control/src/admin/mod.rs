@@ -72,6 +72,8 @@ struct Rooms {
 /// What a reload replaces.
 struct Terms {
     access: Access,
+    /// Who speaks for others: `[proxy_protocol]` and `[xclient]`.
+    proxies: Vec<IpNet>,
     /// Listed addresses that many people share.
     shared: Vec<IpNet>,
 }
@@ -188,9 +190,11 @@ impl Admin {
 impl Terms {
     fn new(node: &NodeConfig, snapshot: &Snapshot) -> Self {
         let peers = node.peers.proxies.iter().chain(&node.peers.xclient);
-        // Whoever connects from a proxy's own address is not its client alone.
-        let shared = node.grants.shared.iter().copied().chain(peers.map(|peer| peer.value));
-        Self { access: Access::new(&node.admin.tokens, snapshot), shared: shared.collect() }
+        Self {
+            access: Access::new(&node.admin.tokens, snapshot),
+            proxies: peers.map(|peer| peer.value).collect(),
+            shared: node.grants.shared.clone(),
+        }
     }
 }
 
