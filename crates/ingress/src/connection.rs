@@ -180,6 +180,12 @@ impl Client {
 }
 
 impl Transaction {
+    /// Who is charged for it: the login or the grant that answers for its sender, else who has logged
+    /// in; empty for nobody.
+    pub(crate) fn charged_to<'a>(&self, login: &'a str, snapshot: &'a Snapshot) -> &'a str {
+        self.identity.map_or(login, |identity| snapshot.identity_login(identity))
+    }
+
     /// Forgets the message; the memory stays, unless the message made it large.
     pub(crate) fn clear(&mut self) {
         const KEPT_BYTES_MAX: usize = 64 << 10;

@@ -280,9 +280,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             id,
             arrived: now,
             tenant: &client.snapshot.tenant(tenant).name,
-            identity: transaction
-                .identity
-                .map_or(&client.login, |identity| client.snapshot.identity_login(identity)),
+            identity: transaction.charged_to(&client.login, &client.snapshot),
             envelope,
             trace: transaction.trace.as_bytes(),
             content: match transaction.large {

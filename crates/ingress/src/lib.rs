@@ -222,7 +222,7 @@ impl Ingress {
             .ip("client", client.address)
             .maybe_ip("proxy", proxy)
             .str("tenant", tenant)
-            .str("login", &client.login)
+            .str("login", transaction.charged_to(&client.login, &client.snapshot))
             .str("from", transaction.envelope.reverse_path().text())
             .number("recipients", transaction.envelope.recipient_count() as u64)
             .number("bytes", transaction.body_bytes)

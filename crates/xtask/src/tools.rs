@@ -55,6 +55,10 @@ pub(crate) const TESTS: &[Tool] = &[
     Tool { need: Need::Folder("/usr/lib/python3/dist-packages/aiosmtplib"), package: "python3-aiosmtplib" },
     Tool { need: Need::Program("node"), package: "nodejs" },
     Tool { need: Need::Folder("/usr/share/nodejs/nodemailer"), package: "node-nodemailer" },
+    // For network namespaces.
+    Tool { need: Need::Program("ip"), package: "iproute2" },
+    Tool { need: Need::Program("/usr/lib/dovecot/imap-login"), package: "dovecot-imapd" },
+    Tool { need: Need::Program("/usr/lib/dovecot/pop3-login"), package: "dovecot-pop3d" },
 ];
 
 /// What the load test uses; strace shows whether a server syncs before its 250.
