@@ -19,6 +19,7 @@ pub mod netns;
 pub mod postfix;
 pub mod proseware;
 pub mod random;
+pub mod scram;
 pub mod tools;
 
 pub use client::{LedgerClient, LoadOptions};

@@ -25,6 +25,10 @@ pub const AUTH_PLAIN: &str = "AUTH PLAIN AHRlcnJpQHByb3Nld2FyZS5leGFtcGxlAGNvcnJ
 const PASSWORD_HASH: &str =
     "$argon2id$v=19$m=64,t=1,p=1$Z2F0ZXBvc3QtdGVzdGJlZA$gy3clQEqPygPfs6UhRGQ/ygwz5KUDH5sPY76KYmY6IA";
 
+/// A verifier of the password for SCRAM-SHA-256, with the fewest rounds that are taken.
+const SCRAM: &str = "SCRAM-SHA-256$4096:Z2F0ZXBvc3QtdGVzdGJlZA==$\
+    /ffgKlBsVQbP3in1d3TLJtGSm+DrkCbhp04Ph/iiRJc=:cxpuTEx5AEtlzZ5/oTTmA68CtiL6HktanSK5d7laS9Q=";
+
 /// Whom a denied sender may write to.
 pub const CONTACT: &str = "postmaster@proseware.example";
 /// Where the page of a ticket is found.
@@ -55,4 +59,15 @@ pub fn listen_for_clear_logins(configuration: &mut Configuration) -> SocketAddr 
     )
     .expect("a string takes what is written to it");
     address
+}
+
+/// Gives the tenant's login its verifier, so that logins by SCRAM are taken.
+///
+/// # Panics
+/// When the configuration is not the tenant's.
+pub fn take_scram(configuration: &mut Configuration) {
+    let (_, tenant) = &mut configuration.tenants[0];
+    let login = format!("login = \"{LOGIN}\"\n");
+    assert!(tenant.contains(&login), "the tenant has its login");
+    *tenant = tenant.replace(&login, &format!("{login}scram = \"{SCRAM}\"\n"));
 }

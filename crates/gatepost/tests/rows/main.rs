@@ -1,6 +1,7 @@
 //! Relay control over real sockets: a module for each row of relay-control.md's tables (A1 to G4)
 //! and for the reasons that it gives, on the house of the six situations.
 
+mod a1_login;
 mod a2_grants;
 mod a3_networks;
 mod a4_strict;
