@@ -7,6 +7,7 @@
 //! queue: no call waits. A question that finds no room comes back to whoever asked, who tells its
 //! client to come again. Nothing here knows who answers.
 
+mod containment;
 mod counts;
 mod denials;
 mod grants;
@@ -27,6 +28,7 @@ use crossbeam::queue::SegQueue;
 use policy::{Snapshot, TenantIx, Whom};
 use ring::Waker;
 
+pub use containment::{Contained, Sender};
 pub use counts::ConnectionCounts;
 pub use denials::{DENIALS_MAX, DENIED_RECIPIENTS_MAX, Denial};
 pub use grants::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, GrantedIdentities, Grants, NoRoom};
@@ -35,7 +37,7 @@ pub use link::{
 };
 pub use rates::{Rate, RateTable};
 pub use site::Site;
-pub use suspensions::{Cause, SUSPENSIONS_MAX, Subject, Suspension, Suspensions, TooManySuspensions};
+pub use suspensions::{SUSPENSIONS_MAX, Subject, Suspension, Suspensions, TooManySuspensions};
 pub use tenants::ConnectionLease;
 
 use denials::Denials;
@@ -61,6 +63,10 @@ pub const LOGIN_FAILURES_MAX: usize = 1 << 16;
 /// are forgotten: 1 MiB.
 pub const LOGIN_SUCCESSES_MAX: usize = 1 << 16;
 
+/// Senders whose denials, bounces and failed logins are counted, before those with the fewest are
+/// forgotten: 256 KiB.
+pub const INCIDENTS_MAX: usize = 1 << 14;
+
 /// The room itself; one for the whole program, shared by reference.
 pub struct Commons {
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -74,6 +80,7 @@ pub struct Commons {
     rates: RateTable,
     login_failures: RateTable,
     login_successes: RateTable,
+    incidents: RateTable,
     suspensions: Suspensions,
     queues: Queues,
     wakers: Arc<Wakers>,
@@ -101,6 +108,7 @@ impl Commons {
             rates: RateTable::new(RATES_MAX, seed()),
             login_failures: RateTable::new(LOGIN_FAILURES_MAX, seed()),
             login_successes: RateTable::new(LOGIN_SUCCESSES_MAX, seed()),
+            incidents: RateTable::new(INCIDENTS_MAX, seed()),
             suspensions: Suspensions::default(),
             queues: Queues::new(workers),
             wakers: Arc::new(Wakers::new(workers)),
@@ -207,6 +215,11 @@ impl Commons {
     #[must_use]
     pub fn login_successes(&self) -> &RateTable {
         &self.login_successes
+    }
+
+    /// What senders were charged for denials, bounces and failed logins.
+    pub(crate) fn incidents(&self) -> &RateTable {
+        &self.incidents
     }
 
     /// Who is suspended.

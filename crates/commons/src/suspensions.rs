@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
-use mail::UnixMillis;
+use mail::{SuspensionCause, UnixMillis};
 
 /// Suspensions in force at once: some 20 MiB, and more than a person could look through.
 pub const SUSPENSIONS_MAX: usize = 65_536;
@@ -36,45 +36,11 @@ pub enum Subject {
     },
 }
 
-/// Why a subject is suspended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// A person asked for it.
-    Operator,
-    /// A burst of denials.
-    Denials,
-    /// A burst of permanent delivery failures.
-    Bounces,
-    /// A burst of failed logins.
-    FailedLogins,
-}
-
-impl Cause {
-    /// The word for it in metrics, log and API.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Operator => "operator",
-            Self::Denials => "denials",
-            Self::Bounces => "bounces",
-            Self::FailedLogins => "failed_logins",
-        }
-    }
-
-    /// The inverse of [`Cause::as_str`].
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Operator, Self::Denials, Self::Bounces, Self::FailedLogins]
-            .into_iter()
-            .find(|cause| cause.as_str() == word)
-    }
-}
-
 /// A suspension in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suspension {
     /// Why.
-    pub cause: Cause,
+    pub cause: SuspensionCause,
     /// Since when.
     pub since: UnixMillis,
     /// When it ends by itself; `None`: when it is lifted.
@@ -299,7 +265,11 @@ mod tests {
     const NOW: UnixMillis = UnixMillis(1_795_390_496_000);
 
     fn until(millis: Option<u64>) -> Suspension {
-        Suspension { cause: Cause::Operator, since: NOW, until: millis.map(|millis| NOW.plus(millis)) }
+        Suspension {
+            cause: SuspensionCause::Operator,
+            since: NOW,
+            until: millis.map(|millis| NOW.plus(millis)),
+        }
     }
 
     #[test]

@@ -64,6 +64,11 @@ fn identity(section: &Section<'_>, lines: &mut Lines, report: &mut Report) -> Op
         let remedy = "write 1 to 255 characters";
         report.error(&login.origin, section.key("login"), "no login has this length", remedy);
     }
+    // In records an address in brackets stands for a client without a login.
+    if login.value.starts_with('[') {
+        let message = format!("{:?} looks like an address without a login", login.value);
+        report.error(&login.origin, section.key("login"), message, "write it without brackets");
+    }
     let is_written = written.iter().any(Option::is_some);
     match lines.get_mut(&login.value.to_ascii_lowercase()) {
         Some(line) if is_written => {

@@ -112,6 +112,7 @@ impl Delivery {
             }
             report::attempt(cx, stored, &Fact { address, next_hop: attempt.next_hop, reply, outcome });
         }
+        report::count_failures(cx, stored, failed.iter().filter(|failed| !failed.expired).count());
         let bounce = if failed.is_empty() { None } else { self.write_bounce(cx, stored, &failed, now) };
         self.settle(cx, job, bounce);
     }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use mail::{Address, MessageId, Reply, UnixMillis};
+use commons::Sender;
+use mail::{Address, MessageId, Reply, SuspensionCause, UnixMillis};
 use observe::{DeliveryOutcome, EventLog, QueueState, WorkerMetrics};
 use ring::Ring;
 use spool::{LoadError, MessageKey, Outcome, StoredMessage};
@@ -42,6 +43,34 @@ pub(crate) fn attempt<R: Ring>(cx: &mut Context<'_, R>, message: &StoredMessage,
         .maybe_str("next_hop", fact.next_hop)
         .display("reply", fact.reply)
         .end();
+}
+
+/// `count` recipients of `message` refused it for good: too many of them, and its sender is suspended
+/// (relay-control.md E4).
+pub(crate) fn count_failures<R: Ring>(cx: &mut Context<'_, R>, message: &StoredMessage, count: usize) {
+    let sender = match (message.identity(), message.client()) {
+        ("", None) => return,
+        ("", Some(ip)) => Sender::Client(ip),
+        (login, _) => Sender::Login(login),
+    };
+    let (now, cause) = (cx.unix_now(), SuspensionCause::Bounces);
+    for _ in 0..count {
+        let snapshot = cx.snapshots.load();
+        let Some(contained) = cx.link.commons().incident(snapshot, sender, cause, now) else { continue };
+        let tenant = &snapshot.tenant(contained.tenant).name;
+        cx.metrics.contained(tenant, cause);
+        let record = cx.log.event("contained", now).str("tenant", tenant);
+        let record = match sender {
+            Sender::Login(login) => record.str("login", login),
+            Sender::Client(ip) => record.ip("client", ip),
+        };
+        record
+            .str("cause", cause.as_str())
+            .number("more_than", u64::from(contained.threshold.count))
+            .number("within_seconds", contained.threshold.within.as_secs())
+            .display("until", contained.until.rfc3339())
+            .end();
+    }
 }
 
 /// A bounce was written about `message`.

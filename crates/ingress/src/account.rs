@@ -5,7 +5,7 @@
 //! charged by its address, to the node's limits; what it sends to a relay domain is not the
 //! tenant's use.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv6Addr};
 
 use commons::{Commons, Rate, RateTable};
@@ -132,6 +132,17 @@ impl Account {
         match self.tenant {
             Some(tenant) => snapshot.limits(tenant).allowance(whom),
             None => &snapshot.limits.client,
+        }
+    }
+
+    /// Who answers for a message, as its record keeps it: the login, that of a grant, or the address.
+    pub(crate) fn write_sender(&self, snapshot: &Snapshot, address: IpAddr, text: &mut String) {
+        text.clear();
+        match (self.tenant, self.identity) {
+            (_, Some(identity)) => text.push_str(snapshot.identity_login(identity)),
+            // Writing to a String does not fail.
+            (Some(_), None) => drop(write!(text, "[{address}]")),
+            (None, None) => {}
         }
     }
 

@@ -117,6 +117,22 @@ impl<R: Ring> Judge<'_, '_, R> {
         }
     }
 
+    /// Whether the login that has just proved itself is suspended; then `reply` says so.
+    pub(crate) fn refuse_suspended_login(&mut self, reply: &mut Reply) -> bool {
+        if self.cx.link.commons().suspensions().is_empty() {
+            return false;
+        }
+        self.client.renew_snapshot(self.cx.snapshots.load());
+        let Some(identity) = self.client.identity else { return false };
+        let tenant = Some(self.client.snapshot.identity_tenant(identity));
+        self.client.account = self.account(tenant, Some(identity));
+        let is_refused = self.refuse_suspended(tenant, ("", ""), reply);
+        if is_refused {
+            self.client.account = Account::default();
+        }
+        is_refused
+    }
+
     /// RCPT: whether the recipient that policy took, as `decision` says, may be taken now. Then it
     /// is charged.
     pub(crate) fn may_add(&mut self, decision: &Decision, to: &str, reply: &mut Reply) -> bool {

@@ -84,6 +84,8 @@ pub(crate) struct Transaction {
     pub(crate) headers: HeaderScan,
     pub(crate) authorship: Authorship,
     pub(crate) trace: String,
+    /// Who answers for it, as the spool keeps it.
+    pub(crate) sender: String,
     pub(crate) id: Option<MessageId>,
     /// When the last dot came.
     pub(crate) ended_at: Instant,

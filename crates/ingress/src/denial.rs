@@ -122,6 +122,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             None => record,
         };
         record.display("ticket", ticket).end();
+        self.count_refusal(reason);
     }
 }
 

@@ -12,6 +12,7 @@ use smtp::server::{
 };
 use spool::{Content, NewMessage, Refusal};
 
+use crate::account::Account;
 use crate::connection::{Client, Waiting};
 use crate::headers::Found;
 use crate::trace::Trace;
@@ -67,6 +68,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         }
         self.client.login.clear();
         self.client.identity = None;
+        self.client.account = Account::default();
     }
 
     fn offers_scram(&mut self) -> bool {
@@ -276,11 +278,12 @@ impl<R: Ring> Judge<'_, '_, R> {
         }
         .write_to(&mut transaction.trace);
         let tenant = transaction.tenant.expect("an accepted recipient names its tenant");
+        client.account.write_sender(&client.snapshot, client.address, &mut transaction.sender);
         let message = NewMessage {
             id,
             arrived: now,
             tenant: &client.snapshot.tenant(tenant).name,
-            identity: transaction.charged_to(&client.login, &client.snapshot),
+            identity: &transaction.sender,
             envelope,
             trace: transaction.trace.as_bytes(),
             content: match transaction.large {

@@ -10,6 +10,7 @@ mod admission;
 mod author;
 mod connection;
 mod connections;
+mod containment;
 mod denial;
 mod headers;
 mod judge;

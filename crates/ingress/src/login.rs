@@ -143,6 +143,12 @@ impl<R: Ring> Judge<'_, '_, R> {
             return false;
         }
         self.remember_success();
+        // Only who knows the password hears of a suspension.
+        if self.refuse_suspended_login(reply) {
+            self.client.identity = None;
+            self.client.login.clear();
+            return false;
+        }
         let now = self.cx.now();
         self.cx
             .log

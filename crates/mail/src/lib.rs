@@ -4,6 +4,7 @@
 //! happens once, at the edge, and what has a type here is valid from then on.
 
 mod address;
+mod cause;
 mod encoding;
 mod envelope;
 #[cfg(fuzzing)]
@@ -17,6 +18,7 @@ mod scram;
 mod time;
 
 pub use address::{Address, AddressBuf, AddressError, ForwardPath, ReversePath, RoutingTrick};
+pub use cause::SuspensionCause;
 pub use envelope::Envelope;
 pub use id::{MessageId, ParseIdError, Ticket};
 pub use reason::Reason;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
-use mail::Reason;
+use mail::{Reason, SuspensionCause};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
@@ -116,7 +116,7 @@ struct Family {
     values: fn(&Source) -> Vec<Metric>,
 }
 
-const FAMILIES: [Family; 16] = [
+const FAMILIES: [Family; 17] = [
     Family {
         name: "gatepost_relay_denials_total",
         help: "Requests that were denied or deferred, by reason.",
@@ -172,6 +172,13 @@ const FAMILIES: [Family; 16] = [
         kind: MetricType::COUNTER,
         labels: &["tenant", "outcome"],
         values: Source::deliveries,
+    },
+    Family {
+        name: "gatepost_containments_total",
+        help: "Senders that were suspended by what they did.",
+        kind: MetricType::COUNTER,
+        labels: &["tenant", "cause"],
+        values: Source::containments,
     },
     Family {
         name: "gatepost_delivery_seconds",
@@ -335,6 +342,19 @@ impl Source {
         metrics
     }
 
+    fn containments(&self) -> Vec<Metric> {
+        let mut metrics = Vec::new();
+        for (slot, tenant) in self.tenants.labels() {
+            for cause in SuspensionCause::ALL.into_iter().filter(|&cause| cause != SuspensionCause::Operator)
+            {
+                let index = WorkerMetrics::containment_index(slot, cause);
+                let count = self.workers.iter().map(|worker| worker.containments.get(index)).sum();
+                metrics.push(counter(&[("tenant", &tenant), ("cause", cause.as_str())], count));
+            }
+        }
+        metrics
+    }
+
     fn queue(&self) -> Vec<Metric> {
         QueueState::ALL
             .into_iter()
@@ -426,7 +446,7 @@ mod tests {
     use super::*;
 
     /// The contract: interface.md.
-    const NAMES: [&str; 16] = [
+    const NAMES: [&str; 17] = [
         "gatepost_relay_denials_total",
         "gatepost_messages_accepted_total",
         "gatepost_acceptance_seconds",
@@ -435,6 +455,7 @@ mod tests {
         "gatepost_spool_messages",
         "gatepost_spool_bytes",
         "gatepost_deliveries_total",
+        "gatepost_containments_total",
         "gatepost_delivery_seconds",
         "gatepost_queue_recipients",
         "gatepost_policy_generation",

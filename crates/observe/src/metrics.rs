@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mail::Reason;
+use mail::{Reason, SuspensionCause};
 
 use crate::histogram::{Histogram, MESSAGES, SECONDS};
 use crate::tenants::TenantSlots;
@@ -128,6 +128,8 @@ pub struct WorkerMetrics {
     pub(crate) accepted: Counters,
     /// By tenant and outcome.
     pub(crate) deliveries: Counters,
+    /// By tenant and cause.
+    pub(crate) containments: Counters,
     /// By listener: those that were opened, and those that were closed.
     pub(crate) opened: Counters,
     pub(crate) closed: Counters,
@@ -150,6 +152,7 @@ impl WorkerMetrics {
             denials: Counters::new(listeners * slots * Reason::ALL.len()),
             accepted: Counters::new(listeners * slots),
             deliveries: Counters::new(slots * DeliveryOutcome::ALL.len()),
+            containments: Counters::new(slots * SuspensionCause::ALL.len()),
             opened: Counters::new(listeners),
             closed: Counters::new(listeners),
             peer_faults: Counters::new(listeners * PeerFault::ALL.len()),
@@ -190,6 +193,15 @@ impl WorkerMetrics {
 
     pub(crate) fn delivery_index(slot: usize, outcome: DeliveryOutcome) -> usize {
         slot * DeliveryOutcome::ALL.len() + outcome as usize
+    }
+
+    /// A sender of this tenant was suspended, by what it did.
+    pub fn contained(&self, tenant: &str, cause: SuspensionCause) {
+        self.containments.add(Self::containment_index(self.tenants.slot(Some(tenant)), cause));
+    }
+
+    pub(crate) fn containment_index(slot: usize, cause: SuspensionCause) -> usize {
+        slot * SuspensionCause::ALL.len() + cause as usize
     }
 
     /// A client connected.

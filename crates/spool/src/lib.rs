@@ -87,7 +87,8 @@ pub struct NewMessage<'a> {
     pub arrived: UnixMillis,
     /// The name of the tenant.
     pub tenant: &'a str,
-    /// The login; empty for none.
+    /// The login; `[address]` of the client in the tenant's network where none answers for the message;
+    /// empty where the tenant does not answer for its sender.
     pub identity: &'a str,
     /// Sender and recipients.
     pub envelope: &'a Envelope,

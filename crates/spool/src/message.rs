@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::ops::Range;
 
 use mail::{Address, MessageId, ReversePath, UnixMillis};
@@ -65,6 +66,12 @@ impl StoredMessage {
     #[must_use]
     pub fn identity(&self) -> &str {
         self.view().identity()
+    }
+
+    /// The address in the tenant's network that it came from, where no login stands for it.
+    #[must_use]
+    pub fn client(&self) -> Option<IpAddr> {
+        self.view().client()
     }
 
     /// The sender.

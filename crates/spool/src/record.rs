@@ -1,5 +1,7 @@
 //! Records of `FORMAT.md`: written into an open group, read back as views on its bytes.
 
+use std::net::IpAddr;
+
 use mail::{Address, MessageId, ReversePath, UnixMillis};
 
 use crate::format::{u16_at, u32_at, u64_at};
@@ -232,8 +234,17 @@ impl<'a> MessageView<'a> {
         self.texts().0
     }
 
+    /// The login; empty where an address stands in its place.
     pub(crate) fn identity(&self) -> &'a str {
-        self.texts().1
+        match self.texts().1 {
+            client if client.starts_with('[') => "",
+            login => login,
+        }
+    }
+
+    /// The client that answers for the message because no login does.
+    pub(crate) fn client(&self) -> Option<IpAddr> {
+        self.texts().1.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
     }
 
     pub(crate) fn reverse_path(&self) -> ReversePath<'a> {

@@ -12,6 +12,8 @@ mod c1_senders;
 mod c2_headers;
 mod c3_reserved;
 mod e2_lists;
+mod e3_limits;
+mod e4_containment;
 mod f2_proxy;
 mod g4_proof;
 mod house;
