@@ -92,6 +92,7 @@ pub(crate) fn tenant(
             domains: vec![Sourced::new(domain, next())],
             route: route(&[], "mail.tenant.example"),
             recipients,
+            call_ahead: false,
         }],
         identities,
         ..TenantSource::named(name)

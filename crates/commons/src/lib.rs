@@ -10,6 +10,7 @@
 mod containment;
 mod counts;
 mod denials;
+mod finding;
 mod grants;
 mod link;
 mod rates;
@@ -31,9 +32,11 @@ use ring::Waker;
 pub use containment::{Contained, Sender};
 pub use counts::ConnectionCounts;
 pub use denials::{DENIALS_MAX, DENIED_RECIPIENTS_MAX, Denial};
+pub use finding::{ExchangeFailure, Exchanger, Listing, RecipientFinding};
 pub use grants::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, GrantedIdentities, Grants, NoRoom};
 pub use link::{
-    Answer, ControlLink, QUESTIONS_MAX, Question, ResolveFailure, VERIFICATIONS_MAX, Verification, WorkerLink,
+    Answer, CHECKS_MAX, ControlLink, QUESTIONS_MAX, Question, ResolveFailure, VERIFICATIONS_MAX,
+    Verification, WorkerLink,
 };
 pub use rates::{Rate, RateTable};
 pub use site::Site;

@@ -11,6 +11,7 @@ use ring::Waker;
 use zeroize::Zeroizing;
 
 use crate::denials::{Denial, Recent};
+use crate::finding::{ExchangeFailure, Exchanger, Listing, RecipientFinding};
 use crate::{Commons, Wakers};
 
 /// Questions of one worker that wait for their answer, at most: more than a worker has sites and
@@ -20,6 +21,10 @@ pub const QUESTIONS_MAX: usize = 1024;
 /// Logins of one worker that wait for verification, at most: more than the control plane lets wait
 /// for a thread, so that those which fitted a moment ago get past a storm of others.
 pub const VERIFICATIONS_MAX: usize = 256;
+
+/// Clients and recipients of one worker that are being asked about, at most: names and addresses that
+/// strangers choose must not take the place of the questions that delivery has.
+pub const CHECKS_MAX: usize = 512;
 
 /// Commands (drain, another snapshot) that may wait in a worker's queue beside its answers.
 const COMMANDS_MAX: usize = 16;
@@ -51,6 +56,55 @@ pub enum Question {
         /// The name, or an address literal.
         host: Box<str>,
     },
+    /// Which hosts take the mail of this domain (RFC 5321 section 5.1)?
+    Exchangers {
+        /// Who asks.
+        worker: u8,
+        /// What waits.
+        key: u32,
+        /// The domain, or an address literal.
+        domain: Box<str>,
+    },
+    /// Can this domain take mail at all?
+    Domain {
+        /// Who asks.
+        worker: u8,
+        /// The session that waits.
+        key: u32,
+        /// Which of its questions this is.
+        generation: u32,
+        /// The domain, in lower case.
+        domain: Box<str>,
+    },
+    /// Does the next hop of this relay domain know the recipient?
+    CallAhead {
+        /// Who asks.
+        worker: u8,
+        /// The session that waits.
+        key: u32,
+        /// Which of its questions this is.
+        generation: u32,
+        /// The recipient, in lower case.
+        address: Box<str>,
+    },
+    /// Is this client on a DNS list?
+    Listed {
+        /// Who asks.
+        worker: u8,
+        /// The session that waits.
+        key: u32,
+        /// Which of its questions this is.
+        generation: u32,
+        /// The client's address.
+        client: IpAddr,
+    },
+}
+
+impl Question {
+    /// It is about a client or a recipient that a client has named.
+    fn is_check(&self) -> bool {
+        matches!(self, Self::Domain { .. } | Self::CallAhead { .. } | Self::Listed { .. })
+    }
 }
 
 impl fmt::Debug for Question {
@@ -61,6 +115,18 @@ impl fmt::Debug for Question {
             }
             Self::Resolve { worker, key, host } => {
                 write!(f, "Resolve {{ worker: {worker}, key: {key}, host: {host:?} }}")
+            }
+            Self::Exchangers { worker, key, domain } => {
+                write!(f, "Exchangers {{ worker: {worker}, key: {key}, domain: {domain:?} }}")
+            }
+            Self::Domain { worker, key, domain, .. } => {
+                write!(f, "Domain {{ worker: {worker}, key: {key}, domain: {domain:?}, .. }}")
+            }
+            Self::CallAhead { worker, key, address, .. } => {
+                write!(f, "CallAhead {{ worker: {worker}, key: {key}, address: {address:?}, .. }}")
+            }
+            Self::Listed { worker, key, client, .. } => {
+                write!(f, "Listed {{ worker: {worker}, key: {key}, client: {client}, .. }}")
             }
         }
     }
@@ -107,6 +173,35 @@ pub enum Answer {
         /// How long this holds.
         ttl: Duration,
     },
+    /// To [`Question::Exchangers`].
+    Exchangers {
+        /// What waits.
+        key: u32,
+        /// The hosts, lowest preference first, at least one.
+        result: Result<Vec<Exchanger>, ExchangeFailure>,
+        /// How long this holds.
+        ttl: Duration,
+    },
+    /// To [`Question::Domain`] and [`Question::CallAhead`].
+    Recipient {
+        /// The session that waits.
+        key: u32,
+        /// Which of its questions.
+        generation: u32,
+        /// What was found out.
+        finding: RecipientFinding,
+        /// How long this holds.
+        ttl: Duration,
+    },
+    /// To [`Question::Listed`].
+    Listed {
+        /// The session that waits.
+        key: u32,
+        /// Which of its questions.
+        generation: u32,
+        /// The first list on which the client stands.
+        listing: Option<Box<Listing>>,
+    },
     /// End: no new mail, and what is under way comes to its end.
     Drain,
     /// Another configuration is in force.
@@ -116,6 +211,10 @@ pub enum Answer {
 impl Answer {
     fn is_command(&self) -> bool {
         matches!(self, Self::Drain | Self::SnapshotChanged)
+    }
+
+    fn is_check(&self) -> bool {
+        matches!(self, Self::Recipient { .. } | Self::Listed { .. })
     }
 }
 
@@ -151,6 +250,7 @@ pub struct WorkerLink {
     /// Asked and not answered yet.
     questions: Cell<usize>,
     verifications: Cell<usize>,
+    checks: Cell<usize>,
     /// Something was asked since the last flush.
     asked: Cell<bool>,
     /// The drain flag was passed on.
@@ -165,6 +265,7 @@ impl WorkerLink {
             worker,
             questions: Cell::new(0),
             verifications: Cell::new(0),
+            checks: Cell::new(0),
             asked: Cell::new(false),
             drained: Cell::new(false),
             recent: Recent::new(crate::seed()[0]),
@@ -196,13 +297,17 @@ impl WorkerLink {
     /// The question itself, when too many wait for their answer: tell the client to come again.
     pub fn ask(&self, question: Question) -> Result<(), Question> {
         let verifies = matches!(question, Question::Verify { .. });
-        if self.questions.get() >= QUESTIONS_MAX || verifies && self.verifications.get() >= VERIFICATIONS_MAX
-        {
+        let checks = question.is_check();
+        let full = self.questions.get() >= QUESTIONS_MAX
+            || verifies && self.verifications.get() >= VERIFICATIONS_MAX
+            || checks && self.checks.get() >= CHECKS_MAX;
+        if full {
             return Err(question);
         }
         self.commons.queues.questions.push(question)?;
         self.questions.update(|count| count + 1);
         self.verifications.update(|count| count + usize::from(verifies));
+        self.checks.update(|count| count + usize::from(checks));
         self.asked.set(true);
         Ok(())
     }
@@ -217,6 +322,7 @@ impl WorkerLink {
             self.questions.update(|count| count - usize::from(!answer.is_command()));
             let verified = matches!(answer, Answer::Verified { .. });
             self.verifications.update(|count| count - usize::from(verified));
+            self.checks.update(|count| count - usize::from(answer.is_check()));
             return Some(answer);
         }
         // The flag, not the queue, says whether to drain: so it is heard once, and never lost.

@@ -8,8 +8,9 @@ use arc_swap::ArcSwap;
 /// microseconds.
 const PARTS: usize = 1 << 10;
 
-/// Things by name: read without a lock, grown by copying the part of the name. It only grows, and
-/// only by names that a configuration holds, so growth is rare and bounded by what people write.
+/// Things by name: read without a lock, grown by copying the part of the name. Nothing is kept that
+/// nobody holds: whoever wants a thing remembered holds on to it, and the table is never larger than
+/// what was in use at one time.
 #[derive(Debug)]
 pub(crate) struct Table<T>(Box<[Part<T>]>);
 
@@ -29,16 +30,41 @@ impl<T> Table<T> {
             return known.clone();
         }
         let made = Arc::new(make());
+        let mut got = made.clone();
         part.rcu(|map| {
-            let mut grown = HashMap::clone(map);
-            grown.entry(name.into()).or_insert_with(|| made.clone());
+            // One holder is the part itself: nobody uses the thing, and a new one is as good.
+            let used = map.iter().filter(|(_, thing)| Arc::strong_count(thing) > 1);
+            let mut grown: HashMap<_, _> = used.map(|(name, thing)| (name.clone(), thing.clone())).collect();
+            got = grown.entry(name.into()).or_insert_with(|| made.clone()).clone();
             grown
         });
-        part.load().get(name).expect("names are never removed").clone()
+        got
     }
 
     fn part(&self, name: &str) -> &Part<T> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(name);
         &self.0[hash as usize % PARTS]
+    }
+
+    /// How many things it holds.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.0.iter().map(|part| part.load().len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_holds_is_found_again_and_what_nobody_holds_is_forgotten() {
+        let table: Table<u32> = Table::default();
+        let held = table.get_or_insert("held.example", || 1);
+        for number in 0..20_000 {
+            table.get_or_insert(&format!("{number}.example"), || number);
+        }
+        assert!(Arc::ptr_eq(&held, &table.get_or_insert("held.example", || 2)));
+        assert!(table.len() <= 2 * PARTS, "{} things", table.len());
     }
 }

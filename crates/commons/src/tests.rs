@@ -194,3 +194,20 @@ fn ready_is_when_every_worker_is() {
 fn a_password_never_shows_in_a_debug_print() {
     assert!(!format!("{:?}", verify(1)).contains("swordfish"));
 }
+
+#[test]
+fn checks_leave_room_for_the_questions_of_delivery() {
+    let (_, links, control) = Commons::new(1, snapshot(1));
+    let link = &links[0];
+    let check = |key| Question::Domain { worker: 0, key, generation: 1, domain: "adatum.example".into() };
+    for key in 0..CHECKS_MAX as u32 {
+        link.ask(check(key)).expect("there is room");
+    }
+    assert!(link.ask(check(0)).is_err());
+    link.ask(Question::Exchangers { worker: 0, key: 0, domain: "adatum.example".into() })
+        .expect("delivery has room of its own");
+    let ttl = std::time::Duration::from_secs(1);
+    control.answer(0, Answer::Recipient { key: 0, generation: 1, finding: RecipientFinding::Good, ttl });
+    assert!(link.answer().is_some());
+    link.ask(check(0)).expect("an answer makes room");
+}

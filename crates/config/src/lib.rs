@@ -5,6 +5,7 @@
 //! file, line, key and remedy. It reads files and the environment and starts nothing.
 
 mod admin;
+mod dns;
 mod error;
 mod file;
 mod grants;
@@ -26,6 +27,7 @@ mod warn;
 use std::path::Path;
 
 pub use admin::{AdminConfig, AdminRole, AdminToken, admin_socket};
+pub use dns::{DnsConfig, DnsList};
 pub use error::{ConfigError, ConfigErrors, Warning};
 pub use grants::GrantsConfig;
 pub use login::{Failures, LoginConfig};

@@ -7,14 +7,21 @@ use policy::{ListSource, ListsSource, Origin, Sourced};
 use crate::error::Report;
 use crate::section::{Keys, Section};
 
-const LISTS: Keys = Keys {
+/// `[lists]` of the node file.
+pub(crate) const NODE: Keys = Keys {
+    known: &["blocked_clients", "allowed_clients", "blocked_senders", "blocked_recipients", "dnsbl"],
+    later: &[],
+};
+
+/// `[lists]` of a tenant file.
+pub(crate) const TENANT: Keys = Keys {
     known: &["blocked_clients", "allowed_clients", "blocked_senders", "blocked_recipients"],
     later: &[],
 };
 
-/// Reads `[lists]` of a node or a tenant file.
-pub(crate) fn read(top: &Section<'_>, report: &mut Report) -> ListsSource {
-    let Some(section) = top.section("lists", &LISTS, report) else { return ListsSource::default() };
+/// Reads `[lists]` of a node or a tenant file, whose `keys` are known.
+pub(crate) fn read(top: &Section<'_>, keys: &Keys, report: &mut Report) -> ListsSource {
+    let Some(section) = top.section("lists", keys, report) else { return ListsSource::default() };
     let mut list = |key| {
         let written = section.string(key, report)?;
         let entries = entries(&section, key, &written, report)?;

@@ -9,6 +9,7 @@ use policy::{
 };
 
 use crate::admin::{self, AdminConfig};
+use crate::dns::{self, DnsConfig};
 use crate::error::Report;
 use crate::file::File;
 use crate::grants::{self, GrantsConfig};
@@ -41,6 +42,7 @@ const TOP: Keys = Keys {
         "xclient",
         "limits",
         "suspension",
+        "dns",
         "lists",
     ],
     later: &[],
@@ -84,6 +86,8 @@ pub struct NodeConfig {
     pub peers: PeersConfig,
     /// How failed logins are borne.
     pub login: LoginConfig,
+    /// Who is asked for names, and on which DNS lists clients are looked up.
+    pub dns: DnsConfig,
     /// The files that a reload reads again.
     pub files: Vec<PathBuf>,
 }
@@ -161,7 +165,7 @@ pub(crate) fn read(
         origin: Origin::new(file.name.clone(), 0),
         routes: routes(&top, report),
         limits: limits::node(&top, report),
-        lists: lists::read(&top, report),
+        lists: lists::read(&top, &lists::NODE, report),
         tenants,
     };
     let node = read_node(&top, files, report);
@@ -209,6 +213,7 @@ fn read_node(top: &Section<'_>, files: Vec<PathBuf>, report: &mut Report) -> Opt
         grants: grants::read_node(top, report),
         peers: peers::read(top, report),
         login: login::read(top, report),
+        dns: dns::read(top, report),
         files,
     })
 }

@@ -42,6 +42,9 @@ const TOP: Keys = Keys {
 const RELAY_DOMAIN: Keys =
     Keys { known: &["domains", "next_hops", "tls", "connections", "recipients"], later: &[] };
 
+/// The word that asks the next hop, where the name of a list could stand.
+const CALL_AHEAD: &str = "call-ahead";
+
 /// Reads a tenant file, as far as it can be read.
 pub(crate) fn read(path: &Path, report: &mut Report) -> Option<TenantSource> {
     let file = File::read(path, report)?;
@@ -72,7 +75,7 @@ pub(crate) fn read(path: &Path, report: &mut Report) -> Option<TenantSource> {
         login_required: login_required.unwrap_or_else(|| Sourced::new(LoginRequired::Never, origin.clone())),
         null_sender: null_sender.unwrap_or_else(|| Sourced::new(false, origin)),
         sender_rules: sender_rules::read(&top, report),
-        lists: lists::read(&top, report),
+        lists: lists::read(&top, &lists::TENANT, report),
         relay_domains: relay_domains(&top, report),
         routes: routes(&top, report),
         identities: identity::read(&top, report),
@@ -98,22 +101,27 @@ fn networks(top: &Section<'_>, key: &str, report: &mut Report) -> Vec<Sourced<Ip
 
 fn relay_domains(top: &Section<'_>, report: &mut Report) -> Vec<RelayDomainSource> {
     let sections = top.sections("relay_domain", &RELAY_DOMAIN, report);
-    let read = |section: &Section<'_>, report: &mut Report| RelayDomainSource {
-        domains: section.strings("domains", report),
-        route: route(section, Vec::new(), report),
-        recipients: recipients(section, report),
+    let read = |section: &Section<'_>, report: &mut Report| {
+        let written = section.string("recipients", report);
+        let call_ahead = written.as_ref().is_some_and(|written| written.value == CALL_AHEAD);
+        RelayDomainSource {
+            domains: section.strings("domains", report),
+            route: route(section, Vec::new(), report),
+            recipients: written
+                .filter(|_| !call_ahead)
+                .and_then(|written| recipients(section, written, report)),
+            call_ahead,
+        }
     };
     sections.iter().map(|section| read(section, report)).collect()
 }
 
 /// A list file: one address or local part a line, `#` begins a comment.
-fn recipients(section: &Section<'_>, report: &mut Report) -> Option<RecipientsSource> {
-    let written = section.string("recipients", report)?;
-    if written.value == "call-ahead" {
-        let remedy = "name a file that lists the recipients, or remove the key";
-        report.error(&written.origin, section.key("recipients"), "call-ahead is not in this version", remedy);
-        return None;
-    }
+fn recipients(
+    section: &Section<'_>,
+    written: Sourced<String>,
+    report: &mut Report,
+) -> Option<RecipientsSource> {
     let recipients = lists::entries(section, "recipients", &written, report)?;
     Some(RecipientsSource { origin: written.origin, recipients })
 }

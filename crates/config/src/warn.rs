@@ -1,5 +1,5 @@
 use ipnet::IpNet;
-use policy::{Source, Sourced, TenantSource};
+use policy::{RelayDomainSource, Source, Sourced, TenantSource};
 
 use crate::error::Report;
 
@@ -26,9 +26,10 @@ pub(crate) fn about(source: &Source, report: &mut Report) {
         for sender in tenant.senders.iter().chain(tenant.identities.iter().flat_map(|login| &login.senders)) {
             warn_of_sender(sender, report);
         }
-        for relay in tenant.relay_domains.iter().filter(|relay| relay.recipients.is_none()) {
-            let message =
-                "every local part is taken, known or not, and bounces go to forged senders: list them";
+        let unlisted = |relay: &&RelayDomainSource| relay.recipients.is_none() && !relay.call_ahead;
+        for relay in tenant.relay_domains.iter().filter(unlisted) {
+            let message = "every local part is taken, known or not, and bounces go to forged senders: list them, \
+                           or write \"call-ahead\" to ask the next hop";
             report.warn(&relay.route.origin, "relay_domain.recipients", message);
         }
     }

@@ -240,10 +240,44 @@ fn a_limit_of_nothing_and_a_threshold_without_a_time_are_errors() {
 }
 
 #[test]
-fn a_configuration_without_a_catch_all_route_says_what_to_add() {
-    let (place, text) = error(&NODE.replace("\"*\"", "\"a.example\""), &[("a", TENANT)]);
-    assert_eq!(place, "gatepost.toml:0 route");
-    assert!(text.contains("recipient_domains = [\"*\"]"), "{text}");
+fn dns_is_read_as_people_write_it() {
+    let text = format!(
+        "{NODE}[dns]\nservers = [\"192.0.2.53\", \"[2001:db8::53]:5353\"]\ntimeout = \"2s\"\n\
+         [[lists.dnsbl]]\nzone = \"Zen.example.\"\n\
+         [[lists.dnsbl]]\nzone = \"b.example\"\nname = \"B\"\nanswers = [\"127.0.0.4\"]\n"
+    );
+    let dns = Folder::new(&text, &[("a", TENANT)]).load().expect("it is right").node.dns;
+    let servers: Vec<String> = dns.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["192.0.2.53:53", "[2001:db8::53]:5353"]);
+    assert_eq!(dns.timeout.as_secs(), 2);
+    let lists: Vec<_> = dns.lists.iter().map(|list| (&*list.zone, &*list.name, list.answers.len())).collect();
+    assert_eq!(lists, [("zen.example", "Zen.example", 0), ("b.example", "B", 1)]);
+}
+
+#[test]
+fn what_is_wrong_with_dns_is_named_by_its_line() {
+    for (text, place) in [
+        ("[dns]\nservers = [\"ns.example\"]\n", "dns.servers"),
+        ("[dns]\ntimeout = \"0s\"\n", "dns.timeout"),
+        ("[[lists.dnsbl]]\nname = \"x\"\n", "dnsbl.zone"),
+        ("[[lists.dnsbl]]\nzone = \"x@y\"\n", "dnsbl.zone"),
+        ("[[lists.dnsbl]]\nzone = \"x\"\nanswers = [\"192.0.2.1\"]\n", "dnsbl.answers"),
+    ] {
+        let (found, message) = error(&format!("{NODE}{text}"), &[("a", TENANT)]);
+        assert!(found.ends_with(place), "{found}: {message}");
+    }
+}
+
+#[test]
+fn a_relay_domain_that_asks_its_next_hop_is_no_reason_to_warn() {
+    let relay = "[[relay_domain]]\ndomains = [\"r.example\"]\nnext_hops = [\"192.0.2.9:25\"]\n";
+    for (keys, warns) in [("", true), ("recipients = \"call-ahead\"\n", false)] {
+        let loaded =
+            Folder::new(NODE, &[("a", &format!("{TENANT}{relay}{keys}"))]).load().expect("it is right");
+        let warned = loaded.warnings.iter().any(|warning| warning.to_string().contains("call-ahead"));
+        assert_eq!(warned, warns, "{:?}", loaded.warnings);
+        assert_eq!(loaded.snapshot.call_ahead("r.example").is_some(), !warns);
+    }
 }
 
 #[test]

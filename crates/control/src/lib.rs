@@ -6,11 +6,11 @@
 //! only: an address that is taken, a thread that the system does not give.
 
 mod admin;
+mod dns;
 mod error;
 mod http;
 pub mod password;
 mod reload;
-mod resolve;
 pub mod secret;
 mod signals;
 pub mod tls;
@@ -20,9 +20,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use commons::{ControlLink, Question};
+use commons::{Answer, ControlLink, Question, RecipientFinding};
 use mail::UnixMillis;
 use observe::{EventLog, Registry};
 use ring::Waker;
@@ -32,8 +32,8 @@ pub use admin::AdminOptions;
 pub use error::StartError;
 
 use admin::{Admin, AdminSocket, Doors};
+use dns::{Dns, Lists};
 use reload::Reloader;
-use resolve::Hosts;
 use signals::{Signal, Signals};
 use verify::Verifiers;
 
@@ -54,6 +54,8 @@ pub struct ControlOptions {
     pub config_path: Option<PathBuf>,
     /// The certificate of the listeners, replaced at a reload.
     pub certificate: Option<Arc<tls::Certificate>>,
+    /// Who is asked for names, and on which lists clients are looked up.
+    pub dns: config::DnsConfig,
     /// Threads that verify passwords, each with some 20 MiB while it works; 0 for half the cores.
     pub verifiers: usize,
     /// Listen to SIGHUP, SIGTERM and SIGINT: for a program of its own, not for one inside a test.
@@ -171,7 +173,8 @@ struct Plane {
     link: ControlLink,
     log: EventLog,
     asked: Arc<Notify>,
-    hosts: Arc<Hosts>,
+    dns: Arc<Dns>,
+    lists: Arc<Lists>,
     verifiers: Verifiers,
     reloader: Reloader,
     /// Removes the socket at the end.
@@ -188,6 +191,7 @@ impl Plane {
             admin,
             config_path,
             certificate,
+            dns,
             verifiers,
             signals,
             ..
@@ -204,8 +208,8 @@ impl Plane {
             None => None,
         };
         let verifiers = Verifiers::start(verifiers, &link).map_err(StartError::Thread)?;
-        let hosts = Hosts::new();
-        if let Some(warning) = hosts.warning() {
+        let resolver = Dns::new(&dns);
+        if let Some(warning) = resolver.warning() {
             log.event("resolver_unconfigured", now()).str("error", warning).end();
             log.flush();
         }
@@ -213,7 +217,19 @@ impl Plane {
         let notify = asked.clone();
         link.attach(Waker::new(move || notify.notify_one()));
         let reloader = Reloader::new(link.commons().clone(), registry, admin, config_path, certificate);
-        Ok((Self { link, log, asked, hosts: Arc::new(hosts), verifiers, reloader, _admin: socket }, signals))
+        Ok((
+            Self {
+                link,
+                log,
+                asked,
+                dns: Arc::new(resolver),
+                lists: Arc::new(Lists::new(dns.lists)),
+                verifiers,
+                reloader,
+                _admin: socket,
+            },
+            signals,
+        ))
     }
 
     async fn serve(mut self, mut signals: Signals, mut commands: mpsc::Receiver<Command>) {
@@ -243,15 +259,39 @@ impl Plane {
                     let login = verify::Login { worker, key, generation, login, credential, password };
                     self.verifiers.verify(login);
                 }
-                Question::Resolve { worker, key, host } => {
-                    let (hosts, link) = (self.hosts.clone(), self.link.clone());
-                    tokio::spawn(async move {
-                        let (result, ttl) = hosts.addresses(&host).await;
-                        link.answer(worker, commons::Answer::Resolved { key, result, ttl });
-                    });
-                }
+                other => self.look_up(other),
             }
         }
+    }
+
+    /// Answers, some time later, what DNS knows.
+    fn look_up(&self, question: Question) {
+        let (dns, lists, link) = (self.dns.clone(), self.lists.clone(), self.link.clone());
+        tokio::spawn(async move {
+            match question {
+                Question::Verify { .. } => {}
+                Question::CallAhead { worker, key, generation, .. } => {
+                    let (finding, ttl) = (RecipientFinding::Undecided, Duration::from_secs(5));
+                    link.answer(worker, Answer::Recipient { key, generation, finding, ttl });
+                }
+                Question::Resolve { worker, key, host } => {
+                    let (result, ttl) = dns.addresses(&host).await;
+                    link.answer(worker, Answer::Resolved { key, result, ttl });
+                }
+                Question::Exchangers { worker, key, domain } => {
+                    let (result, ttl) = dns.exchangers(&domain).await;
+                    link.answer(worker, Answer::Exchangers { key, result, ttl });
+                }
+                Question::Domain { worker, key, generation, domain } => {
+                    let (finding, ttl) = dns.recipient_domain(&domain).await;
+                    link.answer(worker, Answer::Recipient { key, generation, finding, ttl });
+                }
+                Question::Listed { worker, key, generation, client } => {
+                    let listing = lists.listing(&dns, client).await.map(Box::new);
+                    link.answer(worker, Answer::Listed { key, generation, listing });
+                }
+            }
+        });
     }
 
     /// The first signal drains; a second one means that its sender will not wait.

@@ -96,6 +96,7 @@ fn stage() -> Stage {
         metrics_address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         config_path: Some(folder.path().join("gatepost.toml")),
         certificate: None,
+        dns: config::DnsConfig::default(),
         verifiers: 1,
         signals: false,
     })
@@ -276,6 +277,7 @@ fn a_metrics_address_that_is_taken_stops_the_start() {
         metrics_address: Some(taken),
         config_path: None,
         certificate: None,
+        dns: config::DnsConfig::default(),
         verifiers: 1,
         signals: false,
     })

@@ -65,6 +65,7 @@ fn sighup_reloads_and_sigterm_drains() {
         metrics_address: None,
         config_path: Some(path),
         certificate: None,
+        dns: config::DnsConfig::default(),
         verifiers: 1,
         signals: true,
     })

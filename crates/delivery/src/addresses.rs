@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use commons::ResolveFailure;
 use ring::Instant;
+use slab::Slab;
 
 /// How long a failed look-up stands, so that a broken resolver is not asked for every connection.
 const FAILURE_TTL: Duration = Duration::from_secs(5);
@@ -29,19 +30,27 @@ pub(crate) enum Lookup<'a> {
     Unknown(u32),
 }
 
+/// Hosts that are remembered: those of a busy hour's domains; some 200 bytes each.
+const HOSTS_MAX: usize = 4096;
+
 #[derive(Debug)]
 struct Host {
+    name: Box<str>,
     addresses: Vec<IpAddr>,
     failure: &'static str,
     until: Instant,
     asked_until: Instant,
+    /// Questions without an answer yet: until the last has come, this entry's key stays its own.
+    unanswered: u32,
 }
 
-/// The cache. It has one entry for each host that a route names: the configuration bounds it.
+/// The cache.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     keys: HashMap<Box<str>, u32>,
-    hosts: Vec<Host>,
+    hosts: Slab<Host>,
+    /// Where the search for a host to forget goes on.
+    hand: usize,
 }
 
 impl Addresses {
@@ -65,7 +74,9 @@ impl Addresses {
 
     /// The question was put.
     pub(crate) fn asked(&mut self, key: u32, now: Instant) {
-        self.hosts[key as usize].asked_until = now.after(QUESTION_TIMEOUT);
+        let host = &mut self.hosts[key as usize];
+        host.asked_until = now.after(QUESTION_TIMEOUT);
+        host.unanswered += 1;
     }
 
     /// The answer to question `key`: addresses for `ttl`, or why there are none.
@@ -78,6 +89,7 @@ impl Addresses {
     ) {
         let Some(host) = self.hosts.get_mut(key as usize) else { return };
         host.asked_until = Instant::default();
+        host.unanswered = host.unanswered.saturating_sub(1);
         match result {
             Ok(addresses) if !addresses.is_empty() => {
                 host.addresses = addresses;
@@ -96,18 +108,35 @@ impl Addresses {
     }
 
     fn add(&mut self, host: &str) -> u32 {
-        let key = u32::try_from(self.hosts.len()).expect("a configuration names fewer hosts");
+        if self.hosts.len() >= HOSTS_MAX {
+            self.forget_one();
+        }
         // An address needs no resolver, ever.
         let literal: Option<IpAddr> = host.parse().ok();
         let until = if literal.is_some() { Instant(u64::MAX) } else { Instant::default() };
-        self.hosts.push(Host {
+        let key = self.hosts.insert(Host {
+            name: host.into(),
             addresses: literal.into_iter().collect(),
             failure: "",
             until,
             asked_until: Instant::default(),
+            unanswered: 0,
         });
+        let key = u32::try_from(key).expect("fewer hosts than 2^32");
         self.keys.insert(host.into(), key);
         key
+    }
+
+    /// Makes room: in turn, whichever host has no question under way. Each costs one question more.
+    fn forget_one(&mut self) {
+        for _ in 0..self.hosts.len() {
+            self.hand = if self.hand + 1 < self.hosts.len() { self.hand + 1 } else { 0 };
+            if self.hosts.get(self.hand).is_some_and(|host| host.unanswered == 0) {
+                let host = self.hosts.remove(self.hand);
+                self.keys.remove(&host.name);
+                return;
+            }
+        }
     }
 }
 
@@ -144,6 +173,21 @@ mod tests {
         addresses.answered(0, Err(ResolveFailure::Missing), Duration::ZERO, NOW);
         assert_eq!(addresses.look_up("mx.example", NOW), Lookup::Failed("it has none"));
         assert_eq!(addresses.look_up("mx.example", NOW.after(FAILURE_TTL)), Lookup::Unknown(0));
+    }
+
+    #[test]
+    fn a_host_is_forgotten_for_another_but_never_while_it_is_being_asked_for() {
+        let mut addresses = Addresses::default();
+        assert_eq!(addresses.look_up("asked.example", NOW), Lookup::Unknown(0));
+        addresses.asked(0, NOW);
+        for number in 0..3 * HOSTS_MAX {
+            addresses.look_up(&format!("{number}.example"), NOW);
+        }
+        assert!(addresses.hosts.len() <= HOSTS_MAX && addresses.keys.len() <= HOSTS_MAX);
+        assert_eq!(addresses.look_up("asked.example", NOW), Lookup::Asked(0));
+        let ip: IpAddr = "192.0.2.7".parse().unwrap();
+        addresses.answered(0, Ok(vec![ip]), Duration::from_secs(60), NOW);
+        assert_eq!(addresses.look_up("asked.example", NOW), Lookup::Known(&[ip]));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One connection to a next hop: the session, the transaction it carries, and the state of its I/O.
 
 use std::ops::Range;
+use std::rc::Rc;
 use std::time::Duration;
 
 use mail::Reply;
@@ -92,6 +93,8 @@ pub(crate) struct Connection {
     pub(crate) first_hop: usize,
     pub(crate) hops_tried: usize,
     pub(crate) address: usize,
+    /// The present next hop, as it stands in logs and bounces.
+    pub(crate) hop_name: Option<Rc<str>>,
     /// Opportunistic TLS has failed with this address: without it, then.
     pub(crate) cleartext: bool,
     pub(crate) sending: bool,
@@ -124,6 +127,7 @@ impl Connection {
             first_hop,
             hops_tried: 0,
             address: 0,
+            hop_name: None,
             cleartext: false,
             sending: false,
             deadline: Instant(u64::MAX),

@@ -30,8 +30,10 @@ impl Delivery {
     /// Begins a connection to a site, for which a lease was taken.
     pub(crate) fn open<R: Ring>(&mut self, cx: &mut Context<'_, R>, index: SiteIx) {
         self.serial = self.serial.wrapping_add(1);
+        self.shuffle_exchangers(cx, index);
         let site = self.sites.get_mut(index);
         site.opening += 1;
+        site.connections += 1;
         let session = Session::new(&self.settings.hostname, ClientTls::Off);
         let connection = Connection::new(index, site.first_hop(cx.ring.now()), self.serial, session);
         let key = self.connections.insert(Box::new(connection)) as u32;
@@ -55,6 +57,7 @@ impl Delivery {
                     let tls = tls_for(&self.settings.tls, site, &next_hop.host, connection.cleartext);
                     connection.session = Session::new(&self.settings.hostname, tls);
                     connection.phase = Phase::Connecting;
+                    connection.hop_name = Some(site.hops[hop].name.clone());
                     let token = Token { room: ROOM, kind: CONNECT, key };
                     connection.socket = Some(cx.ring.connect(to, None, token));
                     return self.arm(key, now);
@@ -303,8 +306,10 @@ impl Delivery {
         let site = self.sites.get_mut(connection.site);
         site.opening -= usize::from(connection.is_opening());
         site.idle.retain(|&idle| idle != key);
+        site.connections -= 1;
         site.shared.release(self.settings.worker);
         self.serve(cx, connection.site);
+        self.sites.rest(connection.site);
     }
 
     /// Closes what carries no message: the gateway is draining.

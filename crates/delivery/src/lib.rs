@@ -1,7 +1,7 @@
 //! Mail out: schedule, connections, attempts, outcomes and bounces of one worker.
 //!
-//! Recipients of a message are grouped by the site their route leads to; each group waits as a job
-//! for a connection, and a connection for a lease. What a destination answers is in the spool's log
+//! Recipients of a message are grouped by the site that their route, or their domain's MX records,
+//! lead to; each group waits as a job for a connection, and a connection for a lease. What a destination answers is in the spool's log
 //! at once, a bounce in the same group as the outcome that causes it. A site that is down is one
 //! fact with one back-off. Nothing is given up before its time: whatever fails here for reasons of
 //! our own is tried again. No I/O but through the ring.
@@ -11,6 +11,7 @@ mod backoff;
 mod connection;
 mod connections;
 mod dsn;
+mod exchange;
 mod outcome;
 mod queue;
 mod report;
@@ -24,7 +25,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commons::{ResolveFailure, SnapshotCache, WorkerLink};
+use commons::{ExchangeFailure, Exchanger, ResolveFailure, SnapshotCache, WorkerLink};
 use mail::{Reply, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
 use ring::{Completion, Instant, Ring, Wheel};
@@ -59,6 +60,8 @@ pub struct DeliverySettings {
     pub retry: Retry,
     /// How to speak TLS to next hops.
     pub tls: ClientTlsConfigs,
+    /// Connections of this worker at once, all sites together: what its descriptors allow.
+    pub connections_max: usize,
 }
 
 /// The rooms that a turn of delivery works with.
@@ -209,6 +212,19 @@ impl Delivery {
         self.work(cx);
     }
 
+    /// The resolver's answer to the question of site `key`: the hosts that take its domain's mail for
+    /// `ttl`, or why there are none.
+    pub fn exchangers<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        key: u32,
+        result: Result<Vec<Exchanger>, ExchangeFailure>,
+        ttl: Duration,
+    ) {
+        self.exchangers_found(cx, SiteIx(key), result, ttl);
+        self.work(cx);
+    }
+
     /// Fires what is due, and offers the spool again what it was too busy to take.
     pub fn tick<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
         let now = cx.ring.now();
@@ -244,6 +260,12 @@ impl Delivery {
     #[must_use]
     pub fn queued_messages(&self) -> usize {
         self.queue.message_count()
+    }
+
+    /// Sites that are known: those of routes, and domains with mail or of late.
+    #[must_use]
+    pub fn site_count(&self) -> usize {
+        self.sites.count()
     }
 
     /// When [`Delivery::tick`] has something to do.

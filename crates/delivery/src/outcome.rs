@@ -121,7 +121,7 @@ impl Delivery {
     fn settle<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx, bounce: Option<Box<OwnBounce>>) {
         let message = self.queue.job(job).message;
         if self.indexes.is_empty() {
-            self.queue.remove_job(job);
+            self.remove_job(job);
         } else {
             if !self.outcomes.is_empty() {
                 let left = &self.indexes;

@@ -17,6 +17,9 @@ const ERRANDS_LOADING_MAX: usize = 16;
 /// Transactions whose outcomes the spool was too busy to take before no further one is begun.
 const UNSETTLED_MAX: usize = 256;
 
+/// A question that found no room is put again after this.
+const QUESTION_LOOK: Duration = Duration::from_millis(250);
+
 /// A site that waits for a lease is looked at this often, should the wake-up be missed.
 const STARVED_LOOK: Duration = Duration::from_millis(500);
 
@@ -38,12 +41,14 @@ pub(crate) enum Errand {
     Route(JobIx),
     /// Give a job up that has waited too long for a site that is down.
     Expire(JobIx),
+    /// Give a job up whose domain takes no mail.
+    Refuse(JobIx),
 }
 
 impl Errand {
     fn job(self) -> JobIx {
         match self {
-            Self::Route(job) | Self::Expire(job) => job,
+            Self::Route(job) | Self::Expire(job) | Self::Refuse(job) => job,
         }
     }
 }
@@ -59,9 +64,9 @@ impl Delivery {
         let tenant = snapshot.tenant_named(&recovered.tenant);
         let mut grouping: Vec<_> = (recovered.pending.iter())
             .map(|recipient| {
-                let route = tenant.and_then(|tenant| snapshot.route(tenant, &recipient.domain));
-                let site = route.map_or(SiteIx::NOWHERE, |route| {
-                    self.sites.of_route(snapshot, route, |key| cx.link.commons().site(key))
+                let site = tenant.map_or(SiteIx::NOWHERE, |tenant| {
+                    let shared = |key: &str| cx.link.commons().site(key);
+                    self.sites.towards(snapshot, tenant, &recipient.domain, shared)
                 });
                 (site, recipient.not_before, recipient.recipient, recipient.attempts)
             })
@@ -74,7 +79,7 @@ impl Delivery {
             for part in group.chunks(RECIPIENTS_PER_TRANSACTION_MAX) {
                 let attempts = part.iter().map(|recipient| recipient.3).max().unwrap_or(0);
                 let recipients = part.iter().map(|recipient| recipient.2);
-                let job = self.queue.add_job(message, site, recipients, attempts, routed);
+                let job = self.add_job(message, site, recipients, attempts, routed);
                 match site {
                     _ if !wait.is_zero() => {
                         self.queue.set_state(job, State::Deferred);
@@ -108,9 +113,9 @@ impl Delivery {
             if wanted.next_if_eq(&index).is_none() {
                 continue;
             }
-            let route = tenant.and_then(|tenant| snapshot.route(tenant, address.domain()));
-            let site = route.map_or(SiteIx::NOWHERE, |route| {
-                self.sites.of_route(snapshot, route, |key| cx.link.commons().site(key))
+            let site = tenant.map_or(SiteIx::NOWHERE, |tenant| {
+                let shared = |key: &str| cx.link.commons().site(key);
+                self.sites.towards(snapshot, tenant, address.domain(), shared)
             });
             grouping.push((site, index));
         }
@@ -119,7 +124,7 @@ impl Delivery {
             let site = group[0].0;
             for part in group.chunks(RECIPIENTS_PER_TRANSACTION_MAX) {
                 let recipients = part.iter().map(|&(_, index)| index);
-                let job = self.queue.add_job(message, site, recipients, attempts, routed);
+                let job = self.add_job(message, site, recipients, attempts, routed);
                 match site {
                     SiteIx::NOWHERE => self.unrouted(cx, job, stored),
                     _ => self.sites.get_mut(site).waiting.push_back(job),
@@ -133,10 +138,34 @@ impl Delivery {
         self.grouping = grouping;
     }
 
-    /// No route leads to a job's recipients: the tenant or its route has left the configuration.
+    fn add_job(
+        &mut self,
+        message: MessageIx,
+        site: SiteIx,
+        recipients: impl DoubleEndedIterator<Item = u16>,
+        attempts: u16,
+        routed: u32,
+    ) -> JobIx {
+        if site != SiteIx::NOWHERE {
+            self.sites.get_mut(site).jobs += 1;
+        }
+        self.queue.add_job(message, site, recipients, attempts, routed)
+    }
+
+    /// Ends a job, whatever recipients it still has.
+    pub(crate) fn remove_job(&mut self, job: JobIx) {
+        let site = self.queue.job(job).site;
+        self.queue.remove_job(job);
+        if site != SiteIx::NOWHERE {
+            self.sites.get_mut(site).jobs -= 1;
+            self.sites.rest(site);
+        }
+    }
+
+    /// Nobody answers for a job's recipients any more: their tenant has left the configuration.
     /// That may be a mistake, so it is no reason to bounce before the message expires.
     fn unrouted<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx, stored: &StoredMessage) {
-        let reply = Self::own_reply(4, "no route leads to this recipient");
+        let reply = Self::own_reply(4, "the tenant of this message is no longer configured");
         self.conclude(cx, job, stored, &Attempt::unmade(&reply));
     }
 
@@ -169,6 +198,7 @@ impl Delivery {
         }
         self.run_errands(cx);
         self.serve(cx, index);
+        self.sites.rest(index);
     }
 
     /// Gives a site's waiting jobs to its connections, and opens connections as leases allow.
@@ -186,6 +216,12 @@ impl Delivery {
                     break;
                 }
                 Need::Job(connection, job) => self.start(cx, connection, job),
+                Need::Exchangers => {
+                    if !self.ask_exchangers(cx, index) {
+                        self.look_again(index, now.after(QUESTION_LOOK));
+                        break;
+                    }
+                }
                 Need::Connection => {
                     let resting = site.shared.not_before().since(unix_now);
                     if resting > 0 {
@@ -193,8 +229,10 @@ impl Delivery {
                         self.look_again(index, now.after(Duration::from_millis(resting)));
                         break;
                     }
-                    if !site.shared.acquire_or_wait(site.connections_max, self.settings.worker) {
-                        // A holder yields at its next message boundary, and wakes us.
+                    let full = self.connections.len() >= self.settings.connections_max;
+                    if full || !site.shared.acquire_or_wait(site.connections_max, self.settings.worker) {
+                        // A holder yields at its next message boundary, and wakes us; where it is our own
+                        // descriptors that are used up, idle connections close by themselves.
                         site.starved = true;
                         self.look_again(index, now.after(STARVED_LOOK));
                         break;
@@ -209,6 +247,9 @@ impl Delivery {
     /// Serves the sites that wait for a lease: one may have come back.
     pub(crate) fn serve_starved<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
         for index in self.sites.indexes() {
+            if !self.sites.is_there(index) {
+                continue;
+            }
             let site = self.sites.get_mut(index);
             if std::mem::take(&mut site.starved) {
                 if site.waiting.is_empty() {
@@ -222,7 +263,9 @@ impl Delivery {
     /// Serves every site: something that held all of them back is over.
     pub(crate) fn serve_all<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
         for site in self.sites.indexes() {
-            self.serve(cx, site);
+            if self.sites.is_there(site) {
+                self.serve(cx, site);
+            }
         }
     }
 
@@ -291,6 +334,7 @@ impl Delivery {
                 match (errand, result) {
                     (Errand::Route(_), Ok(stored)) => self.route_again(cx, job, &stored),
                     (Errand::Expire(_), Ok(stored)) => self.expire(cx, job, &stored),
+                    (Errand::Refuse(_), Ok(stored)) => self.refuse(cx, job, &stored),
                     (_, Err(error)) => self.unreadable(cx, job, &error),
                 }
                 self.run_errands(cx);
@@ -303,7 +347,7 @@ impl Delivery {
         self.indexes.clear();
         self.indexes.extend(self.queue.recipients(job));
         let (message, attempts) = (self.queue.job(job).message, self.queue.job(job).attempts);
-        self.queue.remove_job(job);
+        self.remove_job(job);
         self.group(cx, message, stored, attempts);
     }
 
@@ -323,7 +367,7 @@ impl Delivery {
             return;
         }
         let count = u32::from(self.queue.job(job).recipients);
-        self.queue.remove_job(job);
+        self.remove_job(job);
         self.queue.settled(message, count);
     }
 

@@ -271,8 +271,7 @@ impl Delivery {
         let connection = &mut self.connections[key as usize];
         connection.body = Body::None;
         let (Some(job), Some(message)) = (connection.job.take(), connection.message.take()) else { return };
-        let site = self.sites.get(connection.site);
-        let hop = site.hops.get(connection.hop(site.hops.len())).map(|hop| hop.name.clone());
+        let hop = connection.hop_name.clone();
         let answers = std::mem::take(&mut connection.answers);
         let attempt =
             Attempt { next_hop: hop.as_deref(), answers: &answers, reply, heard_from, give_up: false };

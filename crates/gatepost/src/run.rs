@@ -30,8 +30,11 @@ use crate::worker::{Commits, SPOOL_ROOM, Worker};
 const HOT_BYTES_MAX: usize = 128 << 20;
 /// A drain ends after this at the latest: sooner than those who sent SIGTERM lose their patience.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
-/// Descriptors that are not for clients: files, the ring, next hops.
-const DESCRIPTORS_RESERVED: usize = 512;
+/// Descriptors that are for neither clients nor next hops: files, rings, the control plane.
+const DESCRIPTORS_RESERVED: usize = 256;
+/// Connections to next hops at once, if there are descriptors for four times as many: mail by MX goes
+/// to as many sites as there are domains.
+const NEXT_HOPS_MAX: usize = 4096;
 
 /// How often a port that is taken is tried again before it is reported.
 const PORT_TRIES: u32 = 20;
@@ -144,6 +147,7 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
         metrics_address: node.metrics_address,
         config_path: reload_from.map(Path::to_owned),
         certificate,
+        dns: node.dns.clone(),
         verifiers: 0,
         signals: reload_from.is_some(),
     })
@@ -271,6 +275,7 @@ fn equip(
             expire: plan.node.retry.expire,
         },
         tls: plan.client_tls.clone(),
+        connections_max: next_hops_max() / plan.workers,
     });
     let snapshots = link.commons().snapshot_cache();
     let mut worker = Worker {
@@ -301,7 +306,7 @@ fn ingress_settings(plan: &Plan, worker: u8) -> ingress::Settings {
     ingress::Settings {
         hostname: node.hostname.as_ref().into(),
         worker,
-        connections_max: descriptors_max().saturating_sub(DESCRIPTORS_RESERVED).max(64) / plan.workers,
+        connections_max: clients_max().max(64) / plan.workers,
         contact: node.tickets.contact.clone(),
         public_url: node.tickets.public_url.clone(),
         submission_port: node.submission_port(),
@@ -311,6 +316,7 @@ fn ingress_settings(plan: &Plan, worker: u8) -> ingress::Settings {
             xclient_login: node.peers.xclient_login,
         },
         login: plan.login.clone(),
+        dns_lists: !node.dns.lists.is_empty(),
         listeners: listeners.collect(),
     }
 }
@@ -422,6 +428,16 @@ fn pin(worker: u8) {
     {
         core_affinity::set_for_current(core);
     }
+}
+
+/// Connections to next hops at once, all workers together.
+fn next_hops_max() -> usize {
+    (descriptors_max().saturating_sub(DESCRIPTORS_RESERVED) / 4).clamp(64, NEXT_HOPS_MAX)
+}
+
+/// Connections of clients at once, all workers together: what is left.
+fn clients_max() -> usize {
+    descriptors_max().saturating_sub(DESCRIPTORS_RESERVED + next_hops_max())
 }
 
 fn descriptors_max() -> usize {

@@ -164,6 +164,15 @@ impl<R: Ring> Worker<R> {
                 Answer::Resolved { key, result, ttl } => {
                     self.delivery.resolved(context!(self, delivery), key, result, ttl);
                 }
+                Answer::Exchangers { key, result, ttl } => {
+                    self.delivery.exchangers(context!(self, delivery), key, result, ttl);
+                }
+                Answer::Recipient { key, generation, finding, ttl } => {
+                    self.ingress.recipient_found(context!(self, ingress), key, generation, finding, ttl);
+                }
+                Answer::Listed { key, generation, listing } => {
+                    self.ingress.listing_found(context!(self, ingress), key, generation, listing);
+                }
                 Answer::SnapshotChanged => {}
                 Answer::Drain => {
                     self.draining = true;

@@ -126,6 +126,7 @@ fn worker(configuration: &Configuration, directory: &std::path::Path) -> Worker<
         submission_port: None,
         peers: ingress::Peers::default(),
         login: ingress::LoginSettings::with_secret([7; 32]),
+        dns_lists: false,
         listeners: vec![ListenerSettings {
             policy: listener.policy.clone(),
             session: Arc::new(smtp::server::Settings {
@@ -146,6 +147,7 @@ fn worker(configuration: &Configuration, directory: &std::path::Path) -> Worker<
         worker: 0,
         retry: Retry { first: hour, longest: hour, expire: hour },
         tls: ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("no certificate is needed"),
+        connections_max: 256,
     });
     let registry = Registry::new(1, &["smtp"], 1);
     let log = LogWriter::start(std::io::sink(), Form::Json, "test", &registry).expect("a thread can be had");

@@ -14,6 +14,7 @@ use ring::Ring;
 
 use crate::account::{Account, Over};
 use crate::connection::Client;
+use crate::connection::Standing;
 use crate::judge::Judge;
 
 /// The connections that this one counts as, as long as it lives.
@@ -83,6 +84,8 @@ impl<R: Ring> Judge<'_, '_, R> {
             self.refuse_connection(tenant, reason(&over), reply);
             return false;
         }
+        self.client.standing = Standing::Unknown;
+        self.ask_lists();
         true
     }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use commons::{GrantedIdentities, Grants};
+use commons::{GrantedIdentities, Grants, Listing, RecipientFinding};
 use mail::{Envelope, MessageId, Ticket, UnixMillis, Verdict};
 use policy::{IdentityIx, Snapshot, TenantIx};
 use ring::{Instant, Socket, TimerKey};
@@ -66,6 +66,8 @@ pub(crate) struct Client {
     pub(crate) account: Account,
     /// Counts this connection as long as it lives.
     pub(crate) leases: Leases,
+    /// What DNS lists say about its address.
+    pub(crate) standing: Standing,
 }
 
 /// The mail transaction under way.
@@ -93,6 +95,10 @@ pub(crate) struct Transaction {
     pub(crate) refused: Option<mail::Reason>,
     /// The denial that was told last: others for the same cause have its ticket.
     pub(crate) denied: Option<Denied>,
+    /// The recipient that is being asked about.
+    pub(crate) pending: String,
+    /// What was found out about it.
+    pub(crate) finding: Option<RecipientFinding>,
 }
 
 /// A denial that was told, within one transaction.
@@ -105,6 +111,19 @@ pub(crate) struct Denied {
     pub(crate) is_recorded: bool,
 }
 
+/// What DNS lists say about a client.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    /// Nobody has asked them.
+    Unknown,
+    /// This question is on its way.
+    Asked(u32),
+    /// Nothing, or nothing that was heard.
+    Clear,
+    /// It stands on one.
+    Listed(Box<Listing>),
+}
+
 /// What a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiting {
@@ -112,6 +131,10 @@ pub(crate) enum Waiting {
     Nothing,
     /// The verification of a login.
     Login,
+    /// What DNS lists say about the client.
+    Listing,
+    /// What DNS, or the next hop, says about a recipient.
+    Recipient,
     /// Room in the spool's open group.
     Room,
     /// The large file to take a piece, or to be synced.
@@ -144,6 +167,7 @@ impl Client {
             denial: None,
             account: Account::default(),
             leases: Leases::default(),
+            standing: Standing::Unknown,
         }
     }
 
@@ -204,5 +228,7 @@ impl Transaction {
         self.id = None;
         self.refused = None;
         self.denied = None;
+        self.pending.clear();
+        self.finding = None;
     }
 }

@@ -51,6 +51,7 @@ impl Ingress {
                 settings: &self.settings,
                 counter: &mut self.id_counter,
                 parked: &mut self.parked,
+                findings: &mut self.findings,
                 cx,
             };
             if judge.admit(&mut self.reply) {
@@ -116,6 +117,7 @@ impl Ingress {
             settings: &self.settings,
             counter: &mut self.id_counter,
             parked: &mut self.parked,
+            findings: &mut self.findings,
             cx,
         };
         work(&mut judge, &mut self.reply);
@@ -146,6 +148,7 @@ impl Ingress {
                 settings: &self.settings,
                 counter: &mut self.id_counter,
                 parked: &mut self.parked,
+                findings: &mut self.findings,
                 cx,
             },
         );
@@ -172,6 +175,7 @@ impl Ingress {
             settings: &self.settings,
             counter: &mut self.id_counter,
             parked: &mut self.parked,
+            findings: &mut self.findings,
             cx,
         };
         if judge.store(&mut self.reply) == Step::Refuse {
@@ -205,6 +209,7 @@ impl Ingress {
                 settings: &self.settings,
                 counter: &mut self.id_counter,
                 parked: &mut self.parked,
+                findings: &mut self.findings,
                 cx,
             };
             session.close_with(&self.reply, judge);

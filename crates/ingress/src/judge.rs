@@ -14,6 +14,7 @@ use spool::{Content, NewMessage, Refusal};
 
 use crate::account::Account;
 use crate::connection::{Client, Waiting};
+use crate::findings::Findings;
 use crate::headers::Found;
 use crate::trace::Trace;
 use crate::{Context, Settings};
@@ -25,6 +26,8 @@ pub(crate) struct Judge<'a, 'c, R> {
     pub(crate) counter: &'a mut u32,
     /// Connections whose message waits for room in the spool's open group.
     pub(crate) parked: &'a mut std::collections::VecDeque<u32>,
+    /// What was found out about recipients of late.
+    pub(crate) findings: &'a mut Findings,
     pub(crate) cx: &'a mut Context<'c, R>,
 }
 
@@ -147,12 +150,16 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
             self.add_ticket(Reason::TooManyRecipients, to.text(), reply);
             return Step::Refuse;
         }
-        if !self.may_add(&decision, to.text(), reply) {
-            return Step::Refuse;
-        }
         let ForwardPath::Address(address) = to else {
             unreachable!("policy denies every path that is no address");
         };
+        match self.check_recipient(address, &decision, reply) {
+            Step::Accept => {}
+            other => return other,
+        }
+        if !self.may_add(&decision, to.text(), reply) {
+            return Step::Refuse;
+        }
         let client = &mut *self.client;
         let (snapshot, transaction) = (&client.snapshot, &mut client.transaction);
         if let Some(checks) = transaction.authorship.recipient_accepted(snapshot, client.identity, &decision)
@@ -230,7 +237,12 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         match self.client.waiting {
             // It is in the spool's hands: it will be delivered although its client will not hear of it.
             Waiting::Commit => {}
-            Waiting::Nothing | Waiting::Login | Waiting::Room | Waiting::Large => {
+            Waiting::Nothing
+            | Waiting::Login
+            | Waiting::Listing
+            | Waiting::Recipient
+            | Waiting::Room
+            | Waiting::Large => {
                 self.client.waiting = Waiting::Nothing;
                 self.end_transaction();
             }

@@ -12,12 +12,14 @@ mod connection;
 mod connections;
 mod containment;
 mod denial;
+mod findings;
 mod headers;
 mod judge;
 mod large;
 mod lists;
 mod login;
 mod proxy;
+mod recipient;
 mod trace;
 
 use std::collections::VecDeque;
@@ -35,6 +37,7 @@ use spool::{Refusal, Shard};
 pub use proxy::Peers;
 
 use connection::{Connection, Waiting};
+use findings::Findings;
 
 pub use login::LoginSettings;
 
@@ -66,6 +69,8 @@ pub struct Settings {
     pub peers: Peers,
     /// How logins are taken.
     pub login: LoginSettings,
+    /// Whether there are DNS lists on which strangers are looked up.
+    pub dns_lists: bool,
     /// The listeners, in the order of the configuration.
     pub listeners: Vec<ListenerSettings>,
 }
@@ -117,6 +122,7 @@ pub struct Ingress {
     reply: Reply,
     wheel: Wheel<Timer>,
     parked: VecDeque<u32>,
+    findings: Findings,
     id_counter: u32,
     accept_paused: bool,
     draining: bool,
@@ -158,6 +164,7 @@ impl Ingress {
             reply: Reply::default(),
             wheel: Wheel::new(TICK),
             parked: VecDeque::new(),
+            findings: Findings::default(),
             id_counter: u32::from_le_bytes(seed),
             accept_paused: false,
             draining: false,

@@ -63,9 +63,6 @@ pub(crate) fn compile(source: &Source) -> Result<Snapshot, Vec<CompileError>> {
     for (index, tenant) in (0_u32..).zip(&source.tenants) {
         compiler.tenant(TenantIx(index), tenant);
     }
-    for tenant in &source.tenants {
-        compiler.catch_all(source, tenant, &node_routes);
-    }
     let lists = compiler.lists(&source.lists);
     let networks = compiler.networks(&source.tenants);
     compiler.finish(source, networks, node_routes, lists)

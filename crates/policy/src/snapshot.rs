@@ -111,6 +111,8 @@ pub(crate) struct RelayDomain {
     pub(crate) route: RouteIx,
     /// Where its recipients are listed, if they are.
     pub(crate) list: Option<u32>,
+    /// Whether the next hop is asked.
+    pub(crate) call_ahead: bool,
     pub(crate) origin: Origin,
 }
 
@@ -261,7 +263,8 @@ impl Snapshot {
     }
 
     /// Where mail of `tenant` for `recipient_domain` goes: a relay domain's next hop, else the
-    /// tenant's first matching route, else the node's.
+    /// tenant's first matching route, else the node's; `None`: to the hosts that the domain's MX
+    /// records name.
     #[must_use]
     pub fn route(&self, tenant: TenantIx, recipient_domain: &str) -> Option<RouteIx> {
         if let Some(relay) = self.relay_domains.get(recipient_domain) {
@@ -270,6 +273,14 @@ impl Snapshot {
         // Routes are numbered in the order in which they are written: the least is the first match.
         let own = self.tenants.get(tenant.0 as usize)?.routes.first(recipient_domain);
         own.or_else(|| self.node_routes.first(recipient_domain)).map(RouteIx)
+    }
+
+    /// The route to the next hop that is asked for each recipient of `recipient_domain`; `None` where
+    /// it is no relay domain, or none that asks.
+    #[must_use]
+    pub fn call_ahead(&self, recipient_domain: &str) -> Option<RouteIx> {
+        let relay = self.relay_domains.get(recipient_domain)?;
+        relay.call_ahead.then_some(relay.route)
     }
 
     /// The next hops of a route.

@@ -210,8 +210,10 @@ pub struct RelayDomainSource {
     pub domains: Vec<Sourced<String>>,
     /// Where their mail goes; the domain names in it are ignored.
     pub route: RouteSource,
-    /// The recipients that exist; without it every local part is taken.
+    /// The recipients that exist; without it every local part is taken, unless the next hop is asked.
     pub recipients: Option<RecipientsSource>,
+    /// Whether the next hop is asked for each recipient (relay-control.md B2).
+    pub call_ahead: bool,
 }
 
 /// A list of the recipients of a relay domain.

@@ -4,7 +4,7 @@ mod fixture;
 
 use std::sync::Arc;
 
-use fixture::{at, contoso, identity, listener, proseware, relay_domain, route, source, tenant};
+use fixture::{at, contoso, identity, listener, proseware, relay_domain, route, source};
 use mail::{ForwardPath, Reason, ReversePath, Verdict};
 use policy::{
     Explanation, Facts, LoginRequired, NoTrace, Outcome, Role, Rule, Snapshot, Source, TenantIx, TenantSource,
@@ -316,7 +316,6 @@ fn every_contradiction_is_reported_with_its_lines() {
     assert_eq!(with(&|s| second(s).senders.clear()), ("senders", 1, false));
     assert_eq!(with(&|s| second(s).senders[0].value = "contoso.example".into()), ("senders", 4, false));
     assert_eq!(with(&|s| second(s).name.value = "Proseware".into()), ("name", 1, true));
-    assert_eq!(with(&|s| s.routes.clear()), ("route", 0, false));
     for (domain, other) in [("*", false), ("*.a.example", false), ("PROSEWARE.example", true)] {
         let relay = |s: &mut Source| second(s).relay_domains.push(relay_domain(&[domain], None));
         assert_eq!(with(&relay), ("domains", 50, other), "{domain}");
@@ -328,10 +327,21 @@ fn every_contradiction_is_reported_with_its_lines() {
 }
 
 #[test]
-fn a_tenant_that_only_receives_needs_no_catch_all_route() {
-    let mut receiver = tenant("receiver", &[], &["@r.example"]);
-    receiver.relay_domains = vec![relay_domain(&["r.example"], None)];
-    let mut source = source(vec![receiver]);
+fn mail_that_no_route_matches_goes_by_mx_and_a_relay_domain_never_does() {
+    let mut source = source(vec![proseware()]);
     source.routes.clear();
-    assert!(Snapshot::compile(&source).is_ok());
+    let snapshot = Snapshot::compile(&source).expect("no route is needed");
+    assert_eq!(snapshot.route(TenantIx(0), "elsewhere.example"), None);
+    assert!(snapshot.route(TenantIx(0), "PROSEWARE.example").is_some());
+}
+
+#[test]
+fn the_next_hop_is_asked_where_the_relay_domain_says_so() {
+    let mut source = source(vec![proseware()]);
+    assert_eq!(Snapshot::compile(&source).unwrap().call_ahead("proseware.example"), None);
+    Arc::make_mut(&mut source.tenants[0]).relay_domains[0].call_ahead = true;
+    let snapshot = Snapshot::compile(&source).unwrap();
+    let route = snapshot.call_ahead("Proseware.Example").expect("it is asked");
+    assert_eq!(&*snapshot.next_hops(route).key, "mail.inside.example:25");
+    assert_eq!(snapshot.call_ahead("elsewhere.example"), None);
 }

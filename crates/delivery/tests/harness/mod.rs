@@ -3,12 +3,16 @@
 
 pub(crate) mod destination;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commons::{Answer, Commons, ControlLink, Question, SnapshotCache, WorkerLink};
+use commons::{
+    Answer, Commons, ControlLink, ExchangeFailure, Exchanger, Question, ResolveFailure, SnapshotCache,
+    WorkerLink,
+};
 use delivery::{ClientTlsConfigs, Context, Delivery, DeliverySettings, Retry};
 use mail::{Address, Envelope, MessageId, ReversePath, UnixMillis};
 use observe::{EventLog, Registry, WorkerMetrics};
@@ -29,6 +33,7 @@ pub(crate) fn ip(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
 }
 
+/// Without next hops, all mail goes by MX.
 pub(crate) fn snapshot(next_hops: &[&str], connections_max: u32) -> Snapshot {
     let origin = Origin::new("gatepost.toml", 1);
     let route = RouteSource {
@@ -53,10 +58,11 @@ pub(crate) fn snapshot(next_hops: &[&str], connections_max: u32) -> Snapshot {
         limits: Limits::default(),
         grants: None,
     };
+    let routes = if next_hops.is_empty() { Vec::new() } else { vec![route] };
     Snapshot::compile(&Source {
         generation: 1,
         origin,
-        routes: vec![route],
+        routes,
         limits: Default::default(),
         lists: policy::ListsSource::default(),
         tenants: vec![tenant.into()],
@@ -79,6 +85,10 @@ pub(crate) struct Gateway {
     large: Option<LargeKey>,
     /// Names that the resolver knows.
     pub(crate) names: Vec<(&'static str, IpAddr)>,
+    /// What it says of domains: the hosts that take their mail, with their preferences.
+    pub(crate) domains: HashMap<String, Result<Vec<(u16, &'static str)>, ExchangeFailure>>,
+    /// Questions about domains that were put.
+    pub(crate) domains_asked: usize,
 }
 
 macro_rules! context {
@@ -111,7 +121,8 @@ impl Gateway {
         let registry = Registry::new(1, &["smtp"], 16);
         registry.set_policy(1, ["proseware"].into_iter());
         let tls = ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("a configuration");
-        let settings = DeliverySettings { hostname: "relay.example".into(), worker: 0, retry, tls };
+        let hostname = "relay.example".into();
+        let settings = DeliverySettings { hostname, worker: 0, retry, tls, connections_max: 256 };
         let mut gateway = Self {
             ring,
             shard,
@@ -125,6 +136,8 @@ impl Gateway {
             next_id: world.random(1 << 20) as u32,
             large: None,
             names: Vec::new(),
+            domains: HashMap::new(),
+            domains_asked: 0,
         };
         for message in &recovered {
             gateway.delivery.recovered(context!(gateway), message);
@@ -132,7 +145,13 @@ impl Gateway {
         gateway
     }
 
+    /// Turns until nothing is asked any more: the world then knows the gateway's next deadline.
     pub(crate) fn turn(&mut self) {
+        while self.turn_once() {}
+    }
+
+    fn turn_once(&mut self) -> bool {
+        let mut asked = false;
         let mut completions = Vec::new();
         let deadline = self.delivery.next_deadline();
         self.ring.turn(deadline, &mut completions).expect("a simulated ring turns");
@@ -143,20 +162,46 @@ impl Gateway {
             }
             self.take_events();
         }
-        while let Some(Question::Resolve { key, host, .. }) = self.control.question() {
-            let found = self.names.iter().find(|name| *name.0 == *host).map(|name| vec![name.1]);
-            let result = found.ok_or(commons::ResolveFailure::Missing);
-            self.control.answer(0, Answer::Resolved { key, result, ttl: Duration::from_secs(60) });
+        self.delivery.tick(context!(self));
+        while let Some(question) = self.control.question() {
+            asked = true;
+            let answer = self.know(question);
+            self.control.answer(0, answer);
         }
         while let Some(answer) = self.link.answer() {
-            if let Answer::Resolved { key, result, ttl } = answer {
-                self.delivery.resolved(context!(self), key, result, ttl);
+            match answer {
+                Answer::Resolved { key, result, ttl } => {
+                    self.delivery.resolved(context!(self), key, result, ttl);
+                }
+                Answer::Exchangers { key, result, ttl } => {
+                    self.delivery.exchangers(context!(self), key, result, ttl);
+                }
+                other => panic!("nobody asked: {other:?}"),
             }
         }
-        self.delivery.tick(context!(self));
         self.take_events();
         self.shard.flush(&mut self.ring);
         self.take_events();
+        asked
+    }
+
+    /// The resolver.
+    fn know(&mut self, question: Question) -> Answer {
+        let ttl = Duration::from_secs(60);
+        match question {
+            Question::Resolve { key, host, .. } => {
+                let found = self.names.iter().find(|name| *name.0 == *host).map(|name| vec![name.1]);
+                Answer::Resolved { key, result: found.ok_or(ResolveFailure::Missing), ttl }
+            }
+            Question::Exchangers { key, domain, .. } => {
+                self.domains_asked += 1;
+                let found = self.domains.get(&*domain).cloned().unwrap_or(Err(ExchangeFailure::Missing));
+                let exchanger = |(preference, host): (u16, &str)| Exchanger { preference, host: host.into() };
+                let result = found.map(|hosts| hosts.into_iter().map(exchanger).collect());
+                Answer::Exchangers { key, result, ttl }
+            }
+            other => panic!("delivery does not ask {other:?}"),
+        }
     }
 
     fn take_events(&mut self) {

@@ -188,8 +188,10 @@ impl Question<'_> {
         let decision = &explanation.decision;
         let ForwardPath::Address(to) = self.to else { return None };
         let tenant = decision.tenant.filter(|_| decision.verdict.is_accept())?;
-        let route = snapshot.next_hops(snapshot.route(tenant, to.domain())?);
-        Some(route.next_hops.iter().map(ToString::to_string).collect())
+        let Some(route) = snapshot.route(tenant, to.domain()) else {
+            return Some(vec![format!("the MX hosts of {}", to.domain())]);
+        };
+        Some(snapshot.next_hops(route).next_hops.iter().map(ToString::to_string).collect())
     }
 }
 

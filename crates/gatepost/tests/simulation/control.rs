@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use commons::{Answer, ControlLink, Question, ResolveFailure, Verification};
+use commons::{
+    Answer, ControlLink, ExchangeFailure, Question, RecipientFinding, ResolveFailure, Verification,
+};
 use ring::sim::SimRing;
 use ring::{Instant, Ring};
 use testbed::random::Random;
@@ -53,6 +55,20 @@ impl Control {
                 let fits = !credential.is_empty() && password.as_str() == PASSWORD;
                 let outcome = if fits { Verification::Fits } else { Verification::Fails };
                 (worker, Answer::Verified { key, generation, outcome })
+            }
+            // The configuration of the simulation routes everything: nobody asks, and if somebody does,
+            // nobody can say.
+            Question::Exchangers { worker, key, .. } => {
+                let ttl = Duration::from_secs(1);
+                (worker, Answer::Exchangers { key, result: Err(ExchangeFailure::Temporary), ttl })
+            }
+            Question::Domain { worker, key, generation, .. }
+            | Question::CallAhead { worker, key, generation, .. } => {
+                let (finding, ttl) = (RecipientFinding::Undecided, Duration::from_secs(1));
+                (worker, Answer::Recipient { key, generation, finding, ttl })
+            }
+            Question::Listed { worker, key, generation, .. } => {
+                (worker, Answer::Listed { key, generation, listing: None })
             }
             Question::Resolve { worker, key, host } => {
                 let addresses: Vec<IpAddr> =

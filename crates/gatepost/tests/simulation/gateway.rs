@@ -68,6 +68,7 @@ impl Gateway {
                 expire: Duration::from_secs(5 * 86_400),
             },
             tls: ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("no certificate is needed"),
+            connections_max: 256,
         });
         let link = links.into_iter().next().expect("there is one worker");
         link.attach(ring.waker());
@@ -152,6 +153,7 @@ fn ingress_settings() -> ingress::Settings {
         connections_max: 8,
         contact: None,
         submission_port: None,
+        dns_lists: false,
         public_url: None,
         peers: ingress::Peers::default(),
         login: ingress::LoginSettings::with_secret([7; 32]),

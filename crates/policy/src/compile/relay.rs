@@ -15,7 +15,13 @@ impl Compiler {
                 self.error(&domain.origin, "domains", message, "name each relay domain in full, without a *");
                 continue;
             }
-            let relay = RelayDomain { tenant, route, list, origin: domain.origin.clone() };
+            let relay = RelayDomain {
+                tenant,
+                route,
+                list,
+                call_ahead: source.call_ahead,
+                origin: domain.origin.clone(),
+            };
             if let Err(first) = self.relay_domains.insert(&domain.value, relay) {
                 let (other, same) = (first.origin.clone(), first.tenant == tenant);
                 let message = match same {

@@ -4,7 +4,7 @@ use super::Compiler;
 use crate::names::is_domain_pattern;
 use crate::patterns::{Patterns, domain_ending};
 use crate::snapshot::{Route, RouteIx};
-use crate::source::{RouteSource, Source, TenantSource};
+use crate::source::RouteSource;
 
 impl Compiler {
     pub(super) fn route_list(&mut self, sources: &[RouteSource]) -> Patterns {
@@ -51,23 +51,5 @@ impl Compiler {
             origin: source.origin.clone(),
         });
         RouteIx(u32::try_from(self.routes.len() - 1).expect("fewer routes than 2^32"))
-    }
-
-    /// Whoever may relay may relay to any domain: each needs a next hop.
-    pub(super) fn catch_all(&mut self, source: &Source, tenant: &TenantSource, node_routes: &Patterns) {
-        let relays = !tenant.networks.is_empty() || !tenant.identities.is_empty();
-        let own =
-            tenant.routes.iter().flat_map(|route| &route.recipient_domains).any(|domain| domain.value == "*");
-        // Without any route the node's file says so once, not once for each tenant.
-        let said = self.errors.iter().any(|error| error.origin == source.origin && error.key == "route");
-        if relays && !own && node_routes.first("").is_none() && !said {
-            let message = format!(
-                "mail of tenant {:?} for domains without a route would have no next hop (look-up of MX records \
-                 is not in this version)",
-                tenant.name.value
-            );
-            let remedy = "add a [[route]] with recipient_domains = [\"*\"] and next_hops, at the end";
-            self.error(&source.origin, "route", message, remedy);
-        }
     }
 }

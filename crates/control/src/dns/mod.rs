@@ -1,14 +1,24 @@
-//! Addresses of hosts: literals, `/etc/hosts`, then DNS, with hickory's cache of answers and of
-//! their absence for all workers.
+//! DNS: addresses of hosts (literals, `/etc/hosts`, then DNS), the hosts that take a domain's mail,
+//! and the lists on which clients are looked up, with hickory's cache of answers and of their
+//! absence for all workers.
+//!
+//! An absence is reported where DNS says so in so many words; whatever else goes wrong is a passing
+//! failure, and nobody is denied anything for it.
 
-use std::net::IpAddr;
+mod exchangers;
+mod lists;
+
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use commons::ResolveFailure;
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::ResolverConfig;
+use config::DnsConfig;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
+use hickory_resolver::{ResolverBuilder, TokioResolver};
+
+pub(crate) use lists::Lists;
 
 /// How long a literal holds: it is what it is.
 const FOREVER: Duration = Duration::from_secs(86_400);
@@ -27,28 +37,24 @@ const TEMPORARY: Duration = Duration::from_secs(10);
 /// Nothing takes longer than this, whatever the number of servers that do not answer.
 const LOOKUP_MAX: Duration = Duration::from_secs(30);
 
+/// Answers that are kept: some 20 MiB when full.
+const CACHE_ENTRIES_MAX: u64 = 16_384;
+
 /// The resolver with its cache.
-pub(crate) struct Hosts {
+pub(crate) struct Dns {
     resolver: Option<TokioResolver>,
     warning: Option<Box<str>>,
 }
 
-impl Hosts {
-    /// A resolver as `/etc/resolv.conf` asks for; without one, literals and `/etc/hosts` still resolve.
-    pub(crate) fn new() -> Self {
-        let (builder, warning) = match TokioResolver::builder_tokio() {
-            Ok(builder) => (builder, None),
-            Err(error) => {
-                let provider = TokioRuntimeProvider::default();
-                let builder = TokioResolver::builder_with_config(ResolverConfig::default(), provider);
-                let warning = format!(
-                    "{error}; check /etc/resolv.conf: until a restart, names in /etc/hosts and addresses resolve"
-                );
-                (builder, Some(warning.into()))
-            }
-        };
-        let mut builder = builder;
-        builder.options_mut().negative_max_ttl = Some(NEGATIVE_MAX);
+impl Dns {
+    /// A resolver that asks the servers of `config`, else those of `/etc/resolv.conf`; without
+    /// either, literals and `/etc/hosts` still resolve.
+    pub(crate) fn new(config: &DnsConfig) -> Self {
+        let (mut builder, warning) = builder(&config.servers);
+        let options = builder.options_mut();
+        options.negative_max_ttl = Some(NEGATIVE_MAX);
+        options.timeout = config.timeout;
+        options.cache_size = CACHE_ENTRIES_MAX;
         match builder.build() {
             Ok(resolver) => Self { resolver: Some(resolver), warning },
             Err(error) => Self { resolver: None, warning: Some(error.to_string().into()) },
@@ -82,21 +88,56 @@ impl Hosts {
     }
 }
 
+fn builder(servers: &[SocketAddr]) -> (ResolverBuilder<TokioRuntimeProvider>, Option<Box<str>>) {
+    let provider = TokioRuntimeProvider::default();
+    if !servers.is_empty() {
+        let servers = servers.iter().map(|server| {
+            let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+            for connection in &mut connections {
+                connection.port = server.port();
+            }
+            NameServerConfig::new(server.ip(), true, connections)
+        });
+        let config = ResolverConfig::from_name_servers(servers.collect());
+        return (TokioResolver::builder_with_config(config, provider), None);
+    }
+    match TokioResolver::builder_tokio() {
+        Ok(builder) => (builder, None),
+        Err(error) => {
+            let warning = format!(
+                "{error}; check /etc/resolv.conf, or name servers in [dns]: until a restart, names in /etc/hosts \
+                 and addresses resolve"
+            );
+            let builder = TokioResolver::builder_with_config(ResolverConfig::default(), provider);
+            (builder, Some(warning.into()))
+        }
+    }
+}
+
 /// `192.0.2.1`, `2001:db8::1`, and both in square brackets, with or without SMTP's tag.
-fn literal(host: &str) -> Option<IpAddr> {
+pub(crate) fn literal(host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     bare.strip_prefix("IPv6:").unwrap_or(bare).parse().ok()
 }
 
 fn failure(error: &NetError) -> (Result<Vec<IpAddr>, ResolveFailure>, Duration) {
+    match absence(error) {
+        Some(ttl) => (Err(ResolveFailure::Missing), ttl),
+        None => (Err(ResolveFailure::Temporary), TEMPORARY),
+    }
+}
+
+/// How long it holds that there is no such record, where that is what DNS says (RFC 2308): the name
+/// does not exist, or a server that answers for it says that it has none.
+fn absence(error: &NetError) -> Option<Duration> {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(NoRecords { negative_ttl, .. }))
             if error.is_nx_domain() || negative_ttl.is_some() =>
         {
             let ttl = negative_ttl.map_or(TEMPORARY, |seconds| Duration::from_secs(seconds.into()));
-            (Err(ResolveFailure::Missing), ttl.clamp(SHORTEST, NEGATIVE_MAX))
+            Some(ttl.clamp(SHORTEST, NEGATIVE_MAX))
         }
-        _ => (Err(ResolveFailure::Temporary), TEMPORARY),
+        _ => None,
     }
 }
 
@@ -106,7 +147,7 @@ mod tests {
 
     fn resolve(host: &str) -> (Result<Vec<IpAddr>, ResolveFailure>, Duration) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { Hosts::new().addresses(host).await })
+        runtime.block_on(async { Dns::new(&DnsConfig::default()).addresses(host).await })
     }
 
     #[test]
