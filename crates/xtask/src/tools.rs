@@ -51,6 +51,7 @@ pub(crate) const TESTS: &[Tool] = &[
     Tool { need: Need::Program("haproxy"), package: "haproxy" },
     Tool { need: Need::Program("curl"), package: "curl" },
     Tool { need: Need::Program("msmtp"), package: "msmtp" },
+    Tool { need: Need::Program("gsasl"), package: "gsasl" },
     Tool { need: Need::Program("python3"), package: "python3" },
     Tool { need: Need::Folder("/usr/lib/python3/dist-packages/aiosmtplib"), package: "python3-aiosmtplib" },
     Tool { need: Need::Program("node"), package: "nodejs" },

@@ -7,3 +7,4 @@ mod haproxy;
 #[allow(dead_code, reason = "the rows use what is not used here")]
 mod house;
 mod probe;
+mod sasl;
