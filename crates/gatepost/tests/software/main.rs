@@ -2,6 +2,7 @@
 //! submit, and the servers that stand before a gateway or beside it.
 
 mod clients;
+mod dovecot;
 mod haproxy;
 #[path = "../rows/house.rs"]
 #[allow(dead_code, reason = "the rows use what is not used here")]
