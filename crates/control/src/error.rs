@@ -26,6 +26,13 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// The suspensions of a former life cannot be read.
+    Suspensions {
+        /// Where they are.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// The system gave no thread.
     Thread(io::Error),
     /// The runtime, its signals or its sockets could not be set up.
@@ -53,6 +60,14 @@ impl fmt::Display for StartError {
                     _ => "choose another admin.socket",
                 };
                 write!(f, "cannot serve the command line on {}: {error}; {remedy}", path.display())
+            }
+            Self::Suspensions { path, error } => {
+                write!(
+                    f,
+                    "cannot read who is suspended from {}: {error}; repair the file, or remove it: whoever it \
+                     suspended is free then",
+                    path.display()
+                )
             }
             Self::Thread(error) => {
                 write!(

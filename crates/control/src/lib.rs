@@ -202,7 +202,8 @@ impl Plane {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
             tokio::spawn(async move { axum::serve(listener, router).await });
         }
-        let admin = admin.map(|admin| Admin::new(admin, link.commons().clone(), registry.clone()));
+        let admin =
+            admin.map(|admin| Admin::new(admin, link.commons().clone(), registry.clone())).transpose()?;
         let socket = match &admin {
             Some(admin) => admin.start(opened.admin)?,
             None => None,

@@ -10,9 +10,11 @@ mod access;
 mod door;
 mod dovecot;
 mod grants;
+mod keep;
 mod problem;
 mod socket;
 mod status;
+mod suspensions;
 mod tenants;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -35,6 +37,7 @@ use policy::Snapshot;
 use crate::StartError;
 use crate::now;
 use access::{Access, Door};
+use keep::Copy;
 use problem::Problem;
 
 pub(crate) use door::serve;
@@ -43,7 +46,7 @@ pub(crate) use socket::AdminSocket;
 /// Bytes of a request's body, at most: a hundred times what any of them needs.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// How often grants that are over are ended.
+/// How often grants that are over are ended, and suspensions written to disk.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the admin API shows and opens.
@@ -67,6 +70,8 @@ struct Rooms {
     log: Mutex<EventLog>,
     terms: ArcSwap<Terms>,
     reload_failure: ArcSwapOption<ReloadFailure>,
+    /// The suspensions on disk.
+    copy: Copy,
 }
 
 /// What a reload replaces.
@@ -113,11 +118,19 @@ fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 impl Admin {
-    pub(crate) fn new(options: AdminOptions, commons: Arc<Commons>, registry: Arc<Registry>) -> Self {
+    /// Takes up the suspensions of a former life.
+    pub(crate) fn new(
+        options: AdminOptions,
+        commons: Arc<Commons>,
+        registry: Arc<Registry>,
+    ) -> Result<Self, StartError> {
         let AdminOptions { node, log } = options;
         let terms = ArcSwap::from_pointee(Terms::new(&node, &commons.snapshot()));
         let (started, log) = (now(), Mutex::new(log));
-        Self(Arc::new(Rooms {
+        let directory = &node.spool.path;
+        let copy = Copy::open(directory, commons.suspensions(), started)
+            .map_err(|error| StartError::Suspensions { path: Copy::path(directory), error })?;
+        Ok(Self(Arc::new(Rooms {
             commons,
             registry,
             node,
@@ -125,7 +138,8 @@ impl Admin {
             log,
             terms,
             reload_failure: ArcSwapOption::empty(),
-        }))
+            copy,
+        })))
     }
 
     /// Serves through the doors, and keeps the grants. To be called in the runtime; what it gives
@@ -151,6 +165,10 @@ impl Admin {
             .route("/v1/tenants/{name}", get(tenants::show))
             .route("/v1/grants", get(grants::list).post(grants::open).delete(grants::revoke))
             .route("/v1/grants/dovecot", post(dovecot::policy))
+            .route(
+                "/v1/suspensions",
+                get(suspensions::list).post(suspensions::suspend).delete(suspensions::lift),
+            )
             .fallback(async || Problem::no_such_path())
             .method_not_allowed_fallback(async || Problem::no_such_method())
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -178,11 +196,19 @@ impl Admin {
         log.flush();
     }
 
+    /// Brings the copy on disk up to date; a disk that refuses is said in the log, and tried again.
+    fn keep_suspensions(&self) {
+        if let Err(error) = self.0.copy.renew(self.0.commons.suspensions(), now()) {
+            self.log(|log, now| log.event("suspensions_not_kept", now).display("error", error).end());
+        }
+    }
+
     async fn sweep(self) {
         let mut clock = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             clock.tick().await;
             self.end_expired();
+            self.keep_suspensions();
         }
     }
 }

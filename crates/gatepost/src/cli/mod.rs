@@ -13,6 +13,7 @@ mod password;
 mod probe;
 mod spool;
 mod status;
+mod tenants;
 mod text;
 mod token;
 
@@ -76,6 +77,9 @@ enum Command {
     /// Who may relay for a while because of a mailbox login: list, open, revoke
     #[command(subcommand, after_help = grants::EXAMPLES)]
     Grants(grants::Command),
+    /// What is loaded, and who is suspended: list, show, suspend, resume
+    #[command(subcommand, after_help = tenants::EXAMPLES)]
+    Tenants(tenants::Command),
     /// Make a bearer token for the admin API or for a mailbox server's reports
     #[command(after_help = token::EXAMPLES)]
     Token,
@@ -121,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Spool(command) => command.run(&common),
         Command::Status => status::run(&common),
         Command::Grants(command) => command.run(&common),
+        Command::Tenants(command) => command.run(&common),
         Command::Token => token::run(&common),
         Command::Password => password::run(&common),
     };

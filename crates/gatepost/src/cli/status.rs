@@ -83,8 +83,8 @@ fn for_people(status: &Value) -> String {
         "messages",
         format!("{} accepted, {} requests denied", status["messages_accepted"], status["requests_denied"]),
     );
-    line("queue", counts(&status["queue_recipients"], "recipients"));
-    line("deliveries", counts(&status["deliveries"], "recipients"));
+    line("queue", counts(&status["queue_recipients"], &["ready", "active", "deferred"]));
+    line("deliveries", counts(&status["deliveries"], &["delivered", "deferred", "failed", "expired"]));
     let spool = &status["spool"];
     let capacity =
         spool["capacity_bytes"].as_u64().map_or_else(String::new, |bytes| format!(" of {}", size(bytes)));
@@ -97,14 +97,7 @@ fn for_people(status: &Value) -> String {
             word(&spool["path"])
         ),
     );
-    line(
-        "grants",
-        count(
-            number(&status["grants"]) as usize,
-            "address may relay after a mailbox login",
-            "addresses may relay after a mailbox login",
-        ),
-    );
+    line("grants", format!("{} in force after mailbox logins", status["grants"]));
     let suspensions = number(&status["suspensions"]);
     line(
         "suspended",
@@ -127,8 +120,7 @@ fn for_people(status: &Value) -> String {
 }
 
 /// `3 ready, 0 active, 12 deferred recipients`.
-fn counts(counts: &Value, what: &str) -> String {
-    let counts = counts.as_object().into_iter().flatten();
-    let counts: Vec<_> = counts.map(|(word, count)| format!("{count} {word}")).collect();
-    format!("{} {what}", counts.join(", "))
+fn counts(counts: &Value, words: &[&str]) -> String {
+    let counts: Vec<_> = words.iter().map(|word| format!("{} {word}", counts[word])).collect();
+    format!("{} recipients", counts.join(", "))
 }

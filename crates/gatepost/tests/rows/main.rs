@@ -7,6 +7,7 @@ mod a3_networks;
 mod a4_strict;
 mod a5_prefixes;
 mod a6_advice;
+mod admin;
 mod b1_relay_domains;
 mod c1_senders;
 mod c2_headers;
