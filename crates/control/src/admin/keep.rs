@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use commons::{Cause, Subject, Suspension, Suspensions};
-use mail::UnixMillis;
+use commons::{Subject, Suspension, Suspensions};
+use mail::{SuspensionCause, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "suspensions.json";
@@ -111,7 +111,7 @@ impl Entry {
             Whom::Login(login) => Subject::Login(login),
             Whom::Client { tenant, ip } => Subject::Client { tenant, ip },
         };
-        let cause = Cause::from_word(&self.cause).ok_or_else(|| {
+        let cause = SuspensionCause::from_word(&self.cause).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, format!("unknown cause {:?}", self.cause))
         })?;
         let until = self.until.map(UnixMillis);
@@ -138,7 +138,9 @@ mod tests {
         ];
         for (number, subject) in (0..).zip(&subjects) {
             let until = (number > 0).then(|| NOW.plus(number * 1000));
-            before.suspend(subject, Suspension { cause: Cause::Denials, since: NOW, until }).unwrap();
+            before
+                .suspend(subject, Suspension { cause: SuspensionCause::Denials, since: NOW, until })
+                .unwrap();
         }
         copy.renew(&before, NOW).unwrap();
         assert!(!folder.path().join("suspensions.new").exists());

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use axum::Json;
 use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
-use commons::{Cause, Subject, Suspension};
+use commons::{Subject, Suspension};
 use config::parse_duration;
+use mail::SuspensionCause;
 use policy::Snapshot;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -91,7 +92,7 @@ pub(super) async fn suspend(
         return Err(Problem::not_found(format!("there is no login {login:?}")));
     }
     let until = duration.map(|duration| now.plus(duration.as_millis() as u64));
-    let suspension = Suspension { cause: Cause::Operator, since: now, until };
+    let suspension = Suspension { cause: SuspensionCause::Operator, since: now, until };
     let suspended = admin.0.commons.suspensions().suspend(&subject, suspension);
     suspended.map_err(|full| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "table_full", full))?;
     admin.log_suspension("suspended", &subject, &principal);
@@ -156,7 +157,7 @@ impl Admin {
                 Subject::Login(login) => record.str("login", login),
                 Subject::Client { ip, .. } => record.ip("client", *ip),
             };
-            record.str("cause", Cause::Operator.as_str()).str("by", &principal.name).end();
+            record.str("cause", SuspensionCause::Operator.as_str()).str("by", &principal.name).end();
         });
     }
 }
