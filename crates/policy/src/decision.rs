@@ -38,6 +38,23 @@ impl Decision {
         Self::refusal(rule, tenant, verdict, remedy)
     }
 
+    /// Every refusal that a reason is given with, the usual one first: each rule and remedy.
+    pub fn refusals_for(reason: Reason) -> impl Iterator<Item = Self> {
+        let others: &[(Rule, Remedy)] = match reason {
+            Reason::LoginRequired => &[(Rule::StrictLogin, Remedy::LogIn)],
+            Reason::SenderNotOwned => &[
+                (Rule::Sender, Remedy::UseReservedLogin),
+                (Rule::Sender, Remedy::AllowNullSender),
+                (Rule::Sender, Remedy::LogInOrAddNetwork),
+            ],
+            Reason::ClientBlocked => &[(Rule::Dnsbl, Remedy::TakeOffList)],
+            _ => &[],
+        };
+        let usual = Self::refusal_for(reason, None);
+        let other = move |&(rule, remedy): &(Rule, Remedy)| Self { rule, remedy, ..usual };
+        std::iter::once(usual).chain(others.iter().map(other))
+    }
+
     pub(crate) fn accept(rule: Rule, tenant: Option<TenantIx>, identity: Option<IdentityIx>) -> Self {
         Self { verdict: Verdict::Accept, tenant, identity, rule, remedy: Remedy::None }
     }

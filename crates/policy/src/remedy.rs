@@ -56,6 +56,43 @@ pub enum Remedy {
     MendSpool,
 }
 
+impl Remedy {
+    /// The change in general; [`Snapshot::remedy`] names the lines of a configuration.
+    #[must_use]
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::None => "nothing here would change it",
+            Self::StartTls => "start TLS before MAIL",
+            Self::LogIn => "log in",
+            Self::LogInOrAddNetwork => {
+                "log in on a submission listener, or have the network added to a tenant's"
+            }
+            Self::PlainAddress => "write the recipient as name@domain, with nothing else in it",
+            Self::ListRecipient => "add the recipient to the list of its relay domain",
+            Self::AddSender => "send as an address that is owned, or add this one to the senders",
+            Self::UseReservedLogin => "log in as an identity that the sender is reserved for",
+            Self::AllowNullSender => "set null_sender = true for the tenant's networks, or for the login",
+            Self::SeparateTransaction => {
+                "send to this recipient in a transaction of its own: clients do so after the 452"
+            }
+            Self::CorrectCredentials => "log in with the right name and password",
+            Self::Wait => "wait until the limit frees, or raise it",
+            Self::TryAgain => "try again later: clients do so by themselves",
+            Self::TakeOffList => "take the entry off the list, or list the client in allowed_clients",
+            Self::LiftSuspension => "lift the suspension",
+            Self::CorrectDomain => "correct the domain of the recipient, or add a route for it",
+            Self::OwnHeaderFrom => "write one From field, with an address that the sender owns",
+            Self::EndLines => "end every line of the message in CR LF",
+            Self::SmallerMessage => "send a smaller message, or raise limits.message_size",
+            Self::FewerRecipients => {
+                "send to fewer recipients at once, or raise limits.recipients_per_message"
+            }
+            Self::BreakLoop => "break the loop: a next hop sends the mail back to this gateway",
+            Self::MendSpool => "give the spool room, or storage that works",
+        }
+    }
+}
+
 impl Snapshot {
     /// The smallest change that would turn `decision`, for the person who runs the gateway; `to` is
     /// missing where it is not about a recipient.
@@ -69,33 +106,13 @@ impl Snapshot {
     ) -> Option<String> {
         Some(match decision.remedy {
             Remedy::None => return None,
-            Remedy::StartTls => "start TLS before MAIL".to_owned(),
             Remedy::LogIn => self.log_in(facts, decision),
             Remedy::LogInOrAddNetwork => self.add_network(facts, from, decision),
-            Remedy::PlainAddress => "write the recipient as name@domain, with nothing else in it".to_owned(),
             Remedy::ListRecipient => self.list_recipient(to),
             Remedy::AddSender => self.add_sender(from, decision),
             Remedy::UseReservedLogin => self.use_reserved_login(from, decision),
             Remedy::AllowNullSender => self.allow_null_sender(decision),
-            Remedy::SeparateTransaction => {
-                "send to this recipient in a transaction of its own: clients do so after the 452".to_owned()
-            }
-            Remedy::CorrectCredentials => "log in with the right name and password".to_owned(),
-            Remedy::Wait => "wait until the limit frees, or raise it".to_owned(),
-            Remedy::TryAgain => "try again later: clients do so by themselves".to_owned(),
-            Remedy::TakeOffList => {
-                "take the entry off the list, or list the client in allowed_clients".to_owned()
-            }
-            Remedy::LiftSuspension => "lift the suspension".to_owned(),
-            Remedy::CorrectDomain => "correct the domain of the recipient, or add a route for it".to_owned(),
-            Remedy::OwnHeaderFrom => "write one From field, with an address that the sender owns".to_owned(),
-            Remedy::EndLines => "end every line of the message in CR LF".to_owned(),
-            Remedy::SmallerMessage => "send a smaller message, or raise limits.message_size".to_owned(),
-            Remedy::FewerRecipients => {
-                "send to fewer recipients at once, or raise limits.recipients_per_message".to_owned()
-            }
-            Remedy::BreakLoop => "break the loop: a next hop sends the mail back to this gateway".to_owned(),
-            Remedy::MendSpool => "give the spool room, or storage that works".to_owned(),
+            other => other.sentence().to_owned(),
         })
     }
 

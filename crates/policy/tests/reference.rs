@@ -8,8 +8,8 @@ use fixture::{at, identity, listener, relay_domain, source, tenant, texts};
 use ipnet::IpNet;
 use mail::{Address, ForwardPath, Reason, ReversePath, Verdict};
 use policy::{
-    Facts, IdentitySource, LoginRequired, NoTrace, Origin, ReservedSendersSource, Role, SenderRulesSource,
-    Snapshot, Source, TenantIx, TenantSource,
+    Decision, Facts, IdentitySource, LoginRequired, NoTrace, Origin, ReservedSendersSource, Role,
+    SenderRulesSource, Snapshot, Source, TenantIx, TenantSource,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -306,6 +306,11 @@ proptest! {
             Verdict::Accept => Ok(decision.tenant.unwrap().0 as usize),
             Verdict::Deny(reason) | Verdict::Defer(reason) => Err(reason),
         };
+        if let Some(reason) = decision.verdict.reason() {
+            // What the page of reasons says of it is so.
+            let is_it = |told: Decision| (told.rule, told.remedy) == (decision.rule, decision.remedy);
+            prop_assert!(Decision::refusals_for(reason).any(is_it), "{decision:?}");
+        }
         let who = Who { role, client, login, grants: &grants };
         prop_assert_eq!(decided, reference(&source, who, from, to, before));
         // Never open: a stranger's mail is taken for a relay domain, or not at all.
