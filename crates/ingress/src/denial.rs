@@ -37,6 +37,21 @@ impl<R: Ring> Judge<'_, '_, R> {
         self.note(decision, detail, (from, to), ticket);
     }
 
+    /// Refuses what no decision was asked about: the message, or one recipient more.
+    pub(crate) fn refuse_for(
+        &mut self,
+        reason: Reason,
+        detail: Option<fmt::Arguments<'_>>,
+        to: &str,
+        reply: &mut Reply,
+    ) {
+        let decision = Decision::refusal_for(reason, self.client.transaction.tenant);
+        // The envelope lends its text and has it back afterwards.
+        let envelope = std::mem::take(&mut self.client.transaction.envelope);
+        self.refuse_with(&decision, detail, (envelope.reverse_path().text(), to), reply);
+        self.client.transaction.envelope = envelope;
+    }
+
     /// Completes a refusal that is worded already with what can be done about it and its ticket.
     pub(crate) fn add_ticket(&mut self, reason: Reason, to: &str, reply: &mut Reply) {
         let tenant = self.client.transaction.tenant;
@@ -54,15 +69,11 @@ impl<R: Ring> Judge<'_, '_, R> {
 
     /// Refuses what the spool does not take.
     pub(crate) fn refuse_for_spool(&mut self, refusal: Refusal, reply: &mut Reply) {
-        let (reason, text) = match refusal {
-            Refusal::Full => (Reason::SpoolFull, "no room for new mail now; try again later"),
-            Refusal::Latched => (Reason::SpoolFailed, "the spool's storage failed; try again later"),
-            Refusal::Busy => {
-                return reply.set(451, Some(Status::new(4, 3, 0)), format_args!("busy; try again"));
-            }
-        };
-        reply.deny(reason, format_args!("{text}"));
-        self.add_ticket(reason, "", reply);
+        match refusal {
+            Refusal::Full => self.refuse_for(Reason::SpoolFull, None, "", reply),
+            Refusal::Latched => self.refuse_for(Reason::SpoolFailed, None, "", reply),
+            Refusal::Busy => reply.set(451, Some(Status::new(4, 3, 0)), format_args!("busy; try again")),
+        }
     }
 
     fn complete(

@@ -143,11 +143,8 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
             .and_then(|tenant| self.client.snapshot.limits(tenant).recipients_max)
             .map_or(RECIPIENTS_MAX, |limit| limit as usize);
         if count >= limit {
-            reply.deny(
-                Reason::TooManyRecipients,
-                format_args!("at most {limit} recipients in one transaction"),
-            );
-            self.add_ticket(Reason::TooManyRecipients, to.text(), reply);
+            let detail = Some(format_args!("at most {limit}"));
+            self.refuse_for(Reason::TooManyRecipients, detail, to.text(), reply);
             return Step::Refuse;
         }
         let ForwardPath::Address(address) = to else {
@@ -324,26 +321,18 @@ impl<R: Ring> Judge<'_, '_, R> {
     }
 
     fn too_large(&mut self, limit: u64, reply: &mut Reply) {
-        reply.deny(Reason::MessageTooLarge, format_args!("a message may have at most {limit} octets here"));
-        self.add_ticket(Reason::MessageTooLarge, "", reply);
+        self.refuse_for(Reason::MessageTooLarge, Some(format_args!("at most {limit} octets")), "", reply);
     }
 
     fn refuse_message(&mut self, reason: Reason, reply: &mut Reply) {
         match reason {
-            Reason::BareNewline => reply.deny(
-                reason,
-                format_args!("the message holds a bare CR, a bare LF or a NUL; end every line with CR LF"),
-            ),
             Reason::MessageTooLarge => {
                 let limit = self.message_bytes_max().unwrap_or(0);
-                return self.too_large(limit, reply);
+                self.too_large(limit, reply);
             }
-            Reason::HeaderFromNotOwned => return self.refuse_header(reply),
-            Reason::SpoolFull => return self.refuse_for_spool(Refusal::Full, reply),
-            Reason::SpoolFailed => return self.refuse_for_spool(Refusal::Latched, reply),
-            _ => reply.deny(reason, format_args!("{}", reason.summary())),
+            Reason::HeaderFromNotOwned => self.refuse_header(reply),
+            _ => self.refuse_for(reason, None, "", reply),
         }
-        self.add_ticket(reason, "", reply);
     }
 }
 

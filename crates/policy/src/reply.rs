@@ -115,9 +115,13 @@ fn alone(reason: Reason, has_contact: bool) -> Advice {
         Reason::RecipientDomainNoMail => "ask the recipient for another address",
         Reason::RoutingSyntax => "write the recipient as name@domain",
         Reason::SecondTenant => "send to it again in a new transaction",
-        Reason::RateLimited | Reason::QuotaExceeded | Reason::LoginLocked | Reason::RecipientUnverified => {
-            "try again later"
-        }
+        Reason::SpoolFull
+        | Reason::SpoolFailed
+        | Reason::ConnectionLimit
+        | Reason::RateLimited
+        | Reason::QuotaExceeded
+        | Reason::LoginLocked
+        | Reason::RecipientUnverified => "try again later",
         Reason::BareNewline => "end every line with CR LF",
         Reason::MessageTooLarge => "send a smaller message",
         Reason::TooManyRecipients => "send to the others in a new transaction",

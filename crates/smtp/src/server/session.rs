@@ -351,7 +351,7 @@ impl Session {
             }
         };
         if self.needs_tls_first(&command) {
-            self.reply.deny(Reason::TlsRequired, format_args!("Must issue STARTTLS first"));
+            self.reply.deny(Reason::TlsRequired, format_args!("start TLS first"));
             return self.refuse_for(Reason::TlsRequired, handler);
         }
         match command {

@@ -23,7 +23,10 @@ impl Session {
         if let (Some(size), Some(limit)) = (parameters.size, self.settings.message_bytes_max)
             && size > limit
         {
-            self.reply.deny(Reason::MessageTooLarge, format_args!("at most {limit} bytes are taken"));
+            self.reply.deny(
+                Reason::MessageTooLarge,
+                format_args!("the message is larger than the limit: at most {limit} octets"),
+            );
             return self.refuse_for(Reason::MessageTooLarge, handler);
         }
         self.reply.clear();
