@@ -17,6 +17,9 @@ use mail::{SuspensionCause, UnixMillis};
 /// Suspensions in force at once: some 20 MiB, and more than a person could look through.
 pub const SUSPENSIONS_MAX: usize = 65_536;
 
+/// Logins are no longer, as the configuration holds them.
+const LOGIN_BYTES_MAX: usize = mail::limits::DOMAIN_BYTES_MAX;
+
 /// A change copies one shard: 4096 entries at the most that there are.
 const SHARDS: usize = 16;
 
@@ -74,7 +77,7 @@ pub struct Suspensions {
     changes: AtomicUsize,
     tenants: Shards<Box<str>>,
     logins: Shards<Box<str>>,
-    clients: Shards<(IpAddr, Option<Box<str>>)>,
+    clients: Shards<Client>,
 }
 
 impl Suspensions {
@@ -105,7 +108,11 @@ impl Suspensions {
         if self.is_empty() {
             return None;
         }
-        self.logins.get(login.to_ascii_lowercase().as_str(), now)
+        let mut buffer = [0; LOGIN_BYTES_MAX];
+        let lower = buffer.get_mut(..login.len())?;
+        lower.copy_from_slice(login.as_bytes());
+        lower.make_ascii_lowercase();
+        self.logins.get(std::str::from_utf8(lower).ok()?, now)
     }
 
     /// The suspension of a client address that sends in the name of `tenant`, or of nobody.
@@ -114,7 +121,7 @@ impl Suspensions {
         if self.is_empty() {
             return None;
         }
-        self.clients.get(&(ip.to_canonical(), tenant.map(Box::from)), now)
+        self.clients.get::<dyn Parts>(&(ip.to_canonical(), tenant), now)
     }
 
     /// Suspends `subject`; one that is suspended already keeps its beginning and gets the new cause and end.
@@ -150,7 +157,7 @@ impl Suspensions {
         let clients = self
             .clients
             .list()
-            .map(|((ip, tenant), suspension)| (Subject::Client { tenant, ip }, suspension));
+            .map(|(Client(ip, tenant), suspension)| (Subject::Client { tenant, ip }, suspension));
         let mut all: Vec<_> =
             tenants.chain(logins).chain(clients).filter(|(_, suspension)| suspension.holds(now)).collect();
         all.sort_by(|one, other| one.0.cmp(&other.0));
@@ -168,7 +175,9 @@ impl Suspensions {
         let (was, is) = match subject {
             Subject::Tenant(name) => self.tenants.edit(name.clone(), change),
             Subject::Login(login) => self.logins.edit(login.to_ascii_lowercase().into(), change),
-            Subject::Client { tenant, ip } => self.clients.edit((ip.to_canonical(), tenant.clone()), change),
+            Subject::Client { tenant, ip } => {
+                self.clients.edit(Client(ip.to_canonical(), tenant.clone()), change)
+            }
         };
         match (was, is) {
             (false, true) => {
@@ -181,6 +190,61 @@ impl Suspensions {
         }
         self.changes.fetch_add(1, Ordering::AcqRel);
         was
+    }
+}
+
+/// A client address, of a tenant or of nobody. It is looked for by its parts, so that nobody
+/// allocates a key to look.
+#[derive(Clone, Debug)]
+struct Client(IpAddr, Option<Box<str>>);
+
+trait Parts {
+    fn parts(&self) -> (IpAddr, Option<&str>);
+}
+
+impl Parts for Client {
+    fn parts(&self) -> (IpAddr, Option<&str>) {
+        (self.0, self.1.as_deref())
+    }
+}
+
+impl Parts for (IpAddr, Option<&str>) {
+    fn parts(&self) -> (IpAddr, Option<&str>) {
+        *self
+    }
+}
+
+impl Hash for dyn Parts + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+impl PartialEq for dyn Parts + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for dyn Parts + '_ {}
+
+impl Hash for Client {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+impl PartialEq for Client {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Client {}
+
+impl<'a> Borrow<dyn Parts + 'a> for Client {
+    fn borrow(&self) -> &(dyn Parts + 'a) {
+        self
     }
 }
 

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use commons::Commons;
+use commons::{Commons, Subject, Suspension};
 use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
 use gatepost::worker::{Commits, SPOOL_ROOM, Worker};
 use ingress::{Ingress, ListenerSettings};
+use mail::{SuspensionCause, UnixMillis};
 use observe::{Form, LogWriter, Registry};
 use ring::uring::{UringOptions, UringRing};
 use ring::{RealDisk, Ring as _};
@@ -36,10 +37,17 @@ const ROUND: [(&str, &str); 6] = [
     ("RSET", "250"),
 ];
 
+/// Limits that are asked and charged at each command, and never reached.
+const LIMITS: &str = "[limits]\nmessages_per_minute = 1000000\nrecipients_per_day = 1000000\n\
+                      [limits.network]\nbytes_per_hour = \"1TiB\"\n\
+                      [limits.client]\nconnections = 10\nrecipients_per_second = 1000000\n\
+                      [containment]\ndenials = \"1000000/1h\"\n";
+
 #[test]
 fn commands_allocate_nothing() {
     let directory = tempfile::tempdir().expect("a temporary folder can be made");
-    let configuration = Configuration::relay(testbed::net::free_address());
+    let mut configuration = Configuration::relay(testbed::net::free_address());
+    configuration.tenants[0].1.push_str(LIMITS);
     let address = configuration.listeners[0].address;
     let mut worker = worker(&configuration, directory.path());
     worker.ingress.open(&mut worker.ring);
@@ -102,6 +110,11 @@ fn worker(configuration: &Configuration, directory: &std::path::Path) -> Worker<
     let loaded = config::Config::load(&configuration.write(directory)).expect("the test's files are right");
     let (commons, links, _control) = Commons::new(1, loaded.snapshot);
     let link = links.into_iter().next().expect("there is one worker");
+    // Somebody is suspended, so that everybody is looked up.
+    let somebody =
+        Subject::Client { tenant: Some("proseware".into()), ip: "127.0.9.9".parse().expect("an address") };
+    let suspension = Suspension { cause: SuspensionCause::Operator, since: UnixMillis(1), until: None };
+    commons.suspensions().suspend(&somebody, suspension).expect("there is room");
     let mut ring = UringRing::new(UringOptions::default()).expect("this host allows a ring");
     link.attach(ring.waker());
     let root = directory.join("spool");
