@@ -20,6 +20,7 @@ mod secret;
 mod section;
 mod sender_rules;
 mod tenant;
+mod tickets;
 mod token;
 mod units;
 mod warn;
@@ -31,8 +32,9 @@ pub use dns::{DnsConfig, DnsList};
 pub use error::{ConfigError, ConfigErrors, Warning};
 pub use grants::GrantsConfig;
 pub use login::{Failures, LoginConfig};
-pub use node::{ListenerConfig, NodeConfig, RetryConfig, SpoolConfig, TicketsConfig, TlsConfig};
+pub use node::{ListenerConfig, NodeConfig, RetryConfig, SpoolConfig, TlsConfig};
 pub use peers::PeersConfig;
+pub use tickets::TicketsConfig;
 pub use token::TokenDigest;
 pub use units::{parse_duration, parse_size};
 

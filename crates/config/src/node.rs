@@ -19,6 +19,7 @@ use crate::login::{self, LoginConfig};
 use crate::peers::{self, PeersConfig};
 use crate::section::{Keys, Section, parse};
 use crate::tenant;
+use crate::tickets::{self, TicketsConfig};
 use crate::units::{parse_duration, parse_size};
 
 /// Workers: more than any machine has cores.
@@ -54,7 +55,6 @@ const LISTENER: Keys =
 const TLS: Keys = Keys { known: &["certificate", "key"], later: &[] };
 const POLICY: Keys = Keys { known: &["tenants"], later: &[] };
 const METRICS: Keys = Keys { known: &["address"], later: &[] };
-const TICKETS: Keys = Keys { known: &["public_url", "contact"], later: &["address", "keep"] };
 const RETRY: Keys = Keys { known: &["first", "longest", "expire"], later: &[] };
 pub(crate) const ROUTE: Keys =
     Keys { known: &["recipient_domains", "next_hops", "tls", "connections"], later: &[] };
@@ -130,16 +130,13 @@ pub struct RetryConfig {
     pub expire: Duration,
 }
 
-/// `[tickets]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TicketsConfig {
-    /// Where the page of a ticket is found.
-    pub public_url: Option<Box<str>>,
-    /// The address that a denied sender may write to.
-    pub contact: Option<Box<str>>,
-}
-
 impl NodeConfig {
+    /// The file in which tickets are kept: beside the spool, whose lock is its own too.
+    #[must_use]
+    pub fn tickets_path(&self) -> PathBuf {
+        self.spool.path.join("tickets.redb")
+    }
+
     /// The port that a denied stranger is sent to: that of the first submission listener.
     #[must_use]
     pub fn submission_port(&self) -> Option<u16> {
@@ -208,7 +205,7 @@ fn read_node(top: &Section<'_>, files: Vec<PathBuf>, report: &mut Report) -> Opt
         tls,
         metrics_address,
         retry: read_retry(top, report),
-        tickets: read_tickets(top, report),
+        tickets: tickets::read(top, report),
         admin: admin::read(top, report),
         grants: grants::read_node(top, report),
         peers: peers::read(top, report),
@@ -339,33 +336,6 @@ fn read_retry(top: &Section<'_>, report: &mut Report) -> RetryConfig {
         report.error(&section.origin, "retry.longest", "is shorter than the first wait", remedy);
     }
     retry
-}
-
-fn read_tickets(top: &Section<'_>, report: &mut Report) -> TicketsConfig {
-    let Some(section) = top.section("tickets", &TICKETS, report) else { return TicketsConfig::default() };
-    let (url, contact) = (section.string("public_url", report), section.string("contact", report));
-    if let Some(url) = url.as_ref().filter(|url| !url.value.starts_with("http") || !is_one_word(&url.value)) {
-        let remedy = "write it in full, as in \"https://why.relay.example\"";
-        report.error(&url.origin, "tickets.public_url", format!("{:?} is no URL", url.value), remedy);
-    }
-    if let Some(contact) = contact.as_ref().filter(|contact| !is_one_word(&contact.value)) {
-        let remedy = "write an address, as in \"postmaster@relay.example\"";
-        report.error(
-            &contact.origin,
-            "tickets.contact",
-            format!("{:?} is no address", contact.value),
-            remedy,
-        );
-    }
-    TicketsConfig {
-        public_url: url.map(|url| url.value.into()),
-        contact: contact.map(|contact| contact.value.into()),
-    }
-}
-
-/// Stands in an SMTP reply: printable ASCII without spaces.
-fn is_one_word(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Every `[[route]]` of a file.

@@ -2,6 +2,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::{fmt, io};
 
+use crate::tickets::StoreError;
+
 /// Why the control plane could not start.
 #[derive(Debug)]
 pub enum StartError {
@@ -19,6 +21,15 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// The address of the tickets' pages cannot be had.
+    TicketsAddress {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file of the tickets cannot be opened.
+    Tickets(StoreError),
     /// The socket of the admin API cannot be had.
     AdminSocket {
         /// Where.
@@ -48,6 +59,10 @@ impl fmt::Display for StartError {
             Self::AdminAddress { address, error } => {
                 write_address(f, "the admin API", "admin", *address, error)
             }
+            Self::TicketsAddress { address, error } => {
+                write_address(f, "the pages of tickets", "tickets", *address, error)
+            }
+            Self::Tickets(error) => write!(f, "{error}"),
             Self::AdminSocket { path, error } => {
                 let remedy = match error.kind() {
                     io::ErrorKind::NotFound => {

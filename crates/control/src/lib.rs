@@ -1,9 +1,10 @@
 //! The control plane: a thread with a tokio runtime, and a small pool for slow arithmetic.
 //!
-//! It answers the workers' questions (addresses of hosts, whether a password fits), serves
-//! `/metrics`, `/healthz` and `/readyz` and the admin API, reloads the configuration on SIGHUP, all or nothing, and
-//! asks the workers to drain on SIGTERM or SIGINT. It does no I/O for mail. It fails at the start
-//! only: an address that is taken, a thread that the system does not give.
+//! It answers the workers' questions (addresses of hosts, whether a password fits), keeps the tickets
+//! of denials and serves their pages, serves `/metrics`, `/healthz` and `/readyz` and the admin API,
+//! reloads the configuration on SIGHUP, all or nothing, and asks the workers to drain on SIGTERM or
+//! SIGINT. It does no I/O for mail. It fails at the start only: an address that is taken, a file that
+//! cannot be opened, a thread that the system does not give.
 
 mod admin;
 mod dns;
@@ -13,6 +14,7 @@ pub mod password;
 mod reload;
 pub mod secret;
 mod signals;
+pub mod tickets;
 pub mod tls;
 mod verify;
 
@@ -35,6 +37,7 @@ use admin::{Admin, AdminSocket, Doors};
 use dns::{Dns, Lists};
 use reload::Reloader;
 use signals::{Signal, Signals};
+use tickets::{Keeper, TicketOptions};
 use verify::Verifiers;
 
 /// What the control plane works with.
@@ -48,6 +51,8 @@ pub struct ControlOptions {
     pub log: EventLog,
     /// The admin API; without it there is none.
     pub admin: Option<AdminOptions>,
+    /// Where tickets are kept and shown; without it they are not.
+    pub tickets: Option<TicketOptions>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; without it they are not.
     pub metrics_address: Option<SocketAddr>,
     /// The node file, read again at a reload; without it there is none.
@@ -74,6 +79,7 @@ pub struct Control {
 /// What was taken before anything started.
 struct Opened {
     metrics: Option<TcpListener>,
+    pages: Option<TcpListener>,
     admin: Doors,
 }
 
@@ -94,9 +100,11 @@ const COMMANDS_MAX: usize = 16;
 pub fn start(options: ControlOptions) -> Result<Control, StartError> {
     let metrics = options.metrics_address.map(http::bind).transpose()?;
     let admin = options.admin.as_ref().map(|admin| Doors::open(&admin.node)).transpose()?.unwrap_or_default();
+    let pages = options.tickets.as_ref().and_then(|tickets| tickets.address);
+    let pages = pages.map(tickets::bind).transpose()?;
     let metrics_address = metrics.as_ref().and_then(|listener| listener.local_addr().ok());
     let admin_address = admin.address();
-    let opened = Opened { metrics, admin };
+    let opened = Opened { metrics, pages, admin };
     let (commands, received) = mpsc::channel(COMMANDS_MAX);
     let (ready, started) = std::sync::mpsc::sync_channel(1);
     let thread = thread::Builder::new()
@@ -177,6 +185,8 @@ struct Plane {
     lists: Arc<Lists>,
     verifiers: Verifiers,
     reloader: Reloader,
+    /// Writes the last tickets at the end.
+    _keeper: Option<Keeper>,
     /// Removes the socket at the end.
     _admin: Option<AdminSocket>,
 }
@@ -189,6 +199,7 @@ impl Plane {
             registry,
             mut log,
             admin,
+            tickets,
             config_path,
             certificate,
             dns,
@@ -202,8 +213,12 @@ impl Plane {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
             tokio::spawn(async move { axum::serve(listener, router).await });
         }
-        let admin =
-            admin.map(|admin| Admin::new(admin, link.commons().clone(), registry.clone())).transpose()?;
+        let (tickets, keeper) = tickets
+            .map(|options| tickets::start(options, &link, &registry, opened.pages))
+            .transpose()?
+            .unzip();
+        let (commons, counts) = (link.commons().clone(), registry.clone());
+        let admin = admin.map(|admin| Admin::new(admin, commons, counts, tickets)).transpose()?;
         let socket = match &admin {
             Some(admin) => admin.start(opened.admin)?,
             None => None,
@@ -227,6 +242,7 @@ impl Plane {
                 lists: Arc::new(Lists::new(dns.lists)),
                 verifiers,
                 reloader,
+                _keeper: keeper,
                 _admin: socket,
             },
             signals,

@@ -62,6 +62,7 @@ fn sighup_reloads_and_sigterm_drains() {
         registry: Arc::new(Registry::new(1, &["smtp"], 1)),
         log: EventLog::discarding(),
         admin: None,
+        tickets: None,
         metrics_address: None,
         config_path: Some(path),
         certificate: None,

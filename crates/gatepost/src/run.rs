@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use commons::{Commons, Rate, WorkerLink, WorkerState};
 use config::{Config, Loaded, NodeConfig};
+use control::tickets::{PageOptions, TicketOptions};
 use control::tls::Certificate;
 use control::{AdminOptions, Control, ControlOptions};
 use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
@@ -144,6 +145,7 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
         registry: Arc::clone(&registry),
         log: writer.log(),
         admin: Some(AdminOptions { node: node.clone(), log: writer.log() }),
+        tickets: Some(ticket_options(&node, writer.log())),
         metrics_address: node.metrics_address,
         config_path: reload_from.map(Path::to_owned),
         certificate,
@@ -199,6 +201,22 @@ impl Running {
         drop(self.control);
         drop(self.log);
         code
+    }
+}
+
+fn ticket_options(node: &NodeConfig, log: EventLog) -> TicketOptions {
+    TicketOptions {
+        path: node.tickets_path(),
+        capacity_bytes: node.tickets.capacity_bytes,
+        keep: node.tickets.keep,
+        listeners: node.listeners.iter().map(|listener| listener.policy.clone()).collect(),
+        address: node.tickets.address,
+        page: PageOptions {
+            hostname: node.hostname.clone(),
+            contact: node.tickets.contact.clone(),
+            submission_port: node.submission_port(),
+        },
+        log,
     }
 }
 

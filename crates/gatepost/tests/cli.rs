@@ -192,7 +192,7 @@ fn explain_answers_by_exit_code() {
     let (inside, outside) = (["--client", "198.51.100.7"], ["--client", "203.0.113.9"]);
     let (terri, bob) = ("terri@proseware.example", "bob@adatum.example");
     let files = Files::new();
-    let cases: [(&[&str], &str, &str, i32, &str); 8] = [
+    let cases: [(&[&str], &str, &str, i32, &str); 11] = [
         (&inside, terri, bob, 0, "accepted"),
         (&outside, terri, bob, 1, "denied: relay_not_permitted"),
         (&inside, "x@adatum.example", bob, 1, "denied: sender_not_owned"),
@@ -200,6 +200,9 @@ fn explain_answers_by_exit_code() {
         (&[outside[0], outside[1], "--listener", "submission"], terri, bob, 1, "denied: login_required"),
         (&outside, terri, "a%b@proseware.example", 1, "denied: routing_syntax"),
         (&[outside[0], outside[1], "--login", "nobody"], terri, bob, 2, "no tenant has a login"),
+        (&[outside[0], outside[1], "--grant", "terri"], terri, bob, 0, "accepted"),
+        (&[outside[0], outside[1], "--grant", "terri"], "x@adatum.example", bob, 1, "denied: "),
+        (&[outside[0], outside[1], "--grant", "nobody"], terri, bob, 2, "no tenant has a login"),
         (&[outside[0], outside[1], "--listener", "pop"], terri, bob, 2, "there is smtp, submission"),
     ];
     for (options, from, to, code, text) in cases {

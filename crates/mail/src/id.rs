@@ -72,6 +72,12 @@ impl Ticket {
         Self(bits & ((1 << 65) - 1))
     }
 
+    /// The 65 bits, as a store holds them.
+    #[must_use]
+    pub fn bits(self) -> u128 {
+        self.0
+    }
+
     /// The form for a URL: the digits without hyphens.
     #[must_use]
     pub fn compact(self) -> impl fmt::Display {

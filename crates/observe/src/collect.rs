@@ -41,6 +41,7 @@ impl Registry {
             generation: AtomicU64::new(0),
             reload_failures: AtomicU64::new(0),
             lines_dropped: Arc::new(AtomicU64::new(0)),
+            tickets_dropped: AtomicU64::new(0),
             backend: ArcSwapOption::empty(),
             descriptions: FAMILIES
                 .iter()
@@ -80,6 +81,11 @@ impl Registry {
         self.source.reload_failures.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// So many denials so far have a ticket that cannot be looked up.
+    pub fn set_tickets_dropped(&self, tickets: u64) {
+        self.source.tickets_dropped.store(tickets, Ordering::Relaxed);
+    }
+
     /// Which backend the rings use.
     pub fn set_backend(&self, backend: &'static str) {
         self.source.backend.store(Some(Arc::new(backend)));
@@ -116,7 +122,7 @@ struct Family {
     values: fn(&Source) -> Vec<Metric>,
 }
 
-const FAMILIES: [Family; 17] = [
+const FAMILIES: [Family; 18] = [
     Family {
         name: "gatepost_relay_denials_total",
         help: "Requests that were denied or deferred, by reason.",
@@ -236,6 +242,13 @@ const FAMILIES: [Family; 17] = [
         labels: &[],
         values: |source| vec![counter(&[], source.lines_dropped.load(Ordering::Relaxed))],
     },
+    Family {
+        name: "gatepost_tickets_dropped_total",
+        help: "Denials whose ticket cannot be looked up, because its keeper could not keep up or its file failed.",
+        kind: MetricType::COUNTER,
+        labels: &[],
+        values: |source| vec![counter(&[], source.tickets_dropped.load(Ordering::Relaxed))],
+    },
 ];
 
 /// Only once the rings are made, so that it never names a backend that is not in use.
@@ -255,6 +268,7 @@ struct Source {
     generation: AtomicU64,
     reload_failures: AtomicU64,
     lines_dropped: Arc<AtomicU64>,
+    tickets_dropped: AtomicU64,
     backend: ArcSwapOption<&'static str>,
     descriptions: Vec<Desc>,
 }
@@ -446,7 +460,7 @@ mod tests {
     use super::*;
 
     /// The contract: interface.md.
-    const NAMES: [&str; 17] = [
+    const NAMES: [&str; 18] = [
         "gatepost_relay_denials_total",
         "gatepost_messages_accepted_total",
         "gatepost_acceptance_seconds",
@@ -464,6 +478,7 @@ mod tests {
         "gatepost_possible_duplicates_total",
         "gatepost_io_backend",
         "gatepost_log_lines_dropped_total",
+        "gatepost_tickets_dropped_total",
     ];
 
     #[test]

@@ -39,6 +39,8 @@ pub struct Configuration {
     pub node_extra: String,
     /// Tenant files: name without `.toml`, and content.
     pub tenants: Vec<(String, String)>,
+    /// Further files beside the node file: name and content.
+    pub files: Vec<(String, String)>,
     /// Make a certificate for `localhost` and point the node file to it.
     pub certificate: bool,
 }
@@ -61,6 +63,7 @@ impl Configuration {
             metrics: free_address(),
             node_extra: "[retry]\nfirst = \"1s\"\nlongest = \"2s\"\nexpire = \"1h\"\n".into(),
             tenants: vec![("proseware".into(), tenant.into())],
+            files: Vec::new(),
             certificate: false,
         }
     }
@@ -83,6 +86,9 @@ impl Configuration {
         fs::create_dir_all(&tenants).expect("the test folder can be written");
         for (name, content) in &self.tenants {
             fs::write(tenants.join(format!("{name}.toml")), content).expect("the test folder can be written");
+        }
+        for (name, content) in &self.files {
+            fs::write(directory.join(name), content).expect("the test folder can be written");
         }
         if self.certificate {
             write_certificate(directory);

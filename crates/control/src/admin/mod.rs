@@ -16,6 +16,7 @@ mod socket;
 mod status;
 mod suspensions;
 mod tenants;
+mod tickets;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use policy::Snapshot;
 
 use crate::StartError;
 use crate::now;
+use crate::tickets::Tickets;
 use access::{Access, Door};
 use keep::Copy;
 use problem::Problem;
@@ -65,6 +67,7 @@ pub(crate) struct Admin(Arc<Rooms>);
 struct Rooms {
     commons: Arc<Commons>,
     registry: Arc<Registry>,
+    tickets: Option<Arc<Tickets>>,
     node: NodeConfig,
     started: UnixMillis,
     log: Mutex<EventLog>,
@@ -123,6 +126,7 @@ impl Admin {
         options: AdminOptions,
         commons: Arc<Commons>,
         registry: Arc<Registry>,
+        tickets: Option<Arc<Tickets>>,
     ) -> Result<Self, StartError> {
         let AdminOptions { node, log } = options;
         let terms = ArcSwap::from_pointee(Terms::new(&node, &commons.snapshot()));
@@ -133,6 +137,7 @@ impl Admin {
         Ok(Self(Arc::new(Rooms {
             commons,
             registry,
+            tickets,
             node,
             started,
             log,
@@ -163,6 +168,7 @@ impl Admin {
             .route("/v1/status", get(status::show))
             .route("/v1/tenants", get(tenants::list))
             .route("/v1/tenants/{name}", get(tenants::show))
+            .route("/v1/tickets/{ticket}", get(tickets::show))
             .route("/v1/grants", get(grants::list).post(grants::open).delete(grants::revoke))
             .route("/v1/grants/dovecot", post(dovecot::policy))
             .route(

@@ -5,7 +5,7 @@
 //! connection of its own, bounded in time. What goes wrong is one sentence with its remedy.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -46,6 +46,11 @@ impl Gateway {
             .map_err(|errors| common.report_errors(&errors))
             .ok()
             .map(|socket| Self { socket })
+    }
+
+    /// The same for a command that can do without; nothing is said where there is no socket.
+    pub(super) fn beside(node_file: &Path) -> Option<Self> {
+        config::admin_socket(node_file).ok().map(|socket| Self { socket })
     }
 
     /// Looks at what is at `path`.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use config::{ListenerConfig, Loaded, NodeConfig};
 use mail::{ForwardPath, Reply, ReversePath, Verdict};
-use policy::{Explanation, Facts, ReplyFacts, Role, Rule, Snapshot, TlsPolicy};
+use policy::{Explanation, Facts, IdentityIx, ReplyFacts, Role, Rule, Snapshot, TlsPolicy};
 use serde_json::{Value, json};
 
 use super::text::{NO, STRONG, YES, print, print_json, styled, write_steps};
@@ -14,6 +14,8 @@ use super::{Answer, Common};
 pub(super) const EXAMPLES: &str = "Examples:
   gatepost explain --client 198.51.100.7 --from terri@proseware.example --to bob@adatum.example
   gatepost explain --client 203.0.113.9 --login terri@proseware.example --tls \\
+      --from terri@proseware.example --to bob@adatum.example
+  gatepost explain --client 203.0.113.9 --grant terri@proseware.example \\
       --from terri@proseware.example --to bob@adatum.example
   gatepost explain --client 203.0.113.9 --from '<>' --to terri@proseware.example";
 
@@ -29,6 +31,9 @@ pub(super) struct Explain {
     /// Who has logged in
     #[arg(long, value_name = "NAME")]
     login: Option<String>,
+    /// A login whose mailbox was opened from the client's address a moment ago; once for each
+    #[arg(long, value_name = "NAME")]
+    grant: Vec<String>,
     /// The session runs over TLS
     #[arg(long)]
     tls: bool,
@@ -50,7 +55,14 @@ struct Question<'a> {
 impl Explain {
     pub(super) fn run(&self, common: &Common) -> Answer {
         let Some(loaded) = common.load() else { return Answer::Broken };
-        let question = match self.question(&loaded) {
+        let grants = match self.grants(&loaded.snapshot) {
+            Ok(grants) => grants,
+            Err(sentence) => {
+                common.complain(&sentence);
+                return Answer::Broken;
+            }
+        };
+        let question = match self.question(&loaded, &grants) {
             Ok(question) => question,
             Err(sentence) => {
                 common.complain(&sentence);
@@ -66,13 +78,16 @@ impl Explain {
         if explanation.decision.verdict.is_accept() { Answer::Yes } else { Answer::No }
     }
 
-    fn question<'a>(&'a self, loaded: &'a Loaded) -> Result<Question<'a>, String> {
+    fn grants(&self, snapshot: &Snapshot) -> Result<Vec<IdentityIx>, String> {
+        let find = |login: &String| snapshot.identity(login).ok_or_else(|| no_login(login));
+        self.grant.iter().map(find).collect()
+    }
+
+    fn question<'a>(&'a self, loaded: &'a Loaded, grants: &'a [IdentityIx]) -> Result<Question<'a>, String> {
         let listener = self.listener(&loaded.node)?;
         let identity = match &self.login {
             None => None,
-            Some(login) => Some(loaded.snapshot.identity(login).ok_or_else(|| {
-                format!("no tenant has a login {login:?}; look for [[identity]] in the tenant files")
-            })?),
+            Some(login) => Some(loaded.snapshot.identity(login).ok_or_else(|| no_login(login))?),
         };
         let policy = &listener.policy;
         let tls = self.tls || policy.tls == TlsPolicy::Implicit;
@@ -85,7 +100,7 @@ impl Explain {
         let from = path("--from", &self.from, ReversePath::parse)?;
         let to = path("--to", &self.to, ForwardPath::parse)?;
         Ok(Question {
-            facts: Facts { listener: policy, client: self.client, tls, identity, grants: &[] },
+            facts: Facts { listener: policy, client: self.client, tls, identity, grants },
             from,
             to,
         })
@@ -104,6 +119,10 @@ impl Explain {
         let fitting = listeners.iter().find(|listener| listener.policy.role == role);
         fitting.or(listeners.first()).ok_or_else(|| "the configuration has no listener".to_owned())
     }
+}
+
+fn no_login(login: &str) -> String {
+    format!("no tenant has a login {login:?}; look for [[identity]] in the tenant files")
 }
 
 /// Reads an address, with or without angle brackets.

@@ -16,6 +16,7 @@ mod status;
 mod tenants;
 mod text;
 mod token;
+mod why;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -68,6 +69,9 @@ enum Command {
     /// Run the classic open-relay tests against any server, as a stranger
     #[command(after_help = probe::EXAMPLES)]
     Probe(probe::Probe),
+    /// Say why a denial happened, by the ticket that its reply named
+    #[command(after_help = why::EXAMPLES)]
+    Why(why::Why),
     /// Look at the queue, whether or not the gateway runs
     #[command(subcommand, after_help = spool::EXAMPLES)]
     Spool(spool::Command),
@@ -122,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Check => check::run(&common),
         Command::Explain(explain) => explain.run(&common),
         Command::Probe(probe) => probe.run(&common),
+        Command::Why(why) => why.run(&common),
         Command::Spool(command) => command.run(&common),
         Command::Status => status::run(&common),
         Command::Grants(command) => command.run(&common),

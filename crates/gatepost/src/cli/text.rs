@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
-use policy::{Explanation, Origin, Outcome};
+use policy::{Explanation, Origin};
 use serde_json::Value;
 
 /// A heading, or a fact worth finding again.
@@ -39,6 +39,15 @@ pub(super) fn styled(style: Style, text: impl fmt::Display) -> impl fmt::Display
     fmt::from_fn(move |f| write!(f, "{style}{text}{style:#}"))
 }
 
+/// A rule of a decision, as it is shown.
+pub(super) struct StepLine<'a> {
+    pub(super) rule: &'a str,
+    pub(super) outcome: &'a str,
+    pub(super) detail: &'a str,
+    /// The configuration line behind it, where there is one.
+    pub(super) place: Option<String>,
+}
+
 /// Writes the rules of an explanation, one a line, each with the configuration line behind it.
 pub(super) fn write_steps(
     out: &mut String,
@@ -46,18 +55,29 @@ pub(super) fn write_steps(
     explanation: &Explanation,
     place: impl Fn(&Origin) -> String,
 ) {
-    let width = explanation.steps.iter().map(|step| step.rule.as_str().len()).max().unwrap_or(0);
-    for step in &explanation.steps {
-        let style = match step.outcome {
-            Outcome::Accept => YES,
-            Outcome::Deny => NO,
-            Outcome::Pass => Style::new(),
-            Outcome::Skip => FAINT,
+    let steps = explanation.steps.iter().map(|step| StepLine {
+        rule: step.rule.as_str(),
+        outcome: step.outcome.as_str(),
+        detail: &step.detail,
+        place: step.origin.as_ref().map(&place),
+    });
+    write_step_lines(out, indent, &steps.collect::<Vec<_>>());
+}
+
+/// The same for rules from elsewhere.
+pub(super) fn write_step_lines(out: &mut String, indent: &str, steps: &[StepLine<'_>]) {
+    let width = steps.iter().map(|step| step.rule.len()).max().unwrap_or(0);
+    for StepLine { rule, outcome, detail, place } in steps {
+        let style = match *outcome {
+            "accept" => YES,
+            "deny" => NO,
+            "skip" => FAINT,
+            _ => Style::new(),
         };
-        let outcome = styled(style, format!("{:<6}", step.outcome.as_str()));
-        let _ = write!(out, "{indent}{outcome}  {:<width$}  {}", step.rule.as_str(), step.detail);
-        if let Some(origin) = &step.origin {
-            let _ = write!(out, "  {}", styled(FAINT, format!("({})", place(origin))));
+        let outcome = styled(style, format!("{outcome:<6}"));
+        let _ = write!(out, "{indent}{outcome}  {rule:<width$}  {detail}");
+        if let Some(place) = place {
+            let _ = write!(out, "  {}", styled(FAINT, format!("({place})")));
         }
         out.push('\n');
     }

@@ -16,6 +16,8 @@ mod e2_lists;
 mod e3_limits;
 mod e4_containment;
 mod f2_proxy;
+mod g1_reasons;
+mod g2_explanations;
 mod g4_proof;
 mod house;
 mod situations;

@@ -1,0 +1,29 @@
+//! `/v1/tickets/{ticket}`: a denial that happened, explained.
+
+use axum::Json;
+use axum::extract::{Extension, Path, State};
+use mail::Ticket;
+
+use super::Admin;
+use super::access::Principal;
+use super::problem::Problem;
+use crate::tickets::Record;
+
+/// `GET /v1/tickets/{ticket}`, as it is printed or without hyphens, in whatever case.
+pub(super) async fn show(
+    State(admin): State<Admin>,
+    Extension(principal): Extension<Principal>,
+    Path(ticket): Path<String>,
+) -> Result<Json<Record>, Problem> {
+    principal.must_read()?;
+    let ticket: Ticket = ticket
+        .parse()
+        .map_err(|error| Problem::malformed(format_args!("{ticket:?} is no ticket: {error}")))?;
+    let record = admin.0.tickets.as_ref().and_then(|tickets| tickets.find(ticket));
+    // A denial of nobody's, or of another tenant's, is answered as one that does not exist.
+    let shown = record.filter(|record| match &record.tenant {
+        Some(tenant) => principal.is_for(tenant),
+        None => principal.is_for_all(),
+    });
+    shown.map(Json).ok_or_else(|| Problem::not_found(format_args!("there is no ticket {ticket}")))
+}

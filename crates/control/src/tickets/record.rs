@@ -1,0 +1,170 @@
+//! What is kept of a denial: the decision as it was made, in words, so that it can still be read when
+//! the configuration has long been another.
+
+use std::net::IpAddr;
+
+use commons::{DENIED_RECIPIENTS_MAX, Denial};
+use mail::{ForwardPath, ReversePath, Ticket, Verdict};
+use policy::{Explanation, Facts, Listener, Outcome, Rule, Snapshot, Step};
+use serde::{Deserialize, Serialize};
+
+/// A denial, explained. Its JSON form is what the admin API and `gatepost why --json` give.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// As the reply printed it.
+    pub ticket: String,
+    /// When, in RFC 3339 form, UTC.
+    pub time: String,
+    /// The same in milliseconds since 1970.
+    pub unix_millis: u64,
+    /// The listener's name.
+    pub listener: String,
+    /// The client's address.
+    pub client: IpAddr,
+    /// Whether the session ran over TLS.
+    pub tls: bool,
+    /// Who had logged in, or tried to.
+    pub login: Option<String>,
+    /// The logins that held a grant for the client's address.
+    pub grants: Vec<String>,
+    /// The name that the client gave.
+    pub helo: String,
+    /// The reverse-path; empty for the null one, and before MAIL.
+    pub from: String,
+    /// The denied recipients, the first of them at least.
+    pub recipients: Vec<String>,
+    /// How many they were.
+    pub recipient_count: u32,
+    /// `deny` or `defer`.
+    pub verdict: String,
+    /// The reason's word.
+    pub reason: String,
+    /// The reply's code and enhanced status.
+    pub code: String,
+    /// The rule that decided.
+    pub rule: String,
+    /// The tenant concerned.
+    pub tenant: Option<String>,
+    /// What the running gateway knew beside the configuration.
+    pub detail: Option<String>,
+    /// The number of the configuration since the start of the gateway.
+    pub generation: u64,
+    /// Every rule in order; the last one decided.
+    pub steps: Vec<RecordedStep>,
+    /// The smallest change that would have turned it, for whoever runs the gateway.
+    pub remedy: Option<String>,
+}
+
+/// One rule of the decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedStep {
+    /// Which rule.
+    pub rule: String,
+    /// `pass`, `skip` or `deny`.
+    pub outcome: String,
+    /// Why.
+    pub detail: String,
+    /// The configuration file behind it, as it was then.
+    pub file: Option<String>,
+    /// The line in it.
+    pub line: Option<u32>,
+}
+
+impl Record {
+    /// Explains a denial with the configuration that decided it.
+    pub(crate) fn of(denial: &Denial, listeners: &[Listener]) -> Self {
+        let snapshot = denial.snapshot.as_ref().expect("only a blank record has no configuration");
+        let identity = if denial.is_logged_in { snapshot.identity(&denial.login) } else { None };
+        let listener = &listeners[denial.listener];
+        let facts =
+            Facts { listener, client: denial.client, tls: denial.tls, identity, grants: &denial.grants };
+        let (steps, remedy) = explain(denial, snapshot, &facts);
+        let decision = &denial.decision;
+        let (code, status) = decision.reply_code().expect("only a refusal is recorded");
+        let tenant = decision.tenant.map(|tenant| snapshot.tenant(tenant).name.to_string());
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Self {
+            ticket: denial.ticket.to_string(),
+            time: denial.time.rfc3339().to_string(),
+            unix_millis: denial.time.0,
+            listener: listener.name.to_string(),
+            client: denial.client,
+            tls: denial.tls,
+            login: text(&denial.login),
+            grants: denial.grants.iter().map(|&grant| snapshot.identity_login(grant).to_owned()).collect(),
+            helo: denial.helo.clone(),
+            from: denial.from.clone(),
+            recipients: denial.recipients().map(str::to_owned).collect(),
+            recipient_count: denial.recipient_count,
+            verdict: if matches!(decision.verdict, Verdict::Defer(_)) { "defer" } else { "deny" }.to_owned(),
+            reason: decision.verdict.reason().map_or("", |reason| reason.as_str()).to_owned(),
+            code: format!("{code} {status}"),
+            rule: decision.rule.to_string(),
+            tenant,
+            detail: text(&denial.detail),
+            generation: snapshot.generation,
+            steps: steps.into_iter().map(RecordedStep::from).collect(),
+            remedy,
+        }
+    }
+
+    /// Adds the recipients that were denied after the first record went.
+    pub(crate) fn add(&mut self, more: &Denial) {
+        let room = (DENIED_RECIPIENTS_MAX as usize).saturating_sub(self.recipients.len());
+        self.recipients.extend(more.recipients().take(room).map(str::to_owned));
+        self.recipient_count += more.recipient_count;
+    }
+
+    /// Which ticket this is the record of.
+    #[must_use]
+    pub fn key(&self) -> Option<Ticket> {
+        self.ticket.parse().ok()
+    }
+}
+
+impl From<Step> for RecordedStep {
+    fn from(step: Step) -> Self {
+        let Step { rule, outcome, detail, origin } = step;
+        let line = origin.as_ref().map(|origin| origin.line).filter(|&line| line > 0);
+        Self {
+            rule: rule.to_string(),
+            outcome: outcome.as_str().to_owned(),
+            detail,
+            file: origin.map(|origin| origin.file.to_string()),
+            line,
+        }
+    }
+}
+
+/// The rules up to the one that decided, and the remedy. The static ones are asked again, of the same
+/// configuration; one that only the running gateway could ask is put after those that come before it.
+fn explain(denial: &Denial, snapshot: &Snapshot, facts: &Facts<'_>) -> (Vec<Step>, Option<String>) {
+    let decision = &denial.decision;
+    let from = ReversePath::parse(&denial.from).unwrap_or(ReversePath::Null);
+    let to = denial.recipients().next().and_then(|to| ForwardPath::parse(to).ok());
+    let is_before_mail =
+        matches!(decision.rule, Rule::ClientList | Rule::Connections | Rule::LoginLock | Rule::Credential);
+    let explanation: Option<Explanation> = match to {
+        _ if is_before_mail => None,
+        Some(to) => Some(snapshot.explain_recipient(facts, from, to, denial.transaction_tenant)),
+        None => Some(snapshot.explain_mail(facts, from)),
+    };
+    if let Some(explanation) = &explanation
+        && (explanation.decision.rule, explanation.decision.verdict) == (decision.rule, decision.verdict)
+    {
+        return (explanation.steps.clone(), explanation.remedy.clone());
+    }
+    let mut steps = explanation.map_or_else(Vec::new, |explanation| explanation.steps);
+    steps.retain(|step| step.rule < decision.rule);
+    for step in &mut steps {
+        if step.outcome == Outcome::Accept {
+            step.outcome = Outcome::Pass;
+        }
+    }
+    let detail = match decision.verdict.reason() {
+        Some(reason) if denial.detail.is_empty() => reason.summary().to_owned(),
+        _ => denial.detail.clone(),
+    };
+    steps.push(Step { rule: decision.rule, outcome: Outcome::Deny, detail, origin: None });
+    (steps, snapshot.remedy(facts, from, to, decision))
+}

@@ -1,0 +1,114 @@
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use mail::UnixMillis;
+
+use super::store::Store;
+use super::*;
+
+const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
+const CAPACITY_BYTES: u64 = 8 << 20;
+
+fn ticket(number: u64) -> Ticket {
+    // Spread over the key space as random tickets are.
+    Ticket::from_random(u128::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C834))
+}
+
+fn record(number: u64, unix_millis: u64) -> Record {
+    Record {
+        ticket: ticket(number).to_string(),
+        time: UnixMillis(unix_millis).rfc3339().to_string(),
+        unix_millis,
+        listener: "smtp".into(),
+        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        tls: false,
+        login: None,
+        grants: Vec::new(),
+        helo: "client.example".into(),
+        from: "kim@proseware.example".into(),
+        recipients: vec!["bob@adatum.example".into()],
+        recipient_count: 1,
+        verdict: "deny".into(),
+        reason: "relay_not_permitted".into(),
+        code: "550 5.7.1".into(),
+        rule: "responsibility".into(),
+        tenant: None,
+        detail: None,
+        generation: 1,
+        steps: Vec::new(),
+        remedy: Some("x".repeat(600)),
+    }
+}
+
+fn open(path: &Path) -> Store {
+    Store::open(path, CAPACITY_BYTES, MONTH).expect("the folder can be written").0
+}
+
+#[test]
+fn a_ticket_is_found_again_by_the_next_life_of_the_gateway_and_by_a_reader_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tickets.redb");
+    let store = open(&path);
+    store.write([record(1, 5000)].iter(), UnixMillis(5000)).unwrap();
+    assert_eq!(read_stored(&path, ticket(1)).unwrap(), Some(record(1, 5000)));
+    assert_eq!(read_stored(&path, ticket(2)).unwrap(), None);
+    drop(store);
+    assert_eq!(open(&path).read(ticket(1)).unwrap(), Some(record(1, 5000)));
+}
+
+#[test]
+fn a_file_that_the_process_was_killed_over_is_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("tickets.redb"), folder.path().join("copy.redb"));
+    let store = open(&path);
+    store.write([record(1, 5000)].iter(), UnixMillis(5000)).unwrap();
+    // What a kill leaves: the file as it is while it is open.
+    std::fs::copy(&path, &copy).unwrap();
+    assert_eq!(open(&copy).read(ticket(1)).unwrap(), Some(record(1, 5000)));
+}
+
+#[test]
+fn the_oldest_are_forgotten_first_and_the_file_keeps_within_its_capacity() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tickets.redb");
+    let store = open(&path);
+    for batch in 0..200_u64 {
+        let records: Vec<_> = (batch * 100..(batch + 1) * 100).map(|number| record(number, number)).collect();
+        store.write(records.iter(), UnixMillis(0)).unwrap();
+        let bytes = std::fs::metadata(&path).unwrap().len();
+        assert!(bytes <= CAPACITY_BYTES, "{bytes} bytes after {batch} batches");
+    }
+    assert_eq!(store.read(ticket(0)).unwrap(), None);
+    let kept = (0..20_000).filter(|&number| store.read(ticket(number)).unwrap().is_some()).count();
+    assert!(kept > 1500, "{kept} of {CAPACITY_BYTES} bytes' worth are kept");
+    assert!((20_000 - kept as u64..20_000).all(|number| store.read(ticket(number)).unwrap().is_some()));
+}
+
+#[test]
+fn a_ticket_is_forgotten_when_its_time_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("tickets.redb"));
+    store.write([record(1, 1000), record(2, 2000)].iter(), UnixMillis(2000)).unwrap();
+    store.write([].iter(), UnixMillis(1500 + MONTH.as_millis() as u64)).unwrap();
+    assert_eq!(store.read(ticket(1)).unwrap(), None);
+    assert_eq!(store.read(ticket(2)).unwrap(), Some(record(2, 2000)));
+}
+
+#[test]
+fn what_is_no_file_of_tickets_is_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tickets.redb");
+    std::fs::write(&path, b"this was never a file of tickets".repeat(400)).unwrap();
+    let (store, aside) = Store::open(&path, CAPACITY_BYTES, MONTH).expect("a new one is begun");
+    assert!(aside.expect("the old one is somewhere").exists());
+    assert_eq!(store.read(ticket(1)).unwrap(), None);
+}
+
+#[test]
+fn a_file_that_another_holds_stops_the_start_with_a_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tickets.redb");
+    let _holder = open(&path);
+    let error = Store::open(&path, CAPACITY_BYTES, MONTH).err().expect("one process writes").to_string();
+    assert!(error.contains("tickets.redb") && error.contains("another Gatepost"), "{error}");
+}

@@ -1,0 +1,207 @@
+//! G2: `gatepost why` tells of a denial that happened, now and after a restart; its page tells a
+//! stranger what it may.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use testbed::Configuration;
+use testbed::dialog::Reply;
+use testbed::net::{PATIENCE, free_address};
+use testbed::proseware::{CONTACT, HOTEL, INSIDE, LOGIN};
+
+use crate::house::House;
+
+const KIM: &str = "kim@proseware.example";
+const BOB: &str = "bob@adatum.example";
+
+/// The ticket that a refusal names.
+#[track_caller]
+pub(crate) fn ticket_of(reply: &Reply) -> String {
+    let last = reply.lines.last().expect("a reply has a line");
+    let (_, rest) = last.split_once("ticket ").unwrap_or_else(|| panic!("no ticket in {reply:?}"));
+    rest.split(' ').next().expect("a word follows").to_owned()
+}
+
+/// What `gatepost why --json` says of a ticket, which there must be.
+#[track_caller]
+pub(crate) fn why(house: &House, ticket: &str) -> Value {
+    let output = run_why(house, &[ticket, "--json"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn run_why(house: &House, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_gatepost"))
+        .arg("why")
+        .args(arguments)
+        .arg("--config")
+        .arg(house.gateway.config_path())
+        .output()
+        .expect("the program runs")
+}
+
+/// A gateway that can be asked: a ticket is told of from the moment that its reply goes.
+pub(crate) fn open_to_questions(configuration: &mut Configuration) {
+    configuration.node_extra.push_str("\n[admin]\nsocket = \"admin.sock\"\n");
+}
+
+/// A house whose pages are served, and where.
+fn house_with_pages() -> (House, SocketAddr) {
+    let address = free_address();
+    let house = House::start_with(|configuration| {
+        let section = format!("[tickets]\naddress = \"{address}\"\n");
+        configuration.node_extra = configuration.node_extra.replace("[tickets]\n", &section);
+    });
+    (house, address)
+}
+
+#[track_caller]
+fn denied(house: &House) -> String {
+    let mut dialog = house.connect(HOTEL);
+    dialog.command(&format!("MAIL FROM:<{KIM}>"), 250);
+    ticket_of(&dialog.command(&format!("RCPT TO:<{BOB}>"), 550))
+}
+
+/// Head and body of what is served for `path`.
+#[track_caller]
+fn page(address: SocketAddr, path: &str, accept_language: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).expect("the pages are served");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set on a socket");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept-Language: {accept_language}\r\nConnection: close\r\n\r\n"
+    )
+    .expect("the request goes");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("the answer is text");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
+    (head.to_ascii_lowercase(), body.to_owned())
+}
+
+#[test]
+fn a_ticket_is_found_however_it_is_written_and_after_a_restart_and_a_kill() {
+    let mut house = House::start_with(open_to_questions);
+    let ticket = denied(&house);
+    let first = why(&house, &ticket);
+    assert_eq!((&first["client"], &first["listener"]), (&"127.0.3.9".into(), &"smtp".into()));
+    assert_eq!((&first["from"], &first["recipients"][0]), (&KIM.into(), &BOB.into()));
+    assert!(first["remedy"].as_str().is_some_and(|remedy| remedy.contains("proseware")), "{first}");
+    for written in [ticket.replace('-', ""), ticket.to_lowercase(), ticket.to_lowercase().replace('0', "o")] {
+        assert_eq!(why(&house, &written), first);
+    }
+    house.gateway.terminate();
+    assert_eq!(why(&house, &ticket), first, "read from the file, without a gateway");
+    house.gateway.restart();
+    assert_eq!(why(&house, &ticket), first, "told by the next life of the gateway");
+    // Once it is on disk a kill does not take it: the file is read beside the gateway that writes it.
+    house.gateway.kill();
+    house.gateway.restart();
+    assert_eq!(why(&house, &ticket), first, "told after a kill");
+}
+
+#[test]
+fn what_is_no_ticket_and_what_is_no_longer_one_are_told_apart() {
+    let house = House::start();
+    assert_eq!(run_why(&house, &["0000-0000-0000-0"]).status.code(), Some(1));
+    let malformed = run_why(&house, &["not-a-ticket"]);
+    assert_eq!(malformed.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&malformed.stderr).contains("13 letters and digits"));
+}
+
+#[test]
+fn a_person_reads_the_rules_the_line_and_the_remedy() {
+    let house = House::start();
+    let mut dialog = house.connect(INSIDE);
+    dialog.command("MAIL FROM:<kim@fabrikam.example>", 250);
+    let ticket = ticket_of(&dialog.command(&format!("RCPT TO:<{BOB}>"), 553));
+    let text = String::from_utf8(run_why(&house, &[&ticket]).stdout).expect("text");
+    for part in [
+        "denied: sender_not_owned",
+        &ticket,
+        "127.0.1.5",
+        "<kim@fabrikam.example>",
+        "<bob@adatum.example>",
+        "deny    sender",
+        "proseware.toml:3",
+        "To have it accepted: add \"kim@fabrikam.example\" to the senders of tenant proseware",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing from\n{text}");
+    }
+}
+
+#[test]
+fn the_page_tells_a_stranger_in_english_or_french_and_holds_nobodys_secrets() {
+    let (house, address) = house_with_pages();
+    let ticket = denied(&house);
+    let path = format!("/{}", ticket.replace('-', ""));
+    let (head, english) = page(address, &path, "en-GB, en;q=0.9, fr;q=0.2");
+    assert!(head.starts_with("http/1.1 200 "), "{head}");
+    for header in [
+        "content-type: text/html; charset=utf-8",
+        "content-security-policy: default-src 'none'; style-src 'sha256-",
+        "x-content-type-options: nosniff",
+        "referrer-policy: no-referrer",
+        "cache-control: private, no-store",
+        "vary: accept-language",
+    ] {
+        assert!(head.contains(header), "{header} is missing from\n{head}");
+    }
+    let port = house.submission.port().to_string();
+    for part in [&*ticket, "lang=\"en\"", "name=\"viewport\"", CONTACT, "sign in", &port, "UTC", "?lang=fr"] {
+        assert!(english.contains(part), "{part:?} is missing from\n{english}");
+    }
+    let (_, french) = page(address, &path, "fr-CH, fr;q=0.9, en;q=0.8");
+    for part in [&*ticket, "lang=\"fr\"", "identifie", "mot de passe", "?lang=en"] {
+        assert!(french.contains(part), "{part:?} is missing from\n{french}");
+    }
+    assert_eq!(page(address, &format!("{path}?lang=fr"), "en").1, french);
+    // The contact, which is public, is in the tenant's own domain here.
+    for body in [english, french].map(|body| body.replace(CONTACT, "").replace("relay.proseware.example", ""))
+    {
+        for secret in ["proseware", LOGIN, KIM, BOB, "adatum", "127.0.", ".toml", "client.example", "<script"]
+        {
+            assert!(!body.contains(secret), "{secret:?} is told to a stranger:\n{body}");
+        }
+    }
+}
+
+#[test]
+fn a_page_that_does_not_exist_says_so_in_both_languages_until_too_many_are_asked_for() {
+    let (_house, address) = house_with_pages();
+    let (head, unknown) = page(address, "/0000000000000", "en");
+    assert!(head.starts_with("http/1.1 404 "), "{head}");
+    assert!(unknown.contains("No such ticket"), "{unknown}");
+    assert_eq!(
+        page(address, "/", "en").1,
+        unknown,
+        "nothing tells a ticket that is none from one that is gone"
+    );
+    assert_eq!(page(address, "/v1/status?x=%3Cscript%3E", "en").1, unknown);
+    assert!(page(address, "/0000000000000", "fr").1.contains("Ticket inconnu"));
+    let limited =
+        (0..40).map(|_| page(address, "/0000000000001", "en").0).find(|head| head.contains(" 429 "));
+    assert!(limited.is_some(), "whoever guesses is slowed down");
+}
+
+#[test]
+fn a_taken_address_of_the_pages_stops_the_start() {
+    let (_house, address) = house_with_pages();
+    let house = House::start();
+    let path = house.gateway.config_path();
+    let text = std::fs::read_to_string(path).expect("the file was written");
+    let text = text.replace("[tickets]\n", &format!("[tickets]\naddress = \"{address}\"\n"));
+    std::fs::write(path, text).expect("the test folder can be written");
+    let mut house = house;
+    house.gateway.terminate();
+    let output = Command::new(env!("CARGO_BIN_EXE_gatepost"))
+        .args(["run", "--config"])
+        .arg(house.gateway.config_path())
+        .output()
+        .expect("the program runs");
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains(&address.to_string()) && error.contains("[tickets] address"), "{error}");
+}
