@@ -87,6 +87,7 @@ fn set_up(line: &str, judge: &mut Judge) -> Settings {
             "required" => settings.tls = TlsMode::Required,
             "auth" => settings.auth = true,
             "auth_without_tls" => settings.auth_without_tls = true,
+            "scram" => judge.knows_scram = true,
             "waits" => judge.waits = true,
             "proxied" => {}
             "xclient" => judge.xclient = XClientRights::Address,
