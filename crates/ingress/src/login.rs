@@ -58,12 +58,17 @@ impl<R: Ring> Judge<'_, '_, R> {
             return None;
         }
         let snapshot = self.cx.snapshots.load();
+        let Some(shape) = snapshot.scram_shape() else {
+            // A reload took the last verifier away since the mechanism was announced.
+            let text = format_args!("SCRAM is offered no longer; use another mechanism");
+            reply.set(454, Some(Status::new(4, 7, 0)), text);
+            return None;
+        };
+        // Made for a known login too: it must not be answered sooner.
+        let secret = &self.settings.login.secret;
+        let nobody = smtp::scram::of_nobody(secret, login, shape.iterations, shape.salt_bytes);
         let known = snapshot.identity(login).and_then(|identity| snapshot.scram(identity)).cloned();
-        let verifier = known.or_else(|| {
-            let shape = snapshot.scram_shape()?;
-            let secret = &self.settings.login.secret;
-            Some(smtp::scram::of_nobody(secret, login, shape.iterations, shape.salt_bytes))
-        })?;
+        let verifier = known.unwrap_or(nobody);
         let mut nonce = [0; SCRAM_NONCE_BYTES];
         self.cx.ring.random(&mut nonce);
         Some(ScramStart { verifier, nonce })
