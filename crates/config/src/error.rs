@@ -1,6 +1,10 @@
 use std::fmt::{self, Write as _};
+use std::io;
+use std::path::{Path, PathBuf};
 
 use policy::{CompileError, Opening, Origin};
+
+use crate::file::Stamp;
 
 /// Something wrong in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,9 +123,17 @@ fn write_place(f: &mut fmt::Formatter<'_>, origin: &Origin) -> fmt::Result {
 pub(crate) struct Report {
     pub(crate) errors: Vec<ConfigError>,
     pub(crate) warnings: Vec<Warning>,
+    /// The files that were read beside the one reported on, as they were before.
+    pub(crate) beside: Vec<(PathBuf, Option<Stamp>)>,
 }
 
 impl Report {
+    /// Reads a file that another one names, and notes that what is read depends on it.
+    pub(crate) fn read_beside(&mut self, path: &Path) -> io::Result<String> {
+        self.beside.push((path.to_owned(), Stamp::of(path)));
+        std::fs::read_to_string(path)
+    }
+
     pub(crate) fn error(
         &mut self,
         origin: &Origin,

@@ -1,4 +1,5 @@
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ pub(crate) struct File {
     pub(crate) name: Arc<str>,
     pub(crate) text: String,
     directory: PathBuf,
+    /// Where this is a part of a file.
+    lines_before: u32,
 }
 
 impl File {
@@ -21,7 +24,7 @@ impl File {
         match std::fs::read_to_string(path) {
             Ok(text) => {
                 let directory = path.parent().unwrap_or(Path::new("")).to_owned();
-                Some(Self { name, text, directory })
+                Some(Self { name, text, directory, lines_before: 0 })
             }
             Err(error) => {
                 let remedy = "make it a text file that this user may read, or name another";
@@ -31,15 +34,42 @@ impl File {
         }
     }
 
+    /// A part of the file, after so many of its lines.
+    pub(crate) fn part(&self, lines_before: u32, text: &str) -> Self {
+        Self {
+            name: self.name.clone(),
+            text: text.to_owned(),
+            directory: self.directory.clone(),
+            lines_before,
+        }
+    }
+
     /// The line of a span.
     pub(crate) fn origin(&self, span: Range<usize>) -> Origin {
         let before = self.text.as_bytes().get(..span.start).unwrap_or(self.text.as_bytes());
         let newlines = before.iter().filter(|&&byte| byte == b'\n').count();
-        Origin::new(Arc::clone(&self.name), u32::try_from(newlines + 1).unwrap_or(u32::MAX))
+        let line = u32::try_from(newlines + 1).unwrap_or(u32::MAX);
+        Origin::new(Arc::clone(&self.name), self.lines_before.saturating_add(line))
     }
 
     /// A path that the file names, relative to the file's directory.
     pub(crate) fn resolve(&self, path: &str) -> PathBuf {
         self.directory.join(path)
+    }
+}
+
+/// What changes when a file does: device, inode, bytes, and the times of its bytes and of its inode
+/// in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp([i128; 5]);
+
+impl Stamp {
+    /// The stamp of the file at `path`; `None` where there is none. A symbolic link counts as what it
+    /// leads to: that is how Kubernetes replaces files.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let file = path.metadata().ok()?;
+        let time = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        let times = (time(file.mtime(), file.mtime_nsec()), time(file.ctime(), file.ctime_nsec()));
+        Some(Self([file.dev().into(), file.ino().into(), file.size().into(), times.0, times.1]))
     }
 }

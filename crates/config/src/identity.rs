@@ -109,7 +109,7 @@ fn read_file(top: &Section<'_>, report: &mut Report) -> Lines {
     let mut lines = Lines::new();
     let Some(named) = top.string("credentials", report) else { return lines };
     let path = top.file.resolve(&named.value);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match report.read_beside(&path) {
         Ok(text) => text,
         Err(error) => {
             let message = format!("cannot read {}: {error}", path.display());

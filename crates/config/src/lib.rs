@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod grants;
 mod identity;
+mod json;
 mod limits;
 mod lists;
 mod login;
@@ -20,6 +21,7 @@ mod secret;
 mod section;
 mod sender_rules;
 mod tenant;
+mod tenants;
 mod tickets;
 mod token;
 mod units;
@@ -34,6 +36,7 @@ pub use grants::GrantsConfig;
 pub use login::{Failures, LoginConfig};
 pub use node::{ListenerConfig, NodeConfig, RetryConfig, SpoolConfig, TlsConfig};
 pub use peers::PeersConfig;
+pub use tenants::Kept;
 pub use tickets::TicketsConfig;
 pub use token::TokenDigest;
 pub use units::{parse_duration, parse_size};
@@ -57,6 +60,8 @@ pub struct Loaded {
     pub proof: Proof,
     /// What is legal but unwise.
     pub warnings: Vec<Warning>,
+    /// What a reload need not read again.
+    pub kept: Kept,
 }
 
 impl Config {
@@ -65,17 +70,18 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
-        Self::load_generation(path, 1)
+        Self::reload(path, 1, &Kept::default())
     }
 
-    /// The same for a reload: `generation` numbers the snapshot.
+    /// The same for a reload: `generation` numbers the snapshot, and tenants of files that have not
+    /// changed since `kept` are not read again.
     ///
     /// # Errors
     /// Everything that is wrong with the files.
-    pub fn load_generation(path: &Path, generation: u64) -> Result<Loaded, ConfigErrors> {
+    pub fn reload(path: &Path, generation: u64, kept: &Kept) -> Result<Loaded, ConfigErrors> {
         let mut report = Report::default();
-        let read = node::read(path, generation, &mut report);
-        let Some((node, source)) = read else {
+        let read = node::read(path, generation, kept, &mut report);
+        let Some((node, source, kept)) = read else {
             return Err(report.into_errors());
         };
         warn::about(&source, &mut report);
@@ -93,7 +99,7 @@ impl Config {
         if !report.errors.is_empty() {
             return Err(report.into_errors());
         }
-        Ok(Loaded { node, snapshot, proof, warnings: report.warnings })
+        Ok(Loaded { node, snapshot, proof, warnings: report.warnings, kept })
     }
 }
 

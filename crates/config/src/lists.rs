@@ -45,7 +45,7 @@ pub(crate) fn entries(
     report: &mut Report,
 ) -> Option<Vec<Sourced<String>>> {
     let path = section.file.resolve(&written.value);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match report.read_beside(&path) {
         Ok(text) => text,
         Err(error) => {
             let message = format!("cannot read {}: {error}", path.display());

@@ -1,11 +1,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use policy::{
-    CONNECTIONS_DEFAULT, Listener, NextHop, Origin, Role, RouteSource, RouteTls, Source, TenantSource,
-    TlsPolicy,
+    CONNECTIONS_DEFAULT, Listener, NextHop, Origin, Role, RouteSource, RouteTls, Source, TlsPolicy,
 };
 
 use crate::admin::{self, AdminConfig};
@@ -18,7 +16,7 @@ use crate::lists;
 use crate::login::{self, LoginConfig};
 use crate::peers::{self, PeersConfig};
 use crate::section::{Keys, Section, parse};
-use crate::tenant;
+use crate::tenants::{self, Kept, Tenants};
 use crate::tickets::{self, TicketsConfig};
 use crate::units::{parse_duration, parse_size};
 
@@ -150,12 +148,13 @@ impl NodeConfig {
 pub(crate) fn read(
     path: &Path,
     generation: u64,
+    kept: &Kept,
     report: &mut Report,
-) -> Option<(Option<NodeConfig>, Source)> {
+) -> Option<(Option<NodeConfig>, Source, Kept)> {
     let file = File::read(path, report)?;
     let table = parse(&file, report)?;
     let top = Section::top(&file, table.get_ref(), &TOP, report);
-    let (tenants, mut files) = read_tenants(&top, report);
+    let Tenants { sources: tenants, mut files, kept } = read_tenants(&top, kept, report);
     files.insert(0, path.to_owned());
     let source = Source {
         generation,
@@ -169,7 +168,7 @@ pub(crate) fn read(
     if let Some(node) = &node {
         peers::warn(&node.peers, &source, report);
     }
-    Some((node, source))
+    Some((node, source, kept))
 }
 
 fn read_node(top: &Section<'_>, files: Vec<PathBuf>, report: &mut Report) -> Option<NodeConfig> {
@@ -380,31 +379,13 @@ pub(crate) fn route(
     }
 }
 
-fn read_tenants(top: &Section<'_>, report: &mut Report) -> (Vec<Arc<TenantSource>>, Vec<PathBuf>) {
+fn read_tenants(top: &Section<'_>, kept: &Kept, report: &mut Report) -> Tenants {
     let Some(section) = top.section("policy", &POLICY, report) else {
         top.missing("[policy]", "a section with tenants = \"tenants\"", report);
-        return Default::default();
+        return Tenants::default();
     };
-    let Some(written) = section.required("tenants", "\"tenants\"", report) else { return Default::default() };
-    let directory = top.file.resolve(&written.value);
-    let mut paths: Vec<PathBuf> = match std::fs::read_dir(&directory) {
-        Ok(entries) => entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect(),
-        Err(error) => {
-            let message = format!("cannot read the directory {}: {error}", directory.display());
-            report.error(&written.origin, "policy.tenants", message, "create it, with one file per tenant");
-            return Default::default();
-        }
+    let Some(written) = section.required("tenants", "\"tenants\"", report) else {
+        return Tenants::default();
     };
-    // Editors and Kubernetes leave hidden files beside the real ones.
-    paths.retain(|path| {
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        !hidden && path.extension().is_some_and(|extension| extension == "toml")
-    });
-    paths.sort();
-    if paths.is_empty() {
-        let message = format!("no tenant file in {}: every relaying is denied", directory.display());
-        report.warn(&written.origin, "policy.tenants", message);
-    }
-    let tenants = paths.iter().filter_map(|path| tenant::read(path, report)).map(Arc::new).collect();
-    (tenants, paths)
+    tenants::read(&top.file.resolve(&written.value), &written, kept, report)
 }

@@ -23,7 +23,7 @@ pub(crate) fn resolve(
     }
     if let Some(path) = value.strip_prefix("file:") {
         let path = file.resolve(path);
-        return match std::fs::read_to_string(&path) {
+        return match report.read_beside(&path) {
             Ok(secret) => Some(secret.trim_end_matches(['\r', '\n']).to_owned()),
             Err(error) => {
                 let message = format!("cannot read {}: {error}", path.display());

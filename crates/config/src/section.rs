@@ -37,7 +37,7 @@ impl<'a> Section<'a> {
 
     /// The top of a file of which only a part is of interest.
     pub(crate) fn part(file: &'a File, table: &'a DeTable<'a>) -> Self {
-        Self { file, table, path: "".into(), origin: Origin::new(file.name.clone(), 1) }
+        Self { file, table, path: "".into(), origin: file.origin(0..0) }
     }
 
     fn check_keys(&self, keys: &Keys, report: &mut Report) {

@@ -1,20 +1,18 @@
 use std::net::IpAddr;
-use std::path::Path;
 
 use ipnet::IpNet;
-use policy::{LoginRequired, Origin, RecipientsSource, RelayDomainSource, Sourced, TenantSource};
+use policy::{LoginRequired, RecipientsSource, RelayDomainSource, Sourced, TenantSource};
 
 use crate::error::Report;
-use crate::file::File;
 use crate::grants;
 use crate::identity;
 use crate::limits;
 use crate::lists;
 use crate::node::{route, routes};
-use crate::section::{Keys, Section, parse};
+use crate::section::{Keys, Section};
 use crate::sender_rules;
 
-const TOP: Keys = Keys {
+pub(crate) const TOP: Keys = Keys {
     known: &[
         "name",
         "networks",
@@ -45,43 +43,45 @@ const RELAY_DOMAIN: Keys =
 /// The word that asks the next hop, where the name of a list could stand.
 const CALL_AHEAD: &str = "call-ahead";
 
-/// Reads a tenant file, as far as it can be read.
-pub(crate) fn read(path: &Path, report: &mut Report) -> Option<TenantSource> {
-    let file = File::read(path, report)?;
-    let table = parse(&file, report)?;
-    let top = Section::top(&file, table.get_ref(), &TOP, report);
+/// Reads a tenant, as far as it can be read.
+pub(crate) fn read(top: &Section<'_>, report: &mut Report) -> TenantSource {
     let name = top.required("name", "\"the tenant's name\"", report);
     if let Some(name) = name.as_ref().filter(|name| !is_name(&name.value)) {
         let remedy = "write letters, digits, dots, hyphens and underscores; \"none\" and \"other\" are taken";
-        report.error(&name.origin, "name", format!("{:?} cannot be a tenant's name", name.value), remedy);
+        report.error(
+            &name.origin,
+            top.key("name"),
+            format!("{:?} cannot be a tenant's name", name.value),
+            remedy,
+        );
     }
     let modes = [
         ("never", LoginRequired::Never),
         ("outside", LoginRequired::Outside),
         ("always", LoginRequired::Always),
     ];
-    let networks = networks(&top, "networks", report);
-    let excluded_networks = self::networks(&top, "excluded_networks", report);
+    let networks = networks(top, "networks", report);
+    let excluded_networks = self::networks(top, "excluded_networks", report);
     let senders = top.strings("senders", report);
     let login_required = top.choice("login_required", &modes, report);
     let null_sender = top.boolean("null_sender", report);
-    // Without a name the rest is still worth checking, under the name of the file.
-    let origin = name.as_ref().map_or_else(|| Origin::new(file.name.clone(), 1), |name| name.origin.clone());
-    Some(TenantSource {
-        name: name.unwrap_or_else(|| Sourced::new(file.name.to_string(), origin.clone())),
+    // Without a name the rest is still worth checking, under the place where it stands.
+    let origin = name.as_ref().map_or_else(|| top.origin.clone(), |name| name.origin.clone());
+    TenantSource {
+        name: name.unwrap_or_else(|| Sourced::new(origin.to_string(), origin.clone())),
         networks,
         excluded_networks,
         senders,
         login_required: login_required.unwrap_or_else(|| Sourced::new(LoginRequired::Never, origin.clone())),
         null_sender: null_sender.unwrap_or_else(|| Sourced::new(false, origin)),
-        sender_rules: sender_rules::read(&top, report),
-        lists: lists::read(&top, &lists::TENANT, report),
-        relay_domains: relay_domains(&top, report),
-        routes: routes(&top, report),
-        identities: identity::read(&top, report),
-        limits: limits::tenant(&top, report),
-        grants: grants::read_tenant(&top, report),
-    })
+        sender_rules: sender_rules::read(top, report),
+        lists: lists::read(top, &lists::TENANT, report),
+        relay_domains: relay_domains(top, report),
+        routes: routes(top, report),
+        identities: identity::read(top, report),
+        limits: limits::tenant(top, report),
+        grants: grants::read_tenant(top, report),
+    }
 }
 
 /// Stands in labels and records; two words have a meaning of their own there.

@@ -57,6 +57,8 @@ pub struct ControlOptions {
     pub metrics_address: Option<SocketAddr>,
     /// The node file, read again at a reload; without it there is none.
     pub config_path: Option<PathBuf>,
+    /// What was read of the tenants at the start: files that do not change are not read again.
+    pub kept: config::Kept,
     /// The certificate of the listeners, replaced at a reload.
     pub certificate: Option<Arc<tls::Certificate>>,
     /// Who is asked for names, and on which lists clients are looked up.
@@ -201,6 +203,7 @@ impl Plane {
             admin,
             tickets,
             config_path,
+            kept,
             certificate,
             dns,
             verifiers,
@@ -232,7 +235,8 @@ impl Plane {
         let asked = Arc::new(Notify::new());
         let notify = asked.clone();
         link.attach(Waker::new(move || notify.notify_one()));
-        let reloader = Reloader::new(link.commons().clone(), registry, admin, config_path, certificate);
+        let files = (config_path, kept);
+        let reloader = Reloader::new(link.commons().clone(), registry, admin, files, certificate);
         Ok((
             Self {
                 link,

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use commons::Commons;
-use config::{Config, Loaded};
+use config::{Config, Kept, Loaded};
 use mail::UnixMillis;
 use observe::{EventLog, Registry};
 use policy::Snapshot;
@@ -31,6 +31,8 @@ pub(crate) struct Reloader {
     registry: Arc<Registry>,
     admin: Option<Admin>,
     path: Option<PathBuf>,
+    /// The tenants in force: those of files that do not change are not read again.
+    kept: Arc<Kept>,
     certificate: Option<Arc<Certificate>>,
     finished: (mpsc::Sender<Read>, mpsc::Receiver<Read>),
     is_reading: bool,
@@ -46,7 +48,7 @@ impl Reloader {
         commons: Arc<Commons>,
         registry: Arc<Registry>,
         admin: Option<Admin>,
-        path: Option<PathBuf>,
+        (path, kept): (Option<PathBuf>, Kept),
         certificate: Option<Arc<Certificate>>,
     ) -> Self {
         show(&registry, &commons.snapshot());
@@ -55,6 +57,7 @@ impl Reloader {
             registry,
             admin,
             path,
+            kept: Arc::new(kept),
             certificate,
             finished: mpsc::channel(1),
             is_reading: false,
@@ -70,14 +73,14 @@ impl Reloader {
         }
         self.is_reading = true;
         let generation = self.commons.snapshot().generation + 1;
-        let (path, wants_key) = (self.path.clone(), self.certificate.is_some());
+        let (path, kept, wants_key) = (self.path.clone(), self.kept.clone(), self.certificate.is_some());
         let finished = self.finished.0.clone();
         let failed = finished.clone();
         let spawned = thread::Builder::new().name("gatepost-reload".into()).spawn(move || {
             // Where the system does not allow it, mail shares the processor with us.
             let _ = rustix::process::nice(NICENESS);
             // Whoever is gone does not wait for it.
-            let _ = finished.blocking_send(Read(read(path.as_deref(), generation, wants_key)));
+            let _ = finished.blocking_send(Read(read(path.as_deref(), generation, &kept, wants_key)));
         });
         if let Err(error) = spawned {
             // There is room: nothing else is being read.
@@ -112,7 +115,7 @@ impl Reloader {
     }
 
     fn put_in_force(
-        &self,
+        &mut self,
         loaded: Loaded,
         key: Option<Arc<CertifiedKey>>,
         log: &mut EventLog,
@@ -130,6 +133,7 @@ impl Reloader {
             .number("tenants", loaded.snapshot.tenants().len() as u64)
             .str("needs_a_restart", "node, spool, listener, retry, tickets and metrics")
             .end();
+        self.kept = Arc::new(loaded.kept);
         self.commons.publish(loaded.snapshot);
         if let Some(admin) = &self.admin {
             admin.reloaded(&loaded.node);
@@ -141,10 +145,11 @@ impl Reloader {
 fn read(
     path: Option<&Path>,
     generation: u64,
+    kept: &Kept,
     wants_key: bool,
 ) -> Result<(Loaded, Option<Arc<CertifiedKey>>), String> {
     let path = path.ok_or("there is no configuration file to read again")?;
-    let loaded = Config::load_generation(path, generation).map_err(|errors| errors.to_string())?;
+    let loaded = Config::reload(path, generation, kept).map_err(|errors| errors.to_string())?;
     let key = match &loaded.node.tls {
         Some(files) if wants_key => {
             Some(tls::read(&files.certificate, &files.key).map_err(|error| error.to_string())?)

@@ -65,6 +65,7 @@ fn sighup_reloads_and_sigterm_drains() {
         tickets: None,
         metrics_address: None,
         config_path: Some(path),
+        kept: config::Kept::default(),
         certificate: None,
         dns: config::DnsConfig::default(),
         verifiers: 1,

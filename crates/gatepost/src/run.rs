@@ -116,7 +116,7 @@ pub fn start(loaded: Loaded, output: Output) -> Result<Running, StartError> {
 }
 
 fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Result<Running, StartError> {
-    let Loaded { node, snapshot, .. } = loaded;
+    let Loaded { node, snapshot, kept, .. } = loaded;
     let certificate = match &node.tls {
         Some(tls) => Some(Certificate::load(&tls.certificate, &tls.key).map_err(StartError::new)?),
         None => None,
@@ -148,6 +148,7 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
         tickets: Some(ticket_options(&node, writer.log())),
         metrics_address: node.metrics_address,
         config_path: reload_from.map(Path::to_owned),
+        kept,
         certificate,
         dns: node.dns.clone(),
         verifiers: 0,
