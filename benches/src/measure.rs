@@ -42,25 +42,29 @@ const BATCH: usize = 2048;
 /// the processor overlaps nothing.
 pub(crate) fn each<K>(effort: Effort, name: &str, keys: &[K], mut call: impl FnMut(&K) -> usize) {
     let batches = effort.of(keys.len() * 4) / BATCH + 1;
-    // What the next key is taken by: nothing, or the answer before, of which no bit counts.
-    let mut median_of = |mask: usize| {
-        let (mut at, mut answer) = (0, 0);
-        let mut nanos: Vec<f64> = (0..batches)
-            .map(|_| {
-                let begin = Instant::now();
-                for _ in 0..BATCH {
-                    at = if at + 1 < keys.len() { at + 1 } else { 0 };
-                    answer = black_box(call(&keys[at + (answer & mask)]));
-                }
-                begin.elapsed().as_nanos() as f64 / BATCH as f64
-            })
-            .collect();
-        nanos.sort_unstable_by(f64::total_cmp);
-        let quantile = |part: f64| nanos[((nanos.len() - 1) as f64 * part) as usize];
-        format!("{:>7.1} ns ({:.0} to {:.0})", quantile(0.5), quantile(0.25), quantile(0.75))
-    };
-    let (free, waiting) = (median_of(0), median_of(black_box(0)));
+    let (free, waiting) =
+        (medians::<false, K>(batches, keys, &mut call), medians::<true, K>(batches, keys, &mut call));
     println!("{name:<56} {free:<24} waiting {waiting}");
+}
+
+fn medians<const WAITING: bool, K>(batches: usize, keys: &[K], call: &mut impl FnMut(&K) -> usize) -> String {
+    // Zero, which only we know.
+    let mask = black_box(0);
+    let (mut at, mut answer) = (0, 0);
+    let mut nanos: Vec<f64> = (0..batches)
+        .map(|_| {
+            let begin = Instant::now();
+            for _ in 0..BATCH {
+                at = if at + 1 < keys.len() { at + 1 } else { 0 };
+                let key = if WAITING { at + (answer & mask) } else { at };
+                answer = black_box(call(&keys[key]));
+            }
+            begin.elapsed().as_nanos() as f64 / BATCH as f64
+        })
+        .collect();
+    nanos.sort_unstable_by(f64::total_cmp);
+    let quantile = |part: f64| nanos[((nanos.len() - 1) as f64 * part) as usize];
+    format!("{:>7.1} ns ({:.0} to {:.0})", quantile(0.5), quantile(0.25), quantile(0.75))
 }
 
 /// Measures one long run of `work`, by the clock and in processor time of this thread.

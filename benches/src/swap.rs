@@ -13,6 +13,9 @@ use crate::decision::{self, Command};
 use crate::measure::{Effort, once, processor_time, shown};
 use crate::table;
 
+/// What a turn may take because of a reload.
+const TURN_MAX: Duration = Duration::from_millis(1);
+
 /// Decisions in one turn: what a busy worker finds in its ring at once.
 const TURN: usize = 32;
 
@@ -55,13 +58,20 @@ pub(crate) fn run(effort: Effort) {
             worker.join().expect("the worker decides")
         });
         println!("  a worker {name}: {} turns of {TURN} decisions", turns.count);
+        println!(
+            "    turns over 1 ms: {} by the clock, {} in processor time of the worker",
+            turns.long, turns.long_processor
+        );
         shown("    longest turn by the clock", turns.longest);
         shown("    longest turn in processor time of the worker", turns.longest_processor);
     }
 }
 
+#[derive(Default)]
 struct Turns {
     count: u64,
+    long: u64,
+    long_processor: u64,
     longest: Duration,
     longest_processor: Duration,
 }
@@ -69,7 +79,7 @@ struct Turns {
 /// A front end's turns: look at the configuration in force, decide what has come, again.
 fn decide_until(stop: &AtomicBool, cache: &mut SnapshotCache, commands: &[Command]) -> Turns {
     let listeners = decision::listeners();
-    let mut turns = Turns { count: 0, longest: Duration::ZERO, longest_processor: Duration::ZERO };
+    let mut turns = Turns::default();
     let mut commands = commands.iter().cycle();
     while !stop.load(Ordering::Acquire) {
         let (begin, processor) = (Instant::now(), processor_time());
@@ -80,8 +90,11 @@ fn decide_until(stop: &AtomicBool, cache: &mut SnapshotCache, commands: &[Comman
             let to = ForwardPath::parse(&command.to).expect("it is a path");
             std::hint::black_box(decision::decide(snapshot, &facts, from, to));
         }
-        turns.longest_processor = turns.longest_processor.max(processor_time() - processor);
-        turns.longest = turns.longest.max(begin.elapsed());
+        let (time, processor) = (begin.elapsed(), processor_time() - processor);
+        turns.long += u64::from(time > TURN_MAX);
+        turns.long_processor += u64::from(processor > TURN_MAX);
+        turns.longest_processor = turns.longest_processor.max(processor);
+        turns.longest = turns.longest.max(time);
         turns.count += 1;
     }
     turns
