@@ -1,4 +1,5 @@
-//! `gatepost check` on ten thousand tenants: reading, compiling, and the proof that no stranger relays.
+//! `gatepost check` on ten thousand tenants: reading, compiling, and the proof that no stranger relays;
+//! then the same at a reload for which one of them has changed.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,7 +7,7 @@ use std::time::Instant;
 
 use config::Config;
 
-use crate::measure::Effort;
+use crate::measure::{Effort, once};
 
 /// What `check` is asked to do within five seconds.
 const TENANTS: usize = 10_000;
@@ -57,4 +58,8 @@ pub(crate) fn run(effort: Effort) {
          strangers' addresses, {} senders, {} recipients)",
         loaded.proof.decisions, loaded.proof.clients, loaded.proof.senders, loaded.proof.recipients
     );
+    fs::write(tenants.join("0.toml"), tenant(0) + "\n# changed\n").expect("the folder can be written");
+    once("  reload of them with one changed: read, compiled and proved", || {
+        Config::reload(&path, 2, &loaded.kept).expect("a sound configuration")
+    });
 }
