@@ -74,3 +74,105 @@ impl Commons {
         Some(Contained { tenant, threshold, until })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use policy::{Containment, Limits, LoginRequired, Origin, RouteSource, Source, Sourced, TenantSource};
+
+    use super::*;
+
+    const NOON: UnixMillis = UnixMillis(1_795_390_496_000);
+    const MINUTE: u64 = 60_000;
+    const DENIALS: SuspensionCause = SuspensionCause::Denials;
+
+    /// One network, and fifty denials in ten minutes are borne.
+    fn snapshot() -> Snapshot {
+        let origin = Origin::new("proseware.toml", 1);
+        let at = |text: &str| Sourced::new(text.to_owned(), origin.clone());
+        let containment = Containment {
+            denials: Some(Threshold { count: 50, within: Duration::from_secs(600) }),
+            bounces: None,
+            failed_logins: None,
+            suspend_for: Duration::from_secs(3600),
+        };
+        let route = RouteSource {
+            origin: origin.clone(),
+            recipient_domains: vec![at("*")],
+            next_hops: vec!["192.0.2.25".parse().expect("a next hop")],
+            tls: policy::RouteTls::Off,
+            connections_max: 1,
+        };
+        let tenant = TenantSource {
+            name: at("proseware"),
+            networks: vec![Sourced::new("198.51.100.0/24".parse().expect("a prefix"), origin.clone())],
+            excluded_networks: Vec::new(),
+            senders: vec![at("@proseware.example")],
+            login_required: Sourced::new(LoginRequired::Never, origin.clone()),
+            null_sender: Sourced::new(false, origin.clone()),
+            sender_rules: policy::SenderRulesSource::default(),
+            lists: policy::ListsSource::default(),
+            relay_domains: Vec::new(),
+            routes: vec![route],
+            identities: Vec::new(),
+            limits: Limits { containment: Some(Arc::new(containment)), ..Limits::default() },
+            grants: None,
+        };
+        let source = Source {
+            generation: 1,
+            origin: origin.clone(),
+            routes: Vec::new(),
+            limits: Default::default(),
+            lists: policy::ListsSource::default(),
+            tenants: vec![tenant.into()],
+        };
+        Snapshot::compile(&source).expect("the fixture compiles")
+    }
+
+    fn client(last: u8) -> Sender<'static> {
+        Sender::Client([198, 51, 100, last].into())
+    }
+
+    #[test]
+    fn the_threshold_is_borne_and_one_more_is_not() {
+        let (commons, _, _) = Commons::new(1, snapshot());
+        let snapshot = snapshot();
+        let incident = |sender, now| commons.incident(&snapshot, sender, DENIALS, now);
+        assert!((0..50).all(|_| incident(client(7), NOON).is_none()));
+        assert!(incident(client(8), NOON).is_none(), "a neighbour has its own");
+        assert!(incident(Sender::Client([192, 0, 2, 1].into()), NOON).is_none(), "a stranger has none");
+        let contained = incident(client(7), NOON).expect("it is one too many");
+        assert_eq!(contained.until, NOON.plus(60 * MINUTE));
+        let subject = Subject::Client { tenant: Some("proseware".into()), ip: [198, 51, 100, 7].into() };
+        let listed = commons.suspensions().list(NOON);
+        let suspension = Suspension { cause: DENIALS, since: NOON, until: Some(contained.until) };
+        assert_eq!(listed, [(subject.clone(), suspension)]);
+        assert!(commons.suspensions().lift(&subject));
+        assert!((0..50).all(|_| incident(client(7), NOON).is_none()), "whoever is let go begins anew");
+    }
+
+    #[test]
+    fn a_steady_trickle_below_the_threshold_is_borne_for_ever() {
+        let (commons, _, _) = Commons::new(1, snapshot());
+        let snapshot = snapshot();
+        for minute in 0..24 * 60 {
+            for _ in 0..5 {
+                let now = NOON.plus(minute * MINUTE);
+                assert_eq!(commons.incident(&snapshot, client(7), DENIALS, now), None);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_person_suspended_stays_as_it_is() {
+        let (commons, _, _) = Commons::new(1, snapshot());
+        let snapshot = snapshot();
+        let subject = Subject::Client { tenant: Some("proseware".into()), ip: [198, 51, 100, 7].into() };
+        let held = Suspension { cause: SuspensionCause::Operator, since: NOON, until: None };
+        commons.suspensions().suspend(&subject, held).expect("there is room");
+        assert!((0..60).all(|_| commons.incident(&snapshot, client(7), DENIALS, NOON).is_none()));
+        assert_eq!(commons.suspensions().list(NOON), [(subject, held)]);
+    }
+}
