@@ -131,7 +131,7 @@ impl Reloader {
         log.event("policy_reloaded", now)
             .number("generation", loaded.snapshot.generation)
             .number("tenants", loaded.snapshot.tenants().len() as u64)
-            .str("needs_a_restart", "node, spool, listener, retry, tickets and metrics")
+            .str("needs_a_restart", "node, spool, listener, login, retry, tickets and metrics")
             .end();
         self.kept = Arc::new(loaded.kept);
         self.commons.publish(loaded.snapshot);
