@@ -184,6 +184,15 @@ impl Snapshot {
         self.tenant_names.get(name).copied()
     }
 
+    /// What a tenant's file says, for whoever shows it; it holds the credentials of its logins too.
+    ///
+    /// # Panics
+    /// When it is from another snapshot.
+    #[must_use]
+    pub fn tenant_source(&self, tenant: TenantIx) -> &TenantSource {
+        &self.sources[tenant.0 as usize]
+    }
+
     /// The limits of a tenant.
     #[must_use]
     pub fn limits(&self, tenant: TenantIx) -> &Limits {

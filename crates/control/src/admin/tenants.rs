@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Extension, Path, State};
+use policy::Sourced;
 use serde_json::{Value, json};
 
 use super::Admin;
@@ -43,9 +44,17 @@ pub(super) async fn show(
     let suspension = admin.0.commons.suspensions().tenant(&tenant.name, now);
     let grants = admin.0.commons.grants().list();
     let grants = grants.iter().filter(|grant| now < grant.until && *grant.tenant == *tenant.name).count();
+    let source = snapshot.tenant_source(ix);
+    let domains = source.relay_domains.iter().flat_map(|relay| &relay.domains);
     Ok(Json(json!({
         "name": tenant.name,
+        "file": &*source.name.origin.file,
         "suspended": suspension.is_some(),
+        "networks": source.networks.iter().map(|network| network.value).collect::<Vec<_>>(),
+        "excluded_networks": source.excluded_networks.iter().map(|network| network.value).collect::<Vec<_>>(),
+        "senders": texts(source.senders.iter()),
+        "relay_domains": texts(domains),
+        "logins": texts(source.identities.iter().map(|identity| &identity.login)),
         "grants": tenant.grants.as_ref().map(|terms| json!({
             "ttl_seconds": terms.ttl.as_secs(),
             "token": terms.token_sha256.is_some(),
@@ -56,4 +65,8 @@ pub(super) async fn show(
             "recipients_per_message": tenant.limits.recipients_max,
         },
     })))
+}
+
+fn texts<'a>(texts: impl Iterator<Item = &'a Sourced<String>>) -> Vec<&'a str> {
+    texts.map(|text| text.value.as_str()).collect()
 }

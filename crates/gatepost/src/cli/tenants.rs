@@ -190,13 +190,34 @@ fn write_suspensions(out: &mut String, suspensions: &[Value]) {
     }
 }
 
+/// As many as fit a line or two, and how many more there are.
+fn some_of(values: &[Value]) -> String {
+    const SHOWN_MAX: usize = 6;
+    let shown: Vec<_> = values.iter().take(SHOWN_MAX).filter_map(Value::as_str).collect();
+    match values.len() {
+        0 => "none".to_owned(),
+        all if all > SHOWN_MAX => format!("{} and {} more", shown.join(", "), all - SHOWN_MAX),
+        _ => shown.join(", "),
+    }
+}
+
 fn show(tenant: &Value) -> String {
     let mut out = String::new();
     let state = if tenant["suspended"] == true { styled(NO, "suspended") } else { styled(YES, "sends") };
     let _ = writeln!(out, "{}  {state}", styled(STRONG, word(tenant, "name")));
     let mut line = |name: &str, text: String| {
-        let _ = writeln!(out, "  {name:<12}{text}");
+        let _ = writeln!(out, "  {name:<14}{text}");
     };
+    line("file", word(tenant, "file").to_owned());
+    for (title, key) in [
+        ("networks", "networks"),
+        ("excluded", "excluded_networks"),
+        ("senders", "senders"),
+        ("receives for", "relay_domains"),
+        ("logins", "logins"),
+    ] {
+        line(title, some_of(array(&tenant[key])));
+    }
     let limits = &tenant["limits"];
     line(
         "message",

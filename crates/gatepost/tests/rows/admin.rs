@@ -98,7 +98,13 @@ fn a_suspension_outlives_a_restart_until_it_is_lifted() {
     house.gateway.kill();
     house.gateway.restart();
     assert_ne!(ask(&house), 250);
-    let suspensions = &json(&house, &["tenants", "show", "proseware"])["suspensions"];
+    let shown = json(&house, &["tenants", "show", "proseware"]);
+    assert_eq!(
+        (&shown["logins"][0], &shown["relay_domains"][0]),
+        (&LOGIN.into(), &"proseware.example".into())
+    );
+    assert!(!shown.to_string().contains("argon2"), "{shown}");
+    let suspensions = &shown["suspensions"];
     assert_eq!((&suspensions[0]["client"], &suspensions[0]["cause"]), (&client.into(), &"operator".into()));
     let resume = ["tenants", "resume", "proseware", "--client", &INSIDE.to_string()];
     assert!(run(&house, &resume).status.success());

@@ -239,7 +239,7 @@ fn a_failed_mailbox_login_opens_nothing_and_one_from_loopback_neither() {
     let login = format!("a LOGIN {LOGIN} \"battery staple\"");
     dovecot.login(HOTEL, dovecot.imap, &[(&login, "a NO")]);
     dovecot.login_by_imap(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    // Reports come in order: when the second has been refused, the first was heard.
+    // The second report is heard, and refused; the first was sent before it.
     house.gateway.wait_metric("gatepost_grants_refused_total", 1.0);
     assert!(house.gateway.output().contains(r#""reason":"loopback_address""#));
     assert_eq!(house.gateway.metric("gatepost_grants_opened_total"), 0.0);
