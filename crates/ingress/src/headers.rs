@@ -137,7 +137,10 @@ impl HeaderScan {
     fn names_us(&self, hostname: &str) -> bool {
         let mut words = self.field.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         words.any(|word| word.eq_ignore_ascii_case(b"by"))
-            && words.next().is_some_and(|name| name.eq_ignore_ascii_case(hostname.as_bytes()))
+            && words.next().is_some_and(|name| {
+                // The date may follow at once: `by relay.example; Mon, ...`.
+                name.strip_suffix(b";").unwrap_or(name).eq_ignore_ascii_case(hostname.as_bytes())
+            })
     }
 }
 

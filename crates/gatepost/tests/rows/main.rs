@@ -20,5 +20,6 @@ mod g1_reasons;
 mod g2_explanations;
 mod g4_proof;
 mod house;
+mod reasons;
 mod situations;
 mod tenant;
