@@ -1,7 +1,9 @@
 //! E4: a sender that causes a burst of denials, bounces or failed logins is suspended: the login, or
 //! the address where there is none, and nobody else.
 
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 
 use testbed::destination::Rules;
 use testbed::net::{PATIENCE, eventually};
@@ -89,6 +91,30 @@ fn a_burst_of_denials_suspends_the_login_in_its_open_transactions_too_and_nobody
     house.connect(INSIDE).deliver(KIM, &[BOB], BODY);
     house.has_contained("denials");
     assert_eq!(house.elsewhere.wait_for(2).len(), 2);
+}
+
+#[test]
+fn a_suspension_is_listed_and_lifted_by_the_admin_api_and_the_count_begins_anew() {
+    let house = House::start("denials = \"1/10m\"", "\n[admin]\nsocket = \"admin.sock\"\n");
+    let ask = |method: &str, query: &str| {
+        let mut stream = UnixStream::connect(house.gateway.directory().join("admin.sock"))
+            .expect("the admin socket is open");
+        let request =
+            format!("{method} /v1/suspensions{query} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("the request is taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the answer is text");
+        answer
+    };
+    let mut dialog = house.log_in();
+    is_denied(&mut dialog, "ceo@proseware.example", 2);
+    dialog.command(&format!("MAIL FROM:<{LOGIN}>"), 550);
+    let listed = ask("GET", "");
+    assert!(listed.contains(LOGIN) && listed.contains("\"denials\""), "{listed}");
+    let lifted = ask("DELETE", "?login=terri%40proseware.example");
+    assert!(lifted.contains("\"lifted\":true"), "{lifted}");
+    is_denied(&mut dialog, "ceo@proseware.example", 1);
+    dialog.deliver(LOGIN, &[BOB], BODY);
 }
 
 #[test]
