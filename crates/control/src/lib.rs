@@ -1,12 +1,14 @@
 //! The control plane: a thread with a tokio runtime, and a small pool for slow arithmetic.
 //!
-//! It answers the workers' questions (addresses of hosts, whether a password fits), keeps the tickets
+//! It answers the workers' questions (what DNS knows, whether a password fits,
+//! or a next hop knows a recipient), keeps the tickets
 //! of denials and serves their pages, serves `/metrics`, `/healthz` and `/readyz` and the admin API,
 //! reloads the configuration on SIGHUP, all or nothing, and asks the workers to drain on SIGTERM or
 //! SIGINT. It does no I/O for mail. It fails at the start only: an address that is taken, a file that
 //! cannot be opened, a thread that the system does not give.
 
 mod admin;
+mod call_ahead;
 mod dns;
 mod error;
 mod http;
@@ -22,18 +24,20 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use commons::{Answer, ControlLink, Question, RecipientFinding};
+use commons::{Answer, ControlLink, Question};
 use mail::UnixMillis;
 use observe::{EventLog, Registry};
 use ring::Waker;
 use tokio::sync::{Notify, mpsc};
 
 pub use admin::AdminOptions;
+pub use call_ahead::CallAheadOptions;
 pub use error::StartError;
 
 use admin::{Admin, AdminSocket, Doors};
+use call_ahead::{CallAhead, Waiter};
 use dns::{Dns, Lists};
 use reload::Reloader;
 use signals::{Signal, Signals};
@@ -63,6 +67,8 @@ pub struct ControlOptions {
     pub certificate: Option<Arc<tls::Certificate>>,
     /// Who is asked for names, and on which lists clients are looked up.
     pub dns: config::DnsConfig,
+    /// How next hops are asked for recipients.
+    pub call_ahead: CallAheadOptions,
     /// Threads that verify passwords, each with some 20 MiB while it works; 0 for half the cores.
     pub verifiers: usize,
     /// Listen to SIGHUP, SIGTERM and SIGINT: for a program of its own, not for one inside a test.
@@ -185,6 +191,7 @@ struct Plane {
     asked: Arc<Notify>,
     dns: Arc<Dns>,
     lists: Arc<Lists>,
+    call_ahead: CallAhead,
     verifiers: Verifiers,
     reloader: Reloader,
     /// Writes the last tickets at the end.
@@ -206,6 +213,7 @@ impl Plane {
             kept,
             certificate,
             dns,
+            call_ahead,
             verifiers,
             signals,
             ..
@@ -232,6 +240,8 @@ impl Plane {
             log.event("resolver_unconfigured", now()).str("error", warning).end();
             log.flush();
         }
+        let resolver = Arc::new(resolver);
+        let call_ahead = CallAhead::new(link.clone(), resolver.clone(), call_ahead);
         let asked = Arc::new(Notify::new());
         let notify = asked.clone();
         link.attach(Waker::new(move || notify.notify_one()));
@@ -242,8 +252,9 @@ impl Plane {
                 link,
                 log,
                 asked,
-                dns: Arc::new(resolver),
+                dns: resolver,
                 lists: Arc::new(Lists::new(dns.lists)),
+                call_ahead,
                 verifiers,
                 reloader,
                 _keeper: keeper,
@@ -280,6 +291,9 @@ impl Plane {
                     let login = verify::Login { worker, key, generation, login, credential, password };
                     self.verifiers.verify(login);
                 }
+                Question::CallAhead { worker, key, generation, address } => {
+                    self.call_ahead.ask(Waiter { worker, key, generation }, address);
+                }
                 other => self.look_up(other),
             }
         }
@@ -290,10 +304,8 @@ impl Plane {
         let (dns, lists, link) = (self.dns.clone(), self.lists.clone(), self.link.clone());
         tokio::spawn(async move {
             match question {
-                Question::Verify { .. } => {}
-                Question::CallAhead { worker, key, generation, .. } => {
-                    let (finding, ttl) = (RecipientFinding::Undecided, Duration::from_secs(5));
-                    link.answer(worker, Answer::Recipient { key, generation, finding, ttl });
+                Question::Verify { .. } | Question::CallAhead { .. } => {
+                    unreachable!("others answer these")
                 }
                 Question::Resolve { worker, key, host } => {
                     let (result, ttl) = dns.addresses(&host).await;

@@ -99,6 +99,7 @@ fn stage() -> Stage {
         kept: config::Kept::default(),
         certificate: None,
         dns: config::DnsConfig::default(),
+        call_ahead: call_ahead(),
         verifiers: 1,
         signals: false,
     })
@@ -282,10 +283,23 @@ fn a_metrics_address_that_is_taken_stops_the_start() {
         kept: config::Kept::default(),
         certificate: None,
         dns: config::DnsConfig::default(),
+        call_ahead: call_ahead(),
         verifiers: 1,
         signals: false,
     })
     .unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&taken.to_string()) && text.contains("choose another [metrics] address"), "{text}");
+}
+
+/// Calls that trust nobody.
+fn call_ahead() -> CallAheadOptions {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the default versions")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    CallAheadOptions { hostname: "relay.example".into(), opportunistic: config.clone(), required: config }
 }

@@ -68,6 +68,7 @@ fn sighup_reloads_and_sigterm_drains() {
         kept: config::Kept::default(),
         certificate: None,
         dns: config::DnsConfig::default(),
+        call_ahead: call_ahead(),
         verifiers: 1,
         signals: true,
     })
@@ -91,4 +92,20 @@ fn sighup_reloads_and_sigterm_drains() {
     signal("-TERM");
     assert_eq!(answer(), Answer::Drain);
     assert!(commons.is_draining());
+}
+
+/// Calls that trust nobody.
+fn call_ahead() -> control::CallAheadOptions {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the default versions")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    control::CallAheadOptions {
+        hostname: "relay.example".into(),
+        opportunistic: config.clone(),
+        required: config,
+    }
 }

@@ -16,7 +16,7 @@ use commons::{Commons, Rate, WorkerLink, WorkerState};
 use config::{Config, Loaded, NodeConfig};
 use control::tickets::{PageOptions, TicketOptions};
 use control::tls::Certificate;
-use control::{AdminOptions, Control, ControlOptions};
+use control::{AdminOptions, CallAheadOptions, Control, ControlOptions};
 use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
 use ingress::{Ingress, ListenerSettings, LoginSettings};
 use observe::{EventLog, Form, LogWriter, Registry, TENANTS_SHOWN_DEFAULT, WorkerMetrics};
@@ -151,6 +151,11 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
         kept,
         certificate,
         dns: node.dns.clone(),
+        call_ahead: CallAheadOptions {
+            hostname: node.hostname.clone(),
+            opportunistic: client_tls.opportunistic.clone(),
+            required: client_tls.required.clone(),
+        },
         verifiers: 0,
         signals: reload_from.is_some(),
     })

@@ -31,6 +31,8 @@ pub struct Configuration {
     pub listeners: Vec<Listener>,
     /// Where all mail goes that no tenant routes elsewhere.
     pub next_hop: SocketAddr,
+    /// No such route: all that mail goes by MX.
+    pub by_mx: bool,
     /// Workers; 0 is one a core.
     pub workers: u32,
     /// Where `/metrics` and `/readyz` are served.
@@ -59,6 +61,7 @@ impl Configuration {
                 tls: "off".into(),
             }],
             next_hop,
+            by_mx: false,
             workers: 1,
             metrics: free_address(),
             node_extra: "[retry]\nfirst = \"1s\"\nlongest = \"2s\"\nexpire = \"1h\"\n".into(),
@@ -116,12 +119,18 @@ impl Configuration {
         if self.certificate {
             file.push_str("[tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n\n");
         }
+        if !self.by_mx {
+            write!(
+                file,
+                "[[route]]\nrecipient_domains = [\"*\"]\nnext_hops = [\"{}\"]\ntls = \"off\"\n\n",
+                self.next_hop
+            )
+            .expect("a string takes what is written to it");
+        }
         write!(
             file,
-            "[policy]\ntenants = \"tenants\"\n\n\
-             [[route]]\nrecipient_domains = [\"*\"]\nnext_hops = [\"{}\"]\ntls = \"off\"\n\n\
-             [metrics]\naddress = \"{}\"\n\n{}",
-            self.next_hop, self.metrics, self.node_extra
+            "[policy]\ntenants = \"tenants\"\n\n[metrics]\naddress = \"{}\"\n\n{}",
+            self.metrics, self.node_extra
         )
         .expect("a string takes what is written to it");
         file

@@ -56,6 +56,8 @@ pub(crate) const TESTS: &[Tool] = &[
     Tool { need: Need::Folder("/usr/lib/python3/dist-packages/aiosmtplib"), package: "python3-aiosmtplib" },
     Tool { need: Need::Program("node"), package: "nodejs" },
     Tool { need: Need::Folder("/usr/share/nodejs/nodemailer"), package: "node-nodemailer" },
+    // A name server.
+    Tool { need: Need::Program("nsd"), package: "nsd" },
     // For network namespaces.
     Tool { need: Need::Program("ip"), package: "iproute2" },
     Tool { need: Need::Program("/usr/lib/dovecot/imap-login"), package: "dovecot-imapd" },

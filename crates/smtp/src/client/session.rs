@@ -132,19 +132,24 @@ impl Session {
         if matches!(self.state, State::Closed) {
             return;
         }
-        assert!(matches!(self.state, State::Idle), "a transaction begins after Event::Ready");
         self.commands.write(from, recipients, size, eight_bit, self.offers);
-        assert!(self.commands.recipients > 0, "a transaction has a recipient");
-        let pipelined = self.offers.pipelining;
-        let transaction = Transaction { awaited: Awaited::Mail, pipelined, mail_refused: false, accepted: 0 };
-        self.state = State::Transaction(transaction);
-        if pipelined {
-            let Self { tls, commands, output, .. } = self;
-            write(tls, commands.rest(), output);
+        self.open_transaction(false);
+        if self.offers.pipelining {
             self.say(b"DATA\r\n");
-        } else {
-            self.say_next_command();
         }
+    }
+
+    /// Asks, after [`Event::Ready`], whether the peer would take mail from `from` for `recipients`, and
+    /// sends none: an [`Event::Recipient`] for each, then [`Event::Ready`] again.
+    ///
+    /// # Panics
+    /// When the session is not idle, or without a recipient: a bug of the caller.
+    pub fn verify<'a>(&mut self, from: ReversePath<'_>, recipients: impl Iterator<Item = Address<'a>>) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        self.commands.write(from, recipients, None, false, self.offers);
+        self.open_transaction(true);
     }
 
     /// Whether the connection is unprotected, so that the caller may send the body's bytes itself.
@@ -305,6 +310,25 @@ impl Session {
         }
     }
 
+    fn open_transaction(&mut self, verifies: bool) {
+        assert!(matches!(self.state, State::Idle), "a transaction begins after Event::Ready");
+        assert!(self.commands.recipients > 0, "a transaction has a recipient");
+        let pipelined = self.offers.pipelining;
+        self.state = State::Transaction(Transaction {
+            awaited: Awaited::Mail,
+            pipelined,
+            verifies,
+            mail_refused: false,
+            accepted: 0,
+        });
+        if pipelined {
+            let Self { tls, commands, output, .. } = self;
+            write(tls, commands.rest(), output);
+        } else {
+            self.say_next_command();
+        }
+    }
+
     fn transaction_answered(&mut self, reply: Reply) {
         let recipients = self.commands.recipients;
         let State::Transaction(transaction) = &mut self.state else { return };
@@ -322,10 +346,14 @@ impl Session {
                 transaction.awaited =
                     if index + 1 < recipients { Awaited::Recipient(index + 1) } else { Awaited::Data };
                 transaction.accepted += usize::from(reply.is_positive());
+                let (verifies, last) = (transaction.verifies, index + 1 == recipients);
                 if transaction.mail_refused {
                     self.recycle(reply);
                 } else {
                     self.events.push_back(Event::Recipient { index, reply });
+                }
+                if verifies && last {
+                    return self.reset();
                 }
             }
             Awaited::Data => return self.data_answered(reply),

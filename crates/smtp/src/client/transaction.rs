@@ -96,8 +96,10 @@ pub(super) enum Awaited {
 #[derive(Debug)]
 pub(super) struct Transaction {
     pub(super) awaited: Awaited,
-    /// MAIL, all RCPT and DATA were said at once (RFC 2920).
+    /// MAIL, all RCPT and, where a message follows, DATA were said at once (RFC 2920).
     pub(super) pipelined: bool,
+    /// No message follows.
+    pub(super) verifies: bool,
     pub(super) mail_refused: bool,
     pub(super) accepted: usize,
 }

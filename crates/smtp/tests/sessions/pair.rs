@@ -86,6 +86,28 @@ fn messages_go_over_one_connection_one_after_the_other() {
 }
 
 #[test]
+fn recipients_are_verified_without_a_message() {
+    let mut pair = Pair::new(settings(), ClientTls::Off);
+    pair.exchange(7);
+    assert!(matches!(pair.client.poll(), Some(Event::Ready)));
+    for _ in 0..2 {
+        let recipients = ["c@d.example", "denied@d.example"].map(|text| Address::parse(text).unwrap());
+        pair.client.verify(ReversePath::Null, recipients.into_iter());
+        pair.exchange(7);
+        let mut codes = Vec::new();
+        while let Some(event) = pair.client.poll() {
+            match event {
+                Event::Recipient { reply, .. } => codes.push(reply.code()),
+                Event::Ready => codes.push(0),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(codes, [250, 550, 0]);
+        assert!(pair.judge.messages.is_empty() && !pair.server.has_transaction());
+    }
+}
+
+#[test]
 fn tls_that_is_required_and_missing_fails() {
     let (_, config) = tls_settings(TlsMode::Off);
     let mut pair = Pair::new(settings(), start_tls(config.clone(), "relay.example", true));
