@@ -16,7 +16,10 @@ fn bounce(change: impl FnOnce(&mut Configuration), to: &str) -> String {
     let gateway = Gateway::start(env!("CARGO_BIN_EXE_gatepost"), configuration);
     Dialog::hello_from(INSIDE, gateway.smtp()).deliver(FROM, &[to], b"Subject: lost\r\n\r\ny\r\n");
     let arrived = &own_mail.wait_for(1)[0];
-    assert_eq!((arrived.reverse_path.as_str(), arrived.recipients.as_slice()), ("", [FROM.to_owned()].as_slice()));
+    assert_eq!(
+        (arrived.reverse_path.as_str(), arrived.recipients.as_slice()),
+        ("", [FROM.to_owned()].as_slice())
+    );
     gateway.wait_metric("gatepost_queue_recipients", 0.0);
     String::from_utf8_lossy(&own_mail.contents()[0]).into_owned()
 }
