@@ -18,6 +18,13 @@ pub(crate) fn cargo<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(arguments: I) ->
     Chore(command)
 }
 
+/// What git says, of the repository as it lies here.
+pub(crate) fn git(arguments: &[&str]) -> Result<Vec<u8>, Failure> {
+    let mut command = Command::new("git");
+    command.current_dir(root()).args(arguments);
+    Chore(command).output()
+}
+
 /// The top of the repository.
 pub(crate) fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -9,6 +9,7 @@ mod fuzz;
 mod licences;
 mod map;
 mod metadata;
+mod mutants;
 mod tests;
 mod tools;
 
@@ -50,6 +51,11 @@ enum Chore {
         #[arg(long, default_value_t = 600)]
         seconds: u32,
     },
+    /// Break the decision on purpose, one way at a time, and see a test go red.
+    Mutants {
+        /// Only those whose name holds this.
+        only: Option<String>,
+    },
     /// Run the whole-gateway simulation for one seed, or for a range of them.
     Sim {
         /// Replay this seed.
@@ -68,6 +74,7 @@ fn main() -> ExitCode {
         Chore::Bench { names } => bench(&names),
         Chore::Fuzz { names, seconds } => fuzz::run(&names, seconds),
         Chore::Loadtest { arguments } => loadtest(&arguments),
+        Chore::Mutants { only } => mutants::run(only.as_deref()),
         Chore::Sim { seed, seeds } => simulate(seed, seeds.as_deref()),
     };
     match outcome {

@@ -1,0 +1,273 @@
+//! `cargo xtask mutants`: breaks the decision on purpose, one way at a time, and sees a test go red.
+//!
+//! Each mutant opens the relay, or takes from a tenant what is its own, by changing one place of the
+//! source in a copy of the repository. What counts is that the tests of `policy` and `config` (the
+//! proof that runs at every load among them) notice. One that survives fails the chore.
+
+use std::fs;
+use std::path::Path;
+
+use crate::command::{Failure, cargo, root};
+
+/// One planted mistake.
+struct Mutant {
+    /// What it makes of the gateway.
+    name: &'static str,
+    file: &'static str,
+    /// Stands in the file once.
+    original: &'static str,
+    mutated: &'static str,
+}
+
+const DECIDE: &str = "crates/policy/src/decide.rs";
+const RESPONSIBLE: &str = "crates/policy/src/responsible.rs";
+const NETWORK: &str = "crates/policy/src/network.rs";
+const PATTERNS: &str = "crates/policy/src/patterns.rs";
+const CLAIMS: &str = "crates/policy/src/compile/networks.rs";
+const FACTS: &str = "crates/policy/src/facts.rs";
+
+const MUTANTS: [Mutant; 26] = [
+    Mutant {
+        name: "an excluded range is a network",
+        file: NETWORK,
+        original: "EXCLUDED => NetworkMatch::Excluded,",
+        mutated: "EXCLUDED => NetworkMatch::Tenant(TenantIx(0)),",
+    },
+    Mutant {
+        name: "strangers are the first tenant's",
+        file: NETWORK,
+        original: "NOBODY => NetworkMatch::Stranger,",
+        mutated: "NOBODY => NetworkMatch::Tenant(TenantIx(0)),",
+    },
+    Mutant {
+        name: "the table begins with everyone in a network",
+        file: NETWORK,
+        original: "let mut root = vec![NOBODY; 1 << LEVEL_BITS];",
+        mutated: "let mut root = vec![0; 1 << LEVEL_BITS];",
+    },
+    Mutant {
+        name: "the widest of two nested prefixes wins",
+        file: NETWORK,
+        original: "ranges.sort_unstable_by_key(|range| (range.bits, range.len));",
+        mutated: "ranges.sort_unstable_by_key(|range| (range.bits, 128 - range.len));",
+    },
+    Mutant {
+        name: "an address is looked up one interval too far",
+        file: NETWORK,
+        original: "let at = 2 * (begun(starts, (rest >> 112) as u16) - 1);",
+        mutated: "let at = 2 * (begun(starts, (rest >> 112) as u16).min(intervals - 1));",
+    },
+    Mutant {
+        name: "IPv4 in IPv6 form is another address",
+        file: NETWORK,
+        original: "let answer = match ip.to_canonical() {",
+        mutated: "let answer = match ip {",
+    },
+    Mutant {
+        name: "a network may be of any width",
+        file: CLAIMS,
+        original: "if tenant.is_some() && net.prefix_len() < bits_min {",
+        mutated: "if tenant.is_some() && net.prefix_len() < bits_min.min(0) {",
+    },
+    Mutant {
+        name: "a prefix of two tenants belongs to the first",
+        file: CLAIMS,
+        original: "(Some(a), Some(b)) if a != b => {",
+        mutated: "(Some(a), Some(b)) if a != b => return,\n            (Some(a), Some(b)) if a == TenantIx(u32::MAX) || b == TenantIx(u32::MAX) => {",
+    },
+    Mutant {
+        name: "whoever says where it is from is there",
+        file: FACTS,
+        original: "match self.identity.is_some() || self.client.to_canonical().is_unspecified() {",
+        mutated: "match self.identity.is_some() {",
+    },
+    Mutant {
+        name: "submission needs no login",
+        file: DECIDE,
+        original: "(Role::Submission, None) => {",
+        mutated: "(Role::Submission, None) if tenant == Some(TenantIx(u32::MAX)) => {",
+    },
+    Mutant {
+        name: "TLS is never required",
+        file: DECIDE,
+        original: "if tls_required && !facts.tls {",
+        mutated: "if tls_required && !facts.tls && tenant.is_some() {",
+    },
+    Mutant {
+        name: "routing tricks are plain addresses",
+        file: DECIDE,
+        original: "(ForwardPath::Address(address), None) => {",
+        mutated: "(ForwardPath::Address(address), _) => {",
+    },
+    Mutant {
+        name: "any domain literal is a relay domain",
+        file: DECIDE,
+        original: "if self.relay_domains.get(address.domain()).is_some() =>",
+        mutated: "if true =>",
+    },
+    Mutant {
+        name: "strict mode is not asked for everything",
+        file: DECIDE,
+        original: "if tenant.login_required != level {",
+        mutated: "if tenant.login_required != level || level == LoginRequired::Always {",
+    },
+    Mutant {
+        name: "strict mode is not asked for relaying",
+        file: RESPONSIBLE,
+        original: "self.strict_login(facts, network, LoginRequired::Outside, trace)",
+        mutated: "self.strict_login(facts, network, LoginRequired::Always, trace)",
+    },
+    Mutant {
+        name: "a list of recipients takes everyone",
+        file: DECIDE,
+        original: "let known = list.is_none_or(|list| {",
+        mutated: "let known = true || list.is_none_or(|list| {",
+    },
+    Mutant {
+        name: "two tenants share a transaction",
+        file: DECIDE,
+        original: "if transaction_tenant.is_some_and(|other| other != tenant) {",
+        mutated: "if transaction_tenant.is_some_and(|other| other != tenant && other.0 > 7) {",
+    },
+    Mutant {
+        name: "nobody is the first tenant",
+        file: RESPONSIBLE,
+        original: "let network = network.tenant().map(Responsible::Network);",
+        mutated: "let network = Some(Responsible::Network(network.tenant().unwrap_or(TenantIx(0))));",
+    },
+    Mutant {
+        name: "everyone owns every sender",
+        file: RESPONSIBLE,
+        original: "None => Ownership::Foreign(senders.first_origin()),",
+        mutated: "None => Ownership::Owned(senders.first_origin().expect(\"a list\")),",
+    },
+    Mutant {
+        name: "a login sends as all its tenant's senders",
+        file: RESPONSIBLE,
+        original: "let senders = own.unwrap_or(&tenant.senders);",
+        mutated: "let senders = own.filter(|_| false).unwrap_or(&tenant.senders);",
+    },
+    Mutant {
+        name: "<> is anyone's",
+        file: RESPONSIBLE,
+        original: "if allowed { Ownership::Owned(origin) } else { Ownership::Foreign(Some(origin)) }",
+        mutated: "if allowed || true { Ownership::Owned(origin) } else { Ownership::Foreign(Some(origin)) }",
+    },
+    Mutant {
+        name: "reserved senders are everyone's",
+        file: RESPONSIBLE,
+        original: "return if may {",
+        mutated: "return if may || !responsible.identity().is_some() {",
+    },
+    Mutant {
+        name: "a denial of ownership is passed over",
+        file: RESPONSIBLE,
+        original: "if ownership.is_owned() {\n            return Ok(responsible);",
+        mutated: "if ownership.is_owned() || from.address().is_none() {\n            return Ok(responsible);",
+    },
+    Mutant {
+        name: "a pattern holds what merely ends like it",
+        file: PATTERNS,
+        original: "let begins_a_part = start == 0 || matches!(ending.first(), None | Some(b'@' | b'.'));",
+        mutated: "let begins_a_part = start < usize::MAX;",
+    },
+    Mutant {
+        name: "a pattern holds every address of its length",
+        file: PATTERNS,
+        original: "begins_a_part && text[start..].eq_ignore_ascii_case(ending)",
+        mutated: "begins_a_part && text[start..].len() == ending.len()",
+    },
+    Mutant {
+        name: "the own senders of a tenant come in from strangers",
+        file: RESPONSIBLE,
+        original: "if is_own || !claims() {",
+        mutated: "if is_own || claims() {",
+    },
+];
+
+/// Plants each mutant in a copy of the working tree, and runs the tests there.
+pub(crate) fn run(only: Option<&str>) -> Result<(), Failure> {
+    let copy = root().join("target/mutants");
+    copy_sources(&copy)?;
+    let mut survivors = Vec::new();
+    let chosen = MUTANTS.iter().filter(|mutant| only.is_none_or(|words| mutant.name.contains(words)));
+    for mutant in chosen {
+        let path = copy.join(mutant.file);
+        let sound = read(&path)?;
+        write(&path, &sound.replacen(mutant.original, mutant.mutated, 1))?;
+        let outcome = judge(&copy);
+        write(&path, &sound)?;
+        match outcome? {
+            true => println!("mutants: caught: {}", mutant.name),
+            false => {
+                println!("mutants: SURVIVED: {}", mutant.name);
+                survivors.push(mutant.name);
+            }
+        }
+    }
+    if survivors.is_empty() { Ok(()) } else { Err(Failure(format!("survived: {}", survivors.join(", ")))) }
+}
+
+/// Whether a test goes red. A mutant that does not even compile is a mistake of this list.
+fn judge(copy: &Path) -> Result<bool, Failure> {
+    let chore = |words: &[&str]| {
+        let target = copy.join("target");
+        cargo(words.iter().copied())
+            .args([
+                "--quiet",
+                "--package",
+                "gatepost-policy",
+                "--package",
+                "gatepost-config",
+                "--manifest-path",
+            ])
+            .args([copy.join("Cargo.toml")])
+            .env("CARGO_TARGET_DIR", target)
+            .env("RUSTFLAGS", "-A warnings")
+            .into_inner()
+            .output()
+            .map_err(|error| Failure(format!("cannot run cargo: {error}")))
+    };
+    let built = chore(&["test", "--no-run"])?;
+    if !built.status.success() {
+        return Err(Failure(format!("it does not compile: {}", String::from_utf8_lossy(&built.stderr))));
+    }
+    Ok(!chore(&["test"])?.status.success())
+}
+
+fn copy_sources(copy: &Path) -> Result<(), Failure> {
+    for name in String::from_utf8_lossy(&crate::command::git(&["ls-files"])?).lines() {
+        let (from, to) = (root().join(name), copy.join(name));
+        // A file that is listed may just have been deleted.
+        let Ok(bytes) = fs::read(&from) else { continue };
+        let failed = |error| Failure(format!("cannot copy {name}: {error}"));
+        fs::create_dir_all(to.parent().unwrap_or(copy)).map_err(failed)?;
+        if fs::read(&to).is_ok_and(|there| there == bytes) {
+            continue;
+        }
+        fs::write(&to, bytes).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path).map_err(|error| Failure(format!("cannot read {}: {error}", path.display())))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text).map_err(|error| Failure(format!("cannot write {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mutant_still_finds_its_place() {
+        for mutant in &MUTANTS {
+            let text = read(&root().join(mutant.file)).unwrap();
+            assert_eq!(text.matches(mutant.original).count(), 1, "{}: {}", mutant.file, mutant.name);
+            assert_ne!(mutant.original, mutant.mutated);
+        }
+    }
+}
