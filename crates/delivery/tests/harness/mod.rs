@@ -86,10 +86,13 @@ pub(crate) struct Gateway {
     /// Names that the resolver knows.
     pub(crate) names: Vec<(&'static str, IpAddr)>,
     /// What it says of domains: the hosts that take their mail, with their preferences.
-    pub(crate) domains: HashMap<String, Result<Vec<(u16, &'static str)>, ExchangeFailure>>,
+    pub(crate) domains: HashMap<String, Result<Exchanges, ExchangeFailure>>,
     /// Questions about domains that were put.
     pub(crate) domains_asked: usize,
 }
+
+/// Hosts that take a domain's mail, with their preferences.
+pub(crate) type Exchanges = Vec<(u16, &'static str)>;
 
 macro_rules! context {
     ($gateway:ident) => {
