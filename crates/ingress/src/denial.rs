@@ -8,7 +8,7 @@
 use std::fmt::{self, Write as _};
 
 use commons::WorkerLink;
-use mail::{Reason, Reply, Status, Ticket};
+use mail::{Reason, Reply, Ticket};
 use policy::{Decision, ReplyFacts, TenantIx};
 use ring::Ring;
 use spool::Refusal;
@@ -71,8 +71,10 @@ impl<R: Ring> Judge<'_, '_, R> {
     pub(crate) fn refuse_for_spool(&mut self, refusal: Refusal, reply: &mut Reply) {
         match refusal {
             Refusal::Full => self.refuse_for(Reason::SpoolFull, None, "", reply),
+            Refusal::Busy => {
+                self.refuse_for(Reason::SpoolFull, Some(format_args!("room is being made")), "", reply);
+            }
             Refusal::Latched => self.refuse_for(Reason::SpoolFailed, None, "", reply),
-            Refusal::Busy => reply.set(451, Some(Status::new(4, 3, 0)), format_args!("busy; try again")),
         }
     }
 

@@ -133,9 +133,9 @@ impl<R: Ring> Judge<'_, '_, R> {
             Verification::Fits => self.cx.snapshots.load().identity(&self.client.login),
             Verification::Fails => None,
             Verification::Busy => {
+                let decision = Decision::refusal_for(Reason::LoginBusy, None);
+                self.refuse_with(&decision, None, ("", ""), reply);
                 self.client.login.clear();
-                let text = format_args!("too many logins at once; try again in a minute");
-                reply.set(454, Some(Status::new(4, 7, 0)), text);
                 return false;
             }
         };

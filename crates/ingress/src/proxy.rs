@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
-use mail::Reply;
+use mail::{Reason, Reply};
 use observe::PeerFault;
 use ring::Ring;
 use smtp::proxy::Fault;
@@ -88,7 +88,7 @@ impl<R: Ring> Judge<'_, '_, R> {
         let identity = match &told.login {
             Some(Told::Value(login)) => {
                 let Some(identity) = self.cx.snapshots.load().identity(login) else {
-                    reply.set(550, Some(mail::Status::new(5, 7, 0)), format_args!("no such login here"));
+                    self.refuse_told_login(told, login, reply);
                     return Introduction::Refused;
                 };
                 Some((identity, login))
@@ -117,6 +117,24 @@ impl<R: Ring> Judge<'_, '_, R> {
             self.client.identity = Some(identity);
         }
         Introduction::Taken
+    }
+
+    /// Refuses a login that nobody here has. The denial is that of the client, not of the peer that
+    /// speaks for it.
+    fn refuse_told_login(&mut self, told: &XClient, login: &str, reply: &mut Reply) {
+        let before = self.client.address;
+        match &told.address {
+            Some(Told::Value(address)) => self.client.address = *address,
+            Some(Told::Unavailable) => self.client.address = NOBODY,
+            None => {}
+        }
+        let identity = self.client.identity.take();
+        let own_login = std::mem::replace(&mut self.client.login, login.to_owned());
+        reply.set(550, Some(mail::Status::new(5, 7, 0)), format_args!("no such login here"));
+        self.add_ticket(Reason::LoginFailed, "", reply);
+        self.client.login = own_login;
+        self.client.identity = identity;
+        self.client.address = before;
     }
 }
 

@@ -41,11 +41,12 @@ pub enum Reason {
     ConnectionLimit,
     RecipientUnverified,
     ClientSuspended,
+    LoginBusy,
 }
 
 impl Reason {
     /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::RelayNotPermitted,
         Self::LoginRequired,
         Self::TlsRequired,
@@ -77,6 +78,7 @@ impl Reason {
         Self::ConnectionLimit,
         Self::RecipientUnverified,
         Self::ClientSuspended,
+        Self::LoginBusy,
     ];
 
     /// The word that stands in labels, log records and tickets.
@@ -116,6 +118,7 @@ impl Reason {
             Self::TlsRequired => ("tls_required", 530, (7, 0), "TLS must be started first"),
             Self::LoginFailed => ("login_failed", 535, (7, 8), "the name or the password is wrong"),
             Self::LoginLocked => ("login_locked", 454, (7, 0), "too many failed logins"),
+            Self::LoginBusy => ("login_busy", 454, (7, 0), "too many logins at once"),
             Self::SenderNotOwned => {
                 ("sender_not_owned", 553, (7, 1), "whoever relays must own the envelope sender")
             }

@@ -105,7 +105,7 @@ impl fmt::Display for FirstLine<'_> {
 fn alone(reason: Reason, has_contact: bool) -> Advice {
     Advice::Text(match reason {
         Reason::RelayNotPermitted if !has_contact => "ask your provider to add your network",
-        Reason::LoginRequired => "sign in with AUTH PLAIN or LOGIN",
+        Reason::LoginRequired => "sign in with AUTH PLAIN, LOGIN or SCRAM-SHA-256",
         Reason::TlsRequired => "send STARTTLS, then go on",
         Reason::LoginFailed => "check the name and the password",
         Reason::SenderNotOwned => "send as an address of your own",
@@ -121,6 +121,7 @@ fn alone(reason: Reason, has_contact: bool) -> Advice {
         | Reason::RateLimited
         | Reason::QuotaExceeded
         | Reason::LoginLocked
+        | Reason::LoginBusy
         | Reason::RecipientUnverified => "try again later",
         Reason::BareNewline => "end every line with CR LF",
         Reason::MessageTooLarge => "send a smaller message",
@@ -148,7 +149,9 @@ fn write_second_line(f: &mut fmt::Formatter<'_>, advice: &Advice, facts: &ReplyF
         Advice::None => {}
         Advice::Text(text) => f.write_str(text)?,
         Advice::SignIn(port) => write!(f, "sign in on port {port}")?,
-        Advice::SignInWith(port) => write!(f, "sign in on port {port} with AUTH PLAIN or LOGIN")?,
+        Advice::SignInWith(port) => {
+            write!(f, "sign in on port {port} with AUTH PLAIN, LOGIN or SCRAM-SHA-256")?;
+        }
     }
     let advised = !matches!(advice, Advice::None);
     if let Some(contact) = facts.contact {

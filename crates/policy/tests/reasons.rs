@@ -58,6 +58,7 @@ fn reply(decision: &Decision) -> String {
         Reason::TlsRequired
             | Reason::LoginFailed
             | Reason::LoginLocked
+            | Reason::LoginBusy
             | Reason::HeaderFromNotOwned
             | Reason::BareNewline
             | Reason::MessageTooLarge

@@ -65,7 +65,8 @@ pub(crate) fn about(reason: Reason) -> About {
         | Reason::LoginRequired
         | Reason::TlsRequired
         | Reason::LoginFailed
-        | Reason::LoginLocked => about_access(reason),
+        | Reason::LoginLocked
+        | Reason::LoginBusy => about_access(reason),
         Reason::SenderNotOwned
         | Reason::HeaderFromNotOwned
         | Reason::SpfFailed
@@ -133,6 +134,14 @@ fn about_access(reason: Reason) -> About {
                 "Si le mot de passe est perdu, définissez-en un nouveau. Si personne chez vous n’a essayé, quelqu’un \
                  cherche à le deviner.",
             ),
+        },
+        Reason::LoginBusy => About {
+            what: text(
+                "So many signed in at the same time that the server could not check the password.",
+                "Trop de connexions simultanées : le serveur n’a pas pu vérifier le mot de passe.",
+            ),
+            sender: WAIT,
+            operator: NOTHING_HERE,
         },
         Reason::LoginLocked => About {
             what: text(

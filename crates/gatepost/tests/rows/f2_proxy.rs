@@ -9,6 +9,7 @@ use testbed::gateway::http_get;
 use testbed::net::eventually;
 use testbed::proseware::{AUTH_PLAIN, INSIDE, LOGIN, WORK, listen_for_clear_logins};
 
+use crate::g2_explanations::{open_to_questions, ticket_of, why};
 use crate::house::House;
 
 /// A listed load balancer.
@@ -375,7 +376,8 @@ fn f2_a_login_by_xclient_is_a_right_of_its_own() {
 #[test]
 fn f2_a_login_by_xclient_is_one_that_exists_and_one_clients() {
     let mut clear: Option<SocketAddr> = None;
-    let _house = House::start_with(|configuration| {
+    let house = House::start_with(|configuration| {
+        open_to_questions(configuration);
         clear = Some(listen_for_clear_logins(configuration));
         let lists = format!("\n[xclient]\nfrom = [\"{FILTER}\"]\nlogin = true\n");
         configuration.node_extra.push_str(&lists);
@@ -384,7 +386,13 @@ fn f2_a_login_by_xclient_is_one_that_exists_and_one_clients() {
     dialog.expect(220);
     let offers = dialog.command("EHLO filter.example", 250);
     assert!(offers.text().contains("XCLIENT NAME ADDR PORT PROTO HELO LOGIN"), "{offers:?}");
-    dialog.command(&format!("XCLIENT ADDR={STRANGER} LOGIN=nobody+40proseware.example"), 550);
+    let reply = dialog.command(&format!("XCLIENT ADDR={STRANGER} LOGIN=nobody+40proseware.example"), 550);
+    let told = why(&house, &ticket_of(&reply));
+    assert_eq!(
+        (&told["reason"], &told["client"]),
+        (&"login_failed".into(), &STRANGER.to_string().into()),
+        "{told}"
+    );
     dialog.command(&format!("XCLIENT ADDR={STRANGER} LOGIN={}", LOGIN.replace('@', "+40")), 220);
     dialog.command("EHLO filter.example", 250);
     dialog.command(AUTH_PLAIN, 503);
