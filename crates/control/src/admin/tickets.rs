@@ -19,11 +19,18 @@ pub(super) async fn show(
     let ticket: Ticket = ticket
         .parse()
         .map_err(|error| Problem::malformed(format_args!("{ticket:?} is no ticket: {error}")))?;
-    let record = admin.0.tickets.as_ref().and_then(|tickets| tickets.find(ticket));
+    let record = match &admin.0.tickets {
+        Some(tickets) => tickets.find(ticket).await,
+        None => None,
+    };
     // A denial of nobody's, or of another tenant's, is answered as one that does not exist.
     let shown = record.filter(|record| match &record.tenant {
         Some(tenant) => principal.is_for(tenant),
         None => principal.is_for_all(),
+    });
+    let shown = shown.map(|record| match &principal.tenant {
+        Some(own) => record.for_tenant(own, &admin.0.commons.snapshot()),
+        None => record,
     });
     shown.map(Json).ok_or_else(|| Problem::not_found(format_args!("there is no ticket {ticket}")))
 }

@@ -20,12 +20,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
-use commons::ControlLink;
+use commons::{ControlLink, DENIALS_MAX};
 use mail::Ticket;
 use observe::{EventLog, Registry};
 use parking_lot::Mutex;
 use policy::Listener;
 use ring::Waker;
+use tokio::task::spawn_blocking;
 
 pub use record::{Record, RecordedStep};
 pub use store::{StoreError, read_stored};
@@ -134,8 +135,15 @@ pub(crate) struct Keeper {
 }
 
 impl Tickets {
-    /// The record of a ticket, if there is one.
-    pub(crate) fn find(&self, ticket: Ticket) -> Option<Record> {
+    /// The record of a ticket, if there is one. The runtime goes on meanwhile: what denials there are
+    /// is explained first, and the file is read.
+    pub(crate) async fn find(self: &Arc<Self>, ticket: Ticket) -> Option<Record> {
+        let tickets = self.clone();
+        // A panic there was reported when it happened.
+        spawn_blocking(move || tickets.find_here(ticket)).await.ok().flatten()
+    }
+
+    fn find_here(&self, ticket: Ticket) -> Option<Record> {
         self.absorb();
         let fresh = self.fresh.lock();
         if let Some(record) = fresh.waiting.get(&ticket).or_else(|| fresh.writing.get(&ticket)) {
@@ -145,10 +153,10 @@ impl Tickets {
         self.store.read(ticket).ok().flatten()
     }
 
-    /// Explains what the workers have handed over.
+    /// Explains what the workers have handed over; what comes meanwhile waits for the next time.
     fn absorb(&self) {
         let mut fresh = self.fresh.lock();
-        while let Some(denial) = self.link.denial() {
+        for denial in std::iter::from_fn(|| self.link.denial()).take(DENIALS_MAX) {
             if denial.is_more {
                 if let Some(mut record) = self.earlier(&fresh, denial.ticket) {
                     record.add(&denial);

@@ -63,8 +63,10 @@ async fn show(
     let asked = uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("lang="));
     let language = language(asked, &headers);
     let ticket = uri.path().strip_prefix('/').and_then(|text| text.parse::<Ticket>().ok());
+    // Whoever has tried too many costs no look-up.
     if let Some(ticket) = ticket
-        && let Some(record) = site.tickets.find(ticket)
+        && site.may_ask(peer.ip())
+        && let Some(record) = site.tickets.find(ticket).await
     {
         let body = site.frame(language, ticket.compact(), &site.denial(&record, language));
         return site.respond(StatusCode::OK, language, body);
@@ -98,6 +100,11 @@ fn language(asked: Option<&str>, headers: &HeaderMap) -> Language {
 }
 
 impl Site {
+    fn may_ask(&self, peer: IpAddr) -> bool {
+        let key = self.unknown.key(&peer.to_canonical());
+        self.unknown.peek(key, 1, &UNKNOWN, crate::now()).is_ok()
+    }
+
     fn unknown(&self, peer: IpAddr, language: Language) -> Response {
         let key = self.unknown.key(&peer.to_canonical());
         let status = match self.unknown.take(key, 1, &UNKNOWN, crate::now()) {

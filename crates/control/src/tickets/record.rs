@@ -45,6 +45,9 @@ pub struct Record {
     pub rule: String,
     /// The tenant concerned.
     pub tenant: Option<String>,
+    /// The tenants of the login, of the grants and of the client's network: none for a stranger.
+    #[serde(default)]
+    pub sender_tenants: Vec<String>,
     /// What the running gateway knew beside the configuration.
     pub detail: Option<String>,
     /// The number of the configuration since the start of the gateway.
@@ -101,6 +104,7 @@ impl Record {
             code: format!("{code} {status}"),
             rule: decision.rule.to_string(),
             tenant,
+            sender_tenants: sender_tenants(denial, snapshot),
             detail: text(&denial.detail),
             generation: snapshot.generation,
             steps: steps.into_iter().map(RecordedStep::from).collect(),
@@ -113,6 +117,27 @@ impl Record {
         let room = (DENIED_RECIPIENTS_MAX as usize).saturating_sub(self.recipients.len());
         self.recipients.extend(more.recipients().take(room).map(str::to_owned));
         self.recipient_count += more.recipient_count;
+    }
+
+    /// What a token of the tenant `own` may read. Where others than its own people sent, or nobody
+    /// knows who, it reads what happened, but neither who they are nor how they are configured.
+    pub(crate) fn for_tenant(mut self, own: &str, snapshot: &Snapshot) -> Self {
+        if !self.sender_tenants.is_empty() && self.sender_tenants.iter().all(|tenant| tenant == own) {
+            return self;
+        }
+        let is_own = |login: &String| {
+            let identity = snapshot.identity(login);
+            identity.is_some_and(|identity| *snapshot.tenant(snapshot.identity_tenant(identity)).name == *own)
+        };
+        self.login = self.login.filter(is_own);
+        self.grants.retain(is_own);
+        self.sender_tenants.clear();
+        (self.detail, self.remedy) = (None, None);
+        for step in &mut self.steps {
+            step.detail.clear();
+            (step.file, step.line) = (None, None);
+        }
+        self
     }
 
     /// Which ticket this is the record of.
@@ -134,6 +159,17 @@ impl From<Step> for RecordedStep {
             line,
         }
     }
+}
+
+fn sender_tenants(denial: &Denial, snapshot: &Snapshot) -> Vec<String> {
+    let login = snapshot.identity(&denial.login);
+    let logins = login.into_iter().chain(denial.grants.iter().copied());
+    let tenants = logins.map(|identity| snapshot.identity_tenant(identity));
+    let tenants = tenants.chain(snapshot.network_tenant(denial.client));
+    let mut names: Vec<_> = tenants.map(|tenant| snapshot.tenant(tenant).name.to_string()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// The rules up to the one that decided, and the remedy. The static ones are asked again, of the same

@@ -2,6 +2,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use mail::UnixMillis;
+use policy::{Origin, Snapshot, Source};
 
 use super::store::Store;
 use super::*;
@@ -33,6 +34,7 @@ fn record(number: u64, unix_millis: u64) -> Record {
         code: "550 5.7.1".into(),
         rule: "responsibility".into(),
         tenant: None,
+        sender_tenants: Vec::new(),
         detail: None,
         generation: 1,
         steps: Vec::new(),
@@ -42,6 +44,45 @@ fn record(number: u64, unix_millis: u64) -> Record {
 
 fn open(path: &Path) -> Store {
     Store::open(path, CAPACITY_BYTES, MONTH).expect("the folder can be written").0
+}
+
+#[test]
+fn a_tenant_reads_all_of_its_own_peoples_tickets_and_nothing_of_who_others_are() {
+    let source = Source {
+        generation: 1,
+        origin: Origin::new("gatepost.toml", 1),
+        routes: Vec::new(),
+        lists: policy::ListsSource::default(),
+        limits: Default::default(),
+        tenants: Vec::new(),
+    };
+    let snapshot = Snapshot::compile(&source).unwrap();
+    let step = RecordedStep {
+        rule: "login".into(),
+        outcome: "pass".into(),
+        detail: "terri@proseware.example has logged in".into(),
+        file: Some("tenants/proseware.toml".into()),
+        line: Some(7),
+    };
+    let whole = Record {
+        tenant: Some("contoso".into()),
+        sender_tenants: vec!["contoso".into()],
+        login: Some("terri@proseware.example".into()),
+        grants: vec!["terri@proseware.example".into()],
+        detail: Some("120 an hour for terri@proseware.example".into()),
+        remedy: Some("add it in tenants/proseware.toml".into()),
+        steps: vec![step],
+        ..record(1, 5000)
+    };
+    assert_eq!(whole.clone().for_tenant("contoso", &snapshot), whole);
+    for sender_tenants in [vec![], vec!["proseware".into()], vec!["contoso".into(), "proseware".into()]] {
+        let shown = Record { sender_tenants, ..whole.clone() }.for_tenant("contoso", &snapshot);
+        assert_eq!((&shown.ticket, &shown.rule), (&whole.ticket, &whole.rule));
+        assert_eq!((&shown.recipients, shown.steps.len()), (&whole.recipients, 1));
+        let json = serde_json::to_string(&shown).unwrap();
+        assert!(!json.contains("terri") && !json.contains("proseware.toml"), "{json}");
+        assert!(shown.sender_tenants.is_empty());
+    }
 }
 
 #[test]
