@@ -196,8 +196,10 @@ struct Plane {
     reloader: Reloader,
     /// Writes the last tickets at the end.
     _keeper: Option<Keeper>,
+    /// Keeps the last suspensions at the end.
+    admin: Option<Admin>,
     /// Removes the socket at the end.
-    _admin: Option<AdminSocket>,
+    _socket: Option<AdminSocket>,
 }
 
 impl Plane {
@@ -246,7 +248,7 @@ impl Plane {
         let notify = asked.clone();
         link.attach(Waker::new(move || notify.notify_one()));
         let files = (config_path, kept);
-        let reloader = Reloader::new(link.commons().clone(), registry, admin, files, certificate);
+        let reloader = Reloader::new(link.commons().clone(), registry, admin.clone(), files, certificate);
         Ok((
             Self {
                 link,
@@ -258,7 +260,8 @@ impl Plane {
                 verifiers,
                 reloader,
                 _keeper: keeper,
-                _admin: socket,
+                admin,
+                _socket: socket,
             },
             signals,
         ))
@@ -278,9 +281,12 @@ impl Plane {
                 },
                 command = commands.recv() => match command {
                     Some(Command::Reload) => self.reloader.begin(),
-                    Some(Command::Stop) | None => return,
+                    Some(Command::Stop) | None => break,
                 },
             }
+        }
+        if let Some(admin) = &self.admin {
+            admin.keep_suspensions().await;
         }
     }
 

@@ -8,10 +8,10 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use commons::{Subject, Suspension, Suspensions};
 use mail::{SuspensionCause, UnixMillis};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "suspensions.json";
@@ -20,7 +20,8 @@ const NAME: &str = "suspensions.json";
 #[derive(Debug)]
 pub(super) struct Copy {
     path: PathBuf,
-    changes: AtomicUsize,
+    /// Held while the file is written: one writer at a time.
+    changes: Mutex<usize>,
 }
 
 /// One suspension, as the file writes it; times are milliseconds since 1970.
@@ -58,18 +59,19 @@ impl Copy {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        Ok(Self { path, changes: AtomicUsize::new(suspensions.changes()) })
+        Ok(Self { path, changes: Mutex::new(suspensions.changes()) })
     }
 
     pub(super) fn path(directory: &Path) -> PathBuf {
         directory.join(NAME)
     }
 
-    /// Writes what has changed since the last time.
+    /// Writes what has changed since the last time. It blocks for as long as the disk takes.
     pub(super) fn renew(&self, suspensions: &Suspensions, now: UnixMillis) -> io::Result<()> {
+        let mut written = self.changes.lock();
         // Read first: what changes while the file is written is written the next time.
         let changes = suspensions.changes();
-        if self.changes.load(Ordering::Acquire) == changes {
+        if *written == changes {
             return Ok(());
         }
         let entries: Vec<_> = suspensions
@@ -85,7 +87,7 @@ impl Copy {
         if let Some(directory) = self.path.parent() {
             File::open(directory)?.sync_all()?;
         }
-        self.changes.store(changes, Ordering::Release);
+        *written = changes;
         Ok(())
     }
 }

@@ -34,6 +34,7 @@ use mail::UnixMillis;
 use observe::{EventLog, Registry};
 use parking_lot::Mutex;
 use policy::Snapshot;
+use tokio::task::spawn_blocking;
 
 use crate::StartError;
 use crate::now;
@@ -202,11 +203,17 @@ impl Admin {
         log.flush();
     }
 
-    /// Brings the copy on disk up to date; a disk that refuses is said in the log, and tried again.
-    fn keep_suspensions(&self) {
-        if let Err(error) = self.0.copy.renew(self.0.commons.suspensions(), now()) {
-            self.log(|log, now| log.event("suspensions_not_kept", now).display("error", error).end());
-        }
+    /// Brings the copy on disk up to date while the runtime goes on; a disk that refuses is said in the
+    /// log, and tried again.
+    pub(crate) async fn keep_suspensions(&self) {
+        let admin = self.clone();
+        let written = spawn_blocking(move || {
+            if let Err(error) = admin.0.copy.renew(admin.0.commons.suspensions(), now()) {
+                admin.log(|log, now| log.event("suspensions_not_kept", now).display("error", error).end());
+            }
+        });
+        // A panic there was reported when it happened.
+        let _ = written.await;
     }
 
     async fn sweep(self) {
@@ -214,7 +221,7 @@ impl Admin {
         loop {
             clock.tick().await;
             self.end_expired();
-            self.keep_suspensions();
+            self.keep_suspensions().await;
         }
     }
 }

@@ -96,7 +96,7 @@ pub(super) async fn suspend(
     let suspended = admin.0.commons.suspensions().suspend(&subject, suspension);
     suspended.map_err(|full| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "table_full", full))?;
     admin.log_suspension("suspended", &subject, &principal);
-    admin.keep_suspensions();
+    admin.keep_suspensions().await;
     Ok((StatusCode::CREATED, Json(as_json(&subject, &suspension, &snapshot))))
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn lift(
     let lifted = admin.0.commons.suspensions().lift(&subject);
     if lifted {
         admin.log_suspension("resumed", &subject, &principal);
-        admin.keep_suspensions();
+        admin.keep_suspensions().await;
     }
     Ok(Json(json!({ "lifted": lifted })))
 }
