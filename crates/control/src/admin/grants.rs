@@ -274,10 +274,14 @@ impl Admin {
         }
     }
 
-    /// Ends the grants of logins that the configuration no longer has: should one come back, it must
-    /// log in again.
+    /// Ends the grants of logins that the configuration no longer has, and of addresses that it now
+    /// gives none: should one come back, it must log in again.
     pub(super) fn end_orphans(&self, snapshot: &Snapshot) {
+        let terms = self.0.terms.load();
         let is_orphan = |grant: &Grant| {
+            if may_have_grants(grant.address, &terms).is_err() {
+                return true;
+            }
             let identity = snapshot.identity(&grant.login);
             let tenant = identity.map(|identity| snapshot.tenant(snapshot.identity_tenant(identity)));
             tenant.is_none_or(|tenant| *tenant.name != *grant.tenant || tenant.grants.is_none())

@@ -181,6 +181,18 @@ fn a_grant_survives_a_reload_and_ends_with_its_login() {
 }
 
 #[test]
+fn a_grant_ends_when_a_reload_lists_its_address_as_shared() {
+    let Some(mut hotel) = Hotel::start("a2_grants::a_grant_ends_when_a_reload") else { return };
+    hotel.open(None);
+    hotel.reload(|configuration| {
+        let shared = format!("shared = [\"{HOTEL}\", ");
+        configuration.node_extra = configuration.node_extra.replace("shared = [", &shared);
+    });
+    hotel.is_a_stranger(HOTEL);
+    hotel.house.gateway.wait_metric("gatepost_grants", 0.0);
+}
+
+#[test]
 fn a_grant_is_revoked_by_a_person() {
     let Some(hotel) = Hotel::start("a2_grants::a_grant_is_revoked") else { return };
     let (code, opened) = hotel.command(&["grants", "open", &HOTEL.to_string(), LOGIN, "--ttl", "5m"]);
