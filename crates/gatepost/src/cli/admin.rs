@@ -141,7 +141,8 @@ impl Failure {
                 } else {
                     text::print_error(&format!("gatepost: {error}"));
                 }
-                Answer::No
+                // What the gateway cannot read was not asked as it should be.
+                if reason == "malformed" { Answer::Broken } else { Answer::No }
             }
         }
     }

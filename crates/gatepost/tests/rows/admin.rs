@@ -124,6 +124,8 @@ fn a_tenant_and_a_login_are_suspended_by_name_and_a_stranger_to_the_configuratio
     assert!(run(&house, &["tenants", "resume", "proseware"]).status.success());
     assert!(run(&house, &["tenants", "suspend", "proseware", "--login", LOGIN]).status.success());
     assert_eq!(json(&house, &["status"])["suspensions"], 1);
+    let soon = run(&house, &["tenants", "suspend", "proseware", "--for", "soon"]);
+    assert_eq!(soon.status.code(), Some(2), "{soon:?}");
     for words in
         [["tenants", "suspend", "nobody", "--for", "1h"], ["tenants", "suspend", "proseware", "--login", KIM]]
     {
