@@ -55,7 +55,11 @@ impl Meant {
             (tenant, None, Some(ip)) if tenant.is_some() || principal.is_for_all() => {
                 Ok(Subject::Client { tenant: tenant.map(Into::into), ip: ip.to_canonical() })
             }
-            (Some(tenant), None, None) => Ok(Subject::Tenant(tenant.into())),
+            (Some(tenant), None, None) if principal.is_for_all() => Ok(Subject::Tenant(tenant.into())),
+            // Else a tenant would free itself of what the operator has decided.
+            (Some(_), None, None) => Err(Problem::forbidden(
+                "a whole tenant is suspended and freed by a token for all tenants only",
+            )),
             _ => Err(Problem::malformed("say whom: tenant, login or client")),
         }
     }

@@ -172,6 +172,8 @@ fn a_token_lets_its_holder_do_what_its_role_says_and_for_its_tenant_only() {
         (other, "GET", "/v1/tenants/contoso", "", 200),
         (other, "GET", "/v1/tenants/proseware", "", 404),
         (other, "POST", "/v1/suspensions", suspend, 404),
+        (other, "POST", "/v1/suspensions", r#"{"tenant":"contoso","for":"1s"}"#, 403),
+        (other, "DELETE", "/v1/suspensions?tenant=contoso", "", 403),
         (other, "POST", "/v1/suspensions", r#"{"login":"terri@proseware.example"}"#, 404),
         (other, "POST", "/v1/suspensions", r#"{"client":"198.51.100.7"}"#, 400),
         (change, "POST", "/v1/suspensions", "not json", 400),
