@@ -27,6 +27,8 @@ pub(crate) struct Connection {
     /// When the peer's patience, or ours, is over (RFC 5321 section 4.5.3.2).
     pub(crate) deadline: Instant,
     pub(crate) timer: TimerKey,
+    /// It waits for its turn: what it asks for is refused, one after the other.
+    pub(crate) yielding: bool,
     /// The buffer that is not with the ring.
     pub(crate) spare: Vec<u8>,
 }

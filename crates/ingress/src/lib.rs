@@ -122,6 +122,10 @@ pub struct Ingress {
     reply: Reply,
     wheel: Wheel<Timer>,
     parked: VecDeque<u32>,
+    /// Those whose recipients are all refused, in the order of their turns.
+    yielding: VecDeque<u32>,
+    /// Recipients in vain that may still be looked at in this turn.
+    allowance: u32,
     findings: Findings,
     id_counter: u32,
     accept_paused: bool,
@@ -164,6 +168,8 @@ impl Ingress {
             reply: Reply::default(),
             wheel: Wheel::new(TICK),
             parked: VecDeque::new(),
+            yielding: VecDeque::new(),
+            allowance: connections::IN_VAIN_A_TURN_MAX,
             findings: Findings::default(),
             id_counter: u32::from_le_bytes(seed),
             accept_paused: false,
@@ -181,7 +187,8 @@ impl Ingress {
     /// When [`Ingress::tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.wheel.next()
+        // Whoever waits for a turn has it at once, after the others.
+        if self.yielding.is_empty() { self.wheel.next() } else { Some(Instant::default()) }
     }
 
     /// Nobody is connected.
@@ -306,6 +313,7 @@ impl Ingress {
     /// Fires what is due.
     pub fn tick<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
         self.free.append(&mut self.closed);
+        self.hear_in_vain(cx);
         let now = cx.ring.now();
         while let Some(timer) = self.wheel.expired(now) {
             match timer {

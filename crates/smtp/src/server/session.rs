@@ -7,7 +7,7 @@ use mail::limits::{
 use mail::{Reason, Reply, Status};
 use zeroize::Zeroize;
 
-use super::state::State;
+use super::state::{Envelope, State};
 use super::{Handler, Phase, Resume, Settings, TlsMode, XClientRights};
 use crate::command::{Command, Fault};
 use crate::line::{Line, LineReader};
@@ -23,6 +23,10 @@ const INPUT_BYTES_MAX: usize = 64 << 10;
 /// What may still arrive after the caller was asked to pause, as much as a whole ring of receive
 /// buffers; past it the session is closed.
 const INPUT_OVERRUN_BYTES_MAX: usize = 8 << 20;
+
+/// So many refused recipients of a transaction that has no other are answered as they come; past
+/// them it looks like a search, and waits for its turn (see [`Session::set_allowance`]).
+const REFUSED_IN_PASSING_MAX: u32 = 4;
 
 /// Memory that an idle session keeps for input.
 const INPUT_KEPT_BYTES: usize = 16 << 10;
@@ -51,6 +55,8 @@ pub struct Session {
     pub(super) secret: bool,
     errors: u32,
     idle_commands: u32,
+    /// Recipients in vain that may still be looked at in this turn.
+    pub(super) allowance: u32,
 }
 
 impl fmt::Debug for Session {
@@ -151,6 +157,25 @@ impl Session {
         self.flush();
     }
 
+    /// How many recipients of a transaction in vain are looked at before the session yields, so that
+    /// a client whose recipients are all refused does not keep the others waiting.
+    pub fn set_allowance(&mut self, recipients: u32) {
+        self.allowance = recipients;
+    }
+
+    /// What is left of the allowance.
+    #[must_use]
+    pub fn allowance(&self) -> u32 {
+        self.allowance
+    }
+
+    /// True: the allowance is used up and there is more to look at. Give another, and call
+    /// [`Session::receive`] with nothing.
+    #[must_use]
+    pub fn yields(&self) -> bool {
+        self.must_yield() && !self.input.is_empty()
+    }
+
     /// Bytes for the wire, to be taken.
     pub fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
@@ -218,6 +243,7 @@ impl Session {
             secret: false,
             errors: 0,
             idle_commands: 0,
+            allowance: u32::MAX,
         }
     }
 
@@ -289,7 +315,7 @@ impl Session {
     /// Looks at as much of the input as it can, and says how much that was.
     fn work<H: Handler>(&mut self, input: &[u8], handler: &mut H) -> usize {
         let mut at = 0;
-        while at < input.len() && self.state.takes_input() && self.has_room() {
+        while at < input.len() && self.state.takes_input() && self.has_room() && !self.must_yield() {
             at += match self.state {
                 State::Body(_) => self.body(&input[at..], handler),
                 _ => self.next_line(&input[at..], handler),
@@ -300,6 +326,12 @@ impl Session {
             State::Handshake { .. } | State::Closing => input.len(),
             _ => at,
         }
+    }
+
+    fn must_yield(&self) -> bool {
+        let asks_in_vain =
+            |envelope: &Envelope| envelope.accepted == 0 && envelope.refused >= REFUSED_IN_PASSING_MAX;
+        self.allowance == 0 && matches!(&self.state, State::Envelope(envelope) if asks_in_vain(envelope))
     }
 
     fn has_room(&self) -> bool {

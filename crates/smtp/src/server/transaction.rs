@@ -76,6 +76,7 @@ impl Session {
     /// [`Session::leave_envelope`].
     fn recipient_refused<H: Handler>(&mut self, envelope: Envelope, handler: &mut H) {
         let refused = envelope.refused + 1;
+        self.allowance = self.allowance.saturating_sub(1);
         self.state = State::Envelope(Envelope { refused, ..envelope });
         if refused as usize > RECIPIENTS_MAX {
             self.last_word(handler, format_args!("too many refused recipients"));

@@ -123,3 +123,24 @@ fn a_client_that_is_lost_while_its_recipient_is_asked_for_ends_the_transaction()
     assert_eq!(said(&mut session), "", "an answer that nobody awaits is ignored");
     assert!(session.is_closing());
 }
+
+#[test]
+fn a_search_for_recipients_waits_for_its_turns_and_mail_does_not() {
+    let (mut session, mut judge) = (greeted(settings()), Judge::default());
+    session.receive(b"EHLO client.example\r\nMAIL FROM:<a@b.example>\r\n", &mut judge);
+    said(&mut session);
+    session.set_allowance(10);
+    session.receive("RCPT TO:<denied@b.example>\r\n".repeat(25).as_bytes(), &mut judge);
+    assert_eq!(said(&mut session).matches("550").count(), 10);
+    assert!(session.yields());
+    session.set_allowance(10);
+    session.receive(b"RCPT TO:<c@b.example>\r\n", &mut judge);
+    assert_eq!(said(&mut session).matches("550").count(), 10, "what came first is looked at first");
+    session.set_allowance(10);
+    session.receive(b"", &mut judge);
+    assert!(said(&mut session).ends_with("250 2.1.5 recipient ok\r\n"));
+    assert!(!session.yields());
+    session.set_allowance(0);
+    session.receive("RCPT TO:<denied@b.example>\r\n".repeat(9).as_bytes(), &mut judge);
+    assert_eq!(said(&mut session).matches("550").count(), 9, "it has an accepted recipient");
+}
