@@ -50,7 +50,7 @@ fn identity(section: &Section<'_>, lines: &mut Lines, report: &mut Report) -> Op
     let login = section.required("login", "\"name@its-domain.example\"", report);
     let senders = section.strings("senders", report);
     let null_sender = section.boolean("null_sender", report).is_some_and(|null| null.value);
-    let written = ["password", "scram"].map(|key| section.string(key, report));
+    let written = ["password", "scram"].map(|key| section.secret(key, report));
     let mut credential = Credential::default();
     for (key, written) in ["password", "scram"].into_iter().zip(&written) {
         let Some(written) = written else { continue };

@@ -74,7 +74,7 @@ pub(crate) fn read(top: &Section<'_>, report: &mut Report) -> LoginConfig {
         }
     }
     login.secret =
-        section.string("secret", report).and_then(|written| read_secret(&section, &written, report));
+        section.secret("secret", report).and_then(|written| read_secret(&section, &written, report));
     login
 }
 

@@ -104,6 +104,19 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A text that no message shows, whatever it holds: without quotes a password may be a number.
+    pub(crate) fn secret(&self, name: &str, report: &mut Report) -> Option<Sourced<String>> {
+        let (value, origin) = self.get(name)?;
+        match value.get_ref() {
+            DeValue::String(text) => Some(Sourced::new(text.clone().into_owned(), origin)),
+            other => {
+                let message = format!("expected a text in quotes, found a TOML {}", other.type_str());
+                report.error(&origin, self.key(name), message, "write it in quotes");
+                None
+            }
+        }
+    }
+
     /// A text that must be there.
     pub(crate) fn required(&self, name: &str, example: &str, report: &mut Report) -> Option<Sourced<String>> {
         self.demand(name, example, report);

@@ -63,7 +63,7 @@ impl fmt::Debug for TokenDigest {
 /// The token of a section: `sha256` holds its digest, `token` itself or where to read it.
 pub(crate) fn read(section: &Section<'_>, report: &mut Report) -> Option<TokenDigest> {
     const MAKE: &str = "make one with `gatepost token`";
-    let (digest, token) = (section.string("sha256", report), section.string("token", report));
+    let (digest, token) = (section.secret("sha256", report), section.secret("token", report));
     match (digest, token) {
         (Some(digest), Some(_)) => {
             let remedy = "keep sha256, and remove token";

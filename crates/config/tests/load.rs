@@ -289,6 +289,24 @@ fn a_password_in_the_clear_is_refused_and_never_shown() {
 }
 
 #[test]
+fn a_secret_without_quotes_is_named_by_its_type_and_never_shown() {
+    let identity = format!("{TENANT}[[identity]]\nlogin = \"t\"\n");
+    for (added, place, kind) in [
+        ("password = 12345678\n", "a.toml:6 identity.password", "integer"),
+        ("password = \"$argon2id$x\"\nscram = 1234.5678\n", "a.toml:7 identity.scram", "float"),
+        ("password = \"$argon2id$x\"\n[grants]\ntoken = 12345678\n", "a.toml:8 grants.token", "integer"),
+        ("password = \"$argon2id$x\"\n[grants]\nsha256 = 12345678\n", "a.toml:8 grants.sha256", "integer"),
+        ("password = word12345678\n", "a.toml:6 ", "not TOML"),
+    ] {
+        let errors = Folder::new(NODE, &[("a", &format!("{identity}{added}"))]).errors();
+        assert!(errors.iter().any(|(found, text)| found == place && text.contains(kind)), "{errors:?}");
+        assert!(!format!("{errors:?}").contains("5678"), "{errors:?}");
+    }
+    let (place, text) = error(&format!("{NODE}[login]\nsecret = 12345678\n"), &[]);
+    assert!(place.ends_with("login.secret") && !text.contains("5678"), "{place}: {text}");
+}
+
+#[test]
 fn a_secret_may_lie_in_a_file() {
     let tenant = format!("{TENANT}[[identity]]\nlogin = \"t\"\npassword = \"file:t.secret\"\n");
     let folder = Folder::new(NODE, &[("a", &tenant)]);
@@ -424,7 +442,11 @@ fn lists_are_read_from_their_files_and_what_is_wrong_in_them_names_its_line() {
     found.sort();
     assert_eq!(
         found,
-        ["clients.txt:1 blocked_clients", "clients.txt:2 blocked_clients", "senders.txt:2 blocked_senders"]
+        [
+            "clients.txt:1 lists.blocked_clients",
+            "clients.txt:2 lists.blocked_clients",
+            "senders.txt:2 lists.blocked_senders"
+        ]
     );
 }
 

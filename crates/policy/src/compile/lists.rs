@@ -16,12 +16,14 @@ impl Compiler {
     pub(super) fn lists(&mut self, source: &ListsSource) -> Lists {
         let ListsSource { blocked_clients, allowed_clients, blocked_senders, blocked_recipients } = source;
         Lists {
-            blocked_clients: blocked_clients.as_ref().map(|list| self.clients(list, "blocked_clients")),
-            allowed_clients: allowed_clients.as_ref().map(|list| self.clients(list, "allowed_clients")),
-            blocked_senders: blocked_senders.as_ref().map(|list| self.addresses(list, "blocked_senders")),
+            blocked_clients: blocked_clients.as_ref().map(|list| self.clients(list, "lists.blocked_clients")),
+            allowed_clients: allowed_clients.as_ref().map(|list| self.clients(list, "lists.allowed_clients")),
+            blocked_senders: blocked_senders
+                .as_ref()
+                .map(|list| self.addresses(list, "lists.blocked_senders")),
             blocked_recipients: blocked_recipients
                 .as_ref()
-                .map(|list| self.addresses(list, "blocked_recipients")),
+                .map(|list| self.addresses(list, "lists.blocked_recipients")),
         }
     }
 
