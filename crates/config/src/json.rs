@@ -8,36 +8,43 @@ use serde_json::value::RawValue;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+/// Objects and lists in one another, at most: as many as the TOML reader takes.
+const DEPTH_MAX: u32 = 80;
+
 /// Reads one object. Its spans say nothing, for all of it stands on one line.
 ///
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn object(text: &str) -> Result<DeTable<'_>, String> {
-    match value(serde_json::from_str(text).map_err(|error| told(&error))?)? {
+    match value(serde_json::from_str(text).map_err(|error| told(&error))?, DEPTH_MAX)? {
         DeValue::Table(table) => Ok(table),
         _ => Err("a line holds one object, as in {\"name\": \"proseware\"}".to_owned()),
     }
 }
 
-/// TOML's value of a JSON value.
-fn value(raw: &RawValue) -> Result<DeValue<'_>, String> {
+/// TOML's value of a JSON value, in which `depth` more objects and lists may stand in one another.
+fn value(raw: &RawValue, depth: u32) -> Result<DeValue<'_>, String> {
     let text = raw.get();
+    let below = || {
+        let too_deep = || format!("more than {DEPTH_MAX} objects and lists stand in one another");
+        depth.checked_sub(1).ok_or_else(too_deep)
+    };
     let told = |error| told(&error);
     Ok(match text.as_bytes().first() {
         Some(b'"') => DeValue::String(serde_json::from_str::<Text<'_>>(text).map_err(told)?.0),
         Some(b't' | b'f') => DeValue::Boolean(text == "true"),
         Some(b'[') => {
-            let mut array = DeArray::new();
+            let (mut array, below) = (DeArray::new(), below()?);
             for element in serde_json::from_str::<Vec<&RawValue>>(text).map_err(told)? {
-                array.push(Spanned::new(0..0, value(element)?));
+                array.push(Spanned::new(0..0, value(element, below)?));
             }
             DeValue::Array(array)
         }
         Some(b'{') => {
-            let mut table = DeTable::new();
+            let (mut table, below) = (DeTable::new(), below()?);
             for (key, raw) in serde_json::from_str::<Entries<'_>>(text).map_err(told)?.0 {
                 let twice = format!("the key {key:?} is written twice");
-                if table.insert(Spanned::new(0..0, key), Spanned::new(0..0, value(raw)?)).is_some() {
+                if table.insert(Spanned::new(0..0, key), Spanned::new(0..0, value(raw, below)?)).is_some() {
                     return Err(twice);
                 }
             }
@@ -137,5 +144,15 @@ mod tests {
             let error = object(json).unwrap_err();
             assert!(error.contains(told), "{json}: {error}");
         }
+    }
+
+    #[test]
+    fn lists_in_lists_without_end_are_refused_not_followed() {
+        let deep = |depth: usize| format!("{{\"a\": {}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(object(&deep(79)).is_ok());
+        assert!(object(&deep(80)).unwrap_err().contains("more than 80"));
+        assert!(object(&deep(100_000)).unwrap_err().contains("more than 80"));
+        assert!(object(&"[".repeat(100_000)).is_err());
+        assert!(!DeTable::parse_recoverable(&format!("a = {}", "[".repeat(100_000))).1.is_empty());
     }
 }
