@@ -4,13 +4,14 @@
 //! nor the questions of the workers wait for them. One reload runs at a time; one that is asked for
 //! meanwhile follows it.
 
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use commons::Commons;
-use config::{Config, Kept, Loaded};
+use config::{Config, ConfigErrors, Kept, Loaded};
 use mail::UnixMillis;
 use observe::{EventLog, Registry};
 use policy::Snapshot;
@@ -26,6 +27,16 @@ const NICENESS: i32 = 10;
 /// How often a configuration out of force is looked at, until the last transaction has let go of it.
 const RETIRED_PERIOD: Duration = Duration::from_secs(1);
 
+/// Errors and warnings of one reload, each, that the log shows: the rest is counted.
+const SHOWN_MAX: usize = 100;
+
+/// Bytes of an error that are shown, so that its record fits into the log however it is escaped.
+const ERROR_BYTES_MAX: usize = 2048;
+
+/// What was made at the start from the files and stays as it is.
+const NEEDS_A_RESTART: &str = "node, spool, listener, tls where there was none, dns, lists.dnsbl, metrics, \
+                               admin socket and address, tickets, proxy_protocol, xclient, login and retry";
+
 pub(crate) struct Reloader {
     commons: Arc<Commons>,
     registry: Arc<Registry>,
@@ -40,7 +51,14 @@ pub(crate) struct Reloader {
 }
 
 /// What the files say.
-pub(crate) struct Read(Result<(Loaded, Option<Arc<CertifiedKey>>), String>);
+pub(crate) struct Read(Result<(Loaded, Option<Arc<CertifiedKey>>), Refused>);
+
+/// Why what the files say is not put in force.
+struct Refused {
+    /// The first of the errors; never empty.
+    shown: Vec<String>,
+    count: usize,
+}
 
 impl Reloader {
     /// Shows the snapshot in force in the metrics, too.
@@ -84,7 +102,9 @@ impl Reloader {
         });
         if let Err(error) = spawned {
             // There is room: nothing else is being read.
-            let _ = failed.try_send(Read(Err(format!("the system gives no thread to read with: {error}"))));
+            let _ = failed.try_send(Read(Err(Refused::by(&format!(
+                "the system gives no thread to read with: {error}"
+            )))));
         }
     }
 
@@ -98,19 +118,26 @@ impl Reloader {
         self.is_reading = false;
         match read {
             Ok((loaded, key)) => self.put_in_force(loaded, key, log, now),
-            Err(error) => {
-                self.registry.reload_failed();
-                if let Some(admin) = &self.admin {
-                    admin.reload_refused(now, &error);
-                }
-                log.event("policy_reload_failed", now)
-                    .number("generation", self.commons.snapshot().generation)
-                    .str("error", &error)
-                    .end();
-            }
+            Err(refused) => self.refuse(&refused, log, now),
         }
         if std::mem::take(&mut self.is_asked_again) {
             self.begin();
+        }
+    }
+
+    fn refuse(&self, refused: &Refused, log: &mut EventLog, now: UnixMillis) {
+        self.registry.reload_failed();
+        if let Some(admin) = &self.admin {
+            admin.reload_refused(now, &refused.to_string());
+        }
+        // Before the rest: where the log is full, this is what must not be missing.
+        log.event("policy_reload_failed", now)
+            .number("generation", self.commons.snapshot().generation)
+            .number("errors", refused.count as u64)
+            .str("error", &refused.shown[0])
+            .end();
+        for error in &refused.shown {
+            log.event("policy_error", now).str("error", error).end();
         }
     }
 
@@ -121,9 +148,6 @@ impl Reloader {
         log: &mut EventLog,
         now: UnixMillis,
     ) {
-        for warning in &loaded.warnings {
-            log.event("policy_warning", now).display("warning", warning).end();
-        }
         if let (Some(certificate), Some(key)) = (&self.certificate, key) {
             certificate.replace(&key);
         }
@@ -131,8 +155,12 @@ impl Reloader {
         log.event("policy_reloaded", now)
             .number("generation", loaded.snapshot.generation)
             .number("tenants", loaded.snapshot.tenants().len() as u64)
-            .str("needs_a_restart", "node, spool, listener, login, retry, tickets and metrics")
+            .number("warnings", loaded.warnings.len() as u64)
+            .str("needs_a_restart", NEEDS_A_RESTART)
             .end();
+        for warning in loaded.warnings.iter().take(SHOWN_MAX) {
+            log.event("policy_warning", now).str("warning", &shortened(warning)).end();
+        }
         self.kept = Arc::new(loaded.kept);
         self.commons.publish(loaded.snapshot);
         if let Some(admin) = &self.admin {
@@ -147,16 +175,49 @@ fn read(
     generation: u64,
     kept: &Kept,
     wants_key: bool,
-) -> Result<(Loaded, Option<Arc<CertifiedKey>>), String> {
-    let path = path.ok_or("there is no configuration file to read again")?;
-    let loaded = Config::reload(path, generation, kept).map_err(|errors| errors.to_string())?;
+) -> Result<(Loaded, Option<Arc<CertifiedKey>>), Refused> {
+    let path = path.ok_or_else(|| Refused::by(&"there is no configuration file to read again"))?;
+    let loaded = Config::reload(path, generation, kept)?;
     let key = match &loaded.node.tls {
         Some(files) if wants_key => {
-            Some(tls::read(&files.certificate, &files.key).map_err(|error| error.to_string())?)
+            Some(tls::read(&files.certificate, &files.key).map_err(|error| Refused::by(&error))?)
         }
         _ => None,
     };
     Ok((loaded, key))
+}
+
+impl Refused {
+    fn by(error: &dyn Display) -> Self {
+        Self { shown: vec![shortened(error)], count: 1 }
+    }
+}
+
+impl From<ConfigErrors> for Refused {
+    fn from(errors: ConfigErrors) -> Self {
+        let shown = errors.iter().take(SHOWN_MAX).map(|error| shortened(error)).collect();
+        Self { shown, count: errors.count() }
+    }
+}
+
+impl Display for Refused {
+    /// One error a line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown.join("\n"))?;
+        match self.count - self.shown.len() {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more; `gatepost check` shows them all"),
+        }
+    }
+}
+
+fn shortened(what: &dyn Display) -> String {
+    let mut text = what.to_string();
+    if text.len() > ERROR_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
+        text.push_str(" ...");
+    }
+    text
 }
 
 /// Frees the configuration before, once no transaction holds it, where nobody waits for it.

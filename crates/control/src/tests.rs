@@ -236,7 +236,12 @@ fn a_reload_publishes_the_next_generation() {
     let snapshot = stage.commons.snapshot();
     assert_eq!(snapshot.generation, 2);
     assert!(snapshot.tenant_named("proseware").is_some());
-    assert_eq!(stage.logged("policy_reloaded")["generation"], 2);
+    let record = stage.logged("policy_reloaded");
+    assert_eq!(record["generation"], 2);
+    let fixed = record["needs_a_restart"].as_str().unwrap();
+    for section in ["dns", "lists.dnsbl", "admin socket and address", "proxy_protocol", "xclient", "login"] {
+        assert!(fixed.contains(section), "{section}: {fixed}");
+    }
     let (_, text) = stage.get("/metrics");
     assert!(text.contains("gatepost_policy_generation 2"));
     assert!(text.contains("tenant=\"proseware\""));
@@ -245,8 +250,8 @@ fn a_reload_publishes_the_next_generation() {
 #[test]
 fn a_broken_reload_changes_nothing_and_says_so() {
     let stage = stage();
-    fs::write(stage.folder.path().join("tenants/proseware.toml"), "name = \"proseware\"\nnetworx = []\n")
-        .unwrap();
+    let tenant = format!("{TENANT}networx = []\n");
+    fs::write(stage.folder.path().join("tenants/proseware.toml"), tenant).unwrap();
     stage.control.reload();
     let record = stage.logged("policy_reload_failed");
     assert!(record["error"].as_str().unwrap().contains("networx"), "{record}");
@@ -256,6 +261,20 @@ fn a_broken_reload_changes_nothing_and_says_so() {
     write_configuration(stage.folder.path());
     stage.control.reload();
     assert_eq!(stage.logged("policy_reloaded")["generation"], 2);
+}
+
+#[test]
+fn a_reload_with_more_errors_than_the_log_holds_says_so_counts_them_and_shows_the_first() {
+    let stage = stage();
+    // The first needs a record of its own that is longer than the log takes, unless it is shortened.
+    let long = "\\u0001".repeat(20_000);
+    let more: String = (0..700).map(|number| format!("\"{number}-{}\",\n", "x".repeat(90))).collect();
+    let tenant =
+        format!("name = \"proseware\"\nsenders = [\"@p.example\"]\nnetworks = [\n\"{long}\",\n{more}]\n");
+    fs::write(stage.folder.path().join("tenants/proseware.toml"), tenant).unwrap();
+    stage.control.reload();
+    assert_eq!(stage.logged("policy_reload_failed")["errors"], 701);
+    assert!(stage.get("/metrics").1.contains("gatepost_log_lines_dropped_total 0"));
 }
 
 #[test]
