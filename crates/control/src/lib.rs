@@ -32,7 +32,7 @@ use observe::{EventLog, Registry};
 use ring::Waker;
 use tokio::sync::{Notify, mpsc};
 
-pub use admin::AdminOptions;
+pub use admin::{AdminOptions, HTTP_CONNECTIONS_MAX};
 pub use call_ahead::CallAheadOptions;
 pub use error::StartError;
 
@@ -224,7 +224,7 @@ impl Plane {
         if let Some(listener) = opened.metrics {
             let router = http::router(registry.clone(), link.commons().clone());
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
-            tokio::spawn(async move { axum::serve(listener, router).await });
+            tokio::spawn(admin::serve(listener, router, |_: &SocketAddr| ()));
         }
         let (tickets, keeper) = tickets
             .map(|options| tickets::start(options, &link, &registry, opened.pages))

@@ -32,7 +32,7 @@ const HOT_BYTES_MAX: usize = 128 << 20;
 /// A drain ends after this at the latest: sooner than those who sent SIGTERM lose their patience.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// Descriptors that are for neither clients nor next hops: files, rings, the control plane.
-const DESCRIPTORS_RESERVED: usize = 256;
+const DESCRIPTORS_RESERVED: usize = 256 + control::HTTP_CONNECTIONS_MAX;
 /// Connections to next hops at once, if there are descriptors for four times as many: mail by MX goes
 /// to as many sites as there are domains.
 const NEXT_HOPS_MAX: usize = 4096;

@@ -14,6 +14,9 @@ use tokio::time::timeout;
 /// Connections at a time, of each listener: a mailbox server keeps one or two open, a person one.
 const CONNECTIONS_MAX: usize = 128;
 
+/// Connections at a time of all listeners of HTTP together: metrics, tickets, and the admin API's two.
+pub const HTTP_CONNECTIONS_MAX: usize = 4 * CONNECTIONS_MAX;
+
 /// The head of a request must come within this; an idle connection is closed after it.
 const HEAD_MAX: Duration = Duration::from_secs(10);
 

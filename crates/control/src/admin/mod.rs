@@ -43,6 +43,7 @@ use access::{Access, Door};
 use keep::Copy;
 use problem::Problem;
 
+pub use door::HTTP_CONNECTIONS_MAX;
 pub(crate) use door::serve;
 pub(crate) use socket::AdminSocket;
 
