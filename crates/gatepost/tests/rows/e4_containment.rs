@@ -118,6 +118,18 @@ fn a_suspension_is_listed_and_lifted_by_the_admin_api_and_the_count_begins_anew(
 }
 
 #[test]
+fn what_is_contained_just_before_a_stop_is_so_after_it() {
+    let mut house = House::start("denials = \"1/10m\"", "\n[admin]\nsocket = \"admin.sock\"\n");
+    let mut dialog = house.log_in();
+    is_denied(&mut dialog, "ceo@proseware.example", 2);
+    dialog.command("QUIT", 221);
+    house.gateway.terminate();
+    house.gateway.restart();
+    let reply = Dialog::hello_from(WORK, house.clear).command(AUTH_PLAIN, 550);
+    assert!(reply.lines[0].starts_with("5.7.1 the login is suspended: until "), "{reply:?}");
+}
+
+#[test]
 fn where_no_login_stands_for_it_the_address_is_suspended_and_not_its_neighbour() {
     let house = House::start("denials = \"3/10m\"", "\n[suspension]\nreply = \"temporary\"\n");
     let mut dialog = house.connect(INSIDE);

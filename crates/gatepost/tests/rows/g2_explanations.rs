@@ -170,7 +170,8 @@ fn the_page_tells_a_stranger_in_english_or_french_and_holds_nobodys_secrets() {
 
 #[test]
 fn a_page_that_does_not_exist_says_so_in_both_languages_until_too_many_are_asked_for() {
-    let (_house, address) = house_with_pages();
+    let (house, address) = house_with_pages();
+    let ticket = denied(&house);
     let (head, unknown) = page(address, "/0000000000000", "en");
     assert!(head.starts_with("http/1.1 404 "), "{head}");
     assert!(unknown.contains("No such ticket"), "{unknown}");
@@ -184,6 +185,8 @@ fn a_page_that_does_not_exist_says_so_in_both_languages_until_too_many_are_asked
     let limited =
         (0..40).map(|_| page(address, "/0000000000001", "en").0).find(|head| head.contains(" 429 "));
     assert!(limited.is_some(), "whoever guesses is slowed down");
+    let (head, _) = page(address, &format!("/{}", ticket.replace('-', "")), "en");
+    assert!(head.contains(" 429 "), "nothing is looked up for them: {head}");
 }
 
 #[test]
