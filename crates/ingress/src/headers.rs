@@ -19,6 +19,8 @@ pub(crate) struct HeaderScan {
     received: usize,
     last_by_us: bool,
     twice_by_us: bool,
+    /// The dot before the line that begins was skipped.
+    unstuffed: bool,
     done: bool,
 }
 
@@ -39,6 +41,7 @@ impl HeaderScan {
         self.received = 0;
         self.last_by_us = false;
         self.twice_by_us = false;
+        self.unstuffed = false;
         self.done = false;
     }
 
@@ -47,9 +50,18 @@ impl HeaderScan {
         self.checks = checks;
     }
 
-    /// Takes the next piece of a message whose lines end in CRLF.
+    /// Takes the next piece of a message as it goes over the wire, its lines ending in CRLF.
     pub(crate) fn feed(&mut self, mut piece: &[u8], hostname: &str, found: &mut impl FnMut(Found<'_>)) {
         while !self.done && !piece.is_empty() {
+            // The next hop takes one dot off the beginning of a line (RFC 5321 section 4.5.2): what
+            // comes after it is what readers see.
+            let begins_line = self.field.last().is_none_or(|&last| last == b'\n');
+            if begins_line && !self.unstuffed && piece[0] == b'.' {
+                self.unstuffed = true;
+                piece = &piece[1..];
+                continue;
+            }
+            self.unstuffed = false;
             // A line feed is kept as the first byte of what follows it: only that byte shows whether
             // the field goes on (RFC 5322 section 2.2.3).
             if self.field.last() == Some(&b'\n') {
@@ -189,6 +201,30 @@ mod tests {
             assert_eq!(cut(step), whole, "in pieces of {step}");
         }
         whole
+    }
+
+    #[test]
+    fn the_dot_that_the_next_hop_takes_off_hides_nothing_however_the_message_is_cut() {
+        for (message, expected) in [
+            ("From: a@b\r\n.From: c@d\r\n\r\n", &[" a@b\r\n", " c@d\r\n"][..]),
+            ("From: a@b\r\n. <c@d>\r\n\r\n", &[" a@b\r\n <c@d>\r\n"]),
+            (".From: c@d\r\nFrom: a@b\r\n\r\n", &[" c@d\r\n", " a@b\r\n"]),
+            ("From: a@b\r\n..From: c@d\r\n\r\n", &[" a@b\r\n"]),
+            ("From: a@b\r\n .c@d\r\n\r\n", &[" a@b\r\n .c@d\r\n"]),
+        ] {
+            for cut in 0..=message.len() {
+                let (mut scan, mut values) = (HeaderScan::default(), Vec::new());
+                scan.check(HeaderChecks { from: true, reply_to: false, sender: false });
+                let mut take = |found: Found<'_>| {
+                    values.push(String::from_utf8_lossy(found.value.expect("well formed")).into_owned());
+                };
+                let (head, tail) = message.as_bytes().split_at(cut);
+                scan.feed(head, "relay.example", &mut take);
+                scan.feed(tail, "relay.example", &mut take);
+                scan.finish("relay.example", &mut take);
+                assert_eq!(values, expected, "{message:?} cut at {cut}");
+            }
+        }
     }
 
     #[test]
