@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use commons::{Commons, ConnectionLease, Suspension};
+use commons::{Commons, ConnectionLease, GrantedIdentities, Suspension};
 use mail::{Reason, Reply, Status, UnixMillis, Verdict};
 use policy::{Counted, Decision, IdentityIx, Period, Remedy, Rule, Snapshot, TenantIx, Whom};
 use ring::Ring;
@@ -66,9 +66,11 @@ impl<R: Ring> Judge<'_, '_, R> {
     /// Finds the client's tenant by its address and counts the connection for it. False: `reply`
     /// turns the client away.
     pub(crate) fn admit(&mut self, reply: &mut Reply) -> bool {
-        self.client.snapshot = self.cx.snapshots.load().clone();
+        self.client.renew_snapshot(self.cx.snapshots.load());
         // Of a connection that is another client's now, the counts are given back first.
         self.client.leases = Leases::default();
+        self.client.account = Account::default();
+        self.client.granted = GrantedIdentities::default();
         if self.refused_by_client_list(reply) {
             return false;
         }
@@ -125,7 +127,6 @@ impl<R: Ring> Judge<'_, '_, R> {
         if self.cx.link.commons().suspensions().is_empty() {
             return false;
         }
-        self.client.renew_snapshot(self.cx.snapshots.load());
         let Some(identity) = self.client.identity else { return false };
         let tenant = Some(self.client.snapshot.identity_tenant(identity));
         self.client.account = self.account(tenant, Some(identity));

@@ -178,12 +178,21 @@ impl Client {
         (self.peer != self.address).then_some(self.peer)
     }
 
-    /// Takes up the published configuration; a login that it no longer knows is none.
+    /// Takes up the published configuration, and nothing that was found in the one before: a login
+    /// that it no longer knows, or that is another tenant's now, is none.
     pub(crate) fn renew_snapshot(&mut self, latest: &Arc<Snapshot>) {
-        if self.snapshot.generation != latest.generation {
-            self.snapshot = Arc::clone(latest);
-            self.identity = self.identity.and_then(|_| latest.identity(&self.login));
+        if self.snapshot.generation == latest.generation {
+            return;
         }
+        let before = std::mem::replace(&mut self.snapshot, Arc::clone(latest));
+        self.identity = self.identity.and_then(|known| {
+            let renewed = latest.identity(&self.login)?;
+            let known = &before.tenant(before.identity_tenant(known)).name;
+            let is_same = *known == latest.tenant(latest.identity_tenant(renewed)).name;
+            is_same.then_some(renewed)
+        });
+        self.account = Account::default();
+        self.granted = GrantedIdentities::default();
     }
 
     /// What policy is told of this client.

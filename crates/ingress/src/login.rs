@@ -129,8 +129,9 @@ impl<R: Ring> Judge<'_, '_, R> {
 
     /// Takes the answer to the login under way: whether it is good, or `reply` says why not.
     pub(crate) fn end_login(&mut self, outcome: Verification, reply: &mut Reply) -> bool {
+        self.client.renew_snapshot(self.cx.snapshots.load());
         let identity = match outcome {
-            Verification::Fits => self.cx.snapshots.load().identity(&self.client.login),
+            Verification::Fits => self.client.snapshot.identity(&self.client.login),
             Verification::Fails => None,
             Verification::Busy => {
                 let decision = Decision::refusal_for(Reason::LoginBusy, None);

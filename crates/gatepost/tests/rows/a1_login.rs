@@ -288,3 +288,45 @@ fn a_rotated_certificate_is_shown_to_new_clients_and_old_sessions_live_on() {
     scram_in(&mut old, "SCRAM-SHA-256-PLUS", (header, &binding));
     relays(&mut old);
 }
+
+/// Logged in, with a message sent, before a reload makes `change` to the tenants.
+fn logged_in_over_a_reload(change: impl FnOnce(&mut Vec<(String, String)>)) -> (House, Dialog) {
+    let mut clear = None;
+    let mut house = House::start_with(|configuration| {
+        clear = Some(proseware::listen_for_clear_logins(configuration));
+        configuration.node_extra.push_str("\n[login]\nfailures_per_ip = \"off\"\n");
+    });
+    let mut dialog = Dialog::hello_from(WORK, clear.expect("a listener was added"));
+    dialog.command(AUTH_PLAIN, 235);
+    dialog.deliver(LOGIN, &[BOB], b"Subject: before\r\n\r\nHello.\r\n");
+    let mut configuration = house.gateway.configuration().clone();
+    change(&mut configuration.tenants);
+    house.gateway.rewrite(configuration);
+    house.gateway.signal("HUP");
+    house.gateway.wait_metric("gatepost_policy_generation", 2.0);
+    (house, dialog)
+}
+
+#[test]
+fn a_session_whose_login_a_reload_removed_is_told_to_log_in_and_the_gateway_lives() {
+    let (house, mut dialog) = logged_in_over_a_reload(|tenants| {
+        let login = tenants[0].1.find("[[identity]]").expect("the tenant has a login");
+        tenants[0].1.truncate(login);
+    });
+    for _ in 0..2 {
+        dialog.command(&format!("MAIL FROM:<{LOGIN}>"), 530);
+    }
+    house.connect(INSIDE).deliver(LOGIN, &[BOB], b"Subject: after\r\n\r\nHello.\r\n");
+}
+
+#[test]
+fn a_session_does_not_follow_its_login_into_another_tenant() {
+    let (_house, mut dialog) = logged_in_over_a_reload(|tenants| {
+        let login = tenants[0].1.find("[[identity]]").expect("the tenant has a login");
+        let login =
+            tenants[0].1.split_off(login).replace(&format!("[\"{LOGIN}\"]"), "[\"@contoso.example\"]");
+        let head = "name = \"contoso\"\nsenders = [\"@contoso.example\"]\n\n";
+        tenants.push(("contoso".into(), format!("{head}{login}")));
+    });
+    dialog.command("MAIL FROM:<ceo@contoso.example>", 530);
+}
