@@ -83,15 +83,16 @@ impl<R: Ring> Judge<'_, '_, R> {
             .end();
     }
 
-    /// Takes what a listed peer says of its client. A login of before was another client's.
+    /// Takes what a listed peer says of its client, once: then it may say nothing more. A login of
+    /// before was another client's.
     pub(crate) fn take_xclient(&mut self, told: &XClient, reply: &mut Reply) -> Introduction {
-        let identity = match &told.login {
+        let login = match &told.login {
             Some(Told::Value(login)) => {
-                let Some(identity) = self.cx.snapshots.load().identity(login) else {
+                if self.cx.snapshots.load().identity(login).is_none() {
                     self.refuse_told_login(told, login, reply);
                     return Introduction::Refused;
-                };
-                Some((identity, login))
+                }
+                Some(login)
             }
             Some(Told::Unavailable) | None => None,
         };
@@ -112,10 +113,13 @@ impl<R: Ring> Judge<'_, '_, R> {
         if !self.admit(reply) {
             return Introduction::TurnedAway;
         }
-        if let Some((identity, login)) = identity {
+        if let Some(login) = login {
             self.client.login.push_str(login);
-            self.client.identity = Some(identity);
+            // By the configuration that the client was admitted under, which may be a newer one.
+            self.client.identity = self.client.snapshot.identity(login);
         }
+        // Whatever comes from here on may be its client's own words, passed on.
+        self.client.xclient = XClientRights::None;
         Introduction::Taken
     }
 

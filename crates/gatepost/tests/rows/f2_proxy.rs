@@ -301,13 +301,29 @@ fn f2_xclient_from_a_listed_host_says_for_whom_it_speaks() {
     dialog.command(&format!("MAIL FROM:<{KIM}>"), 503);
     dialog.command("EHLO filter.example", 250);
     assert_eq!(relays(&mut dialog), Ok(()));
-    dialog.command(&format!("XCLIENT ADDR=IPV6:{STRANGER_V6}"), 220);
-    dialog.command("EHLO filter.example", 250);
-    assert!(relays(&mut dialog).unwrap_err().contains(STRANGER_V6));
-    dialog.command("XCLIENT ADDR=[UNAVAILABLE]", 220);
-    dialog.command("EHLO filter.example", 250);
-    relays(&mut dialog).unwrap_err();
-    dialog.command("XCLIENT ADDR=nobody", 501);
+    let told = |words: &str| {
+        let mut dialog = Dialog::hello_from(FILTER, house.gateway.smtp());
+        dialog.command("XCLIENT ADDR=nobody", 501);
+        dialog.command(words, 220);
+        dialog.command("EHLO filter.example", 250);
+        relays(&mut dialog)
+    };
+    assert!(told(&format!("XCLIENT ADDR=IPV6:{STRANGER_V6}")).unwrap_err().contains(STRANGER_V6));
+    told("XCLIENT ADDR=[UNAVAILABLE]").unwrap_err();
+    house.nothing_went_elsewhere();
+}
+
+#[test]
+fn f2_xclient_counts_once_and_is_not_taken_from_the_client_that_it_named() {
+    let house = start("login = true");
+    let mut dialog = Dialog::hello_from(FILTER, house.gateway.smtp());
+    dialog.command(&format!("XCLIENT ADDR={STRANGER}"), 220);
+    let offers = dialog.command("EHLO client.example", 250);
+    assert!(!offers.text().contains("XCLIENT"), "{offers:?}");
+    for claim in [format!("ADDR={INSIDE}"), format!("LOGIN={LOGIN}")] {
+        dialog.command(&format!("XCLIENT {claim}"), 550);
+    }
+    assert!(relays(&mut dialog).unwrap_err().contains(STRANGER));
     house.nothing_went_elsewhere();
 }
 
@@ -403,7 +419,9 @@ fn f2_a_login_by_xclient_is_one_that_exists_and_one_clients() {
     dialog.command(&format!("MAIL FROM:<{LOGIN}>"), 250);
     dialog.command(&format!("RCPT TO:<{BOB}>"), 250);
     dialog.command("RSET", 250);
-    // The next client is nobody until it is said who it is.
+    // The next client has a connection of its own, and is nobody until it is said who it is.
+    dialog.command("XCLIENT ADDR=203.0.113.10", 550);
+    let mut dialog = Dialog::hello_from(FILTER, clear.unwrap());
     dialog.command("XCLIENT ADDR=203.0.113.10", 220);
     dialog.command("EHLO filter.example", 250);
     dialog.command(&format!("MAIL FROM:<{LOGIN}>"), 530);

@@ -56,7 +56,10 @@ impl Handler for Judge {
                 Introduction::TurnedAway
             }
             Some(Told::Value(login)) if !judge(login, reply) => Introduction::Refused,
-            _ => Introduction::Taken,
+            _ => {
+                self.xclient = XClientRights::None;
+                Introduction::Taken
+            }
         }
     }
 
