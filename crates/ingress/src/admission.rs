@@ -1,8 +1,10 @@
 //! Whether a client is let in, and may send now: connections, suspensions and limits over time.
 //!
-//! Asked once it is known whose connection it is, at MAIL, and at each recipient. What is over a
-//! limit is refused for now, and told which limit it was and when it frees. Messages and bytes are
-//! charged with their 250, recipients with theirs, so that what was refused costs nobody anything.
+//! Asked once it is known whose connection it is, at MAIL, at each recipient, at DATA, and when the
+//! message is whole. What is over a limit is refused for now, and told which limit it was and when
+//! it frees. Recipients are charged with their 250. Messages and bytes are charged once they are
+//! whole and nothing but the spool is left to ask: however many began with the same room, no more
+//! end than it holds.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,7 +15,6 @@ use policy::{Counted, Decision, IdentityIx, Period, Remedy, Rule, Snapshot, Tena
 use ring::Ring;
 
 use crate::account::{Account, Over};
-use crate::connection::Client;
 use crate::connection::Standing;
 use crate::judge::Judge;
 
@@ -50,15 +51,6 @@ impl Leases {
             *held = Some((key, lease));
         }
         Ok(())
-    }
-}
-
-impl Client {
-    /// Charges the message that got its 250.
-    pub(crate) fn charge_message(&self, commons: &Commons, now: UnixMillis) {
-        for use_of in [(Counted::Messages, 1), (Counted::Bytes, self.transaction.body_bytes)] {
-            self.account.charge(commons, &self.snapshot, use_of, now);
-        }
     }
 }
 
@@ -104,20 +96,27 @@ impl<R: Ring> Judge<'_, '_, R> {
         if !self.client.account.is_for(&self.client.snapshot, who) {
             self.client.account = self.account(who.0, who.1);
         }
-        if self.refuse_suspended(decision.tenant, (from, ""), reply) {
+        self.may_send(decision.tenant, bytes.unwrap_or(1), (from, ""), reply)
+    }
+
+    /// The same of whoever `account` says.
+    fn may_send(
+        &mut self,
+        tenant: Option<TenantIx>,
+        bytes: u64,
+        texts: (&str, &str),
+        reply: &mut Reply,
+    ) -> bool {
+        if self.refuse_suspended(tenant, texts, reply) {
             return false;
         }
         if let Err((whom, limit)) = self.renew_leases() {
             self.write_crowded(450, whom, limit, reply);
-            self.refuse_connection(decision.tenant, Reason::ConnectionLimit, reply);
+            self.refuse_connection(tenant, Reason::ConnectionLimit, reply);
             return false;
         }
-        let (commons, now) = (self.cx.link.commons(), self.cx.now());
-        let over = [(Counted::Messages, 1), (Counted::Bytes, bytes.unwrap_or(1))]
-            .into_iter()
-            .find_map(|use_of| self.client.account.over(commons, &self.client.snapshot, use_of, now));
-        match over {
-            Some(over) => self.refuse_over(&over, (from, ""), reply),
+        match self.over_message(bytes) {
+            Some(over) => self.refuse_over(&over, texts, reply),
             None => true,
         }
     }
@@ -140,16 +139,67 @@ impl<R: Ring> Judge<'_, '_, R> {
     /// RCPT: whether the recipient that policy took, as `decision` says, may be taken now. Then it
     /// is charged.
     pub(crate) fn may_add(&mut self, decision: &Decision, to: &str, reply: &mut Reply) -> bool {
-        if self.cx.link.commons().suspensions().is_empty() && !self.counts_recipients() {
+        let before = self.client.account;
+        let who = (decision.tenant, decision.identity);
+        // A grant that was opened since MAIL: its login was not looked at there.
+        let is_another = decision.rule == Rule::Sender && !before.is_for(&self.client.snapshot, who);
+        if is_another {
+            self.client.account = self.account(who.0, who.1);
+        } else if self.cx.link.commons().suspensions().is_empty() && !self.counts_recipients() {
             return true;
         }
         // The envelope lends its text to the refusal and has it back afterwards.
         let envelope = std::mem::take(&mut self.client.transaction.envelope);
         let texts = (envelope.reverse_path().text(), to);
-        let may = !self.refuse_suspended(decision.tenant, texts, reply)
+        let bytes = self.client.transaction.declared_bytes.max(1);
+        let may_send = match is_another {
+            true => self.may_send(decision.tenant, bytes, texts, reply),
+            false => !self.refuse_suspended(decision.tenant, texts, reply),
+        };
+        let may = may_send
             && self.take((Counted::Recipients, 1)).is_none_or(|over| self.refuse_over(&over, texts, reply));
         self.client.transaction.envelope = envelope;
+        if !may {
+            self.client.account = before;
+        }
         may
+    }
+
+    /// DATA: whether nobody was suspended since the recipients were taken.
+    pub(crate) fn may_go_on(&mut self, reply: &mut Reply) -> bool {
+        let tenant = self.client.transaction.tenant;
+        // The envelope lends its text to the refusal and has it back afterwards.
+        let envelope = std::mem::take(&mut self.client.transaction.envelope);
+        let is_refused = self.refuse_suspended(tenant, (envelope.reverse_path().text(), ""), reply);
+        self.client.transaction.envelope = envelope;
+        !is_refused
+    }
+
+    /// The message is whole: whether there is still room for it. Then it is charged, whatever the
+    /// spool makes of it.
+    pub(crate) fn may_end(&mut self, reply: &mut Reply) -> bool {
+        let bytes = self.client.transaction.body_bytes;
+        if let Some(over) = self.over_message(bytes) {
+            // The envelope lends its text to the refusal and has it back afterwards.
+            let envelope = std::mem::take(&mut self.client.transaction.envelope);
+            self.refuse_over(&over, (envelope.reverse_path().text(), ""), reply);
+            self.client.transaction.envelope = envelope;
+            return false;
+        }
+        let (commons, now) = (self.cx.link.commons(), self.cx.now());
+        let (account, snapshot) = (&self.client.account, &self.client.snapshot);
+        // Between the two another worker may charge as well: what that is too much is owed.
+        for use_of in message_uses(bytes) {
+            account.charge(commons, snapshot, use_of, now);
+        }
+        true
+    }
+
+    /// The first limit that has no room for a message of `bytes`.
+    fn over_message(&self, bytes: u64) -> Option<Over> {
+        let (commons, now) = (self.cx.link.commons(), self.cx.now());
+        let (account, snapshot) = (&self.client.account, &self.client.snapshot);
+        message_uses(bytes).into_iter().find_map(|use_of| account.over(commons, snapshot, use_of, now))
     }
 
     fn counts_recipients(&self) -> bool {
@@ -244,6 +294,11 @@ impl<R: Ring> Judge<'_, '_, R> {
         };
         suspension.map(|suspension| (reason, suspension))
     }
+}
+
+/// What a message of `bytes` uses.
+fn message_uses(bytes: u64) -> [(Counted, u64); 2] {
+    [(Counted::Messages, 1), (Counted::Bytes, bytes)]
 }
 
 /// An amount in a day is a quota.

@@ -171,7 +171,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
 
     fn data(&mut self, reply: &mut Reply) -> bool {
         match self.cx.spool.accepts_mail() {
-            Ok(()) => true,
+            Ok(()) => self.may_go_on(reply),
             Err(refusal) => {
                 self.refuse_for_spool(refusal, reply);
                 false
@@ -220,6 +220,10 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         };
         if let Some(reason) = refused {
             self.refuse_message(reason, reply);
+            self.end_transaction();
+            return Step::Refuse;
+        }
+        if !self.may_end(reply) {
             self.end_transaction();
             return Step::Refuse;
         }

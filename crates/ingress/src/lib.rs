@@ -226,7 +226,6 @@ impl Ingress {
         let client = &mut connection.client;
         debug_assert_eq!(client.waiting, Waiting::Commit);
         client.waiting = Waiting::Nothing;
-        client.charge_message(cx.link.commons(), UnixMillis(cx.ring.unix_millis()));
         let proxy = client.proxy();
         let transaction = &mut client.transaction;
         let id = transaction.id.expect("a committed message has an id");

@@ -193,6 +193,20 @@ fn a_grant_ends_when_a_reload_lists_its_address_as_shared() {
 }
 
 #[test]
+fn a_grant_that_is_opened_after_mail_is_held_to_the_limits_of_its_login() {
+    let Some(mut hotel) = Hotel::start("a2_grants::a_grant_that_is_opened_after_mail") else { return };
+    hotel.reload(|configuration| {
+        configuration.tenants[0].1.push_str("\n[limits.identity]\nrecipients_per_day = 1\n");
+    });
+    let mut dialog = hotel.house.connect(HOTEL);
+    dialog.command(&format!("MAIL FROM:<{LOGIN}>"), 250);
+    hotel.open(None);
+    dialog.command(&format!("RCPT TO:<{BOB}>"), 250);
+    let reply = dialog.command("RCPT TO:<eve@adatum.example>", 452);
+    assert!(reply.lines[0].contains(&format!("login {LOGIN} may use 1 recipients a day")), "{reply:?}");
+}
+
+#[test]
 fn a_grant_is_revoked_by_a_person() {
     let Some(hotel) = Hotel::start("a2_grants::a_grant_is_revoked") else { return };
     let (code, opened) = hotel.command(&["grants", "open", &HOTEL.to_string(), LOGIN, "--ttl", "5m"]);

@@ -81,6 +81,26 @@ fn messages_of_a_tenant_are_deferred_past_its_limit_and_go_again_when_it_frees()
 }
 
 #[test]
+fn messages_that_began_together_end_only_as_far_as_the_limit_has_room() {
+    let house = house_with("\n[limits]\nmessages_per_day = 1\n");
+    let mut dialogs: Vec<Dialog> = (0..3).map(|_| house.connect(INSIDE)).collect();
+    for dialog in &mut dialogs {
+        dialog.command(&format!("MAIL FROM:<{KIM}>"), 250);
+        dialog.command(&format!("RCPT TO:<{BOB}>"), 250);
+        dialog.command("DATA", 354);
+    }
+    for (dialog, code) in dialogs.iter_mut().zip([250, 452, 452]) {
+        dialog.send(testbed::message::to_wire(BODY));
+        let reply = dialog.expect(code);
+        if code == 452 {
+            assert_names(&reply, "4.7.1", "a quota is used up: tenant proseware may use 1 messages a day");
+        }
+    }
+    assert_eq!(house.elsewhere.wait_for(1).len(), 1);
+    house.gateway.wait_metric("gatepost_queue_recipients", 0.0);
+}
+
+#[test]
 fn recipients_past_a_days_quota_are_deferred_and_leave_the_others_queued() {
     let house = house_with("\n[limits]\nrecipients_per_day = 2\n");
     let mut dialog = house.connect(INSIDE);

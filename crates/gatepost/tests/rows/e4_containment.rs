@@ -76,6 +76,9 @@ fn a_burst_of_denials_suspends_the_login_in_its_open_transactions_too_and_nobody
     let house = House::start("denials = \"3/10m\"", "");
     let mut open = house.log_in();
     open.command(&format!("MAIL FROM:<{LOGIN}>"), 250);
+    let mut ready = house.log_in();
+    ready.command(&format!("MAIL FROM:<{LOGIN}>"), 250);
+    ready.command(&format!("RCPT TO:<{BOB}>"), 250);
     let mut dialog = house.log_in();
     is_denied(&mut dialog, "ceo@proseware.example", 3);
     dialog.deliver(LOGIN, &[BOB], BODY);
@@ -88,6 +91,8 @@ fn a_burst_of_denials_suspends_the_login_in_its_open_transactions_too_and_nobody
         reply.lines[0].starts_with(&format!("5.7.1 <{BOB}>: the login is suspended: until ")),
         "{reply:?}"
     );
+    let reply = ready.command("DATA", 550);
+    assert!(reply.lines[0].starts_with("5.7.1 the login is suspended: until "), "{reply:?}");
     house.connect(INSIDE).deliver(KIM, &[BOB], BODY);
     house.has_contained("denials");
     assert_eq!(house.elsewhere.wait_for(2).len(), 2);
