@@ -84,8 +84,8 @@ const MUTANTS: [Mutant; 26] = [
     Mutant {
         name: "submission needs no login",
         file: DECIDE,
-        original: "(Role::Submission, None) => {",
-        mutated: "(Role::Submission, None) if tenant == Some(TenantIx(u32::MAX)) => {",
+        original: "match (listener.role, facts.identity) {",
+        mutated: "let role = if facts.tls { Role::Relay } else { listener.role };\n        match (role, facts.identity) {",
     },
     Mutant {
         name: "TLS is never required",
