@@ -345,3 +345,22 @@ fn the_next_hop_is_asked_where_the_relay_domain_says_so() {
     assert_eq!(&*snapshot.next_hops(route).key, "mail.inside.example:25");
     assert_eq!(snapshot.call_ahead("elsewhere.example"), None);
 }
+
+#[test]
+fn a_listener_that_requires_tls_takes_nothing_in_the_clear_from_anyone() {
+    let snapshot = both();
+    let listener = listener(Role::Submission);
+    for client in [INSIDE, STRANGER, EXCLUDED] {
+        let facts = Facts {
+            listener: &listener,
+            client: client.parse().unwrap(),
+            tls: false,
+            identity: None,
+            grants: &[],
+        };
+        let from = ReversePath::parse("terri@proseware.example").unwrap();
+        let to = ForwardPath::parse("bob@proseware.example").unwrap();
+        let decision = snapshot.decide_recipient(&facts, from, to, None, &mut NoTrace);
+        assert_eq!(decision.verdict, Verdict::Deny(Reason::TlsRequired), "{client}");
+    }
+}

@@ -42,8 +42,8 @@ const MUTANTS: [Mutant; 26] = [
     Mutant {
         name: "the table begins with everyone in a network",
         file: NETWORK,
-        original: "let mut root = vec![NOBODY; 1 << LEVEL_BITS];",
-        mutated: "let mut root = vec![0; 1 << LEVEL_BITS];",
+        original: "let outside = ranges[..whole].last().map_or(NOBODY, |range| range.answer);",
+        mutated: "let outside = ranges[..whole].last().map_or(0, |range| range.answer);",
     },
     Mutant {
         name: "the widest of two nested prefixes wins",
