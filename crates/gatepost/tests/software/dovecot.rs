@@ -106,7 +106,8 @@ impl Dovecot {
             .spawn()
             .expect("dovecot was found");
         let dovecot = Self { child, directory, imap, pop3 };
-        let listens = eventually(PATIENCE, || std::net::TcpStream::connect(dovecot.pop3).is_ok());
+        let is_open = |address| std::net::TcpStream::connect(address).is_ok();
+        let listens = eventually(PATIENCE, || is_open(dovecot.pop3) && is_open(dovecot.imap));
         assert!(listens, "dovecot does not listen:\n{}", dovecot.said());
         dovecot
     }
