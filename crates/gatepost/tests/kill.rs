@@ -5,7 +5,7 @@ mod cycle;
 
 #[test]
 fn every_acknowledged_message_survives_twenty_kills_under_load() {
-    let report = cycle::kill_under_load(20);
+    let report = cycle::kill_under_load(20, &[]);
     println!("{report}");
     report.assert_kept();
 }

@@ -1,5 +1,7 @@
 //! Builds with a planted mistake, which the simulation must catch.
 
+use spool::mutant::{Mutant, choose};
+
 #[path = "simulation/mod.rs"]
 mod simulation;
 
@@ -8,6 +10,7 @@ const SEEDS: std::ops::Range<u64> = 0..1000;
 
 #[test]
 fn an_acknowledgement_before_the_write_completes_loses_mail() {
+    choose(Some(Mutant::EarlyAck));
     // In some worlds the mutant trips over itself, as it reads what it has not written: that is no verdict.
     std::panic::set_hook(Box::new(|_| {}));
     let caught = SEEDS.into_iter().find(|&seed| {

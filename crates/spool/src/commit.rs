@@ -6,6 +6,8 @@ use ring::{Durability, Ring, SharedBuffer, Token};
 
 use crate::format::GroupHeader;
 use crate::shard::{KIND_COMMIT, Shard};
+#[cfg(feature = "mutants")]
+use crate::mutant::{self, Mutant};
 use crate::{Event, MessageKey, StoredMessage, segment};
 
 /// The group whose write is under way.
@@ -56,7 +58,10 @@ impl Shard {
         }
         let file = self.segments.list[segment as usize].file;
         let token = Token { room: self.token_room, kind: KIND_COMMIT, key: 0 };
-        ring.write_shared(file, offset, buffer.clone(), 0..bytes as usize, Durability::Durable, token);
+        let durability = Durability::Durable;
+        #[cfg(feature = "mutants")]
+        let durability = if mutant::is(Mutant::SkipFlush) { Durability::Buffered } else { durability };
+        ring.write_shared(file, offset, buffer.clone(), 0..bytes as usize, durability, token);
         self.in_flight = Some(InFlight { buffer, bytes, hot });
     }
 
@@ -71,7 +76,10 @@ impl Shard {
         self.groups += 1;
         self.committed += self.in_flight_effects.messages.len() as u64;
         let mut effects = std::mem::take(&mut self.in_flight_effects);
-        #[cfg(not(feature = "mutant-early-ack"))]
+        #[cfg(feature = "mutants")]
+        if mutant::is(Mutant::EarlyAck) {
+            effects.messages.clear();
+        }
         for &(key, waiter) in &effects.messages {
             let Some(entry) = self.index.get(key) else { continue };
             let message = StoredMessage::new(buffer.clone(), entry.in_group as usize, entry.length as usize)
@@ -125,7 +133,7 @@ impl Shard {
         }
     }
 
-    #[cfg(feature = "mutant-early-ack")]
+    #[cfg(feature = "mutants")]
     pub(crate) fn acknowledge_early(
         &mut self,
         key: MessageKey,
@@ -133,12 +141,34 @@ impl Shard {
         start: usize,
         length: usize,
     ) {
-        let message = self.early_copy(start, length);
-        self.events.push_back(Event::Committed { key, waiter, message });
+        if mutant::is(Mutant::EarlyAck) {
+            let message = self.early_copy(start, length);
+            self.events.push_back(Event::Committed { key, waiter, message });
+        }
+    }
+
+    /// The end of a group's write, after a second flush where the first one failed.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn retried<R: Ring>(
+        &self,
+        ring: &mut R,
+        result: std::io::Result<usize>,
+    ) -> Option<std::io::Result<usize>> {
+        let Some(in_flight) = self.in_flight.as_ref().filter(|_| mutant::is(Mutant::RetryFlush)) else {
+            return Some(result);
+        };
+        match result {
+            Ok(_) => Some(Ok(in_flight.bytes as usize)),
+            Err(_) => {
+                let file = self.segments.list[self.segments.current as usize].file;
+                ring.sync_file(file, Token { room: self.token_room, kind: KIND_COMMIT, key: 0 });
+                None
+            }
+        }
     }
 
     /// A message out of the group that is still open.
-    #[cfg(feature = "mutant-early-ack")]
+    #[cfg(feature = "mutants")]
     pub(crate) fn early_copy(&self, start: usize, length: usize) -> StoredMessage {
         let mut copy = ring::AlignedBuffer::zeroed(length);
         copy[..length].copy_from_slice(self.open.record(start, length));

@@ -105,7 +105,7 @@ impl GroupBuffer {
     }
 
     /// The bytes of a record that was ended.
-    #[cfg(feature = "mutant-early-ack")]
+    #[cfg(feature = "mutants")]
     pub(crate) fn record(&self, start: usize, length: usize) -> &[u8] {
         &self.buffer[start..start + length]
     }

@@ -17,6 +17,8 @@ mod index;
 pub mod inspect;
 mod large;
 mod message;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 mod record;
 mod recovery;
 mod scan;

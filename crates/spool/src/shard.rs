@@ -11,6 +11,8 @@ use crate::group::{GroupBuffer, GroupEffects, Pool};
 use crate::hot::Hot;
 use crate::index::{Entry, Index, NOWHERE, Pending};
 use crate::large::LargeFiles;
+#[cfg(feature = "mutants")]
+use crate::mutant::{self, Mutant};
 use crate::record::{self, Body};
 use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::scan::shard_directory;
@@ -176,7 +178,10 @@ impl Shard {
         if let Some((bounce, body)) = bounce {
             self.put_message(bounce, &body, None);
         }
-        record::put_outcomes(&mut self.open, id, outcomes);
+        let written: &[_] = outcomes;
+        #[cfg(feature = "mutants")]
+        let written: &[_] = if mutant::is(Mutant::ForgetOutcome) && id.to_bytes()[9] % 4 == 0 { &[] } else { written };
+        record::put_outcomes(&mut self.open, id, written);
         if let Some(entry) = self.index.get_mut(key) {
             for &(recipient, _) in outcomes {
                 entry.pending.clear(recipient);
@@ -260,7 +265,11 @@ impl Shard {
     pub fn complete<R: Ring>(&mut self, ring: &mut R, completion: Completion) {
         let Completion::File { token, result, file, buffer } = completion else { return };
         match token.kind {
-            KIND_COMMIT => self.commit(result),
+            KIND_COMMIT => {
+                #[cfg(feature = "mutants")]
+                let Some(result) = self.retried(ring, result) else { return };
+                self.commit(result);
+            }
             KIND_PREPARE => {
                 let is_over = self.segments.prepared(ring, result, file);
                 if is_over {
@@ -299,8 +308,8 @@ impl Shard {
             let result = StoredMessage::new(buffer.clone(), in_group, length).ok_or(LoadError::Damaged);
             return self.events.push_back(Event::Loaded { request, result });
         }
-        #[cfg(feature = "mutant-early-ack")]
-        if entry.segment == crate::index::NOWHERE {
+        #[cfg(feature = "mutants")]
+        if mutant::is(Mutant::EarlyAck) && entry.segment == NOWHERE {
             let result = Ok(self.early_copy(in_group, length));
             return self.events.push_back(Event::Loaded { request, result });
         }
@@ -449,7 +458,7 @@ impl Shard {
         });
         self.open_effects.messages.push((key, waiter));
         self.open_effects.urgent = true;
-        #[cfg(feature = "mutant-early-ack")]
+        #[cfg(feature = "mutants")]
         self.acknowledge_early(key, waiter, start, length);
         key
     }

@@ -1,5 +1,4 @@
 //! Torn tails, flipped bits, and the bytes of version 1.
-#![cfg(not(feature = "mutant-early-ack"))]
 
 mod harness;
 

@@ -1,5 +1,4 @@
 //! Large bodies: files of their own, from the first piece to the removal.
-#![cfg(not(feature = "mutant-early-ack"))]
 
 mod harness;
 

@@ -1,5 +1,4 @@
 //! A message's life in the log: committed, kept, loaded, done, its space used again.
-#![cfg(not(feature = "mutant-early-ack"))]
 
 mod harness;
 

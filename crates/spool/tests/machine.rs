@@ -1,5 +1,4 @@
 //! The log on this machine's kernel and file system, by io_uring.
-#![cfg(not(feature = "mutant-early-ack"))]
 
 mod harness;
 

@@ -10,11 +10,12 @@ const ACKNOWLEDGED_A_LIFE: u64 = 150;
 /// How long anything may take before the test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Kills and restarts a gateway under load `cycles` times, lets it deliver what it has, and compares the ledgers.
-pub(crate) fn kill_under_load(cycles: u64) -> Report {
+/// Kills and restarts a gateway, run by `wrapper`, under load `cycles` times, lets it deliver what it has, and compares the ledgers.
+pub(crate) fn kill_under_load(cycles: u64, wrapper: &[&str]) -> Report {
     let destination = Destination::start();
     let configuration = Configuration::relay(destination.address());
-    let mut gateway = Gateway::start(env!("CARGO_BIN_EXE_gatepost"), configuration);
+    let wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+    let mut gateway = Gateway::start_under(env!("CARGO_BIN_EXE_gatepost"), configuration, wrapper);
     let client = LedgerClient::start(LoadOptions::new(gateway.smtp()));
     for cycle in 1..=cycles {
         let before = client.acknowledged();
