@@ -5,9 +5,9 @@ use std::rc::Rc;
 use ring::{Durability, Ring, SharedBuffer, Token};
 
 use crate::format::GroupHeader;
-use crate::shard::{KIND_COMMIT, Shard};
 #[cfg(feature = "mutants")]
 use crate::mutant::{self, Mutant};
+use crate::shard::{KIND_COMMIT, Shard};
 use crate::{Event, MessageKey, StoredMessage, segment};
 
 /// The group whose write is under way.

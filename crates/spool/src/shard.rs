@@ -180,7 +180,8 @@ impl Shard {
         }
         let written: &[_] = outcomes;
         #[cfg(feature = "mutants")]
-        let written: &[_] = if mutant::is(Mutant::ForgetOutcome) && id.to_bytes()[9] % 4 == 0 { &[] } else { written };
+        let written: &[_] =
+            if mutant::is(Mutant::ForgetOutcome) && id.to_bytes()[9] % 4 == 0 { &[] } else { written };
         record::put_outcomes(&mut self.open, id, written);
         if let Some(entry) = self.index.get_mut(key) {
             for &(recipient, _) in outcomes {

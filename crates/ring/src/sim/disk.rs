@@ -2,17 +2,19 @@
 //!
 //! Every file has its visible content, its durable content, and the changes between the two. Names
 //! likewise: a directory's creations, renames and removals are durable once it is synced. A power
-//! cut ([`HostDisk::crash`]) lets a seed choose among the changes that nobody had synced.
+//! cut ([`HostDisk::crash`]) lets a seed choose among the changes that nobody had synced: of each write
+//! nothing, all or some sectors, whatever became of earlier ones; of names a journal's prefix, or any.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::faults::DiskFaults;
 use super::random::Random;
 
 /// What a disk writes whole or not at all.
-const SECTOR_BYTES: u64 = 512;
+pub(super) const SECTOR_BYTES: u64 = 512;
 
 pub(super) type InodeId = u32;
 
@@ -101,8 +103,7 @@ pub(super) struct HostDisk {
     /// Who holds which lock: the ring and its text.
     locks: BTreeMap<PathBuf, (u32, String)>,
     pub(super) capacity_bytes: u64,
-    /// The change that fails, counted down to 1 and then gone.
-    pub(super) fails_in: Option<u64>,
+    pub(super) faults: DiskFaults,
 }
 
 impl HostDisk {
@@ -115,22 +116,29 @@ impl HostDisk {
             next_inode: 1,
             locks: BTreeMap::new(),
             capacity_bytes,
-            fails_in: None,
+            faults: DiskFaults::default(),
         }
     }
 
-    /// Counts one change; true when it is the one that has to fail.
-    pub(super) fn fails_now(&mut self) -> bool {
-        match &mut self.fails_in {
-            Some(0 | 1) => {
-                self.fails_in = None;
-                true
+    /// The files with a name that is meant.
+    pub(super) fn named_files(&self, is_meant: &dyn Fn(&Path) -> bool) -> Vec<(PathBuf, InodeId)> {
+        let files = self.names.iter().filter_map(|(path, node)| match node {
+            Node::File(inode) if is_meant(path) && !self.content(*inode).is_empty() => {
+                Some((path.clone(), *inode))
             }
-            Some(left) => {
-                *left -= 1;
-                false
+            _ => None,
+        });
+        files.collect()
+    }
+
+    /// Changes bits of a byte, as it is seen and as it is stored.
+    pub(super) fn flip(&mut self, inode: InodeId, at: usize, bits: u8) {
+        if let Some(inode) = self.inodes.get_mut(&inode) {
+            for content in [&mut inode.content, &mut inode.durable] {
+                if let Some(byte) = content.get_mut(at) {
+                    *byte ^= bits;
+                }
             }
-            None => false,
         }
     }
 
@@ -235,12 +243,15 @@ impl HostDisk {
         self.inodes.get(&inode).map_or(&[], |inode| &inode.content)
     }
 
-    pub(super) fn read(&self, inode: InodeId, offset: u64, bytes: &mut [u8]) -> usize {
+    pub(super) fn read(&self, inode: InodeId, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let content = self.content(inode);
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
         let count = bytes.len().min(content.len() - start);
+        if self.faults.prevents_read(inode, offset, count as u64) {
+            return Err(errno(libc::EIO));
+        }
         bytes[..count].copy_from_slice(&content[start..start + count]);
-        count
+        Ok(count)
     }
 
     pub(super) fn free_bytes(&self) -> u64 {
@@ -260,9 +271,25 @@ impl HostDisk {
         if growth > 0 && growth > self.free_bytes() { Err(errno(libc::ENOSPC)) } else { Ok(()) }
     }
 
+    /// What of a write finds room: the kernel writes that much before it says ENOSPC.
+    fn fitting<'a>(&self, inode: InodeId, offset: u64, bytes: &'a [u8]) -> &'a [u8] {
+        let end = (self.content(inode).len() as u64).saturating_add(self.free_bytes());
+        &bytes[..bytes.len().min(end.saturating_sub(offset) as usize)]
+    }
+
     /// A buffered write: visible now, durable after a sync.
     pub(super) fn write(&mut self, inode: InodeId, offset: u64, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.reserve(inode, offset + bytes.len() as u64)?;
+        let reserved = self.reserve(inode, offset + bytes.len() as u64);
+        let bytes = if reserved.is_ok() { bytes } else { self.fitting(inode, offset, bytes) };
+        self.put(inode, offset, bytes, at)?;
+        reserved
+    }
+
+    fn put(&mut self, inode: InodeId, offset: u64, bytes: &[u8], at: u64) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.faults.written(inode, offset, bytes.len() as u64);
         let inode = self.inode(inode)?;
         overlay(&mut inode.content, offset, bytes);
         inode.changes.push((at, Change::Write { offset, bytes: bytes.to_vec() }));
@@ -271,7 +298,12 @@ impl HostDisk {
 
     /// A durable write. Older buffered writes to the same range are superseded by it.
     pub(super) fn write_durable(&mut self, inode: InodeId, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.reserve(inode, offset + bytes.len() as u64)?;
+        let reserved = self.reserve(inode, offset + bytes.len() as u64);
+        let bytes = if reserved.is_ok() { bytes } else { self.fitting(inode, offset, bytes) };
+        if bytes.is_empty() {
+            return reserved;
+        }
+        self.faults.written(inode, offset, bytes.len() as u64);
         let inode = self.inode(inode)?;
         overlay(&mut inode.content, offset, bytes);
         overlay(&mut inode.durable, offset, bytes);
@@ -279,7 +311,7 @@ impl HostDisk {
         for (at, change) in changes {
             cut(change, offset..offset + bytes.len() as u64, |rest| inode.changes.push((at, rest)));
         }
-        Ok(())
+        reserved
     }
 
     /// A write that failed, or that a power cut met: the seed says what is on the disk now.
@@ -385,8 +417,11 @@ impl HostDisk {
     }
 
     /// The power is gone and back: what was not durable is lost, kept or torn.
-    pub(super) fn crash(&mut self, random: &mut Random) {
-        // Within a directory a journal keeps its order: a prefix of the changes survives.
+    pub(super) fn crash(&mut self, random: &mut Random, names_are_ordered: bool) {
+        self.faults.power_cuts += 1;
+        (self.faults.fails_in, self.faults.dies_in, self.faults.frozen_until) = (None, None, None);
+        // Within a directory a journal keeps its order: a prefix of the changes survives. Without one
+        // each survives by itself.
         let mut stopped: Vec<PathBuf> = Vec::new();
         for change in std::mem::take(&mut self.name_changes) {
             let directory = change.directory();
@@ -395,7 +430,7 @@ impl HostDisk {
             }
             if random.coin() {
                 change.apply(&mut self.durable_names);
-            } else {
+            } else if names_are_ordered {
                 stopped.push(directory);
             }
         }

@@ -9,6 +9,7 @@
 //! not is lost, kept or torn as the seed has it. Fails as a host would, with the error numbers of Linux.
 
 mod disk;
+mod faults;
 mod network;
 mod operation;
 mod random;
@@ -19,6 +20,7 @@ mod tests;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +50,10 @@ pub struct SimOptions {
     pub stall_probability: f64,
     /// How long a stall may last.
     pub stall_max: Duration,
+    /// That a file operation takes up to [`SimOptions::disk_stall_max`] longer.
+    pub disk_stall_probability: f64,
+    /// How long a stall of a disk may last.
+    pub disk_stall_max: Duration,
     /// The largest piece in which a stream arrives; most are smaller, some are single bytes.
     pub piece_bytes_max: usize,
     /// What one direction of a connection holds before its sender waits.
@@ -58,6 +64,11 @@ pub struct SimOptions {
     pub refuse_probability: f64,
     /// That accepting stops for want of descriptors ([`Completion::AcceptPaused`]).
     pub accept_error_probability: f64,
+    /// That a connection or an opened file finds no descriptor (EMFILE).
+    pub descriptor_error_probability: f64,
+    /// Names survive a power cut in the order of their changes, as a journal keeps them. Else each
+    /// change of a directory that was not synced is lost or kept by itself.
+    pub names_are_ordered: bool,
     /// That a write, allocation, flush, rename, creation or removal fails with EIO, what is on the
     /// disk then being anybody's guess.
     pub write_error_probability: f64,
@@ -73,11 +84,15 @@ impl Default for SimOptions {
             disk_latency: (Duration::from_micros(50), Duration::from_micros(800)),
             stall_probability: 0.0,
             stall_max: Duration::from_secs(2),
+            disk_stall_probability: 0.0,
+            disk_stall_max: Duration::from_secs(20),
             piece_bytes_max: 16 * 1024,
             window_bytes: 128 * 1024,
             reset_probability: 0.0,
             refuse_probability: 0.0,
             accept_error_probability: 0.0,
+            descriptor_error_probability: 0.0,
+            names_are_ordered: true,
             write_error_probability: 0.0,
             disk_capacity_bytes: 1 << 40,
         }
@@ -94,6 +109,7 @@ impl World {
     pub fn new(seed: u64, options: SimOptions) -> Self {
         Self(Rc::new(RefCell::new(State {
             now: START,
+            wall_jumps_millis: 0,
             sequence: 0,
             digest: 0xcbf2_9ce4_8422_2325,
             random: Random::new(seed),
@@ -126,14 +142,7 @@ impl World {
     /// Cuts a host's power: its processes are gone (their rings answer nothing any more), its
     /// connections are reset, and of what was not durable on its disk the seed leaves some.
     pub fn crash(&self, ip: IpAddr) {
-        let state = &mut *self.0.borrow_mut();
-        let rings: Vec<u32> = (state.rings.iter()).filter(|(_, r)| r.ip == ip).map(|(id, _)| *id).collect();
-        for ring in &rings {
-            state.cut_connections(*ring);
-            state.rings.remove(ring);
-        }
-        state.crash_disk(ip);
-        state.note(&[7, u64::from(rings.len() as u32)]);
+        self.0.borrow_mut().cut_power(ip);
     }
 
     /// Lets time pass until something happens: one event, or a moment that a ring waits for. A ring
@@ -193,8 +202,62 @@ impl World {
     /// Makes the `nth` change (1: the next) of a host's disk fail with EIO, once: a write, allocation,
     /// flush, rename, creation or removal.
     pub fn fail_disk(&self, ip: IpAddr, nth: u64) {
-        if let Some(disk) = self.0.borrow_mut().disks.get_mut(&ip) {
-            disk.fails_in = Some(nth);
+        self.with_disk(ip, |disk, _| disk.faults.fails_in = Some(nth));
+    }
+
+    /// Cuts a host's power as [`World::crash`] does, in the middle of the `nth` change (1: the next) of
+    /// its disk, blocking ones included: recovery, rotation and recycling can be met at each of their
+    /// steps. [`World::power_cuts`] tells that it has happened; another power cut calls it off.
+    pub fn crash_at_change(&self, ip: IpAddr, nth: u64) {
+        self.with_disk(ip, |disk, _| disk.faults.dies_in = Some(nth));
+    }
+
+    /// Calls off what [`World::fail_disk`] and [`World::crash_at_change`] have planned.
+    pub fn spare_disk(&self, ip: IpAddr) {
+        self.with_disk(ip, |disk, _| (disk.faults.fails_in, disk.faults.dies_in) = (None, None));
+    }
+
+    /// How often a host has lost its power.
+    #[must_use]
+    pub fn power_cuts(&self, ip: IpAddr) -> u64 {
+        self.0.borrow().disks.get(&ip).map_or(0, |disk| disk.faults.power_cuts)
+    }
+
+    /// No operation of a ring on this host's disk ends before `until`.
+    pub fn freeze_disk(&self, ip: IpAddr, until: Instant) {
+        self.with_disk(ip, |disk, _| disk.faults.frozen_until = Some(until));
+    }
+
+    /// Makes up to `count` sectors of the files that are meant unreadable (EIO) until they are written
+    /// again or [`World::heal_disk`] is called; the seed chooses among those that hold something. Gives
+    /// their files.
+    pub fn spoil_sectors(&self, ip: IpAddr, count: u64, is_meant: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        self.with_disk(ip, |disk, random| files = disk.spoil(count, &is_meant, random));
+        files
+    }
+
+    /// Every sector can be read again.
+    pub fn heal_disk(&self, ip: IpAddr) {
+        self.with_disk(ip, |disk, _| disk.faults.read_again());
+    }
+
+    /// Flips a bit in each of up to `count` sectors of the files that are meant; gives their files.
+    pub fn rot_sectors(&self, ip: IpAddr, count: u64, is_meant: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        self.with_disk(ip, |disk, random| files = disk.rot(count, &is_meant, random));
+        files
+    }
+
+    /// Sets every host's wall clock forward by so many milliseconds, or back. The monotonic one goes on.
+    pub fn jump_wall_clock(&self, millis: i64) {
+        self.0.borrow_mut().wall_jumps_millis += millis;
+    }
+
+    fn with_disk(&self, ip: IpAddr, change: impl FnOnce(&mut HostDisk, &mut Random)) {
+        let state = &mut *self.0.borrow_mut();
+        if let Some(disk) = state.disks.get_mut(&ip) {
+            change(disk, &mut state.random);
         }
     }
 }
@@ -246,6 +309,7 @@ enum Event {
 #[derive(Debug)]
 struct State {
     now: Instant,
+    wall_jumps_millis: i64,
     /// The last number given to an event or an object.
     sequence: u64,
     digest: u64,
@@ -271,7 +335,19 @@ impl State {
     }
 
     fn unix_millis(&self) -> u64 {
-        EPOCH_UNIX_MILLIS + self.now.since(START).as_millis() as u64
+        let elapsed = self.now.since(START).as_millis() as u64;
+        (EPOCH_UNIX_MILLIS + elapsed).saturating_add_signed(self.wall_jumps_millis)
+    }
+
+    /// The host is dark: its processes are gone, and with them what was not durable.
+    fn cut_power(&mut self, ip: IpAddr) {
+        let rings: Vec<u32> = (self.rings.iter()).filter(|(_, r)| r.ip == ip).map(|(id, _)| *id).collect();
+        for ring in &rings {
+            self.cut_connections(*ring);
+            self.rings.remove(ring);
+        }
+        self.crash_disk(ip);
+        self.note(&[7, u64::from(rings.len() as u32)]);
     }
 
     fn schedule(&mut self, at: Instant, event: Event) {
@@ -343,7 +419,7 @@ impl State {
             self.note(&[at.0, sequence]);
             match event {
                 Event::Network(event) => self.network_event(event),
-                Event::Disk(operation) => self.operation_ends(operation),
+                Event::Disk(operation) => self.operation_due(operation),
             }
         }
         true

@@ -209,6 +209,10 @@ impl State {
             let mut endpoint = Endpoint::new(ring, local, to, self.now);
             endpoint.connecting = Some(token);
             self.endpoints.insert(id, endpoint);
+            if self.random.chance(self.options.descriptor_error_probability) {
+                self.schedule_refusal(self.now, id, libc::EMFILE);
+                return Socket { index: id, generation: ring };
+            }
             let at = self.now.after(self.latency(self.is_local(ring, to.ip())));
             self.schedule(at, Event::Network(NetworkEvent::Syn { client: id, attempt: 0 }));
         }

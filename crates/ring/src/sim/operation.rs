@@ -4,8 +4,11 @@ use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::disk::{HostDisk, InodeId, errno};
+use super::faults::Turn;
+use super::random::Random;
 use super::{Event, OpenFile, Owner, Ready, State};
 use crate::{AlignedBuffer, BLOCK_BYTES, Completion, Durability, File, OpenMode, SharedBuffer, Token};
 
@@ -93,7 +96,7 @@ impl State {
         let id = self.next_id();
         let started = self.sequence;
         self.operations.insert(id, Operation { ring, ip, token, file: held, action, started });
-        let at = self.now.after(self.random.between(self.options.disk_latency) + self.stall());
+        let at = self.now.after(self.disk_latency());
         self.schedule(at, Event::Disk(id));
     }
 
@@ -115,6 +118,27 @@ impl State {
             return Err(errno(libc::EBADF));
         }
         Ok(open.inode)
+    }
+
+    fn disk_latency(&mut self) -> Duration {
+        let stalls = self.random.chance(self.options.disk_stall_probability);
+        let longest = if stalls { self.options.disk_stall_max } else { Duration::ZERO };
+        self.random.between(self.options.disk_latency)
+            + self.stall()
+            + self.random.between((Duration::ZERO, longest))
+    }
+
+    /// An operation's time is over; on a frozen disk it goes on waiting.
+    pub(super) fn operation_due(&mut self, id: u32) {
+        let ip = self.operations.get(&id).map(|operation| operation.ip);
+        let thaws = ip.and_then(|ip| self.disks.get(&ip)).and_then(|disk| disk.faults.frozen_until);
+        match thaws.filter(|thaws| *thaws > self.now) {
+            Some(thaws) => {
+                let at = thaws.after(self.random.between(self.options.disk_latency));
+                self.schedule(at, Event::Disk(id));
+            }
+            None => self.operation_ends(id),
+        }
     }
 
     pub(super) fn operation_ends(&mut self, id: u32) {
@@ -151,19 +175,11 @@ impl State {
     /// Does it, or fails at it. Gives the bytes moved and the file opened.
     fn perform(&mut self, operation: &mut Operation) -> io::Result<(usize, Option<File>)> {
         let at = self.next_sequence();
-        let fails = operation.action.is_change() && self.change_fails(operation.ip);
+        if operation.action.is_change() {
+            self.suffer(operation)?;
+        }
         let disk = self.disks.get_mut(&operation.ip).ok_or_else(|| errno(libc::EIO))?;
         let inode = operation.file.map_or(0, |(_, inode)| inode);
-        if fails {
-            match &operation.action {
-                Action::Write { offset, source, range, .. } => {
-                    disk.write_maimed(inode, *offset, &source.bytes()[range.clone()], &mut self.random);
-                }
-                Action::Sync => disk.sync_failed(inode, &mut self.random),
-                _ => {}
-            }
-            return Err(errno(libc::EIO));
-        }
         let moved = match &mut operation.action {
             Action::Open { path, mode } => {
                 let (path, mode) = (std::mem::take(path), *mode);
@@ -177,7 +193,9 @@ impl State {
                 }
                 bytes.len()
             }
-            Action::Read { offset, buffer, range } => disk.read(inode, *offset, &mut buffer[range.clone()]),
+            Action::Read { offset, buffer, range } => {
+                disk.read(inode, *offset, &mut buffer[range.clone()])?
+            }
             Action::Allocate { length } => disk.allocate(inode, *length, at).map(|()| 0)?,
             Action::Sync => disk.sync(inode, operation.started).map(|()| 0)?,
             Action::Rename { from, to } => disk.rename(from, to).map(|()| 0)?,
@@ -187,10 +205,31 @@ impl State {
         Ok((moved, None))
     }
 
-    /// Whether the next change of a host's disk fails.
-    pub(super) fn change_fails(&mut self, ip: IpAddr) -> bool {
-        let chosen = self.disks.get_mut(&ip).is_some_and(HostDisk::fails_now);
-        self.random.chance(self.options.write_error_probability) || chosen
+    /// Fails at an operation, or loses the power over it, when that is its turn.
+    fn suffer(&mut self, operation: &Operation) -> io::Result<()> {
+        let turn = self.change(operation.ip);
+        let disk = self.disks.get_mut(&operation.ip).ok_or_else(|| errno(libc::EIO))?;
+        let inode = operation.file.map_or(0, |(_, inode)| inode);
+        match (turn, &operation.action) {
+            (Turn::Goes, _) => return Ok(()),
+            (Turn::Dies, action) => {
+                half_done(disk, inode, action, &mut self.random);
+                self.cut_power(operation.ip);
+            }
+            (Turn::Fails, Action::Write { offset, source, range, .. }) => {
+                disk.write_maimed(inode, *offset, &source.bytes()[range.clone()], &mut self.random);
+            }
+            (Turn::Fails, Action::Sync) => disk.sync_failed(inode, &mut self.random),
+            (Turn::Fails, _) => {}
+        }
+        Err(errno(libc::EIO))
+    }
+
+    /// What becomes of the next change of a host's disk.
+    pub(super) fn change(&mut self, ip: IpAddr) -> Turn {
+        let turn = self.disks.get_mut(&ip).map_or(Turn::Goes, |disk| disk.faults.count());
+        let fails = self.random.chance(self.options.write_error_probability);
+        if fails && turn == Turn::Goes { Turn::Fails } else { turn }
     }
 
     /// Opens a file for a process; for one that is gone, nothing stays open.
@@ -201,6 +240,9 @@ impl State {
         path: &std::path::Path,
         mode: OpenMode,
     ) -> io::Result<File> {
+        if self.random.chance(self.options.descriptor_error_probability) {
+            return Err(errno(libc::EMFILE));
+        }
         let disk = self.disks.get_mut(&ip).ok_or_else(|| errno(libc::EIO))?;
         let inode = disk.open(path, mode.create_new)?;
         if !self.rings.contains_key(&ring) {
@@ -254,19 +296,22 @@ impl State {
                 continue;
             }
             let inode = operation.file.map_or(0, |(_, inode)| inode);
-            match &operation.action {
-                Action::Write { offset, source, range, .. } => {
-                    disk.write_maimed(inode, *offset, &source.bytes()[range.clone()], &mut self.random);
-                }
-                // The rest may have been done just now, or not: refusals of the dead interest nobody.
-                Action::Rename { from, to } if self.random.coin() => drop(disk.rename(from, to)),
-                Action::Remove { path } if self.random.coin() => drop(disk.remove(path)),
-                Action::Open { path, mode } if mode.create_new && self.random.coin() => {
-                    drop(disk.open(path, true));
-                }
-                _ => {}
-            }
+            half_done(disk, inode, &operation.action, &mut self.random);
         }
-        disk.crash(&mut self.random);
+        disk.crash(&mut self.random, self.options.names_are_ordered);
+    }
+}
+
+/// What the power cut left of an operation on its way: lost, done or torn.
+fn half_done(disk: &mut HostDisk, inode: InodeId, action: &Action, random: &mut Random) {
+    match action {
+        Action::Write { offset, source, range, .. } => {
+            disk.write_maimed(inode, *offset, &source.bytes()[range.clone()], random);
+        }
+        // The rest may have been done just now, or not: refusals of the dead interest nobody.
+        Action::Rename { from, to } if random.coin() => drop(disk.rename(from, to)),
+        Action::Remove { path } if random.coin() => drop(disk.remove(path)),
+        Action::Open { path, mode } if mode.create_new && random.coin() => drop(disk.open(path, true)),
+        _ => {}
     }
 }

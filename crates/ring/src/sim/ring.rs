@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::disk::errno;
+use super::faults::Turn;
 use super::operation::{Action, Source};
 use super::{Ready, World};
 use crate::{
@@ -79,7 +80,14 @@ impl SimRing {
     fn may_fail(&mut self) -> io::Result<()> {
         let state = &mut *self.world.0.borrow_mut();
         let ip = state.ip_of(self.id)?;
-        if state.change_fails(ip) { Err(errno(libc::EIO)) } else { Ok(()) }
+        match state.change(ip) {
+            Turn::Goes => Ok(()),
+            Turn::Fails => Err(errno(libc::EIO)),
+            Turn::Dies => {
+                state.cut_power(ip);
+                Err(errno(libc::EIO))
+            }
+        }
     }
 }
 
@@ -132,7 +140,7 @@ impl Disk for SimRing {
     fn read_at(&mut self, file: File, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let state = &mut *self.world.0.borrow_mut();
         let inode = state.open_file(self.id, file)?.inode;
-        Ok(state.disk_of(self.id)?.read(inode, offset, bytes))
+        state.disk_of(self.id)?.read(inode, offset, bytes)
     }
 
     fn write_at(&mut self, file: File, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -143,10 +151,13 @@ impl Disk for SimRing {
         }
         let (ip, inode) = (open.ip, open.inode);
         let at = state.next_sequence();
-        let fails = state.change_fails(ip);
+        let turn = state.change(ip);
         let disk = state.disks.get_mut(&ip).ok_or_else(|| errno(libc::EIO))?;
-        if fails {
+        if turn != Turn::Goes {
             disk.write_maimed(inode, offset, bytes, &mut state.random);
+            if turn == Turn::Dies {
+                state.cut_power(ip);
+            }
             return Err(errno(libc::EIO));
         }
         disk.write(inode, offset, bytes, at)
@@ -166,11 +177,18 @@ impl Disk for SimRing {
         let open = state.open_file(self.id, file)?;
         let (ip, inode) = (open.ip, open.inode);
         let before = state.next_sequence();
-        let fails = state.change_fails(ip);
+        let turn = state.change(ip);
         let disk = state.disks.get_mut(&ip).ok_or_else(|| errno(libc::EIO))?;
-        if fails {
-            disk.sync_failed(inode, &mut state.random);
-            return Err(errno(libc::EIO));
+        match turn {
+            Turn::Goes => {}
+            Turn::Fails => {
+                disk.sync_failed(inode, &mut state.random);
+                return Err(errno(libc::EIO));
+            }
+            Turn::Dies => {
+                state.cut_power(ip);
+                return Err(errno(libc::EIO));
+            }
         }
         disk.sync(inode, before)
     }

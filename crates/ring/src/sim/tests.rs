@@ -5,6 +5,8 @@ use std::path::Path;
 use super::*;
 use crate::{AlignedBuffer, Disk, Durability, File, ListenOptions, Output, Ring, Socket};
 
+mod faults;
+
 const LISTEN: Token = Token { room: 1, kind: 0, key: 0 };
 const SERVER: Token = Token { room: 1, kind: 1, key: 0 };
 const CLIENT: Token = Token { room: 3, kind: 0, key: 0 };
