@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use commons::{Rate, RateTable, Verification};
-use mail::{Reason, Reply, Status, UnixMillis};
+use mail::{Reason, Reply, UnixMillis};
 use policy::Decision;
 use ring::Ring;
 use smtp::server::{Credentials, SCRAM_NONCE_BYTES, ScramStart, Step};
@@ -60,8 +60,11 @@ impl<R: Ring> Judge<'_, '_, R> {
         let snapshot = self.cx.snapshots.load();
         let Some(shape) = snapshot.scram_shape() else {
             // A reload took the last verifier away since the mechanism was announced.
-            let text = format_args!("SCRAM is offered no longer; use another mechanism");
-            reply.set(454, Some(Status::new(4, 7, 0)), text);
+            self.client.login.clear();
+            self.client.login.push_str(login);
+            let decision = Decision::refusal_for(Reason::MechanismWithdrawn, None);
+            self.refuse_with(&decision, None, ("", ""), reply);
+            self.client.login.clear();
             return None;
         };
         // Made for a known login too: it must not be answered sooner.

@@ -87,7 +87,7 @@ fn usual(reason: Reason) -> (Rule, Remedy) {
         Reason::LoginRequired => (Rule::Login, Remedy::LogIn),
         Reason::TlsRequired => (Rule::Tls, Remedy::StartTls),
         Reason::LoginFailed => (Rule::Credential, Remedy::CorrectCredentials),
-        Reason::LoginBusy => (Rule::Credential, Remedy::TryAgain),
+        Reason::LoginBusy | Reason::MechanismWithdrawn => (Rule::Credential, Remedy::TryAgain),
         Reason::LoginLocked => (Rule::LoginLock, Remedy::Wait),
         Reason::SenderNotOwned => (Rule::Sender, Remedy::AddSender),
         Reason::HeaderFromNotOwned => (Rule::HeaderFrom, Remedy::OwnHeaderFrom),

@@ -107,6 +107,7 @@ fn alone(reason: Reason, has_contact: bool) -> Advice {
         Reason::RelayNotPermitted if !has_contact => "ask your provider to add your network",
         Reason::LoginRequired => "sign in with AUTH PLAIN, LOGIN or SCRAM-SHA-256",
         Reason::TlsRequired => "send STARTTLS, then go on",
+        Reason::MechanismWithdrawn => "sign in again with another mechanism",
         Reason::LoginFailed => "check the name and the password",
         Reason::SenderNotOwned => "send as an address of your own",
         Reason::HeaderFromNotOwned => "write one From field, with an address of your own",

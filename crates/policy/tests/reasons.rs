@@ -19,6 +19,11 @@ submission listener and a public page for tickets; what is not configured is lef
 without a recipient is about the session or the message. Where a limit, a list, a suspension or a
 header decided, the first line goes on after its words with which one, and when it frees. A suspension
 is told with 450 4.7.1 instead of 550 5.7.1 where the configuration says so.
+
+A few replies say the same otherwise, because the command or the moment asks for it: AUTH before TLS is
+538 5.7.11 rather than 530 (RFC 4954 section 6); SCRAM without the channel binding that was announced,
+and a login that XCLIENT names and nobody has (550 5.7.0), say so in their first line; a limit of
+connections that is met with at MAIL is 450 rather than 421.
 ";
 
 /// Reasons that belong to a check of incoming mail, which no rule makes yet.
@@ -59,6 +64,7 @@ fn reply(decision: &Decision) -> String {
             | Reason::LoginFailed
             | Reason::LoginLocked
             | Reason::LoginBusy
+            | Reason::MechanismWithdrawn
             | Reason::HeaderFromNotOwned
             | Reason::BareNewline
             | Reason::MessageTooLarge
@@ -67,10 +73,15 @@ fn reply(decision: &Decision) -> String {
             | Reason::SpoolFailed
             | Reason::ConnectionLimit
     );
+    let to = match reason {
+        Reason::RoutingSyntax => "bob%adatum.example@proseware.example",
+        _ if is_about_recipient => "bob@adatum.example",
+        _ => "",
+    };
     let facts = ReplyFacts {
         client: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)),
         from: "ann@proseware.example",
-        to: if is_about_recipient { "bob@adatum.example" } else { "" },
+        to,
         detail: None,
         ticket: Some("7QK2-M9XH-T4WD-3".parse().expect("a ticket")),
         contact: Some("postmaster@relay.example"),

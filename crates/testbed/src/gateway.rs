@@ -35,6 +35,8 @@ pub struct Configuration {
     pub by_mx: bool,
     /// Workers; 0 is one a core.
     pub workers: u32,
+    /// What the spool may hold, as the node file writes it.
+    pub capacity: String,
     /// Where `/metrics` and `/readyz` are served.
     pub metrics: SocketAddr,
     /// Further lines of the node file, at its end.
@@ -63,6 +65,7 @@ impl Configuration {
             next_hop,
             by_mx: false,
             workers: 1,
+            capacity: "1GiB".into(),
             metrics: free_address(),
             node_extra: "[retry]\nfirst = \"1s\"\nlongest = \"2s\"\nexpire = \"1h\"\n".into(),
             tenants: vec![("proseware".into(), tenant.into())],
@@ -104,9 +107,10 @@ impl Configuration {
     fn node_file(&self, directory: &Path) -> String {
         let mut file = format!(
             "[node]\nhostname = \"relay.proseware.example\"\nworkers = {}\n\n\
-             [spool]\npath = \"{}\"\ncapacity = \"1GiB\"\n\n",
+             [spool]\npath = \"{}\"\ncapacity = \"{}\"\n\n",
             self.workers,
-            directory.join("spool").display()
+            directory.join("spool").display(),
+            self.capacity
         );
         for listener in &self.listeners {
             let Listener { name, address, role, tls } = listener;

@@ -1,126 +1,123 @@
 //! G1: every denial names its reason in the reply, in the log, in the metric and in the ticket, and the
 //! reply says what the sender can do.
 
-use std::fmt::Write as _;
+mod met;
+
 use std::net::IpAddr;
 
-use testbed::Dialog;
+use mail::Reason;
 use testbed::dialog::Reply;
-use testbed::proseware::{AUTH_PLAIN, CONTACT, HOTEL, INSIDE, LOGIN, PUBLIC_URL};
+use testbed::dns::NameServer;
+use testbed::net::{PATIENCE, eventually, free_address};
+use testbed::proseware::{self, CONTACT, HOTEL, PUBLIC_URL};
+use testbed::{Destination, Dialog, Gateway, tools};
 
 use crate::g2_explanations::{open_to_questions, ticket_of, why};
-use crate::house::{House, Secure};
+use crate::house::House;
+use crate::tenant::write_login;
+use met::{BY_DNS, IN_A_BROKEN_SPOOL, IN_A_CROWD, IN_A_FULL_SPOOL, IN_A_HOUSE, Place, Row, three_tenants};
 
 const KIM: &str = "kim@proseware.example";
 const BOB: &str = "bob@adatum.example";
-/// `AUTH PLAIN` with a wrong password.
-const AUTH_WRONG: &str = "AUTH PLAIN AHRlcnJpQHByb3Nld2FyZS5leGFtcGxlAHdyb25n";
 
-/// How a reason is met with: the refusal, over a socket.
-type Provoke = fn(&House) -> Reply;
+/// What is promised of every refusal, `REASONS.md`.
+const PAGE: &str = include_str!("../../../policy/REASONS.md");
 
-/// Reason and the rule that gives it; the label of the tenant concerned; how to meet with it.
-const REASONS: [(&str, &str, &str, Provoke); 13] = [
-    ("relay_not_permitted", "responsibility", "none", |house| recipient(house, HOTEL, KIM, BOB, 550)),
-    ("routing_syntax", "routing_syntax", "none", |house| {
-        recipient(house, HOTEL, KIM, "bob%adatum.example@proseware.example", 550)
-    }),
-    ("recipient_unknown", "recipient", "proseware", |house| {
-        recipient(house, HOTEL, KIM, "nobody@listed.example", 550)
-    }),
-    ("sender_not_owned", "sender", "proseware", |house| {
-        recipient(house, INSIDE, "kim@fabrikam.example", BOB, 553)
-    }),
-    ("second_tenant", "one_tenant", "fabrikam", |house| {
-        let mut dialog = begin(house, INSIDE, KIM);
-        dialog.command(&format!("RCPT TO:<{LOGIN}>"), 250);
-        dialog.command("RCPT TO:<ann@fabrikam.example>", 452)
-    }),
-    ("too_many_recipients", "recipient_count", "proseware", |house| {
-        let mut dialog = begin(house, INSIDE, KIM);
-        for number in 0..3 {
-            dialog.command(&format!("RCPT TO:<user{number}@adatum.example>"), 250);
-        }
-        dialog.command(&format!("RCPT TO:<{BOB}>"), 452)
-    }),
-    ("message_too_large", "message_size", "proseware", |house| {
-        message(house, format!("Subject: large\r\n\r\n{}", "all too much\r\n".repeat(500)), 552)
-    }),
-    ("bare_newline", "line_ending", "proseware", |house| {
-        message(house, "Subject: x\r\n\r\none\ntwo\r\n", 550)
-    }),
-    ("loop_detected", "loop", "proseware", |house| {
-        message(house, format!("{}Subject: x\r\n\r\nround\r\n", "Received: by a\r\n".repeat(60)), 554)
-    }),
-    ("login_required", "login", "none", |house| {
-        let mut client = Secure::start(HOTEL, house.submission, &house.gateway);
-        client.command(&format!("MAIL FROM:<{KIM}>"), 530)
-    }),
-    ("tls_required", "tls", "none", |house| {
-        Dialog::hello_from(HOTEL, house.submission).command(&format!("MAIL FROM:<{KIM}>"), 530)
-    }),
-    ("tls_required", "tls", "none", |house| {
-        Dialog::hello_from(HOTEL, house.submission).command(AUTH_PLAIN, 538)
-    }),
-    ("login_failed", "credential", "none", |house| {
-        Secure::start(HOTEL, house.submission, &house.gateway).command(AUTH_WRONG, 535)
-    }),
+/// The reasons that no gateway gives, and the test that holds their texts.
+const NOT_MET: [(&str, &str); 3] = [
+    ("spf_failed", "no rule gives it: incoming mail is not authenticated; policy/tests/reasons.rs"),
+    ("dkim_failed", "no rule gives it: incoming mail is not authenticated; policy/tests/reasons.rs"),
+    ("dmarc_failed", "no rule gives it: incoming mail is not authenticated; policy/tests/reasons.rs"),
 ];
-
-#[track_caller]
-fn begin(house: &House, source: IpAddr, from: &str) -> Dialog {
-    let mut dialog = house.connect(source);
-    dialog.command(&format!("MAIL FROM:<{from}>"), 250);
-    dialog
-}
-
-#[track_caller]
-fn recipient(house: &House, source: IpAddr, from: &str, to: &str, code: u16) -> Reply {
-    begin(house, source, from).command(&format!("RCPT TO:<{to}>"), code)
-}
-
-#[track_caller]
-fn message(house: &House, content: impl AsRef<str>, code: u16) -> Reply {
-    let mut dialog = begin(house, INSIDE, KIM);
-    dialog.command(&format!("RCPT TO:<{BOB}>"), 250);
-    dialog.command("DATA", 354);
-    dialog.send(format!("{}.\r\n", content.as_ref()));
-    dialog.expect(code)
-}
-
-/// The house with limits that are soon reached, and a second tenant.
-fn house() -> House {
-    House::start_with(|configuration| {
-        open_to_questions(configuration);
-        let next_hop = configuration.next_hop;
-        let proseware = &mut configuration.tenants[0].1;
-        write!(
-            proseware,
-            "\n[[relay_domain]]\ndomains = [\"listed.example\"]\nnext_hops = [\"{next_hop}\"]\ntls = \"off\"\n\
-             recipients = \"../listed.txt\"\n\n\
-             [limits]\nrecipients_per_message = 3\nmessage_size = \"4KiB\"\n"
-        )
-        .expect("a string takes what is written to it");
-        let fabrikam = format!(
-            "name = \"fabrikam\"\nsenders = [\"@fabrikam.example\"]\n\n[[relay_domain]]\n\
-             domains = [\"fabrikam.example\"]\nnext_hops = [\"{next_hop}\"]\ntls = \"off\"\n"
-        );
-        configuration.tenants.push(("fabrikam".into(), fabrikam));
-        configuration.files.push(("listed.txt".into(), "terri@listed.example\n".into()));
-    })
-}
 
 #[test]
 fn every_reason_is_in_the_reply_the_log_the_metric_and_the_ticket() {
-    let house = house();
-    for (reason, rule, tenant, provoke) in REASONS {
-        let labels = [&*format!("reason=\"{reason}\""), &*format!("tenant=\"{tenant}\"")];
-        let before = house.denials(&labels);
-        let reply = provoke(&house);
-        let ticket = assert_reply_helps(reason, &reply);
-        assert_eq!(house.denials(&labels), before + 1, "{reason} is counted for {tenant}");
-        assert_log_tells(&house, reason, rule, &ticket);
-        let record = why(&house, &ticket);
+    Place::open(three_tenants).assert_tells(IN_A_HOUSE);
+}
+
+#[test]
+fn so_is_every_reason_that_dns_gives() {
+    let zone = "nomail IN MX 0 .\n7.2.0.127.zen IN A 127.0.0.2";
+    let Some(server) = NameServer::start("g1_reasons", zone) else { return };
+    let place = Place::open(|configuration| {
+        configuration.by_mx = true;
+        configuration.node_extra.push_str(&server.section());
+        configuration.node_extra.push_str("\n[[lists.dnsbl]]\nzone = \"zen.example\"\nname = \"Zen\"\n");
+    });
+    place.assert_tells(BY_DNS);
+}
+
+#[test]
+fn so_is_a_spool_without_room() {
+    Place::open(|configuration| configuration.capacity = "192MiB".into()).assert_tells(IN_A_FULL_SPOOL);
+}
+
+#[test]
+fn so_is_a_spool_that_cannot_be_written() {
+    let Some(_) = tools::find("prlimit", "g1_spool_failed") else { return };
+    let (own_mail, elsewhere) = (Destination::start(), Destination::start());
+    // Nothing is delivered: no outcome is written, and the first write that fails is that of a message.
+    let mut configuration = proseware::configuration(own_mail.address(), free_address());
+    open_to_questions(&mut configuration);
+    let submission = configuration.listen("submission", "submission", "required");
+    let clear = proseware::listen_for_clear_logins(&mut configuration);
+    // A write past the limit is to fail, not to end the gateway by a signal.
+    let wrapper = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"].map(str::to_owned);
+    let gateway = Gateway::start_under(env!("CARGO_BIN_EXE_gatepost"), configuration, wrapper.into());
+    let house = House { own_mail, elsewhere, gateway, submission };
+    Place { house, clear }.assert_tells(IN_A_BROKEN_SPOOL);
+}
+
+#[test]
+fn so_is_a_crowd_of_logins() {
+    let place = Place::open(|configuration| {
+        write_login(configuration, "slow@proseware.example", "");
+        let (before, after) =
+            configuration.tenants[0].1.rsplit_once(",t=1,").expect("a hash names its rounds");
+        configuration.tenants[0].1 = format!("{before},t=150,{after}");
+        configuration
+            .node_extra
+            .push_str("\n[login]\nfailures_per_ip = \"off\"\nfailures_per_identity = \"off\"\n");
+    });
+    place.assert_tells(IN_A_CROWD);
+}
+
+#[test]
+fn no_reason_is_left_out() {
+    let rows = [IN_A_HOUSE, BY_DNS, IN_A_FULL_SPOOL, IN_A_BROKEN_SPOOL, IN_A_CROWD].concat();
+    let mut words: Vec<_> = rows.iter().map(|row| row.0).chain(NOT_MET.map(|(word, _)| word)).collect();
+    words.sort_unstable();
+    words.dedup();
+    let mut all = Reason::ALL.map(Reason::as_str);
+    all.sort_unstable();
+    assert_eq!(words, all);
+    for (word, _) in NOT_MET {
+        assert!(rows.iter().all(|row| row.0 != word), "{word} is met with after all");
+    }
+}
+
+impl Place {
+    /// Meets with each of `rows` and follows it to the reply, the log, the metric and the ticket.
+    fn assert_tells(&self, rows: &[Row]) {
+        for &(reason, rule, tenant, provoke) in rows {
+            let labels = [&*format!("reason=\"{reason}\""), &*format!("tenant=\"{tenant}\"")];
+            let before = self.house.denials(&labels);
+            let replies = provoke(self);
+            let counted = self.house.denials(&labels) - before;
+            assert_eq!(counted, replies.len() as u64, "{reason} is counted for {tenant}");
+            for reply in replies {
+                let ticket = assert_reply_helps(reason, &reply);
+                assert_as_documented((reason, rule), &reply, self.house.submission.port());
+                assert_log_tells(&self.house, reason, rule, &ticket);
+                self.assert_ticket_tells((reason, rule), &ticket, &reply);
+            }
+        }
+        self.house.gateway.wait_metric("gatepost_tickets_dropped_total", 0.0);
+    }
+
+    #[track_caller]
+    fn assert_ticket_tells(&self, (reason, rule): (&str, &str), ticket: &str, reply: &Reply) {
+        let record = why(&self.house, ticket);
         assert_eq!(record["reason"], reason, "{record}");
         assert_eq!(record["rule"], rule, "{record}");
         let decided = record["steps"].as_array().expect("rules are listed").last().expect("one decided");
@@ -128,7 +125,61 @@ fn every_reason_is_in_the_reply_the_log_the_metric_and_the_ticket() {
         assert!(record["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty()), "{reason}: {record}");
         assert_eq!(record["code"].as_str().map(|code| &code[..1]), Some(&reply.code.to_string()[..1]));
     }
-    house.gateway.wait_metric("gatepost_tickets_dropped_total", 0.0);
+}
+
+/// The reply reads as the page of reasons shows it for this reason and rule, up to the names and to what
+/// the running gateway adds to the first line.
+#[track_caller]
+fn assert_as_documented((reason, rule): (&str, &str), reply: &Reply, port: u16) {
+    // Told otherwise by intent; the head of the page says so.
+    if reply.code == 538 {
+        return;
+    }
+    let heading = format!("\n## `{reason}` ");
+    let (_, section) = PAGE.split_once(&heading).unwrap_or_else(|| panic!("{reason} has no section"));
+    let section = section.split("\n## ").next().expect("a first piece is always there");
+    let examples: Vec<_> = section.split("\n```\n").collect();
+    let fits = examples
+        .windows(2)
+        .any(|pair| pair[1].contains(&format!("Rule `{rule}`")) && is_example(pair[0], reply, port));
+    assert!(fits, "{reason} by {rule} is told as {reply:?}, not as in{section}");
+}
+
+/// Whether `reply` is told in these two lines, as they stand on the page.
+fn is_example(example: &str, reply: &Reply, port: u16) -> bool {
+    let (Some((first, second)), [told_first, told_second]) =
+        (example.trim_start_matches("```\n").trim().split_once('\n'), reply.lines.as_slice())
+    else {
+        return false;
+    };
+    let (code, status_and_words) = first.split_once('-').expect("a first line goes on");
+    let (status, words) = status_and_words.split_once(' ').expect("words follow the status");
+    let about =
+        |line: &str| line.split_once(">: ").map_or_else(|| line.to_owned(), |(_, rest)| rest.to_owned());
+    let words = about(words);
+    let Some(told) = told_first.strip_prefix(status).map(|told| about(told.trim_start())) else {
+        return false;
+    };
+    // The page's client has an address of the documentation's.
+    let (words, told) = match words.strip_prefix("198.51.100.7 ") {
+        Some(rest) => {
+            (rest.to_owned(), told.split_once(' ').map_or_else(String::new, |(_, rest)| rest.into()))
+        }
+        None => (words, told),
+    };
+    let (words, told) = match words.strip_suffix(" 198.51.100.7") {
+        Some(rest) => {
+            (rest.to_owned(), told.rsplit_once(' ').map_or_else(String::new, |(rest, _)| rest.into()))
+        }
+        None => (words, told),
+    };
+    let addition = told.strip_prefix(&*words);
+    let advice = |line: &str| line.split("ticket ").next().expect("a first piece").to_owned();
+    let second = second.strip_prefix(&format!("{code} ")).expect("the same code").to_owned();
+    let second = second.replace("587", &port.to_string()).replace("postmaster@relay.example", CONTACT);
+    code == reply.code.to_string()
+        && addition.is_some_and(|addition| addition.is_empty() || addition.starts_with(": "))
+        && advice(&second) == advice(told_second)
 }
 
 /// The last line of a refusal: what can be done, whom to ask, the ticket and its page.
@@ -147,7 +198,7 @@ fn assert_reply_helps(reason: &str, reply: &Reply) -> String {
 #[track_caller]
 fn assert_log_tells(house: &House, reason: &str, rule: &str, ticket: &str) {
     let mut record = None;
-    testbed::net::eventually(testbed::net::PATIENCE, || {
+    eventually(PATIENCE, || {
         record = house.gateway.output().lines().find(|line| line.contains(ticket)).map(str::to_owned);
         record.is_some()
     });
@@ -157,6 +208,13 @@ fn assert_log_tells(house: &House, reason: &str, rule: &str, ticket: &str) {
     {
         assert!(record.contains(word), "{record} lacks {word}");
     }
+}
+
+#[track_caller]
+fn begin(house: &House, source: IpAddr, from: &str) -> Dialog {
+    let mut dialog = house.connect(source);
+    dialog.command(&format!("MAIL FROM:<{from}>"), 250);
+    dialog
 }
 
 #[test]
