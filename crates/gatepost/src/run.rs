@@ -281,7 +281,7 @@ fn equip(
     let options = Options {
         directory: plan.node.spool.path.clone(),
         shard: number,
-        segment_bytes: SEGMENT_BYTES_DEFAULT,
+        segment_bytes: segment_bytes(),
         capacity_bytes: plan.node.spool.capacity_bytes / plan.workers as u64,
         hot_bytes_max: HOT_BYTES_MAX,
         token_room: SPOOL_ROOM,
@@ -317,6 +317,15 @@ fn equip(
     };
     worker.recover(&recovered);
     Ok(worker)
+}
+
+/// The size of the segments of a new shard; a build for tests takes another one from the environment.
+fn segment_bytes() -> u64 {
+    #[cfg(feature = "fail-points")]
+    if let Some(bytes) = std::env::var("GATEPOST_SEGMENT_BYTES").ok().and_then(|bytes| bytes.parse().ok()) {
+        return bytes;
+    }
+    SEGMENT_BYTES_DEFAULT
 }
 
 fn ingress_settings(plan: &Plan, worker: u8) -> ingress::Settings {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use ring::{Durability, Ring, SharedBuffer, Token};
 
+use crate::fail_point::fail_point;
 use crate::format::GroupHeader;
 #[cfg(feature = "mutants")]
 use crate::mutant::{self, Mutant};
@@ -61,6 +62,7 @@ impl Shard {
         let durability = Durability::Durable;
         #[cfg(feature = "mutants")]
         let durability = if mutant::is(Mutant::SkipFlush) { Durability::Buffered } else { durability };
+        fail_point!("before-commit");
         ring.write_shared(file, offset, buffer.clone(), 0..bytes as usize, durability, token);
         self.in_flight = Some(InFlight { buffer, bytes, hot });
     }
@@ -73,6 +75,7 @@ impl Shard {
             Ok(_) => return self.latch(std::io::ErrorKind::WriteZero.into()),
             Err(error) => return self.latch(error),
         }
+        fail_point!("after-commit-before-250");
         self.groups += 1;
         self.committed += self.in_flight_effects.messages.len() as u64;
         let mut effects = std::mem::take(&mut self.in_flight_effects);

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use ring::{AlignedBuffer, Durability, File, OpenMode, Ring, SharedBuffer, Token};
 
+use crate::fail_point::fail_point;
 use crate::format::padded;
 use crate::group::Pool;
 use crate::record::LargeBody;
@@ -275,6 +276,7 @@ impl LargeFiles {
             self.bytes += bytes;
             body.doing = Doing::Writing;
         } else if body.finishing && !body.finished {
+            fail_point!("large-unsynced");
             ring.sync_file(file, token);
             body.doing = Doing::Syncing;
         }
@@ -321,6 +323,7 @@ impl LargeFiles {
                 body.doing = Doing::SyncingDirectory;
             }
             (Ok(_), Doing::SyncingDirectory) if !body.aborted => {
+                fail_point!("large-unnamed");
                 body.finished = true;
                 events.push_back(Event::LargeFinished { large, waiter });
             }

@@ -10,6 +10,7 @@
 
 mod commit;
 mod error;
+mod fail_point;
 mod format;
 mod group;
 mod hot;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use mail::{MessageId, UnixMillis};
 use ring::{AlignedBuffer, BLOCK_BYTES, Disk, File, OpenMode};
 
+use crate::fail_point::fail_point;
 use crate::format::{Identity, SegmentHeader};
 use crate::index::{Entry, Index, Pending};
 use crate::large::large_name;
@@ -175,10 +176,12 @@ pub(crate) fn recover<D: Disk>(
     for (_, name) in &files.segments {
         read_segment(disk, &directory.join(name), &mut state, &mut log, &mut latest, &mut empty)?;
     }
+    fail_point!("mid-recovery");
     let live_large = apply(&mut state, &mut log);
     tidy_large(disk, &directory, &files.large, &live_large, &mut state)?;
     let recovered = recovered(disk, &mut state, &mut log, &directory, &files)?;
     choose_current(disk, &directory, &mut state, latest, &empty)?;
+    fail_point!("end-of-recovery");
     Ok((state, recovered))
 }
 

@@ -13,6 +13,7 @@ use ring::{
     AlignedBuffer, BLOCK_BYTES, Disk, Durability, File, Instant, OpenMode, Ring, SharedBuffer, Token,
 };
 
+use crate::fail_point::fail_point;
 use crate::format::SegmentHeader;
 use crate::{Refusal, SpoolError};
 
@@ -129,6 +130,7 @@ impl Segments {
     /// Chooses where a group of `bytes` goes, for which [`Segments::room`] was found.
     pub(crate) fn place(&mut self, bytes: u64) -> (u32, u64) {
         if self.position + bytes > self.segment_bytes {
+            fail_point!("mid-rotation");
             let next = self.ready.pop_front().expect("room was found before the group took its records");
             self.list[next as usize].ready = false;
             self.current = next;
@@ -185,6 +187,7 @@ impl Segments {
         let epoch = self.next_epoch;
         if let Some(index) = (0..self.list.len()).find(|&index| self.is_dead(index)) {
             let file = self.list[index].file;
+            fail_point!("before-recycle");
             self.write_header(ring, file, epoch, Durability::Durable);
             self.preparing = Some(Preparing { step: Step::Recycle(index as u32), epoch, file: None });
         } else if self.spare > self.ready.len() as u64 {
@@ -219,6 +222,7 @@ impl Segments {
         }
         let next = match (step, file) {
             (Step::Recycle(index), _) => {
+                fail_point!("mid-recycle");
                 self.list[index as usize].epoch = epoch;
                 self.forget(index);
                 self.make_ready(index);
@@ -257,7 +261,10 @@ impl Segments {
                 Step::Allocate
             }
             Step::Allocate => self.zero(ring, file, 0),
-            Step::Zero(offset) if offset < self.segment_bytes => self.zero(ring, file, offset),
+            Step::Zero(offset) if offset < self.segment_bytes => {
+                fail_point!("new-segment-filling");
+                self.zero(ring, file, offset)
+            }
             Step::Zero(_) => {
                 self.zeros = None;
                 self.write_header(ring, file, epoch, Durability::Buffered);
@@ -268,12 +275,14 @@ impl Segments {
                 Step::Sync
             }
             Step::Sync => {
+                fail_point!("new-segment-unnamed");
                 let from = self.directory.join(TEMPORARY_NAME);
                 let to = self.directory.join(segment_name(self.next_number));
                 ring.rename_file(&from, &to, self.token);
                 Step::Rename
             }
             _ => {
+                fail_point!("new-segment-named");
                 ring.sync_directory_file(&self.directory, self.token);
                 Step::SyncDirectory
             }

@@ -6,6 +6,7 @@ use mail::limits::INLINE_BODY_BYTES_MAX;
 use ring::{AlignedBuffer, BLOCK_BYTES, Completion, Disk, Ring, Token};
 
 use crate::commit::InFlight;
+use crate::fail_point::fail_point;
 use crate::format::padded;
 use crate::group::{GroupBuffer, GroupEffects, Pool};
 use crate::hot::Hot;
@@ -163,6 +164,7 @@ impl Shard {
         outcomes: &[(u16, Outcome)],
         bounce: Option<&NewMessage<'_>>,
     ) -> Result<(), Refusal> {
+        fail_point!("before-outcome");
         let Some(id) = self.index.get(key).map(Entry::id) else { return Ok(()) };
         let mut bytes = record::outcome_bytes(outcomes.len());
         let bounce = match bounce {
