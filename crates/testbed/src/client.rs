@@ -14,6 +14,7 @@ use crate::dialog::{Reply, read_reply};
 use crate::ledger::{Outcome, Sent};
 use crate::message::{Fingerprint, content, to_wire};
 use crate::net::PATIENCE;
+use crate::observer::Observer;
 use crate::random::Random;
 
 /// What the client sends, and how fast.
@@ -39,6 +40,8 @@ pub struct LoadOptions {
     pub seed: u64,
     /// The first serial number: several clients of one ledger must not overlap.
     pub first_serial: u64,
+    /// Shown each message the moment its end is known, before the next one begins on its connection.
+    pub observer: Option<Observer<Sent>>,
 }
 
 impl LoadOptions {
@@ -56,6 +59,7 @@ impl LoadOptions {
             recipient_domain: "far.example".into(),
             seed: 1,
             first_serial: 1,
+            observer: None,
         }
     }
 }
@@ -72,6 +76,9 @@ struct Shared {
 
 impl Shared {
     fn note(&self, sent: Sent) {
+        if let Some(observer) = &self.options.observer {
+            observer.show(&sent);
+        }
         if sent.outcome == Outcome::Acknowledged {
             self.acknowledged.fetch_add(1, Ordering::Relaxed);
         }

@@ -5,15 +5,19 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::ledger::Arrival;
+use crate::observer::Observer;
 
 /// A reply that is given instead of the usual one: code and text, as in `"451 4.3.0 later"`.
 pub type Judge = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// A question about the recipients of a transaction, joined by commas.
+pub type Doubt = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// What the destination answers other than yes.
 #[derive(Default)]
@@ -30,6 +34,11 @@ pub struct Rules {
     pub keep_content: bool,
     /// Do not offer PIPELINING.
     pub without_pipelining: bool,
+    /// Shown each arrival before its 250 leaves.
+    pub observer: Option<Observer<Arrival>>,
+    /// Asked with the recipients, joined by commas, when the arrival is recorded: true ends the
+    /// connection there, and its 250 is lost.
+    pub swallows_reply: Option<Doubt>,
 }
 
 impl std::fmt::Debug for Rules {
@@ -52,6 +61,8 @@ struct Shared {
     book: Mutex<Book>,
     written: Condvar,
     closing: AtomicBool,
+    /// Connections that are being served.
+    serving: AtomicUsize,
 }
 
 impl Shared {
@@ -94,6 +105,7 @@ impl Destination {
             book: Mutex::default(),
             written: Condvar::new(),
             closing: AtomicBool::new(false),
+            serving: AtomicUsize::new(0),
         });
         let acceptor = {
             let shared = Arc::clone(&shared);
@@ -124,6 +136,12 @@ impl Destination {
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.shared.book().connections
+    }
+
+    /// Whether no connection is being served: what a client that died still had on its way has been read.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.shared.serving.load(Ordering::Acquire) == 0
     }
 
     /// The content of each arrival with the gateway's header on it; empty unless `keep_content`.
@@ -190,6 +208,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         drop(book);
         let shared = Arc::clone(shared);
+        shared.serving.fetch_add(1, Ordering::AcqRel);
         thread::spawn(move || {
             let peer = stream.peer_addr().ok();
             // A broken connection is the client's affair: it ends this session and nothing else.
@@ -197,6 +216,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
             // The handle kept for cutting would hold the descriptor open.
             shared.book().open.retain(|open| open.peer_addr().ok() != peer || peer.is_none());
+            shared.serving.fetch_sub(1, Ordering::AcqRel);
         });
     }
 }
@@ -303,6 +323,9 @@ impl<'a> Conversation<'a> {
         if answer.as_ref().is_none_or(|answer| answer.starts_with('2')) {
             let arrival =
                 Arrival::new(self.reverse_path.as_deref().unwrap_or_default(), &self.recipients, &content);
+            if let Some(observer) = &self.shared.rules.observer {
+                observer.show(&arrival);
+            }
             let mut book = self.shared.book();
             book.arrivals.push(arrival);
             if self.shared.rules.keep_content {
@@ -310,6 +333,10 @@ impl<'a> Conversation<'a> {
             }
             drop(book);
             self.shared.written.notify_all();
+            let recipients = self.recipients.join(",");
+            if self.shared.rules.swallows_reply.as_ref().is_some_and(|swallows| swallows(&recipients)) {
+                return Err(std::io::ErrorKind::ConnectionAborted.into());
+            }
         }
         self.reset();
         self.say(&answer.unwrap_or_else(|| "250 2.0.0 taken".into()))
@@ -361,6 +388,20 @@ mod tests {
         dialog.command("MAIL FROM:<>", 250);
         dialog.command("RCPT TO:<later@far.example>", 451);
         dialog.command("RCPT TO:<now@far.example>", 250);
+    }
+
+    #[test]
+    fn a_swallowed_reply_leaves_the_arrival_and_no_connection() {
+        let rules = Rules { swallows_reply: Some(Box::new(|_| true)), ..Rules::default() };
+        let destination = Destination::with_rules(rules);
+        let mut dialog = Dialog::hello(destination.address());
+        dialog.command("MAIL FROM:<a@proseware.example>", 250);
+        dialog.command("RCPT TO:<b@far.example>", 250);
+        dialog.command("DATA", 354);
+        dialog.send("X-Ledger-Serial: 1\r\n\r\nhi\r\n.\r\n");
+        assert_eq!(dialog.reply(), None);
+        assert!(crate::net::eventually(crate::net::PATIENCE, || destination.is_quiet()));
+        assert_eq!(destination.count(), 1);
     }
 
     #[test]

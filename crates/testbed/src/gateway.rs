@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -35,6 +36,8 @@ pub struct Configuration {
     pub by_mx: bool,
     /// Workers; 0 is one a core.
     pub workers: u32,
+    /// Where the spool is; `spool` in the gateway's folder without it.
+    pub spool: Option<PathBuf>,
     /// What the spool may hold, as the node file writes it.
     pub capacity: String,
     /// Where `/metrics` and `/readyz` are served.
@@ -65,6 +68,7 @@ impl Configuration {
             next_hop,
             by_mx: false,
             workers: 1,
+            spool: None,
             capacity: "1GiB".into(),
             metrics: free_address(),
             node_extra: "[retry]\nfirst = \"1s\"\nlongest = \"2s\"\nexpire = \"1h\"\n".into(),
@@ -105,11 +109,12 @@ impl Configuration {
     }
 
     fn node_file(&self, directory: &Path) -> String {
+        let spool = self.spool.clone().unwrap_or_else(|| directory.join("spool"));
         let mut file = format!(
             "[node]\nhostname = \"relay.proseware.example\"\nworkers = {}\n\n\
              [spool]\npath = \"{}\"\ncapacity = \"{}\"\n\n",
             self.workers,
-            directory.join("spool").display(),
+            spool.display(),
             self.capacity
         );
         for listener in &self.listeners {
@@ -261,6 +266,24 @@ impl Gateway {
     #[must_use]
     pub fn config_path(&self) -> &Path {
         &self.config_path
+    }
+
+    /// What runs it from the next start on, in place of the wrapper that it was started with.
+    pub fn wrap(&mut self, wrapper: Vec<String>) {
+        self.wrapper = wrapper;
+    }
+
+    /// Waits until it ends by itself, at most for `patience`; `None` when it does not, and then it runs on.
+    pub fn wait_end(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let mut status = None;
+        eventually(patience, || {
+            status = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            status.is_some()
+        });
+        if status.is_some() {
+            self.child = None;
+        }
+        status
     }
 
     /// The process id.
