@@ -8,13 +8,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::front::{Front, Identity, Senders};
 use crate::lists::Lists;
 use crate::names::Names;
 use crate::network::Networks;
 use crate::patterns::Patterns;
-use crate::snapshot::{
-    Identity, IdentityIx, RecipientList, RelayDomain, Route, ScramShape, Snapshot, Tenant, TenantIx,
-};
+use crate::snapshot::{IdentityIx, RelayDomains, Route, ScramShape, Snapshot, Tenant, TenantIx};
 use crate::source::{GrantTerms, IdentitySource, Origin, Source, TenantSource};
 
 pub(crate) use networks::canonical;
@@ -72,12 +71,14 @@ pub(crate) fn compile(source: &Source) -> Result<Snapshot, Vec<CompileError>> {
 struct Compiler {
     sources: Vec<Arc<TenantSource>>,
     errors: Vec<CompileError>,
+    fronts: Vec<Front>,
     tenants: Vec<Tenant>,
+    long_senders: Vec<Patterns>,
     tenant_names: Names<TenantIx>,
     identities: Vec<Identity>,
     logins: Names<IdentityIx>,
-    relay_domains: Names<RelayDomain>,
-    recipient_lists: Vec<RecipientList>,
+    relay_domains: RelayDomains,
+    recipients: Names<()>,
     routes: Vec<Route>,
     /// Whose each grant token is: by a token its tenant is known.
     grant_tokens: HashMap<[u8; 32], Origin>,
@@ -121,20 +122,23 @@ impl Compiler {
         }
         self.tenant_names.shrink();
         self.relay_domains.shrink();
+        self.recipients.shrink();
         self.logins.shrink();
         Ok(Snapshot {
             generation: source.generation,
             scram_shape: ScramShape::commonest(&self.sources),
             sources: self.sources.into(),
             limits: source.limits.clone(),
+            fronts: self.fronts.into(),
             tenants: self.tenants.into(),
+            long_senders: self.long_senders.into(),
             tenant_names: self.tenant_names,
             lists,
             networks,
             identities: self.identities.into(),
             logins: self.logins,
             relay_domains: self.relay_domains,
-            recipient_lists: self.recipient_lists.into(),
+            recipients: self.recipients,
             routes: self.routes.into(),
             node_routes,
         })
@@ -161,10 +165,7 @@ impl Compiler {
         let tenant = Tenant {
             name: name.value.as_str().into(),
             limits: source.limits.clone(),
-            login_required: source.login_required.value,
-            null_sender: source.null_sender.value,
             grants: self.grants(source),
-            senders: self.senders(&source.senders),
             sender_rules: None,
             lists: source.lists.is_any().then(|| Box::new(self.lists(&source.lists))),
             routes: self.route_list(&source.routes),
@@ -173,12 +174,22 @@ impl Compiler {
             null_sender_origin: source.null_sender.origin.clone(),
         };
         self.tenants.push(tenant);
+        let endings = self.endings(&source.senders);
+        let has_sender_rules = source.sender_rules.is_any();
+        self.fronts.push(Front {
+            login_required: source.login_required.value,
+            null_sender: source.null_sender.value,
+            has_sender_rules,
+            senders: Senders::build(&endings, &mut self.long_senders),
+        });
         for (index, identity) in (0_u32..).zip(&source.identities) {
-            self.identity(ix, index, identity);
+            self.identity(ix, index, identity, &endings, has_sender_rules);
         }
         self.tenants[ix.0 as usize].sender_rules = self.sender_rules(ix, &source.sender_rules);
+        let mut index = 0;
         for relay in &source.relay_domains {
-            self.relay_domain(ix, relay);
+            self.relay_domain(ix, index, relay, has_sender_rules);
+            index += u32::try_from(relay.domains.len()).expect("fewer relay domains than 2^32");
         }
     }
 
@@ -194,7 +205,15 @@ impl Compiler {
         Some(Box::new(terms.clone()))
     }
 
-    fn identity(&mut self, tenant: TenantIx, index: u32, source: &IdentitySource) {
+    /// `of_tenant` are the senders of a login that has none of its own.
+    fn identity(
+        &mut self,
+        tenant: TenantIx,
+        index: u32,
+        source: &IdentitySource,
+        of_tenant: &[(&str, u32)],
+        has_sender_rules: bool,
+    ) {
         let login = &source.login;
         let ix = IdentityIx(u32::try_from(self.identities.len()).expect("fewer logins than 2^32"));
         if let Err(&first) = self.logins.insert(&login.value, ix) {
@@ -209,7 +228,18 @@ impl Compiler {
                 "give one of them another login; case does not count",
             );
         }
-        let senders = (!source.senders.is_empty()).then(|| self.senders(&source.senders));
-        self.identities.push(Identity { tenant, index, senders, null_sender: source.null_sender });
+        let own = self.endings(&source.senders);
+        let senders = match own.is_empty() {
+            true => Senders::brief(of_tenant),
+            false => Senders::build(&own, &mut self.long_senders),
+        };
+        self.identities.push(Identity {
+            tenant,
+            index,
+            null_sender: source.null_sender,
+            has_own_senders: !own.is_empty(),
+            has_sender_rules,
+            senders,
+        });
     }
 }

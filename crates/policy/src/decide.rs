@@ -5,8 +5,9 @@ use crate::explain::{Outcome, Trace};
 use crate::facts::{Facts, Role, TlsPolicy};
 use crate::network::NetworkMatch;
 use crate::remedy::Remedy;
+use crate::responsible::with_untagged;
 use crate::rule::Rule;
-use crate::snapshot::{Snapshot, TenantIx};
+use crate::snapshot::{RelayDomain, Snapshot, TenantIx};
 use crate::source::LoginRequired;
 
 impl Snapshot {
@@ -45,13 +46,15 @@ impl Snapshot {
             Ok(address) => address,
             Err(decision) => return Decision { tenant: sender_tenant, ..decision }.by(facts.identity),
         };
+        // Before anything waits for the tenant, so that memory fetches both at the same time.
+        let relay = self.relay_domains.get(address.domain());
         if let Some(decision) = self.strict_login(facts, network, LoginRequired::Always, trace) {
             return decision;
         }
-        let accepted = match self.relay_domain(address, trace) {
-            Some(Ok(tenant)) => match self.own_sender_of_stranger(facts, network, from, tenant, trace) {
+        let accepted = match self.relay_domain(relay, address, trace) {
+            Some(Ok(relay)) => match self.own_sender_of_stranger(facts, network, from, relay, trace) {
                 Some(decision) => return decision,
-                None => Decision::accept(Rule::RelayDomain, Some(tenant), facts.identity),
+                None => Decision::accept(Rule::RelayDomain, Some(relay.tenant), facts.identity),
             },
             Some(Err(decision)) => return decision.by(facts.identity),
             None => match self.relaying(facts, network, from, trace) {
@@ -134,10 +137,10 @@ impl Snapshot {
             return None;
         }
         let ix = network.tenant()?;
-        let tenant = self.tenant(ix);
-        if tenant.login_required != level {
+        if self.front(ix).login_required != level {
             return None;
         }
+        let tenant = self.tenant(ix);
         trace.step(Rule::StrictLogin, Outcome::Deny, Some(&tenant.login_required_origin), || {
             let what = match level {
                 LoginRequired::Always => "for every recipient",
@@ -149,35 +152,38 @@ impl Snapshot {
     }
 
     /// Mail that comes in for a relay domain; `None` where the recipient is in none.
-    fn relay_domain(
+    fn relay_domain<'a>(
         &self,
+        relay: Option<&'a RelayDomain>,
         address: Address<'_>,
         trace: &mut impl Trace,
-    ) -> Option<Result<TenantIx, Decision>> {
-        let Some(relay) = self.relay_domains.get(address.domain()) else {
+    ) -> Option<Result<&'a RelayDomain, Decision>> {
+        let Some(relay) = relay else {
             trace.step(Rule::RelayDomain, Outcome::Skip, None, || {
                 format!("{} is no relay domain: this would be relaying", address.domain())
             });
             return None;
         };
         let name = &self.tenant(relay.tenant).name;
-        trace.step(Rule::RelayDomain, Outcome::Pass, Some(&relay.origin), || {
+        // The block, where it lists recipients, and the line of the domain.
+        let source = trace.wants_lines().then(|| relay.source(&self.sources));
+        let list = source.and_then(|(block, _)| Some(&block.recipients.as_ref()?.origin));
+        trace.step(Rule::RelayDomain, Outcome::Pass, source.map(|(_, line)| line), || {
             format!("{} is a relay domain of tenant {name}: its mail comes in from anyone", address.domain())
         });
-        let list = relay.list.map(|list| &self.recipient_lists[list as usize]);
-        let known = list.is_none_or(|list| {
-            self.tenant(relay.tenant).with_untagged(address, |names| {
-                names.into_iter().flatten().any(|name| list.addresses.get(name.text()).is_some())
-            })
-        });
-        if known {
-            trace.step(Rule::Recipient, Outcome::Pass, list.map(|list| &list.origin), || match list {
-                Some(_) => format!("{address} is in the list of recipients"),
-                None => format!("{} does not list its recipients: every one is taken", address.domain()),
+        let rules = self.sender_rules_if(relay.has_sender_rules, relay.tenant);
+        let is_known = !relay.is_listed
+            || with_untagged(rules, address, |names| {
+                names.into_iter().flatten().any(|name| self.recipients.get(name.text()).is_some())
             });
-            return Some(Ok(relay.tenant));
+        if is_known {
+            trace.step(Rule::Recipient, Outcome::Pass, list, || match relay.is_listed {
+                true => format!("{address} is in the list of recipients"),
+                false => format!("{} does not list its recipients: every one is taken", address.domain()),
+            });
+            return Some(Ok(relay));
         }
-        trace.step(Rule::Recipient, Outcome::Deny, list.map(|list| &list.origin), || {
+        trace.step(Rule::Recipient, Outcome::Deny, list, || {
             format!("{address} is not in the list of recipients")
         });
         let decision = Decision::deny(

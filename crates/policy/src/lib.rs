@@ -11,6 +11,7 @@ mod decide;
 mod decision;
 mod explain;
 mod facts;
+mod front;
 mod header;
 mod limits;
 mod lists;
@@ -26,6 +27,7 @@ mod rule;
 mod senders;
 mod snapshot;
 mod source;
+mod trie;
 
 pub use compile::{CompileError, PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6};
 pub use decision::Decision;

@@ -3,8 +3,9 @@ use mail::{ForwardPath, ReversePath};
 use crate::decision::Decision;
 use crate::facts::Facts;
 use crate::network::NetworkMatch;
+use crate::responsible::{reserved, with_untagged};
 use crate::rule::Rule;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, TenantIx};
 use crate::source::Sourced;
 
 /// The kind of change that would turn a denial.
@@ -144,11 +145,12 @@ impl Snapshot {
                  it is more specific than the excluded range {net} at {origin}"
             );
         }
-        let owner = from
-            .address()
-            .and_then(|address| self.tenants.iter().find(|tenant| tenant.senders.find(address).is_some()));
+        let mut tenants = (0..).zip(&self.tenants);
+        let owner = from.address().and_then(|address| {
+            tenants.find(|&(ix, _)| self.tenant_sender(TenantIx(ix), [Some(address), None]).is_some())
+        });
         match owner {
-            Some(tenant) => format!(
+            Some((_, tenant)) => format!(
                 "log in on a submission listener as a login of tenant {}, or add \"{client}\" to its networks \
                  ({})",
                 tenant.name, tenant.origin
@@ -163,40 +165,30 @@ impl Snapshot {
     fn list_recipient(&self, to: Option<ForwardPath<'_>>) -> String {
         let Some(ForwardPath::Address(address)) = to else { return "list the recipient".to_owned() };
         let relay = self.relay_domains.get(address.domain());
-        match relay.and_then(|relay| relay.list) {
-            Some(list) => {
-                format!(
-                    "add {address} to the list of recipients at {}",
-                    self.recipient_lists[list as usize].origin
-                )
-            }
+        match relay.and_then(|relay| relay.source(&self.sources).0.recipients.as_ref()) {
+            Some(list) => format!("add {address} to the list of recipients at {}", list.origin),
             None => format!("list {address} as a recipient"),
         }
     }
 
     fn add_sender(&self, from: ReversePath<'_>, decision: &Decision) -> String {
-        let tenant = decision.tenant;
-        let (whose, senders) = match (decision.identity, tenant) {
-            (Some(identity), _) if self.identity_at(identity).senders.is_some() => {
-                let senders = self.identity_at(identity).senders.as_ref();
-                (format!("login {}", self.identity_login(identity)), senders)
+        let whose = match (decision.identity, decision.tenant) {
+            (Some(identity), _) if self.identity_at(identity).has_own_senders => {
+                format!("login {}", self.identity_login(identity))
             }
-            (_, Some(tenant)) => {
-                let tenant = self.tenant(tenant);
-                (format!("tenant {}", tenant.name), Some(&tenant.senders))
-            }
-            _ => ("a tenant".to_owned(), None),
+            (_, Some(tenant)) => format!("tenant {}", self.tenant(tenant).name),
+            _ => "a tenant".to_owned(),
         };
-        let place = senders.and_then(|senders| senders.first_origin());
+        let first = decision.tenant.map(|tenant| self.first_sender(decision.identity, tenant));
+        let place = first.and_then(|line| self.origin(line));
         let place = place.map_or_else(String::new, |origin| format!(" at {origin}"));
         format!("add \"{}\" to the senders of {whose}{place}", from.text())
     }
 
     fn use_reserved_login(&self, from: ReversePath<'_>, decision: &Decision) -> String {
-        let tenant = decision.tenant.map(|tenant| self.tenant(tenant));
-        let block = tenant
-            .zip(from.address())
-            .and_then(|(tenant, address)| tenant.with_untagged(address, |names| tenant.reserved(names)));
+        let rules = decision.tenant.and_then(|tenant| self.sender_rules(tenant));
+        let block =
+            from.address().and_then(|address| with_untagged(rules, address, |names| reserved(rules, names)));
         let Some(block) = block else { return "log in as an identity that owns the sender".to_owned() };
         let logins: Vec<_> = block.identities.iter().map(|&login| self.identity_login(login)).collect();
         format!("log in as {}, or add an identity to the block at {}", logins.join(" or "), block.origin)

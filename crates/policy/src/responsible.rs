@@ -6,11 +6,13 @@ use mail::{Address, Reason, ReversePath};
 use crate::decision::Decision;
 use crate::explain::{Outcome, Trace};
 use crate::facts::Facts;
+use crate::front::Identity;
 use crate::network::NetworkMatch;
+use crate::patterns::Patterns;
 use crate::remedy::Remedy;
 use crate::rule::Rule;
-use crate::senders::{Reserved, Senders};
-use crate::snapshot::{IdentityIx, Snapshot, Tenant, TenantIx};
+use crate::senders::{Reserved, SenderRules};
+use crate::snapshot::{IdentityIx, RelayDomain, Snapshot, TenantIx};
 use crate::source::{LoginRequired, Origin};
 
 /// Who answers for a sender.
@@ -42,11 +44,23 @@ impl Responsible {
 /// Whether a sender is theirs, and the line that says so.
 #[derive(Clone, Copy)]
 pub(crate) enum Ownership<'a> {
-    Owned(&'a Origin),
+    Owned(Line<'a>),
     /// None of their addresses; the first line of the list that lacks it.
-    Foreign(Option<&'a Origin>),
+    Foreign(Line<'a>),
     /// Kept for identities that they are not (relay-control.md C3).
-    Reserved(&'a Origin),
+    Reserved(Line<'a>),
+}
+
+/// The line behind an answer. Where it stands is looked up for who asks: it lies in memory that the
+/// decision itself has no need of.
+#[derive(Clone, Copy)]
+pub(crate) enum Line<'a> {
+    At(&'a Origin),
+    /// The sender pattern at this place, of a login's own or of a tenant's.
+    LoginSender(IdentityIx, u32),
+    TenantSender(TenantIx, u32),
+    /// Where the login is written.
+    Login(IdentityIx),
 }
 
 impl Ownership<'_> {
@@ -67,26 +81,27 @@ impl Ownership<'_> {
 /// An address, and the same without its tag where the tenant has plus-addressing.
 pub(crate) type Names<'a> = [Option<Address<'a>>; 2];
 
-fn find_any<'a>(senders: &'a Senders, names: Names<'_>) -> Option<&'a Origin> {
-    names.into_iter().flatten().find_map(|name| senders.find(name))
+fn holds_any(senders: &Patterns, names: Names<'_>) -> bool {
+    names.into_iter().flatten().any(|name| senders.most_specific(name.text()).is_some())
 }
 
-impl Tenant {
-    /// Asks `look` with the names under which this tenant knows an address.
-    pub(crate) fn with_untagged<T>(&self, address: Address<'_>, look: impl FnOnce(Names<'_>) -> T) -> T {
-        let plus = self.sender_rules.as_ref().is_some_and(|rules| rules.plus_addressing);
-        if !plus || !address.local_part().contains('+') {
-            return look([Some(address), None]);
-        }
-        let mut buffer = [0; ADDRESS_BYTES_MAX];
-        look([Some(address), address.untagged(&mut buffer)])
+/// Asks `look` with the names under which a tenant of these rules knows an address.
+pub(crate) fn with_untagged<T>(
+    rules: Option<&SenderRules>,
+    address: Address<'_>,
+    look: impl FnOnce(Names<'_>) -> T,
+) -> T {
+    let plus = rules.is_some_and(|rules| rules.plus_addressing);
+    if !plus || !address.local_part().contains('+') {
+        return look([Some(address), None]);
     }
+    let mut buffer = [0; ADDRESS_BYTES_MAX];
+    look([Some(address), address.untagged(&mut buffer)])
+}
 
-    /// The first block that keeps an address for chosen identities.
-    pub(crate) fn reserved(&self, names: Names<'_>) -> Option<&Reserved> {
-        let blocks = &self.sender_rules.as_ref()?.reserved;
-        blocks.iter().find(|block| find_any(&block.senders, names).is_some())
-    }
+/// The first block that keeps an address for chosen identities.
+pub(crate) fn reserved<'a>(rules: Option<&'a SenderRules>, names: Names<'_>) -> Option<&'a Reserved> {
+    rules?.reserved.iter().find(|block| holds_any(&block.senders, names))
 }
 
 impl Snapshot {
@@ -147,36 +162,81 @@ impl Snapshot {
     fn null_sender(&self, responsible: Responsible) -> Ownership<'_> {
         let (allowed, origin) = match responsible {
             Responsible::Login(_, identity) | Responsible::Grant(_, identity) => {
-                (self.identity_at(identity).null_sender, self.identity_origin(identity))
+                (self.identity_at(identity).null_sender, Line::Login(identity))
             }
             Responsible::Network(tenant) => {
-                let tenant = self.tenant(tenant);
-                (tenant.null_sender, &tenant.null_sender_origin)
+                (self.front(tenant).null_sender, Line::At(&self.tenant(tenant).null_sender_origin))
             }
         };
-        if allowed { Ownership::Owned(origin) } else { Ownership::Foreign(Some(origin)) }
+        if allowed { Ownership::Owned(origin) } else { Ownership::Foreign(origin) }
     }
 
     /// Senders that are reserved belong to the identities named; of all others a login owns those of
     /// its own list where it has one, else those of its tenant.
     pub(crate) fn address_ownership(&self, responsible: Responsible, address: Address<'_>) -> Ownership<'_> {
-        let tenant = self.tenant(responsible.tenant());
-        let own = responsible.identity().and_then(|identity| self.identity_at(identity).senders.as_ref());
-        let senders = own.unwrap_or(&tenant.senders);
-        tenant.with_untagged(address, |names| {
-            if let Some(block) = tenant.reserved(names) {
+        let tenant = responsible.tenant();
+        let rules = match responsible.identity() {
+            Some(identity) => self.sender_rules_if(self.identity_at(identity).has_sender_rules, tenant),
+            None => self.sender_rules(tenant),
+        };
+        with_untagged(rules, address, |names| {
+            if let Some(block) = reserved(rules, names) {
                 let may = responsible.identity().is_some_and(|identity| block.identities.contains(&identity));
                 return if may {
-                    Ownership::Owned(&block.origin)
+                    Ownership::Owned(Line::At(&block.origin))
                 } else {
-                    Ownership::Reserved(&block.origin)
+                    Ownership::Reserved(Line::At(&block.origin))
                 };
             }
-            match find_any(senders, names) {
-                Some(origin) => Ownership::Owned(origin),
-                None => Ownership::Foreign(senders.first_origin()),
+            match self.own_sender(responsible, names) {
+                Some(line) => Ownership::Owned(line),
+                None => Ownership::Foreign(self.first_sender(responsible.identity(), tenant)),
             }
         })
+    }
+
+    /// The pattern of a login's own, else of the tenant's, that holds an address.
+    fn own_sender(&self, responsible: Responsible, names: Names<'_>) -> Option<Line<'_>> {
+        if let Some(ix) = responsible.identity()
+            && let Identity { senders, has_own_senders, .. } = self.identity_at(ix)
+            && senders.is_any()
+        {
+            let mut names = names.into_iter().flatten();
+            let place = names.find_map(|name| senders.find(name.text(), &self.long_senders));
+            let line = |place| match has_own_senders {
+                true => Line::LoginSender(ix, place),
+                false => Line::TenantSender(responsible.tenant(), place),
+            };
+            return place.map(line);
+        }
+        self.tenant_sender(responsible.tenant(), names)
+    }
+
+    /// The pattern of the tenant that holds an address.
+    pub(crate) fn tenant_sender(&self, tenant: TenantIx, names: Names<'_>) -> Option<Line<'_>> {
+        let senders = &self.front(tenant).senders;
+        let mut names = names.into_iter().flatten();
+        let place = names.find_map(|name| senders.find(name.text(), &self.long_senders));
+        place.map(|place| Line::TenantSender(tenant, place))
+    }
+
+    /// The first line of the senders of a login that has its own, else of its tenant.
+    pub(crate) fn first_sender(&self, identity: Option<IdentityIx>, tenant: TenantIx) -> Line<'_> {
+        match identity.filter(|&identity| self.identity_at(identity).has_own_senders) {
+            Some(identity) => Line::LoginSender(identity, 0),
+            None => Line::TenantSender(tenant, 0),
+        }
+    }
+
+    /// Where a line stands; `None` where there is none.
+    pub(crate) fn origin<'a>(&'a self, line: Line<'a>) -> Option<&'a Origin> {
+        let (senders, place) = match line {
+            Line::At(origin) => return Some(origin),
+            Line::Login(identity) => return Some(self.identity_origin(identity)),
+            Line::LoginSender(identity, place) => (&self.identity_source(identity).senders, place),
+            Line::TenantSender(tenant, place) => (&self.tenant_source(tenant).senders, place),
+        };
+        senders.get(place as usize).map(|pattern| &pattern.origin)
     }
 
     /// A stranger's mail for a relay domain under the name of the tenant's own senders, where the
@@ -186,18 +246,19 @@ impl Snapshot {
         facts: &Facts<'_>,
         network: NetworkMatch,
         from: ReversePath<'_>,
-        ix: TenantIx,
+        relay: &RelayDomain,
         trace: &mut impl Trace,
     ) -> Option<Decision> {
-        let tenant = self.tenant(ix);
-        let origin = tenant.sender_rules.as_ref()?.own_denied.as_ref()?;
+        let ix = relay.tenant;
+        let rules = self.sender_rules_if(relay.has_sender_rules, ix)?;
+        let origin = rules.own_denied.as_ref()?;
         let address = from.address()?;
         let identities = facts.identity.iter().chain(facts.grants_that_count());
         let is_own = network.tenant() == Some(ix)
             || identities.into_iter().any(|&identity| self.identity_tenant(identity) == ix);
         let claims = || {
-            tenant.with_untagged(address, |names| {
-                tenant.reserved(names).is_some() || find_any(&tenant.senders, names).is_some()
+            with_untagged(Some(rules), address, |names| {
+                reserved(Some(rules), names).is_some() || self.tenant_sender(ix, names).is_some()
             })
         };
         if is_own || !claims() {
@@ -206,7 +267,7 @@ impl Snapshot {
         trace.step(Rule::Sender, Outcome::Deny, Some(origin), || {
             format!(
                 "{address} is one of the senders of tenant {}, and whoever sends it is a stranger",
-                tenant.name
+                self.tenant(ix).name
             )
         });
         let remedy = Remedy::LogInOrAddNetwork;
@@ -220,11 +281,11 @@ impl Snapshot {
         trace: &mut impl Trace,
     ) -> Result<Responsible, Decision> {
         let ownership = self.ownership(responsible, from);
-        let (outcome, origin) = match ownership {
-            Ownership::Owned(origin) => (Outcome::Pass, Some(origin)),
-            Ownership::Foreign(origin) => (Outcome::Deny, origin),
-            Ownership::Reserved(origin) => (Outcome::Deny, Some(origin)),
+        let (outcome, line) = match ownership {
+            Ownership::Owned(line) => (Outcome::Pass, line),
+            Ownership::Foreign(line) | Ownership::Reserved(line) => (Outcome::Deny, line),
         };
+        let origin = trace.wants_lines().then(|| self.origin(line)).flatten();
         trace.step(Rule::Sender, outcome, origin, || {
             let who = self.responsible_name(responsible);
             match (from, ownership) {

@@ -6,41 +6,17 @@ use crate::patterns::{Patterns, domain_ending};
 use crate::snapshot::IdentityIx;
 use crate::source::{Origin, Sourced};
 
-/// The envelope senders that a tenant or a login owns.
-#[derive(Debug, Default)]
-pub(crate) struct Senders {
-    patterns: Patterns,
-    origins: Box<[Origin]>,
-}
-
-impl Senders {
-    /// Compiles patterns; gives each that is none.
-    pub(crate) fn compile(patterns: &[Sourced<String>]) -> Result<Self, Vec<&Sourced<String>>> {
-        let mut endings = Vec::with_capacity(patterns.len());
-        let mut malformed = Vec::new();
-        for (index, pattern) in (0_u32..).zip(patterns) {
-            match ending(&pattern.value) {
-                Some(ending) => endings.push((ending, index)),
-                None => malformed.push(pattern),
-            }
+/// What a sender must end with, for each pattern, with its place; or each that is no pattern.
+pub(crate) fn endings(patterns: &[Sourced<String>]) -> Result<Vec<(&str, u32)>, Vec<&Sourced<String>>> {
+    let mut endings = Vec::with_capacity(patterns.len());
+    let mut malformed = Vec::new();
+    for (index, pattern) in (0_u32..).zip(patterns) {
+        match ending(&pattern.value) {
+            Some(ending) => endings.push((ending, index)),
+            None => malformed.push(pattern),
         }
-        if !malformed.is_empty() {
-            return Err(malformed);
-        }
-        let origins = patterns.iter().map(|pattern| pattern.origin.clone()).collect();
-        Ok(Self { patterns: Patterns::build(endings.into_iter()), origins })
     }
-
-    /// The line of the pattern that holds `address`, if one does.
-    pub(crate) fn find(&self, address: Address<'_>) -> Option<&Origin> {
-        let index = self.patterns.most_specific(address.text())?;
-        self.origins.get(index as usize)
-    }
-
-    /// The first line of the list.
-    pub(crate) fn first_origin(&self) -> Option<&Origin> {
-        self.origins.first()
-    }
+    if malformed.is_empty() { Ok(endings) } else { Err(malformed) }
 }
 
 /// What a tenant says about senders beyond the list of them.
@@ -56,7 +32,7 @@ pub(crate) struct SenderRules {
 /// Senders that only chosen identities may use (relay-control.md C3).
 #[derive(Debug)]
 pub(crate) struct Reserved {
-    pub(crate) senders: Senders,
+    pub(crate) senders: Patterns,
     pub(crate) identities: Box<[IdentityIx]>,
     pub(crate) origin: Origin,
 }
@@ -78,11 +54,12 @@ pub(crate) fn ending(pattern: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn senders(patterns: &[&str]) -> Result<Senders, usize> {
+    fn senders(patterns: &[&str]) -> Result<Patterns, usize> {
         let origin = Origin::new("t.toml", 1);
         let patterns: Vec<_> =
             patterns.iter().map(|text| Sourced::new((*text).to_owned(), origin.clone())).collect();
-        Senders::compile(&patterns).map_err(|malformed| malformed.len())
+        let endings = endings(&patterns).map_err(|malformed| malformed.len())?;
+        Ok(Patterns::build(endings.into_iter()))
     }
 
     #[test]
@@ -98,7 +75,8 @@ mod tests {
             ("x@example.com.evil.example", false),
             ("x@[192.0.2.1]", false),
         ] {
-            assert_eq!(senders.find(Address::parse(address).unwrap()).is_some(), owned, "{address}");
+            let address = Address::parse(address).unwrap().text();
+            assert_eq!(senders.most_specific(address).is_some(), owned, "{address}");
         }
     }
 

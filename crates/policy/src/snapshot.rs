@@ -6,15 +6,16 @@ use ipnet::IpNet;
 use mail::ScramVerifier;
 
 use crate::compile::{CompileError, canonical, compile};
+use crate::front::{Front, Identity};
 use crate::limits::{Limits, NodeLimits};
 use crate::lists::Lists;
 use crate::names::Names;
 use crate::network::{NetworkMatch, Networks};
 use crate::next_hop::NextHop;
 use crate::patterns::Patterns;
-use crate::senders::{SenderRules, Senders};
+use crate::senders::SenderRules;
 use crate::source::{
-    GrantTerms, IdentitySource, LoginRequired, Origin, RouteTls, Source, Sourced, TenantSource,
+    GrantTerms, IdentitySource, Origin, RelayDomainSource, RouteTls, Source, Sourced, TenantSource,
 };
 
 /// A tenant, by its place in [`Snapshot::tenants`].
@@ -38,14 +39,19 @@ pub struct Snapshot {
     pub(crate) sources: Box<[Arc<TenantSource>]>,
     /// The limits of the node itself.
     pub limits: NodeLimits,
+    /// Of each tenant what decides, apart from the rest of it.
+    pub(crate) fronts: Box<[Front]>,
     pub(crate) tenants: Box<[Tenant]>,
+    /// Sender patterns that are too long to lie where they are asked for.
+    pub(crate) long_senders: Box<[Patterns]>,
     pub(crate) tenant_names: Names<TenantIx>,
     pub(crate) lists: Lists,
     pub(crate) networks: Networks,
     pub(crate) identities: Box<[Identity]>,
     pub(crate) logins: Names<IdentityIx>,
-    pub(crate) relay_domains: Names<RelayDomain>,
-    pub(crate) recipient_lists: Box<[RecipientList]>,
+    pub(crate) relay_domains: RelayDomains,
+    /// The recipients that relay domains list: each is in one relay domain.
+    pub(crate) recipients: Names<()>,
     pub(crate) routes: Box<[Route]>,
     pub(crate) node_routes: Patterns,
     pub(crate) scram_shape: Option<ScramShape>,
@@ -79,13 +85,8 @@ pub struct Tenant {
     pub name: Box<str>,
     /// Its limits.
     pub limits: Limits,
-    /// Whether its own networks must log in.
-    pub login_required: LoginRequired,
-    /// Whether its networks may relay with the null reverse-path.
-    pub null_sender: bool,
     /// How its mailbox logins open relaying, where they do.
     pub grants: Option<Box<GrantTerms>>,
-    pub(crate) senders: Senders,
     /// Boxed, for few tenants have any.
     pub(crate) sender_rules: Option<Box<SenderRules>>,
     pub(crate) lists: Option<Box<Lists>>,
@@ -95,31 +96,21 @@ pub struct Tenant {
     pub(crate) null_sender_origin: Origin,
 }
 
-#[derive(Debug)]
-pub(crate) struct Identity {
-    pub(crate) tenant: TenantIx,
-    /// Its place among the identities of its tenant's source, where the rest of it is.
-    pub(crate) index: u32,
-    /// `None`: those of the tenant.
-    pub(crate) senders: Option<Senders>,
-    pub(crate) null_sender: bool,
-}
+/// Names of so many bytes fill a line together with what they stand for.
+pub(crate) type RelayDomains = Names<RelayDomain, 46>;
 
 #[derive(Debug)]
 pub(crate) struct RelayDomain {
     pub(crate) tenant: TenantIx,
     pub(crate) route: RouteIx,
-    /// Where its recipients are listed, if they are.
-    pub(crate) list: Option<u32>,
+    /// Its place among the relay domains of its tenant's source, over all blocks.
+    pub(crate) index: u32,
+    /// Whether its recipients are listed.
+    pub(crate) is_listed: bool,
     /// Whether the next hop is asked.
     pub(crate) call_ahead: bool,
-    pub(crate) origin: Origin,
-}
-
-#[derive(Debug)]
-pub(crate) struct RecipientList {
-    pub(crate) addresses: Names<()>,
-    pub(crate) origin: Origin,
+    /// As in the tenant's [`Front`], which need not be read then.
+    pub(crate) has_sender_rules: bool,
 }
 
 /// Where mail goes.
@@ -135,6 +126,16 @@ pub struct Route {
     pub connections_max: u32,
     /// The line where the route begins.
     pub origin: Origin,
+}
+
+impl RelayDomain {
+    /// The block that names it, and its own line.
+    pub(crate) fn source<'a>(&self, tenants: &'a [Arc<TenantSource>]) -> (&'a RelayDomainSource, &'a Origin) {
+        let blocks = &tenants[self.tenant.0 as usize].relay_domains;
+        let mut domains = blocks.iter().flat_map(|block| block.domains.iter().map(move |line| (block, line)));
+        let (block, line) = domains.nth(self.index as usize).expect("it was compiled from one of them");
+        (block, &line.origin)
+    }
 }
 
 impl Identity {
@@ -307,11 +308,25 @@ impl Snapshot {
         &self.routes
     }
 
+    pub(crate) fn front(&self, tenant: TenantIx) -> &Front {
+        &self.fronts[tenant.0 as usize]
+    }
+
+    /// What a tenant says about senders beyond who they are, where it does.
+    pub(crate) fn sender_rules(&self, tenant: TenantIx) -> Option<&SenderRules> {
+        self.sender_rules_if(self.front(tenant).has_sender_rules, tenant)
+    }
+
+    /// The same for who knows already whether there are any.
+    pub(crate) fn sender_rules_if(&self, any: bool, tenant: TenantIx) -> Option<&SenderRules> {
+        any.then(|| self.tenant(tenant).sender_rules.as_deref()).flatten()
+    }
+
     pub(crate) fn identity_origin(&self, identity: IdentityIx) -> &Origin {
         &self.identity_source(identity).login.origin
     }
 
-    fn identity_source(&self, identity: IdentityIx) -> &IdentitySource {
+    pub(crate) fn identity_source(&self, identity: IdentityIx) -> &IdentitySource {
         self.identity_at(identity).source(&self.sources)
     }
 

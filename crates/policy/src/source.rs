@@ -180,6 +180,14 @@ pub struct SenderRulesSource {
     pub reserved: Vec<ReservedSendersSource>,
 }
 
+impl SenderRulesSource {
+    /// Whether it says anything.
+    pub(crate) fn is_any(&self) -> bool {
+        let Self { plus_addressing, own_senders_denied, headers, reserved } = self;
+        *plus_addressing || own_senders_denied.is_some() || headers.is_any() || !reserved.is_empty()
+    }
+}
+
 /// A `[[reserved_senders]]` of a tenant (relay-control.md C3).
 #[derive(Clone, Debug)]
 pub struct ReservedSendersSource {

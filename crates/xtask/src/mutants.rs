@@ -22,11 +22,14 @@ struct Mutant {
 const DECIDE: &str = "crates/policy/src/decide.rs";
 const RESPONSIBLE: &str = "crates/policy/src/responsible.rs";
 const NETWORK: &str = "crates/policy/src/network.rs";
+const TRIE: &str = "crates/policy/src/trie.rs";
+const FRONT: &str = "crates/policy/src/front.rs";
+const COMPILE: &str = "crates/policy/src/compile.rs";
 const PATTERNS: &str = "crates/policy/src/patterns.rs";
 const CLAIMS: &str = "crates/policy/src/compile/networks.rs";
 const FACTS: &str = "crates/policy/src/facts.rs";
 
-const MUTANTS: [Mutant; 26] = [
+const MUTANTS: [Mutant; 30] = [
     Mutant {
         name: "an excluded range is a network",
         file: NETWORK,
@@ -42,20 +45,26 @@ const MUTANTS: [Mutant; 26] = [
     Mutant {
         name: "the table begins with everyone in a network",
         file: NETWORK,
-        original: "let outside = ranges[..whole].last().map_or(NOBODY, |range| range.answer);",
-        mutated: "let outside = ranges[..whole].last().map_or(0, |range| range.answer);",
+        original: "Self { v4: Trie::build(v4, NOBODY), v6: Trie::build(v6, NOBODY) }",
+        mutated: "Self { v4: Trie::build(v4, 0), v6: Trie::build(v6, 0) }",
     },
     Mutant {
         name: "the widest of two nested prefixes wins",
-        file: NETWORK,
+        file: TRIE,
         original: "ranges.sort_unstable_by_key(|range| (range.bits, range.len));",
         mutated: "ranges.sort_unstable_by_key(|range| (range.bits, 128 - range.len));",
     },
     Mutant {
-        name: "an address is looked up one interval too far",
-        file: NETWORK,
-        original: "let at = 2 * (begun(starts, (rest >> 112) as u16) - 1);",
-        mutated: "let at = 2 * (begun(starts, (rest >> 112) as u16).min(intervals - 1));",
+        name: "a prefix holds one bit less than it says",
+        file: TRIE,
+        original: "let holds = (first ^ key) <= (key ^ (key - 1));",
+        mutated: "let holds = (first ^ key) <= (key ^ (key - 1)) << 1;",
+    },
+    Mutant {
+        name: "a directory loses what is around its prefixes",
+        file: TRIE,
+        original: "self.words[start..start + (1 << bits)].fill(outside);",
+        mutated: "self.words[start..start + (1 << bits)].fill(0);",
     },
     Mutant {
         name: "IPv4 in IPv6 form is another address",
@@ -108,8 +117,8 @@ const MUTANTS: [Mutant; 26] = [
     Mutant {
         name: "strict mode is not asked for everything",
         file: DECIDE,
-        original: "if tenant.login_required != level {",
-        mutated: "if tenant.login_required != level || level == LoginRequired::Always {",
+        original: "if self.front(ix).login_required != level {",
+        mutated: "if self.front(ix).login_required != level || level == LoginRequired::Always {",
     },
     Mutant {
         name: "strict mode is not asked for relaying",
@@ -120,8 +129,8 @@ const MUTANTS: [Mutant; 26] = [
     Mutant {
         name: "a list of recipients takes everyone",
         file: DECIDE,
-        original: "let known = list.is_none_or(|list| {",
-        mutated: "let known = true || list.is_none_or(|list| {",
+        original: "let is_known = !relay.is_listed",
+        mutated: "let is_known = true || !relay.is_listed",
     },
     Mutant {
         name: "two tenants share a transaction",
@@ -138,20 +147,20 @@ const MUTANTS: [Mutant; 26] = [
     Mutant {
         name: "everyone owns every sender",
         file: RESPONSIBLE,
-        original: "None => Ownership::Foreign(senders.first_origin()),",
-        mutated: "None => Ownership::Owned(senders.first_origin().expect(\"a list\")),",
+        original: "None => Ownership::Foreign(self.first_sender(responsible.identity(), tenant)),",
+        mutated: "None => Ownership::Owned(self.first_sender(responsible.identity(), tenant)),",
     },
     Mutant {
         name: "a login sends as all its tenant's senders",
         file: RESPONSIBLE,
-        original: "let senders = own.unwrap_or(&tenant.senders);",
-        mutated: "let senders = own.filter(|_| false).unwrap_or(&tenant.senders);",
+        original: "&& senders.is_any()",
+        mutated: "&& senders.is_any() && false",
     },
     Mutant {
         name: "<> is anyone's",
         file: RESPONSIBLE,
-        original: "if allowed { Ownership::Owned(origin) } else { Ownership::Foreign(Some(origin)) }",
-        mutated: "if allowed || true { Ownership::Owned(origin) } else { Ownership::Foreign(Some(origin)) }",
+        original: "if allowed { Ownership::Owned(origin) } else { Ownership::Foreign(origin) }",
+        mutated: "if allowed || true { Ownership::Owned(origin) } else { Ownership::Foreign(origin) }",
     },
     Mutant {
         name: "reserved senders are everyone's",
@@ -176,6 +185,24 @@ const MUTANTS: [Mutant; 26] = [
         file: PATTERNS,
         original: "begins_a_part && text[start..].eq_ignore_ascii_case(ending)",
         mutated: "begins_a_part && text[start..].len() == ending.len()",
+    },
+    Mutant {
+        name: "a pattern in place holds what merely ends like it",
+        file: FRONT,
+        original: "before == **form || text.is_empty()",
+        mutated: "before.is_some() || before == **form || text.is_empty()",
+    },
+    Mutant {
+        name: "a pattern in place holds every address of its length",
+        file: FRONT,
+        original: "if address[start..].eq_ignore_ascii_case(text) && best",
+        mutated: "if address[start..].len() == text.len() && best",
+    },
+    Mutant {
+        name: "the rules of a tenant about senders are not those of its logins",
+        file: COMPILE,
+        original: "has_own_senders: !own.is_empty(),\n            has_sender_rules,",
+        mutated: "has_own_senders: !own.is_empty(),\n            has_sender_rules: false,",
     },
     Mutant {
         name: "the own senders of a tenant come in from strangers",

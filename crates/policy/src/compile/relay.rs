@@ -1,15 +1,24 @@
 //! Relay domains and the lists of their recipients.
 
 use super::Compiler;
-use crate::names::{Names, is_domain};
-use crate::snapshot::{RecipientList, RelayDomain, TenantIx};
+use crate::names::is_domain;
+use crate::snapshot::{RelayDomain, TenantIx};
 use crate::source::{RecipientsSource, RelayDomainSource};
 
 impl Compiler {
-    pub(super) fn relay_domain(&mut self, tenant: TenantIx, source: &RelayDomainSource) {
+    /// `index` is the place of its first domain among those of the tenant.
+    pub(super) fn relay_domain(
+        &mut self,
+        tenant: TenantIx,
+        index: u32,
+        source: &RelayDomainSource,
+        has_sender_rules: bool,
+    ) {
         let route = self.route(&source.route);
-        let list = source.recipients.as_ref().map(|recipients| self.recipients(source, recipients));
-        for domain in &source.domains {
+        if let Some(recipients) = &source.recipients {
+            self.recipients(source, recipients);
+        }
+        for (index, domain) in (index..).zip(&source.domains) {
             if !is_domain(&domain.value) && !is_literal(&domain.value) {
                 let message = format!("{:?} is no domain that mail could be received for", domain.value);
                 self.error(&domain.origin, "domains", message, "name each relay domain in full, without a *");
@@ -18,12 +27,13 @@ impl Compiler {
             let relay = RelayDomain {
                 tenant,
                 route,
-                list,
+                index,
+                is_listed: source.recipients.is_some(),
                 call_ahead: source.call_ahead,
-                origin: domain.origin.clone(),
+                has_sender_rules,
             };
             if let Err(first) = self.relay_domains.insert(&domain.value, relay) {
-                let (other, same) = (first.origin.clone(), first.tenant == tenant);
+                let (other, same) = (first.source(&self.sources).1.clone(), first.tenant == tenant);
                 let message = match same {
                     true => format!("relay domain {:?} is listed twice", domain.value),
                     false => format!("relay domain {:?} belongs to two tenants", domain.value),
@@ -37,8 +47,7 @@ impl Compiler {
         }
     }
 
-    fn recipients(&mut self, relay: &RelayDomainSource, source: &RecipientsSource) -> u32 {
-        let mut addresses = Names::default();
+    fn recipients(&mut self, relay: &RelayDomainSource, source: &RecipientsSource) {
         for recipient in &source.recipients {
             let known = if recipient.value.contains('@') {
                 let address = mail::Address::parse(&recipient.value).ok();
@@ -46,14 +55,14 @@ impl Compiler {
                     .filter(|address| {
                         relay.domains.iter().any(|domain| domain.value.eq_ignore_ascii_case(address.domain()))
                     })
-                    .map(|address| addresses.insert(address.text(), ()))
+                    .map(|address| self.recipients.insert(address.text(), ()))
                     .is_some()
             } else {
                 relay.domains.iter().all(|domain| {
                     let address = format!("{}@{}", recipient.value, domain.value);
                     let fine = mail::Address::parse(&address).is_ok();
                     // Twice the same recipient means what it means once.
-                    let _ = addresses.insert(&address, ());
+                    let _ = self.recipients.insert(&address, ());
                     fine
                 })
             };
@@ -63,8 +72,6 @@ impl Compiler {
                 self.error(&recipient.origin, "recipients", message, remedy);
             }
         }
-        self.recipient_lists.push(RecipientList { addresses, origin: source.origin.clone() });
-        u32::try_from(self.recipient_lists.len() - 1).expect("fewer lists than 2^32")
     }
 }
 

@@ -2,14 +2,16 @@
 
 use super::Compiler;
 use crate::names::is_domain_pattern;
-use crate::senders::{Reserved, SenderRules, Senders};
+use crate::patterns::Patterns;
+use crate::senders::{Reserved, SenderRules, endings};
 use crate::snapshot::{IdentityIx, TenantIx};
 use crate::source::{ReservedSendersSource, SenderRulesSource, Sourced};
 
 impl Compiler {
-    pub(super) fn senders(&mut self, patterns: &[Sourced<String>]) -> Senders {
-        match Senders::compile(patterns) {
-            Ok(senders) => senders,
+    /// What a sender must end with; what is no pattern is reported, and then there are none.
+    pub(super) fn endings<'a>(&mut self, patterns: &'a [Sourced<String>]) -> Vec<(&'a str, u32)> {
+        match endings(patterns) {
+            Ok(endings) => endings,
             Err(malformed) => {
                 for pattern in malformed {
                     self.error(
@@ -19,7 +21,7 @@ impl Compiler {
                         sender_remedy(&pattern.value),
                     );
                 }
-                Senders::default()
+                Vec::new()
             }
         }
     }
@@ -31,16 +33,14 @@ impl Compiler {
         source: &SenderRulesSource,
     ) -> Option<Box<SenderRules>> {
         let SenderRulesSource { plus_addressing, own_senders_denied, headers, reserved } = source;
-        let is_any = *plus_addressing || own_senders_denied.is_some() || headers.is_any();
-        if !is_any && reserved.is_empty() {
-            return None;
-        }
-        Some(Box::new(SenderRules {
-            plus_addressing: *plus_addressing,
-            own_denied: own_senders_denied.clone(),
-            headers: *headers,
-            reserved: reserved.iter().map(|block| self.reserved(tenant, block)).collect(),
-        }))
+        source.is_any().then(|| {
+            Box::new(SenderRules {
+                plus_addressing: *plus_addressing,
+                own_denied: own_senders_denied.clone(),
+                headers: *headers,
+                reserved: reserved.iter().map(|block| self.reserved(tenant, block)).collect(),
+            })
+        })
     }
 
     fn reserved(&mut self, tenant: TenantIx, source: &ReservedSendersSource) -> Reserved {
@@ -51,7 +51,8 @@ impl Compiler {
         }
         let identities =
             source.identities.iter().filter_map(|login| self.reserved_for(tenant, login)).collect();
-        Reserved { senders: self.senders(&source.senders), identities, origin: source.origin.clone() }
+        let senders = Patterns::build(self.endings(&source.senders).into_iter());
+        Reserved { senders, identities, origin: source.origin.clone() }
     }
 
     fn reserved_for(&mut self, tenant: TenantIx, login: &Sourced<String>) -> Option<IdentityIx> {
