@@ -232,6 +232,41 @@ fn explain_names_the_line_the_reply_and_the_remedy() {
 }
 
 #[test]
+fn explain_says_what_only_a_running_gateway_can_ask() {
+    let files = Files::new();
+    files.change(
+        "gatepost.toml",
+        "[[route]]\nrecipient_domains = [\"*\"]\nnext_hops = [\"127.0.0.1:9\"]\n",
+        "[[lists.dnsbl]]\nzone = \"zen.example\"\nname = \"Zen\"\n",
+    );
+    let asked = "[[relay_domain]]\ndomains = [\"proseware.example\"]\nnext_hops = [\"127.0.0.1:9\"]\n\
+                 recipients = \"call-ahead\"\n[[identity]]";
+    files.change("tenants/proseware.toml", "[[identity]]", asked);
+    let by_list = ("dnsbl", "whether a DNS list holds 203.0.113.9: Zen");
+    let by_hop = ("call_ahead", "whether the next hop knows <kim@proseware.example>: 127.0.0.1:9");
+    let by_dns = ("domain_exists", "whether DNS knows adatum.example and it takes mail");
+    let (terri, kim, bob) = ("terri@proseware.example", "kim@proseware.example", "bob@adatum.example");
+    for (client, from, to, code, asked) in [
+        ("203.0.113.9", bob, kim, 0, &[by_list, by_hop][..]),
+        ("198.51.100.7", terri, kim, 0, &[by_hop]),
+        ("198.51.100.7", terri, bob, 0, &[by_dns]),
+        ("203.0.113.9", terri, bob, 1, &[]),
+    ] {
+        let question = ["explain", "--client", client, "--from", from, "--to", to];
+        let output = files.run(&question);
+        let text = stdout(&output);
+        assert_eq!(output.status.code(), Some(code), "{text}{}", stderr(&output));
+        assert_eq!(text.contains("Only a running gateway can ask"), !asked.is_empty(), "{text}");
+        let json: serde_json::Value =
+            serde_json::from_str(&stdout(&files.run(&[&question[..], &["--json"]].concat()))).unwrap();
+        let told = json["asked_live"].as_array().unwrap();
+        let told: Vec<_> = told.iter().map(|asked| [&asked["rule"], &asked["question"]]).collect();
+        assert_eq!(told, asked.iter().map(|(rule, text)| [*rule, *text]).collect::<Vec<_>>());
+        assert!(asked.iter().all(|(_, question)| text.contains(question)), "{text}");
+    }
+}
+
+#[test]
 fn credentials_fit_their_password_and_are_taken_by_check() {
     let mut child = gatepost().arg("password").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"correct horse\n").unwrap();

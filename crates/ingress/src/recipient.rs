@@ -9,22 +9,13 @@ use std::time::Duration;
 
 use commons::{Listing, Question, RecipientFinding};
 use mail::{Address, ForwardPath, Reason, Reply, Verdict};
-use policy::{Decision, Remedy, Rule, TenantIx};
+use policy::{Decision, Remedy, Rule, TenantIx, Witness};
 use ring::Ring;
 use smtp::server::{Handler, Resume, Step};
 
 use crate::connection::{Standing, Waiting};
 use crate::judge::Judge;
 use crate::{Context, Ingress};
-
-/// Who can tell about a recipient.
-#[derive(Clone, Copy)]
-enum Witness {
-    /// The next hop of its relay domain.
-    NextHop,
-    /// DNS.
-    Dns,
-}
 
 impl<R: Ring> Judge<'_, '_, R> {
     /// Begins to look a stranger up on DNS lists, so that the answer is there when it is needed. A
@@ -56,8 +47,8 @@ impl<R: Ring> Judge<'_, '_, R> {
         decision: &Decision,
         reply: &mut Reply,
     ) -> Step {
-        if self.is_stranger() && !self.client.snapshot.is_allowed_client(self.client.address, decision.tenant)
-        {
+        let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
+        if self.client.snapshot.looks_up_client(&facts, decision.tenant) {
             self.ask_lists();
             match std::mem::replace(&mut self.client.standing, Standing::Clear) {
                 Standing::Asked(question) => {
@@ -72,10 +63,8 @@ impl<R: Ring> Judge<'_, '_, R> {
                 Standing::Unknown | Standing::Clear => {}
             }
         }
-        let witness = match decision.tenant {
-            _ if self.client.snapshot.call_ahead(to.domain()).is_some() => Witness::NextHop,
-            Some(tenant) if self.client.snapshot.route(tenant, to.domain()).is_none() => Witness::Dns,
-            _ => return Step::Accept,
+        let Some(witness) = self.client.snapshot.witness(decision.tenant, to.domain()) else {
+            return Step::Accept;
         };
         let Some(finding) = self.find_out(witness, to) else { return self.wait(Waiting::Recipient, to) };
         let (rule, verdict, remedy) = match finding {
@@ -98,13 +87,6 @@ impl<R: Ring> Judge<'_, '_, R> {
         self.refuse_recipient(&Decision::refusal(rule, decision.tenant, verdict, remedy), None, to, reply)
     }
 
-    /// Nobody here answers for what this client sends.
-    fn is_stranger(&self) -> bool {
-        let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
-        let from_network = self.client.snapshot.network_tenant(self.client.address).is_some();
-        facts.identity.is_none() && !from_network && facts.grants.is_empty()
-    }
-
     /// Whether `tenant` is the one that answers for the sender: then a bounce finds its way home.
     fn answers_for_sender(&self, tenant: Option<TenantIx>) -> bool {
         let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
@@ -121,7 +103,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             return Some(finding);
         }
         let name = match witness {
-            Witness::NextHop => to.text(),
+            Witness::NextHop(_) => to.text(),
             Witness::Dns => to.domain(),
         };
         if let Some(finding) = self.findings.of(name, self.cx.ring.now()) {
@@ -130,7 +112,7 @@ impl<R: Ring> Judge<'_, '_, R> {
         let (worker, key, generation) = (self.settings.worker, self.client.key, self.next_question());
         let name = name.to_ascii_lowercase().into();
         let question = match witness {
-            Witness::NextHop => Question::CallAhead { worker, key, generation, address: name },
+            Witness::NextHop(_) => Question::CallAhead { worker, key, generation, address: name },
             Witness::Dns => Question::Domain { worker, key, generation, domain: name },
         };
         match self.cx.link.ask(question) {

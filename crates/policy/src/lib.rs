@@ -28,6 +28,7 @@ mod senders;
 mod snapshot;
 mod source;
 mod trie;
+mod witness;
 
 pub use compile::{CompileError, PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6};
 pub use decision::Decision;
@@ -51,3 +52,4 @@ pub use source::{
     RecipientsSource, RelayDomainSource, ReservedSendersSource, RouteSource, RouteTls, SenderRulesSource,
     Source, Sourced, TenantSource,
 };
+pub use witness::Witness;

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use config::{ListenerConfig, Loaded, NodeConfig};
 use mail::{ForwardPath, Reply, ReversePath, Verdict};
-use policy::{Explanation, Facts, IdentityIx, ReplyFacts, Role, Rule, Snapshot, TlsPolicy};
+use policy::{Explanation, Facts, IdentityIx, ReplyFacts, Role, Rule, Snapshot, TlsPolicy, Witness};
 use serde_json::{Value, json};
 
-use super::text::{NO, STRONG, YES, print, print_json, styled, write_steps};
+use super::text::{NO, STRONG, WARNING, YES, print, print_json, styled, write_steps};
 use super::{Answer, Common};
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -159,6 +159,14 @@ impl Question<'_> {
         if let Some(hops) = self.next_hops(explanation, &loaded.snapshot) {
             let _ = writeln!(out, "\nIt would go to {}.", hops.join(", else "));
         }
+        let asked = self.asked_live(explanation, loaded);
+        if !asked.is_empty() {
+            let heading = styled(WARNING, "Only a running gateway can ask, before it takes this:".to_owned());
+            let _ = writeln!(out, "\n{heading}");
+            for (rule, question) in &asked {
+                let _ = writeln!(out, "  {:<14} {question}", rule.as_str());
+            }
+        }
         out
     }
 
@@ -175,7 +183,41 @@ impl Question<'_> {
             "reply": self.reply(explanation, &loaded.node),
             "remedy": explanation.remedy,
             "next_hops": self.next_hops(explanation, &loaded.snapshot),
+            "asked_live": self.asked_live(explanation, loaded).iter().map(|(rule, question)| {
+                json!({ "rule": rule.as_str(), "question": question })
+            }).collect::<Vec<_>>(),
         })
+    }
+
+    /// What the running gateway asks of others before it takes what policy accepts, each with the rule
+    /// that the answer may deny it by: an acceptance is no promise there.
+    fn asked_live(&self, explanation: &Explanation, loaded: &Loaded) -> Vec<(Rule, String)> {
+        let (decision, snapshot) = (&explanation.decision, &loaded.snapshot);
+        let mut asked = Vec::new();
+        let ForwardPath::Address(to) = self.to else { return asked };
+        if !decision.verdict.is_accept() {
+            return asked;
+        }
+        let lists: Vec<_> = loaded.node.dns.lists.iter().map(|list| &*list.name).collect();
+        if !lists.is_empty() && snapshot.looks_up_client(&self.facts, decision.tenant) {
+            let client = self.facts.client.to_canonical();
+            asked.push((Rule::Dnsbl, format!("whether a DNS list holds {client}: {}", lists.join(", "))));
+        }
+        match snapshot.witness(decision.tenant, to.domain()) {
+            Some(Witness::NextHop(route)) => {
+                let hops: Vec<_> =
+                    snapshot.next_hops(route).next_hops.iter().map(ToString::to_string).collect();
+                let question =
+                    format!("whether the next hop knows <{}>: {}", to.text(), hops.join(", else "));
+                asked.push((Rule::CallAhead, question));
+            }
+            Some(Witness::Dns) => {
+                let question = format!("whether DNS knows {} and it takes mail", to.domain());
+                asked.push((Rule::DomainExists, question));
+            }
+            None => {}
+        }
+        asked
     }
 
     /// The lines that the client would read; none for an acceptance.
