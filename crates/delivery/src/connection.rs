@@ -88,6 +88,8 @@ pub(crate) struct Connection {
     pub(crate) site: SiteIx,
     pub(crate) phase: Phase,
     pub(crate) socket: Option<Socket>,
+    /// Which attempt to connect the socket is of: the tokens of its operations name it.
+    pub(crate) attempt: u8,
     pub(crate) session: Session,
     /// The first next hop to be tried, how many were, and the address of the present one.
     pub(crate) first_hop: usize,
@@ -123,6 +125,7 @@ impl Connection {
             site,
             phase: Phase::Connecting,
             socket: None,
+            attempt: 0,
             session,
             first_hop,
             hops_tried: 0,

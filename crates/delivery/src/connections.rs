@@ -20,6 +20,10 @@ const CONNECT: u8 = 0;
 const RECEIVE: u8 = 1;
 const SEND: u8 = 2;
 
+/// A token's kind holds the number of the attempt above these bits.
+const KIND_BITS: u32 = 2;
+const KIND_MASK: u8 = (1 << KIND_BITS) - 1;
+
 /// What an output buffer keeps between uses.
 const SPARE_BYTES_MAX: usize = 16 << 10;
 
@@ -58,7 +62,9 @@ impl Delivery {
                     connection.session = Session::new(&self.settings.hostname, tls);
                     connection.phase = Phase::Connecting;
                     connection.hop_name = Some(site.hops[hop].name.clone());
-                    let token = Token { room: ROOM, kind: CONNECT, key };
+                    self.attempts = self.attempts.wrapping_add(1);
+                    connection.attempt = self.attempts;
+                    let token = connection.token(CONNECT, key);
                     connection.socket = Some(cx.ring.connect(to, None, token));
                     return self.arm(key, now);
                 }
@@ -125,7 +131,17 @@ impl Delivery {
 
     /// Takes a completion of the ring's.
     pub(crate) fn connection_completion<R: Ring>(&mut self, cx: &mut Context<'_, R>, completion: Completion) {
+        let is_of_now = |token: &Token| {
+            let connection = self.connections.get(token.key as usize);
+            connection.is_some_and(|connection| connection.token(token.kind & KIND_MASK, token.key) == *token)
+        };
         match completion {
+            // What the ring had reported before its socket was closed: the next attempt is not to blame.
+            Completion::Received { token, chunk } if !is_of_now(&token) => cx.ring.release(chunk),
+            Completion::Connected { token, .. }
+            | Completion::Ended { token, .. }
+            | Completion::Sent { token, .. }
+                if !is_of_now(&token) => {}
             Completion::Connected { token, result: Ok(_) } => self.connected(cx, token.key),
             Completion::Connected { token, result: Err(error) } => {
                 if let Some(connection) = self.connections.get_mut(token.key as usize) {
@@ -167,7 +183,7 @@ impl Delivery {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let Some(socket) = connection.socket else { return };
         connection.phase = Phase::Opening;
-        cx.ring.receive(socket, Token { room: ROOM, kind: RECEIVE, key });
+        cx.ring.receive(socket, connection.token(RECEIVE, key));
         self.busy.push_back(key);
     }
 
@@ -199,7 +215,7 @@ impl Delivery {
     pub(crate) fn flush<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let Some(socket) = connection.socket.filter(|_| !connection.sending) else { return };
-        let token = Token { room: ROOM, kind: SEND, key };
+        let token = connection.token(SEND, key);
         if connection.session.output().is_empty() {
             match std::mem::replace(&mut connection.body, Body::None) {
                 Body::None => return,
@@ -358,6 +374,13 @@ impl Delivery {
             Phase::Quitting => self.close(cx, key),
             _ => self.lost(cx, key, Self::own_reply(2, "the next hop did not answer in time")),
         }
+    }
+}
+
+impl Connection {
+    /// The token of an operation of the present attempt.
+    fn token(&self, kind: u8, key: u32) -> Token {
+        Token { room: ROOM, kind: kind | self.attempt << KIND_BITS, key }
     }
 }
 

@@ -122,6 +122,8 @@ pub struct Delivery {
     /// Connections whose session may have something to say.
     busy: VecDeque<u32>,
     serial: u32,
+    /// Attempts to connect, counted round and round.
+    attempts: u8,
     id_counter: Option<u32>,
     draining: bool,
     /// The spool takes nothing more: outcomes that wait for it wait for the next life of the shard.
@@ -149,6 +151,7 @@ impl Delivery {
             unsettled: VecDeque::new(),
             busy: VecDeque::new(),
             serial: 0,
+            attempts: 0,
             id_counter: None,
             draining: false,
             latched: false,

@@ -67,6 +67,7 @@ fn the_next_hop_after_the_first_takes_over() {
         scene.send(FROM, &["kim@a.example"], BODY);
         scene.pass(Duration::from_secs(4));
         assert_eq!((scene.taken(0), scene.taken(1)), (0, 1));
+        assert_eq!(scene.destinations[0].connections, 1);
     }
     // Nobody listens at the first.
     let mut scene = Scene::new(2, &["10.0.0.2:25", "10.0.0.3:25"]);
@@ -74,6 +75,18 @@ fn the_next_hop_after_the_first_takes_over() {
     scene.send(FROM, &["kim@a.example"], BODY);
     scene.pass(Duration::from_secs(60));
     assert_eq!(scene.taken(0), 1);
+}
+
+#[test]
+fn a_next_hop_that_says_not_now_and_hangs_up_before_it_is_heard_fails_once_and_no_other_with_it() {
+    let mut scene = Scene::new(2, &["10.0.0.2:25", "10.0.0.3:25"]);
+    scene.destination(2, |line| if line == "CONNECT" { "421 4.3.2 closing".into() } else { String::new() });
+    scene.destination(3, usual);
+    scene.send(FROM, &["kim@a.example"], BODY);
+    scene.until("the first is spoken to", |scene| scene.destinations[0].connections == 1);
+    scene.pass_by(Duration::from_secs(1));
+    scene.until("it is delivered", |scene| scene.gateway.delivered() == 1);
+    assert_eq!((scene.destinations[0].connections, scene.destinations[1].connections), (1, 1));
 }
 
 #[test]

@@ -28,6 +28,8 @@ struct Peer {
     output: Vec<u8>,
     sending: bool,
     in_body: bool,
+    /// It has said 421, and closes when that is on its way (RFC 5321 section 3.8).
+    is_leaving: bool,
     from: String,
     to: Vec<String>,
 }
@@ -82,6 +84,9 @@ impl Destination {
                 Completion::Sent { token, .. } => {
                     if let Some(peer) = self.peers.get_mut(&token.key) {
                         peer.sending = false;
+                        if peer.is_leaving && peer.output.is_empty() {
+                            self.close(token.key);
+                        }
                     }
                     self.flush(token.key);
                 }
@@ -171,6 +176,7 @@ impl Destination {
         }
         let reply = if told.is_empty() { usual } else { &told };
         let Some(peer) = self.peers.get_mut(&key) else { return false };
+        peer.is_leaving |= reply.starts_with("421");
         peer.output.extend_from_slice(reply.as_bytes());
         peer.output.extend_from_slice(b"\r\n");
         reply.starts_with(['2', '3'])

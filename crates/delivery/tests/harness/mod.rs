@@ -329,6 +329,16 @@ impl Scene {
         }
     }
 
+    /// Lets this time pass while the gateway gets no turn: a busy machine.
+    pub(crate) fn pass_by(&mut self, time: Duration) {
+        let limit = self.world.now().after(time);
+        while self.world.step_until(limit) {
+            for destination in &mut self.destinations {
+                destination.turn();
+            }
+        }
+    }
+
     fn step(&mut self, limit: Instant) -> bool {
         self.gateway.turn();
         for destination in &mut self.destinations {
