@@ -20,8 +20,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// A name and what it measures.
 type Bench = (&'static str, fn(Effort));
 
-const BENCHES: [Bench; 4] =
-    [("check", check::run), ("network", network::run), ("decision", decision::run), ("swap", swap::run)];
+const BENCHES: [Bench; 5] = [
+    ("check", check::run),
+    ("check-largest", check::run_largest),
+    ("network", network::run),
+    ("decision", decision::run),
+    ("swap", swap::run),
+];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -40,7 +40,8 @@ enum Chore {
     },
     /// Measure the tables of the policy, beside other tables and beside their bounds.
     Bench {
-        /// `check`, `network`, `decision`, `swap` or `memory`; all of them without a name.
+        /// `check`, `check-largest`, `network`, `decision`, `swap`, `memory` or `instructions`; all of them
+        /// without a name. `instructions-baseline` writes down what `instructions` compares with.
         names: Vec<String>,
     },
     /// Fuzz the parsers: command line, address, SASL, PROXY header, configuration.
@@ -87,18 +88,25 @@ fn main() -> ExitCode {
 }
 
 fn bench(names: &[String]) -> Result<(), Failure> {
-    // Memory is counted by a program of its own.
-    let (memory, times): (Vec<_>, Vec<_>) = names.iter().partition(|name| *name == "memory");
-    let run = |target: &str, names: Vec<&String>| {
+    let run = |target: &str, words: &[&str]| {
         cargo(["bench", "--quiet", "--package", "gatepost-benches", "--bench", target, "--"])
-            .args(names)
+            .args(words)
             .run()
     };
+    // Memory and instructions are counted by programs of their own.
+    let others = ["memory", "instructions", "instructions-baseline"];
+    let times: Vec<_> = names.iter().map(String::as_str).filter(|name| !others.contains(name)).collect();
+    let wanted = |name: &str| names.iter().any(|word| word == name);
     if names.is_empty() || !times.is_empty() {
-        run("times", times)?;
+        run("times", &times)?;
     }
-    if names.is_empty() || !memory.is_empty() {
-        run("memory", Vec::new())?;
+    if names.is_empty() || wanted("memory") {
+        run("memory", &[])?;
+    }
+    let baseline: &[&str] = if wanted("instructions-baseline") { &["--write"] } else { &[] };
+    if names.is_empty() || wanted("instructions") || !baseline.is_empty() {
+        tools::provide(&tools::INSTRUCTIONS).map_err(|missing| Failure(missing.to_string()))?;
+        run("instructions", baseline)?;
     }
     Ok(())
 }

@@ -73,6 +73,9 @@ pub(crate) const LOADTEST: [Tool; 5] = [
     Tool { need: Need::Program("taskset"), package: "util-linux" },
 ];
 
+/// What counts instructions.
+pub(crate) const INSTRUCTIONS: [Tool; 1] = [Tool { need: Need::Program("valgrind"), package: "valgrind" }];
+
 /// Packages that are not there and were not installed.
 #[derive(Debug)]
 pub(crate) struct Missing {
