@@ -13,6 +13,7 @@ mod denials;
 mod finding;
 mod grants;
 mod link;
+mod queue;
 mod rates;
 mod site;
 mod suspensions;
@@ -38,6 +39,11 @@ pub use link::{
     Answer, CHECKS_MAX, ControlLink, QUESTIONS_MAX, Question, ResolveFailure, VERIFICATIONS_MAX,
     Verification, WorkerLink,
 };
+pub use queue::{
+    QUEUE_PAGE_MESSAGES_MAX, QUEUE_PAGE_RECIPIENTS_MAX, QUEUE_REQUESTS_MAX, QueueAct, QueueActed,
+    QueueAnswer, QueueBusy, QueuePage, QueuePageRequest, QueueRequest, QueueTask, QueuedMessage,
+    QueuedRecipient, QueuedState,
+};
 pub use rates::{Rate, RateTable};
 pub use site::Site;
 pub use suspensions::{SUSPENSIONS_MAX, Subject, Suspension, Suspensions, TooManySuspensions};
@@ -45,6 +51,7 @@ pub use tenants::ConnectionLease;
 
 use denials::Denials;
 use link::Queues;
+use queue::QueueDesk;
 use table::Table;
 use tenants::Connections;
 
@@ -86,6 +93,7 @@ pub struct Commons {
     incidents: RateTable,
     suspensions: Suspensions,
     queues: Queues,
+    desk: QueueDesk,
     wakers: Arc<Wakers>,
     states: Box<[AtomicU8]>,
     draining: AtomicBool,
@@ -114,6 +122,7 @@ impl Commons {
             incidents: RateTable::new(INCIDENTS_MAX, seed()),
             suspensions: Suspensions::default(),
             queues: Queues::new(workers),
+            desk: QueueDesk::new(workers),
             wakers: Arc::new(Wakers::new(workers)),
             states: (0..workers).map(|_| AtomicU8::new(WorkerState::Recovering as u8)).collect(),
             draining: AtomicBool::new(false),

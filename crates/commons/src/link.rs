@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::denials::{Denial, Recent};
 use crate::finding::{ExchangeFailure, Exchanger, Listing, RecipientFinding};
+use crate::queue::{QueueAnswer, QueueBusy, QueueRequest};
 use crate::{Commons, Wakers};
 
 /// Questions of one worker that wait for their answer, at most: more than a worker has sites and
@@ -329,6 +330,18 @@ impl WorkerLink {
         (self.commons.is_draining() && !self.drained.replace(true)).then_some(Answer::Drain)
     }
 
+    /// The next thing that is wanted of this worker's queue; it is answered once.
+    #[must_use]
+    pub fn queue_request(&self) -> Option<QueueRequest> {
+        self.commons.desk.request(self.worker)
+    }
+
+    /// Answers the queue request `number`. [`WorkerLink::flush`] sends it on its way.
+    pub fn answer_queue(&self, number: u64, answer: QueueAnswer) {
+        self.commons.desk.answer(self.worker, number, answer);
+        self.asked.set(true);
+    }
+
     /// A record to write a denial into; `None`, which is counted, while the control plane is that far
     /// behind. Every record comes back by [`WorkerLink::deny`].
     #[must_use]
@@ -398,6 +411,22 @@ impl ControlLink {
     #[must_use]
     pub fn question(&self) -> Option<Question> {
         self.commons.queues.questions.pop()
+    }
+
+    /// Wants something of the queue of `worker`, and wakes it.
+    ///
+    /// # Errors
+    /// When too many requests of that worker are open.
+    pub fn ask_queue(&self, worker: u8, request: QueueRequest) -> Result<(), QueueBusy> {
+        self.commons.desk.ask(worker, request)?;
+        self.commons.wakers.wake(worker);
+        Ok(())
+    }
+
+    /// The next answer of any worker to [`ControlLink::ask_queue`], with the request's number.
+    #[must_use]
+    pub fn queue_answer(&self) -> Option<(u64, QueueAnswer)> {
+        self.commons.desk.fetch()
     }
 
     /// Says how to wake whoever keeps tickets when many denials wait. Few are looked at in his own time.

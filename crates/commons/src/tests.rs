@@ -211,3 +211,21 @@ fn checks_leave_room_for_the_questions_of_delivery() {
     assert!(link.answer().is_some());
     link.ask(check(0)).expect("an answer makes room");
 }
+
+#[test]
+fn requests_about_a_queue_are_bounded_until_their_answers_are_fetched() {
+    let (commons, links, control) = Commons::new(2, snapshot(1));
+    let request = |number| QueueRequest { number, task: QueueTask::Page(QueuePageRequest::default()) };
+    for number in 0..QUEUE_REQUESTS_MAX as u64 {
+        assert_eq!(control.ask_queue(1, request(number)), Ok(()));
+    }
+    assert_eq!(control.ask_queue(1, request(99)), Err(QueueBusy));
+    assert_eq!(control.ask_queue(0, request(100)), Ok(()), "the other worker has room");
+    let taken = links[1].queue_request().unwrap();
+    assert_eq!(taken.number, 0);
+    links[1].answer_queue(taken.number, QueueAnswer::Acted(QueueActed::default()));
+    assert_eq!(control.ask_queue(1, request(99)), Err(QueueBusy), "the answer is not fetched yet");
+    assert_eq!(control.queue_answer(), Some((0, QueueAnswer::Acted(QueueActed::default()))));
+    assert_eq!(control.ask_queue(1, request(99)), Ok(()));
+    drop(commons);
+}

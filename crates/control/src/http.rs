@@ -8,17 +8,19 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
-use commons::Commons;
+use commons::{Commons, NotReady};
 use observe::Registry;
 use serde_json::json;
 
 use crate::StartError;
+use crate::recovery::{self, Shards};
 
 /// What the handlers read.
 #[derive(Clone)]
 struct Rooms {
     registry: Arc<Registry>,
     commons: Arc<Commons>,
+    recovery: Shards,
 }
 
 /// Takes the address before anything else starts.
@@ -29,12 +31,12 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     Ok(listener)
 }
 
-pub(crate) fn router(registry: Arc<Registry>, commons: Arc<Commons>) -> Router {
+pub(crate) fn router(registry: Arc<Registry>, commons: Arc<Commons>, recovery: Shards) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .with_state(Rooms { registry, commons })
+        .with_state(Rooms { registry, commons, recovery })
 }
 
 async fn metrics(State(rooms): State<Rooms>) -> impl IntoResponse {
@@ -45,7 +47,10 @@ async fn ready(State(rooms): State<Rooms>) -> impl IntoResponse {
     match rooms.commons.readiness() {
         Ok(()) => (StatusCode::OK, Json(json!({ "ready": true }))),
         Err(reason) => {
-            let body = json!({ "ready": false, "reason": reason.as_str() });
+            let mut body = json!({ "ready": false, "reason": reason.as_str() });
+            if reason == NotReady::Recovering {
+                body["detail"] = recovery::sentence(&rooms.commons, &rooms.recovery).into();
+            }
             (StatusCode::SERVICE_UNAVAILABLE, Json(body))
         }
     }

@@ -13,6 +13,7 @@ mod dns;
 mod error;
 mod http;
 pub mod password;
+mod recovery;
 mod reload;
 pub mod secret;
 mod signals;
@@ -53,6 +54,8 @@ pub struct ControlOptions {
     pub registry: Arc<Registry>,
     /// Its own log.
     pub log: EventLog,
+    /// How far the recovery of each shard is, in the order of the workers.
+    pub recovery: Vec<Arc<spool::RecoveryProgress>>,
     /// The admin API; without it there is none.
     pub admin: Option<AdminOptions>,
     /// Where tickets are kept and shown; without it they are not.
@@ -209,6 +212,7 @@ impl Plane {
             link,
             registry,
             mut log,
+            recovery,
             admin,
             tickets,
             config_path,
@@ -221,8 +225,9 @@ impl Plane {
             ..
         } = options;
         let signals = if signals { Signals::listen().map_err(StartError::Runtime)? } else { Signals::none() };
+        let recovery: recovery::Shards = recovery.into();
         if let Some(listener) = opened.metrics {
-            let router = http::router(registry.clone(), link.commons().clone());
+            let router = http::router(registry.clone(), link.commons().clone(), recovery.clone());
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
             tokio::spawn(admin::serve(listener, router, |_: &SocketAddr| ()));
         }
@@ -231,7 +236,7 @@ impl Plane {
             .transpose()?
             .unzip();
         let (commons, counts) = (link.commons().clone(), registry.clone());
-        let admin = admin.map(|admin| Admin::new(admin, commons, counts, tickets)).transpose()?;
+        let admin = admin.map(|admin| Admin::new(admin, commons, counts, tickets, recovery)).transpose()?;
         let socket = match &admin {
             Some(admin) => admin.start(opened.admin)?,
             None => None,

@@ -92,6 +92,7 @@ fn stage() -> Stage {
         link: control,
         registry,
         log: writer.log(),
+        recovery: vec![Arc::default()],
         admin: None,
         tickets: None,
         metrics_address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
@@ -219,6 +220,8 @@ fn health_is_not_readiness() {
         (status, body["reason"].as_str().map(ToOwned::to_owned))
     };
     assert_eq!(reason(&stage), (503, Some("recovering".into())));
+    let (_, body) = stage.get("/readyz");
+    assert!(body.contains("recovering: shard 0, 0 of 0 segments, 0 messages"), "{body}");
     stage.commons.set_state(0, WorkerState::Ready);
     assert_eq!(reason(&stage), (200, None));
     stage.commons.set_state(0, WorkerState::Latched);
@@ -295,6 +298,7 @@ fn a_metrics_address_that_is_taken_stops_the_start() {
         link,
         registry: Arc::new(Registry::new(1, &[], 1)),
         log: EventLog::discarding(),
+        recovery: vec![Arc::default()],
         admin: None,
         tickets: None,
         metrics_address: Some(taken),

@@ -61,6 +61,7 @@ fn sighup_reloads_and_sigterm_drains() {
         link,
         registry: Arc::new(Registry::new(1, &["smtp"], 1)),
         log: EventLog::discarding(),
+        recovery: vec![Arc::default()],
         admin: None,
         tickets: None,
         metrics_address: None,

@@ -60,6 +60,7 @@ impl Delivery {
             Err(reply) if reply.is_permanent() => {
                 exchange.refusal = Some(reply);
                 exchange.until = now;
+                // The place at the site becomes the errand's.
                 self.errands.extend(site.waiting.drain(..).map(Errand::Refuse));
                 self.run_errands(cx);
             }
@@ -80,7 +81,7 @@ impl Delivery {
         match site.exchange.as_ref().and_then(|exchange| exchange.refusal.clone()) {
             Some(refusal) => self.conclude(cx, job, stored, &Attempt::unmade(&refusal)),
             None => {
-                site.waiting.push_back(job);
+                self.wait_at(index, job);
                 self.serve(cx, index);
             }
         }

@@ -12,6 +12,7 @@ mod connection;
 mod connections;
 mod dsn;
 mod exchange;
+mod operator;
 mod outcome;
 mod queue;
 mod report;
@@ -38,6 +39,7 @@ pub use tls::ClientTlsConfigs;
 
 use addresses::Addresses;
 use connection::Connection;
+use operator::Operation;
 use outcome::Settlement;
 use queue::{JobIx, Queue, SiteIx};
 use schedule::{Errand, Load};
@@ -126,6 +128,13 @@ pub struct Delivery {
     attempts: u8,
     id_counter: Option<u32>,
     draining: bool,
+    /// What an operator wants, while it is being done.
+    operation: Option<Operation>,
+    /// Jobs that are being read to be bounced by an operator, and what he says of it.
+    bouncing: usize,
+    bounce_reason: Box<str>,
+    /// Messages that are damaged.
+    quarantined: u64,
     /// The spool takes nothing more: outcomes that wait for it wait for the next life of the shard.
     latched: bool,
     /// Buffers that are used again: recipients being grouped, indexes, outcomes.
@@ -154,6 +163,10 @@ impl Delivery {
             attempts: 0,
             id_counter: None,
             draining: false,
+            operation: None,
+            bouncing: 0,
+            bounce_reason: Box::default(),
+            quarantined: 0,
             latched: false,
             grouping: Vec::new(),
             indexes: Vec::new(),
@@ -242,8 +255,10 @@ impl Delivery {
                 Timer::Outcomes => {}
             }
         }
+        self.operate(cx);
         self.work(cx);
         report::queue(cx.metrics, &self.queue);
+        cx.metrics.set_quarantined(self.quarantined);
     }
 
     /// Begins no more: what is under way is finished, the rest stays in the spool.
@@ -274,7 +289,11 @@ impl Delivery {
     /// When [`Delivery::tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.wheel.next()
+        if self.operation.as_ref().is_some_and(Operation::goes_on) {
+            Some(Instant::default())
+        } else {
+            self.wheel.next()
+        }
     }
 
     /// Lets sessions speak until none has anything to say.

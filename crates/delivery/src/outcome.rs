@@ -3,7 +3,7 @@
 
 use mail::{Address, Envelope, MessageId, Reply, ReversePath, UnixMillis};
 use ring::Ring;
-use spool::{Content, NewMessage, Outcome, Refusal, StoredContent, StoredMessage};
+use spool::{Content, HELD, NewMessage, Outcome, Refusal, StoredContent, StoredMessage};
 
 use crate::connection::Answer;
 use crate::dsn::{self, Bounce, Failed};
@@ -56,12 +56,14 @@ pub(crate) struct Attempt<'a> {
     pub(crate) heard_from: bool,
     /// It was the last one.
     pub(crate) give_up: bool,
+    /// None was made: an operator has decided.
+    pub(crate) by_operator: bool,
 }
 
 impl<'a> Attempt<'a> {
     /// None was made, as `reply` says.
     pub(crate) fn unmade(reply: &'a Reply) -> Self {
-        Self { next_hop: None, answers: &[], reply, heard_from: false, give_up: false }
+        Self { next_hop: None, answers: &[], reply, heard_from: false, give_up: false, by_operator: false }
     }
 
     /// Who said `reply`: words of our own are never quoted as a next hop's.
@@ -112,7 +114,10 @@ impl Delivery {
             }
             report::attempt(cx, stored, &Fact { address, next_hop: attempt.next_hop, reply, outcome });
         }
-        report::count_failures(cx, stored, failed.iter().filter(|failed| !failed.expired).count());
+        // What an operator gives up is no sign of a sender who writes to people that are not there.
+        let refused =
+            if attempt.by_operator { 0 } else { failed.iter().filter(|failed| !failed.expired).count() };
+        report::count_failures(cx, stored, refused);
         let bounce = if failed.is_empty() { None } else { self.write_bounce(cx, stored, &failed, now) };
         self.settle(cx, job, bounce);
     }
@@ -127,11 +132,13 @@ impl Delivery {
                 let left = &self.indexes;
                 self.queue.retain(job, |index| left.binary_search(&index).is_ok());
             }
-            let wait = self.retry_later(cx, job);
-            let until = cx.unix_now().plus(wait.as_millis() as u64);
+            let until = self.retry_later(cx, job);
             let (key, attempts) = (self.queue.message(message).key, self.queue.job(job).attempts);
-            // A busy spool loses the note; after a crash the recipient is tried earlier, no more.
-            let _ = cx.spool.deferred(key, &self.indexes, until, attempts);
+            // A busy spool loses the note; after a crash the recipient is tried earlier, no more. That an
+            // operator holds it was noted when it was said.
+            if until != HELD {
+                let _ = cx.spool.deferred(key, &self.indexes, until, attempts);
+            }
         }
         if self.outcomes.is_empty() {
             return;

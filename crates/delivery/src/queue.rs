@@ -5,6 +5,7 @@
 //! message costs a few dozen bytes and nothing is allocated once the slabs have grown.
 
 use mail::UnixMillis;
+use ring::TimerKey;
 use slab::Slab;
 use spool::MessageKey;
 
@@ -17,7 +18,7 @@ pub const MESSAGE_BYTES_MAX: usize = 48;
 
 /// What delivery keeps of each recipient of a queued message, in bytes: the recipient, and in the
 /// worst case a job, a place in a site's queue and a timer of its own.
-pub const RECIPIENT_BYTES_MAX: usize = 112;
+pub const RECIPIENT_BYTES_MAX: usize = 124;
 
 /// A timer of the wheel and the doubled place in a queue that grows by doubling.
 const TIMER_BYTES: usize = 48;
@@ -55,6 +56,8 @@ pub(crate) struct Message {
     pub(crate) arrived: UnixMillis,
     /// Recipients without a logged outcome.
     pub(crate) pending: u32,
+    /// The latest of its jobs.
+    first_job: u32,
 }
 
 /// Recipients of one message that go to one site together.
@@ -63,6 +66,9 @@ pub(crate) struct Job {
     pub(crate) message: MessageIx,
     pub(crate) site: SiteIx,
     first: u32,
+    /// The other jobs of the message.
+    next_job: u32,
+    previous_job: u32,
     pub(crate) recipients: u16,
     /// The configuration by which it was given its site.
     pub(crate) routed: u32,
@@ -70,7 +76,13 @@ pub(crate) struct Job {
     pub(crate) attempts: u16,
     /// The connection broke under it once, and it was sent again at once.
     pub(crate) interrupted: bool,
+    /// An operator holds it once the attempt under way is over.
+    pub(crate) held: bool,
+    /// Places in queues that lead to it; one that it no longer waits in is passed over.
+    links: u8,
     state: State,
+    /// While it is deferred.
+    pub(crate) timer: Option<TimerKey>,
 }
 
 /// Where a job stands.
@@ -82,7 +94,15 @@ pub(crate) enum State {
     Active,
     /// A timer has it.
     Deferred,
+    /// Nothing has it until an operator releases it.
+    Held,
+    /// Nothing has it: its message is damaged.
+    Quarantined,
+    /// It is over, but for a place in a queue that still leads to it.
+    Void,
 }
+
+const STATES: usize = 6;
 
 /// A place in the list of a job's recipients, in ascending order.
 #[derive(Debug)]
@@ -100,13 +120,13 @@ pub(crate) struct Queue {
     jobs: Slab<Job>,
     recipients: Slab<Recipient>,
     /// Recipients by the state of their job.
-    counts: [u64; 3],
+    counts: [u64; STATES],
 }
 
 impl Queue {
     /// Takes a message up, with `pending` recipients that will be given to jobs.
     pub(crate) fn add_message(&mut self, key: MessageKey, arrived: UnixMillis, pending: u32) -> MessageIx {
-        MessageIx(narrow(self.messages.insert(Message { key, arrived, pending })))
+        MessageIx(narrow(self.messages.insert(Message { key, arrived, pending, first_job: END })))
     }
 
     /// Makes a job of `recipients`, which ascend.
@@ -123,18 +143,60 @@ impl Queue {
             first = narrow(self.recipients.insert(Recipient { next: first, index }));
             count += 1;
         }
+        let next_job = self.messages[message.0 as usize].first_job;
         let job = Job {
             message,
             site,
             first,
+            next_job,
+            previous_job: END,
             recipients: count,
             attempts,
             routed,
             interrupted: false,
+            held: false,
+            links: 0,
             state: State::Ready,
+            timer: None,
         };
         self.counts[State::Ready as usize] += u64::from(count);
-        JobIx(narrow(self.jobs.insert(job)))
+        let index = narrow(self.jobs.insert(job));
+        if let Some(next) = self.jobs.get_mut(next_job as usize) {
+            next.previous_job = index;
+        }
+        self.messages[message.0 as usize].first_job = index;
+        JobIx(index)
+    }
+
+    /// The message in a slot, if there is one.
+    pub(crate) fn message_at(&self, slot: u32) -> Option<&Message> {
+        self.messages.get(slot as usize)
+    }
+
+    /// Slots from here on hold no message.
+    pub(crate) fn slots(&self) -> u32 {
+        narrow(self.messages.capacity())
+    }
+
+    /// The jobs of a message, the latest first.
+    pub(crate) fn jobs_of(&self, message: MessageIx) -> impl Iterator<Item = JobIx> {
+        let mut next = self.messages[message.0 as usize].first_job;
+        std::iter::from_fn(move || {
+            let job = self.jobs.get(next as usize)?;
+            Some(JobIx(std::mem::replace(&mut next, job.next_job)))
+        })
+    }
+
+    /// Notes that a place in a queue leads to a job.
+    pub(crate) fn link(&mut self, job: JobIx) {
+        self.jobs[job.0 as usize].links += 1;
+    }
+
+    /// A place in a queue that led to a job is gone; true when the job is over, and no other place does.
+    pub(crate) fn unlink(&mut self, job: JobIx) -> bool {
+        let job = &mut self.jobs[job.0 as usize];
+        job.links -= 1;
+        job.links == 0 && job.state == State::Void
     }
 
     pub(crate) fn message(&self, message: MessageIx) -> &Message {
@@ -181,12 +243,34 @@ impl Queue {
         job.recipients
     }
 
-    /// Ends a job, whatever recipients it still has.
-    pub(crate) fn remove_job(&mut self, job: JobIx) {
-        let Job { first: mut at, recipients, state, .. } = self.jobs.remove(job.0 as usize);
+    /// Ends a job, whatever recipients it still has; false when it stays, void, because a place in a queue leads to it.
+    pub(crate) fn remove_job(&mut self, job: JobIx) -> bool {
+        let index = job.0 as usize;
+        if self.jobs[index].state != State::Void {
+            self.empty(index);
+        }
+        let is_free = self.jobs[index].links == 0;
+        if is_free {
+            self.jobs.remove(index);
+        }
+        is_free
+    }
+
+    /// Makes a job void: without recipients, and no longer one of its message's.
+    fn empty(&mut self, index: usize) {
+        let job = &mut self.jobs[index];
+        let Job { message, first: mut at, recipients, state, next_job, previous_job, .. } = *job;
+        (job.first, job.recipients, job.state) = (END, 0, State::Void);
         self.counts[state as usize] -= u64::from(recipients);
         while at != END {
             at = self.recipients.remove(at as usize).next;
+        }
+        if let Some(next) = self.jobs.get_mut(next_job as usize) {
+            next.previous_job = previous_job;
+        }
+        match self.jobs.get_mut(previous_job as usize) {
+            Some(previous) => previous.next_job = next_job,
+            None => self.messages[message.0 as usize].first_job = next_job,
         }
     }
 
@@ -206,6 +290,11 @@ impl Queue {
         self.counts[job.state as usize] -= u64::from(job.recipients);
         self.counts[state as usize] += u64::from(job.recipients);
         job.state = state;
+    }
+
+    /// Where a job stands.
+    pub(crate) fn state(&self, job: JobIx) -> State {
+        self.jobs[job.0 as usize].state
     }
 
     /// Recipients whose job stands so.
@@ -265,6 +354,21 @@ mod tests {
         queue.settled(message, 1);
         assert_eq!(queue.message_count(), 0);
         assert!(queue.jobs.is_empty() && queue.recipients.is_empty());
-        assert_eq!(queue.counts, [0; 3]);
+        assert_eq!(queue.counts, [0; STATES]);
+    }
+    #[test]
+    fn a_job_that_a_place_leads_to_stays_void_until_that_is_gone() {
+        let (mut queue, message, job) = queue_with_job(&[0, 1]);
+        let other = queue.add_job(message, SiteIx(0), [2].into_iter(), 0, 0);
+        let third = queue.add_job(message, SiteIx(0), [3].into_iter(), 0, 0);
+        assert_eq!(queue.jobs_of(message).collect::<Vec<_>>(), [third, other, job]);
+        queue.link(other);
+        assert!(!queue.remove_job(other));
+        assert_eq!(queue.jobs_of(message).collect::<Vec<_>>(), [third, job]);
+        assert_eq!((queue.state(other), queue.recipients(other).count()), (State::Void, 0));
+        assert!(queue.unlink(other) && queue.remove_job(other));
+        assert!(queue.remove_job(third));
+        assert_eq!(queue.jobs_of(message).collect::<Vec<_>>(), [job]);
+        assert_eq!(queue.recipients_in(State::Ready), 2);
     }
 }

@@ -112,12 +112,24 @@ pub(crate) fn unreadable(log: &mut EventLog, now: UnixMillis, key: MessageKey, e
     log.event("message_unreadable", now).number("key", key.0).display("error", error).end();
 }
 
+/// A queued message is damaged.
+pub(crate) fn quarantined(log: &mut EventLog, now: UnixMillis, id: MessageId, why: impl std::fmt::Display) {
+    log.event("message_quarantined", now).display("message", id).display("error", why).end();
+}
+
+/// An operator wanted something done about a queued message, and it was.
+pub(crate) fn ordered(log: &mut EventLog, now: UnixMillis, act: &str, id: MessageId, by: &str) {
+    log.event("queue_act", now).str("act", act).display("message", id).str("by", by).end();
+}
+
 /// How many recipients are queued, by where they stand.
 pub(crate) fn queue(metrics: &WorkerMetrics, queue: &Queue) {
     for (state, shown) in [
         (State::Ready, QueueState::Ready),
         (State::Active, QueueState::Active),
         (State::Deferred, QueueState::Deferred),
+        (State::Held, QueueState::Held),
+        (State::Quarantined, QueueState::Quarantined),
     ] {
         metrics.set_queue(shown, queue.recipients_in(state));
     }

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use mail::UnixMillis;
 use ring::Ring;
-use spool::{LoadError, Recovered, StoredMessage};
+use spool::{HELD, LoadError, Recovered, StoredMessage};
 
 use crate::outcome::Attempt;
 use crate::queue::{JobIx, MessageIx, RECIPIENTS_PER_TRANSACTION_MAX, SiteIx, State};
 use crate::site::Need;
-use crate::{Context, Delivery, Timer, report};
+use crate::{Context, Delivery, TICK, Timer, report};
 
 /// Messages that are read at once for errands, whatever waits: what they may take of memory and disk.
 const ERRANDS_LOADING_MAX: usize = 16;
@@ -43,20 +44,37 @@ pub(crate) enum Errand {
     Expire(JobIx),
     /// Give a job up whose domain takes no mail.
     Refuse(JobIx),
+    /// Give a job up because an operator says so.
+    Bounce(JobIx),
 }
 
 impl Errand {
     fn job(self) -> JobIx {
         match self {
-            Self::Route(job) | Self::Expire(job) | Self::Refuse(job) => job,
+            Self::Route(job) | Self::Expire(job) | Self::Refuse(job) | Self::Bounce(job) => job,
+        }
+    }
+
+    /// Where its job stands for as long as it is wanted.
+    fn state(self) -> State {
+        match self {
+            Self::Bounce(_) => State::Active,
+            _ => State::Ready,
         }
     }
 }
+
+/// Places of jobs that wait no longer which are passed over at once, at most.
+const PASSED_OVER_MAX: usize = 256;
 
 impl Delivery {
     /// Notes what recovery found: jobs by site and by the time until which they were deferred.
     pub(crate) fn take_up<R: Ring>(&mut self, cx: &mut Context<'_, R>, recovered: &Recovered) {
         let pending = recovered.pending.len();
+        let is_damaged = cx.spool.recovery().bodies_missing.contains(&recovered.id);
+        if is_damaged {
+            report::quarantined(cx.log, cx.unix_now(), recovered.id, "its body is missing");
+        }
         let message = self.queue.add_message(recovered.key, recovered.arrived, pending as u32);
         let snapshot = cx.snapshots.load();
         self.sites.follow(snapshot);
@@ -81,12 +99,11 @@ impl Delivery {
                 let recipients = part.iter().map(|recipient| recipient.2);
                 let job = self.add_job(message, site, recipients, attempts, routed);
                 match site {
-                    _ if !wait.is_zero() => {
-                        self.queue.set_state(job, State::Deferred);
-                        self.wheel.insert(now.after(wait), Timer::Job(job));
-                    }
-                    SiteIx::NOWHERE => self.errands.push_back(Errand::Route(job)),
-                    _ => self.sites.get_mut(site).waiting.push_back(job),
+                    _ if is_damaged => self.quarantine(job),
+                    _ if not_before == HELD => self.queue.set_state(job, State::Held),
+                    _ if !wait.is_zero() => self.defer(job, now.after(wait)),
+                    SiteIx::NOWHERE => self.add_errand(Errand::Route(job)),
+                    _ => self.wait_at(site, job),
                 }
             }
             if site != SiteIx::NOWHERE {
@@ -127,7 +144,7 @@ impl Delivery {
                 let job = self.add_job(message, site, recipients, attempts, routed);
                 match site {
                     SiteIx::NOWHERE => self.unrouted(cx, job, stored),
-                    _ => self.sites.get_mut(site).waiting.push_back(job),
+                    _ => self.wait_at(site, job),
                 }
             }
             if site != SiteIx::NOWHERE {
@@ -154,12 +171,91 @@ impl Delivery {
 
     /// Ends a job, whatever recipients it still has.
     pub(crate) fn remove_job(&mut self, job: JobIx) {
-        let site = self.queue.job(job).site;
-        self.queue.remove_job(job);
-        if site != SiteIx::NOWHERE {
+        let (site, timer) = (self.queue.job(job).site, self.queue.job_mut(job).timer.take());
+        timer.and_then(|timer| self.wheel.cancel(timer));
+        if self.queue.remove_job(job) && site != SiteIx::NOWHERE {
             self.sites.get_mut(site).jobs -= 1;
             self.sites.rest(site);
         }
+    }
+
+    /// Puts a job that is ready at the end of those that wait for a site.
+    pub(crate) fn wait_at(&mut self, site: SiteIx, job: JobIx) {
+        self.queue.link(job);
+        self.sites.get_mut(site).waiting.push_back(job);
+    }
+
+    /// Puts a job that is ready where its site, or its next route, will find it.
+    pub(crate) fn make_due<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx) {
+        self.queue.set_state(job, State::Ready);
+        let entry = self.queue.job(job);
+        if entry.site == SiteIx::NOWHERE || entry.routed != cx.snapshots.load().generation as u32 {
+            self.add_errand(Errand::Route(job));
+            return self.run_errands(cx);
+        }
+        let site = entry.site;
+        self.wait_at(site, job);
+        self.serve(cx, site);
+    }
+
+    fn add_errand(&mut self, errand: Errand) {
+        self.queue.link(errand.job());
+        self.errands.push_back(errand);
+    }
+
+    /// An operator waits for this errand: it goes before those that nobody waits for.
+    pub(crate) fn add_urgent_errand(&mut self, errand: Errand) {
+        self.queue.link(errand.job());
+        self.errands.push_front(errand);
+    }
+
+    /// A place in a queue has led to a job; false when it is passed over, because the job does not stand at `state`.
+    fn comes_up(&mut self, job: JobIx, state: State) -> bool {
+        if self.queue.unlink(job) {
+            self.remove_job(job);
+            return false;
+        }
+        self.queue.state(job) == state
+    }
+
+    /// Passes over the jobs in front of a site's queue that wait there no longer; false when there are more.
+    fn pass_over(&mut self, index: SiteIx) -> bool {
+        for _ in 0..PASSED_OVER_MAX {
+            // With its last job a site may be forgotten.
+            if !self.sites.is_there(index) {
+                return true;
+            }
+            let waiting = &mut self.sites.get_mut(index).waiting;
+            match waiting.front() {
+                Some(&job) if self.queue.state(job) != State::Ready => {
+                    waiting.pop_front();
+                    self.comes_up(job, State::Ready);
+                }
+                _ => return true,
+            }
+        }
+        false
+    }
+
+    fn defer(&mut self, job: JobIx, until: ring::Instant) {
+        self.queue.set_state(job, State::Deferred);
+        let timer = self.wheel.insert(until, Timer::Job(job));
+        self.queue.job_mut(job).timer = Some(timer);
+    }
+
+    /// Nothing waits for a deferred job's time any more.
+    pub(crate) fn cancel_timer(&mut self, job: JobIx) {
+        if let Some(timer) = self.queue.job_mut(job).timer.take() {
+            self.wheel.cancel(timer);
+        }
+    }
+
+    /// A job's message is damaged: it is never tried again, and stays for a person to look at.
+    fn quarantine(&mut self, job: JobIx) {
+        let message = self.queue.job(job).message;
+        let is_known = self.queue.jobs_of(message).any(|job| self.queue.state(job) == State::Quarantined);
+        self.quarantined += u64::from(!is_known);
+        self.queue.set_state(job, State::Quarantined);
     }
 
     /// Nobody answers for a job's recipients any more: their tenant has left the configuration.
@@ -171,32 +267,29 @@ impl Delivery {
 
     /// A deferred job may be tried again.
     pub(crate) fn job_due<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx) {
-        self.queue.set_state(job, State::Ready);
-        let entry = self.queue.job(job);
-        if entry.site == SiteIx::NOWHERE || entry.routed != cx.snapshots.load().generation as u32 {
-            self.errands.push_back(Errand::Route(job));
-            return self.run_errands(cx);
-        }
-        let site = entry.site;
-        self.sites.get_mut(site).waiting.push_back(job);
-        self.serve(cx, site);
+        self.queue.job_mut(job).timer = None;
+        self.make_due(cx, job);
     }
 
     /// A site's back-off is over, or a lease may be free.
     pub(crate) fn site_due<R: Ring>(&mut self, cx: &mut Context<'_, R>, index: SiteIx) {
         let routed = cx.snapshots.load().generation as u32;
         let site = self.sites.get_mut(index);
-        site.timer_set = false;
         // Mail that waits for a next hop which the configuration no longer names is routed again.
         for _ in 0..site.waiting.len() {
-            let Some(job) = site.waiting.pop_front() else { break };
+            let Some(job) = self.sites.get_mut(index).waiting.pop_front() else { break };
+            if !self.comes_up(job, State::Ready) {
+                continue;
+            }
             if self.queue.job(job).routed == routed {
-                site.waiting.push_back(job);
+                self.wait_at(index, job);
             } else {
-                self.errands.push_back(Errand::Route(job));
+                self.add_errand(Errand::Route(job));
             }
         }
         self.run_errands(cx);
+        // Until here it was not to be forgotten.
+        self.sites.get_mut(index).timer_set = false;
         self.serve(cx, index);
         self.sites.rest(index);
     }
@@ -205,6 +298,14 @@ impl Delivery {
     pub(crate) fn serve<R: Ring>(&mut self, cx: &mut Context<'_, R>, index: SiteIx) {
         let (now, unix_now) = (cx.ring.now(), cx.unix_now());
         while !self.draining && self.unsettled.len() < UNSETTLED_MAX {
+            let are_all_passed = self.pass_over(index);
+            if !self.sites.is_there(index) {
+                return;
+            }
+            if !are_all_passed {
+                self.look_again(index, now.after(TICK));
+                break;
+            }
             let site = self.sites.get_mut(index);
             match site.need(now) {
                 Need::Nothing => {
@@ -215,7 +316,11 @@ impl Delivery {
                     }
                     break;
                 }
-                Need::Job(connection, job) => self.start(cx, connection, job),
+                Need::Job(connection, job) => {
+                    let is_ready = self.comes_up(job, State::Ready);
+                    debug_assert!(is_ready, "others were passed over");
+                    self.start(cx, connection, job);
+                }
                 Need::Exchangers => {
                     if !self.ask_exchangers(cx, index) {
                         self.look_again(index, now.after(QUESTION_LOOK));
@@ -294,17 +399,21 @@ impl Delivery {
         let not_before = site.not_before;
         report::site_unavailable(cx.log, unix_now, site, &failure, wait);
         site.failure = failure;
-        let expire = self.settings.retry.expire.as_millis() as u64;
-        for _ in 0..site.waiting.len() {
-            let Some(job) = site.waiting.pop_front() else { break };
+        let (expire, waiting) = (self.settings.retry.expire.as_millis() as u64, site.waiting.len());
+        // With a timer it is not forgotten, whatever of this is over.
+        self.look_again(index, not_before);
+        for _ in 0..waiting {
+            let Some(job) = self.sites.get_mut(index).waiting.pop_front() else { break };
+            if !self.comes_up(job, State::Ready) {
+                continue;
+            }
             let arrived = self.queue.message(self.queue.job(job).message).arrived;
             if unix_now.since(arrived) >= expire {
-                self.errands.push_back(Errand::Expire(job));
+                self.add_errand(Errand::Expire(job));
             } else {
-                site.waiting.push_back(job);
+                self.wait_at(index, job);
             }
         }
-        self.look_again(index, not_before);
         self.run_errands(cx);
     }
 
@@ -312,6 +421,11 @@ impl Delivery {
     pub(crate) fn run_errands<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
         while self.errands_loading < ERRANDS_LOADING_MAX && !self.draining {
             let Some(errand) = self.errands.pop_front() else { break };
+            // Until it is read the job may come to stand elsewhere: the place counts until then.
+            if self.queue.state(errand.job()) != errand.state() {
+                self.comes_up(errand.job(), errand.state());
+                continue;
+            }
             self.errands_loading += 1;
             let key = self.queue.message(self.queue.job(errand.job()).message).key;
             let request = self.loads.insert(Load::Errand(errand)) as u32;
@@ -331,10 +445,14 @@ impl Delivery {
             (Some(Load::Errand(errand)), result) => {
                 self.errands_loading -= 1;
                 let job = errand.job();
+                let is_wanted = self.comes_up(job, errand.state());
+                self.bouncing -= usize::from(matches!(errand, Errand::Bounce(_)));
                 match (errand, result) {
+                    _ if !is_wanted => {}
                     (Errand::Route(_), Ok(stored)) => self.route_again(cx, job, &stored),
                     (Errand::Expire(_), Ok(stored)) => self.expire(cx, job, &stored),
                     (Errand::Refuse(_), Ok(stored)) => self.refuse(cx, job, &stored),
+                    (Errand::Bounce(_), Ok(stored)) => self.bounce(cx, job, &stored),
                     (_, Err(error)) => self.unreadable(cx, job, &error),
                 }
                 self.run_errands(cx);
@@ -358,33 +476,50 @@ impl Delivery {
     }
 
     /// A stored message cannot be had. A damaged one is never delivered: it leaves the schedule and
-    /// stays in the spool for a person to look at. A read that failed is tried again.
+    /// stays in the queue for a person to look at. A read that failed is tried again.
     pub(crate) fn unreadable<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx, error: &LoadError) {
         let (message, now) = (self.queue.job(job).message, cx.unix_now());
-        report::unreadable(cx.log, now, self.queue.message(message).key, error);
-        if let LoadError::Io(_) = error {
-            self.retry_later(cx, job);
-            return;
+        let key = self.queue.message(message).key;
+        let is_damaged = match error {
+            LoadError::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
+            LoadError::Damaged => true,
+            LoadError::Gone => false,
+        };
+        match (cx.spool.find(key), error) {
+            (Some((id, _)), _) if is_damaged => {
+                report::quarantined(cx.log, now, id, error);
+                self.quarantine(job);
+            }
+            (Some(_), LoadError::Io(_)) => {
+                report::unreadable(cx.log, now, key, error);
+                self.retry_later(cx, job);
+            }
+            _ => {
+                report::unreadable(cx.log, now, key, error);
+                let count = u32::from(self.queue.job(job).recipients);
+                self.remove_job(job);
+                self.queue.settled(message, count);
+            }
         }
-        let count = u32::from(self.queue.job(job).recipients);
-        self.remove_job(job);
-        self.queue.settled(message, count);
     }
 
-    /// Tries a job again after its back-off; also gives how long that is.
-    pub(crate) fn retry_later<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx) -> Duration {
+    /// Tries a job again after its back-off, unless an operator holds it; also gives when.
+    pub(crate) fn retry_later<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx) -> UnixMillis {
         let random = cx.random();
         let entry = self.queue.job_mut(job);
         entry.attempts = entry.attempts.saturating_add(1);
         entry.interrupted = false;
+        if std::mem::take(&mut entry.held) {
+            self.queue.set_state(job, State::Held);
+            return HELD;
+        }
         let wait = self.settings.retry.wait(u32::from(entry.attempts), random);
-        let arrived = self.queue.message(self.queue.job(job).message).arrived;
+        let (arrived, now) = (self.queue.message(self.queue.job(job).message).arrived, cx.unix_now());
         // The last attempt is made when the message expires, not long after.
         let expire = arrived.plus(self.settings.retry.expire.as_millis() as u64);
-        let left = Duration::from_millis(expire.since(cx.unix_now()));
+        let left = Duration::from_millis(expire.since(now));
         let wait = if left.is_zero() { wait } else { wait.min(left) };
-        self.queue.set_state(job, State::Deferred);
-        self.wheel.insert(cx.ring.now().after(wait), Timer::Job(job));
-        wait
+        self.defer(job, cx.ring.now().after(wait));
+        now.plus(wait.as_millis() as u64)
     }
 }

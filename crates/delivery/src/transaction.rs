@@ -252,9 +252,14 @@ impl Delivery {
             && (unbegun || stale && !self.queue.job(job).interrupted)
         {
             self.queue.job_mut(job).interrupted |= !unbegun;
-            self.queue.set_state(job, State::Ready);
             connection.job = None;
-            self.sites.get_mut(connection.site).waiting.push_front(job);
+            if std::mem::take(&mut self.queue.job_mut(job).held) {
+                self.queue.set_state(job, State::Held);
+            } else {
+                self.queue.set_state(job, State::Ready);
+                self.queue.link(job);
+                self.sites.get_mut(connection.site).waiting.push_front(job);
+            }
             return self.close(cx, key);
         }
         let last_byte_out = matches!(connection.body, Body::None) && !connection.sending;
@@ -273,8 +278,14 @@ impl Delivery {
         let (Some(job), Some(message)) = (connection.job.take(), connection.message.take()) else { return };
         let hop = connection.hop_name.clone();
         let answers = std::mem::take(&mut connection.answers);
-        let attempt =
-            Attempt { next_hop: hop.as_deref(), answers: &answers, reply, heard_from, give_up: false };
+        let attempt = Attempt {
+            next_hop: hop.as_deref(),
+            answers: &answers,
+            reply,
+            heard_from,
+            give_up: false,
+            by_operator: false,
+        };
         self.conclude(cx, job, &message, &attempt);
         if let Some(connection) = self.connections.get_mut(key as usize) {
             connection.answers = answers;

@@ -23,7 +23,7 @@ use observe::{EventLog, Form, LogWriter, Registry, TENANTS_SHOWN_DEFAULT, Worker
 use ring::uring::{UringOptions, UringRing, port_is_free};
 use ring::{RealDisk, Ring};
 use smtp::server::TlsMode;
-use spool::{Options, SEGMENT_BYTES_DEFAULT, Shard, SpoolError};
+use spool::{Options, RecoveryProgress, SEGMENT_BYTES_DEFAULT, Shard, SpoolError};
 
 use crate::worker::{Commits, SPOOL_ROOM, Worker};
 
@@ -140,10 +140,12 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
     registry.set_policy(snapshot.generation, snapshot.tenants().iter().map(|tenant| &*tenant.name));
     let writer = open_log(output, &node.hostname, &registry)?;
     let (commons, links, control_link) = Commons::new(workers, snapshot);
+    let recovery: Vec<Arc<RecoveryProgress>> = (0..workers).map(|_| Arc::default()).collect();
     let control = control::start(ControlOptions {
         link: control_link,
         registry: Arc::clone(&registry),
         log: writer.log(),
+        recovery: recovery.clone(),
         admin: Some(AdminOptions { node: node.clone(), log: writer.log() }),
         tickets: Some(ticket_options(&node, writer.log())),
         metrics_address: node.metrics_address,
@@ -161,7 +163,7 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
     })
     .map_err(StartError::new)?;
 
-    let plan = Arc::new(Plan { node, session_settings, client_tls, workers, login });
+    let plan = Arc::new(Plan { node, session_settings, client_tls, workers, login, recovery });
     let mut running = Running { commons, control, workers: Vec::new(), log: writer, _spool: disk };
     let (ready, outcomes) = mpsc::channel();
     for link in links {
@@ -233,6 +235,7 @@ struct Plan {
     client_tls: ClientTlsConfigs,
     workers: usize,
     login: LoginSettings,
+    recovery: Vec<Arc<RecoveryProgress>>,
 }
 
 /// One worker's life.
@@ -287,8 +290,9 @@ fn equip(
         token_room: SPOOL_ROOM,
         salt: u64::from_le_bytes(salt),
     };
-    let (spool, recovered) =
-        Shard::open(&mut ring, options).map_err(|error: SpoolError| StartError::new(error))?;
+    let progress = &plan.recovery[usize::from(number)];
+    let (spool, recovered) = Shard::open_watched(&mut ring, options, progress)
+        .map_err(|error: SpoolError| StartError::new(error))?;
     let ingress = Ingress::new(ingress_settings(plan, number), &mut ring, true).map_err(StartError::new)?;
     let delivery = Delivery::new(DeliverySettings {
         hostname: plan.node.hostname.as_ref().into(),
@@ -315,6 +319,7 @@ fn equip(
         commits: Commits::default(),
         draining: false,
     };
+    worker.report_recovery();
     worker.recover(&recovered);
     Ok(worker)
 }

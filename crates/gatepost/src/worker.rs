@@ -105,6 +105,30 @@ impl<R: Ring> Worker<R> {
         self.take_spool_events();
     }
 
+    /// Says in the log and the metrics what the recovery of the shard found, damage above all.
+    pub fn report_recovery(&mut self) {
+        let (report, now) = (self.spool.recovery(), UnixMillis(self.ring.unix_millis()));
+        self.metrics.set_damaged_places(report.damage.len() as u64);
+        for damage in &report.damage {
+            self.log
+                .event("spool_damaged", now)
+                .display("file", damage.path.display())
+                .number("offset_bytes", damage.offset)
+                .number("length_bytes", damage.bytes)
+                .end();
+        }
+        self.log
+            .event("spool_recovered", now)
+            .number("shard", self.link.worker().into())
+            .number("segments", report.segments as u64)
+            .number("messages", report.messages as u64)
+            .number("damaged_places", report.damage.len() as u64)
+            .number("bodies_missing", report.bodies_missing.len() as u64)
+            .number("possible_duplicates", report.possible_duplicates)
+            .end();
+        self.log.flush();
+    }
+
     /// When the next timer is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {

@@ -122,7 +122,7 @@ struct Family {
     values: fn(&Source) -> Vec<Metric>,
 }
 
-const FAMILIES: [Family; 18] = [
+const FAMILIES: [Family; 19] = [
     Family {
         name: "gatepost_relay_denials_total",
         help: "Requests that were denied or deferred, by reason.",
@@ -171,6 +171,19 @@ const FAMILIES: [Family; 18] = [
         kind: MetricType::GAUGE,
         labels: &[],
         values: |source| vec![gauge(&[], source.sum(|worker| &worker.spool_bytes))],
+    },
+    Family {
+        name: "gatepost_spool_quarantined",
+        help: "What is damaged in the spool and never delivered: queued messages, and places found at the start.",
+        kind: MetricType::GAUGE,
+        labels: &["what"],
+        values: |source| {
+            let (messages, places) = (
+                source.sum(|worker| &worker.quarantined_messages),
+                source.sum(|worker| &worker.damaged_places),
+            );
+            vec![gauge(&[("what", "messages")], messages), gauge(&[("what", "places")], places)]
+        },
     },
     Family {
         name: "gatepost_deliveries_total",
@@ -460,7 +473,7 @@ mod tests {
     use super::*;
 
     /// The contract: interface.md.
-    const NAMES: [&str; 18] = [
+    const NAMES: [&str; 19] = [
         "gatepost_relay_denials_total",
         "gatepost_messages_accepted_total",
         "gatepost_acceptance_seconds",
@@ -468,6 +481,7 @@ mod tests {
         "gatepost_commit_messages",
         "gatepost_spool_messages",
         "gatepost_spool_bytes",
+        "gatepost_spool_quarantined",
         "gatepost_deliveries_total",
         "gatepost_containments_total",
         "gatepost_delivery_seconds",

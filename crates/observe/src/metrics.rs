@@ -46,10 +46,15 @@ pub enum QueueState {
     Active,
     /// Waits for its next attempt.
     Deferred,
+    /// Waits until an operator releases it.
+    Held,
+    /// Its message is damaged: it is never tried.
+    Quarantined,
 }
 
 impl QueueState {
-    pub(crate) const ALL: [Self; 3] = [Self::Ready, Self::Active, Self::Deferred];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Ready, Self::Active, Self::Deferred, Self::Held, Self::Quarantined];
 
     /// The label.
     #[must_use]
@@ -58,6 +63,8 @@ impl QueueState {
             Self::Ready => "ready",
             Self::Active => "active",
             Self::Deferred => "deferred",
+            Self::Held => "held",
+            Self::Quarantined => "quarantined",
         }
     }
 }
@@ -138,6 +145,8 @@ pub struct WorkerMetrics {
     pub(crate) duplicates: AtomicU64,
     pub(crate) spool_messages: AtomicU64,
     pub(crate) spool_bytes: AtomicU64,
+    pub(crate) quarantined_messages: AtomicU64,
+    pub(crate) damaged_places: AtomicU64,
     pub(crate) queue: Counters,
     pub(crate) acceptance: Histogram,
     pub(crate) commit: Histogram,
@@ -159,6 +168,8 @@ impl WorkerMetrics {
             duplicates: AtomicU64::new(0),
             spool_messages: AtomicU64::new(0),
             spool_bytes: AtomicU64::new(0),
+            quarantined_messages: AtomicU64::new(0),
+            damaged_places: AtomicU64::new(0),
             queue: Counters::new(QueueState::ALL.len()),
             acceptance: Histogram::new(&SECONDS),
             commit: Histogram::new(&SECONDS),
@@ -248,6 +259,16 @@ impl WorkerMetrics {
     pub fn set_spool(&self, messages: u64, bytes: u64) {
         self.spool_messages.store(messages, Ordering::Relaxed);
         self.spool_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Queued messages that are damaged, and so are never delivered.
+    pub fn set_quarantined(&self, messages: u64) {
+        self.quarantined_messages.store(messages, Ordering::Relaxed);
+    }
+
+    /// Places in the shard's segments that the start found damaged.
+    pub fn set_damaged_places(&self, places: u64) {
+        self.damaged_places.store(places, Ordering::Relaxed);
     }
 
     /// How many recipients are in `state` now.

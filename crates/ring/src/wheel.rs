@@ -122,6 +122,14 @@ impl<T> Wheel<T> {
         self.free_entry(index)
     }
 
+    /// When a timer is due; `None` when it has fired or was cancelled.
+    #[must_use]
+    pub fn due(&self, key: TimerKey) -> Option<Instant> {
+        let timer = self.timers.get(key.index as usize)?;
+        let is_live = timer.generation == key.generation && timer.value.is_some();
+        is_live.then(|| Instant(timer.tick.saturating_mul(self.tick_nanos)))
+    }
+
     /// When to look again: never later than the first timer is due, perhaps earlier.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {

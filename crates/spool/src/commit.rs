@@ -52,7 +52,7 @@ impl Shard {
                 entry.offset = (offset + u64::from(entry.in_group)) as u32;
             }
         }
-        for &key in &effects.outcomes {
+        for &key in effects.outcomes.iter().chain(&effects.holds) {
             if let Some(about) = self.index.get(key).map(|entry| entry.segment) {
                 segment::refer(&mut self.segments.list, segment, about);
             }

@@ -134,6 +134,8 @@ pub(crate) struct GroupEffects {
     pub(crate) messages: Vec<(MessageKey, Option<u32>)>,
     /// Messages, committed before, about which it holds an outcome.
     pub(crate) outcomes: Vec<MessageKey>,
+    /// Messages, committed before, that it holds or releases: those records outlive their segment's other use.
+    pub(crate) holds: Vec<MessageKey>,
     /// Somebody waits for it, or it must not be lost: it is written without delay.
     pub(crate) urgent: bool,
 }
@@ -142,6 +144,7 @@ impl GroupEffects {
     pub(crate) fn clear(&mut self) {
         self.messages.clear();
         self.outcomes.clear();
+        self.holds.clear();
         self.urgent = false;
     }
 }

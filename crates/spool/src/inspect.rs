@@ -2,6 +2,8 @@
 //!
 //! Reads only. A spool in service may be looked at: what is being written meanwhile may be missed.
 
+mod single;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +13,9 @@ use ring::{Disk, OpenMode};
 use crate::large::large_name;
 use crate::record::{LargeBody, MessageView, Record};
 use crate::scan::{self, Damage, Scan};
-use crate::{Outcome, PIECE_BYTES, SpoolError};
+use crate::{HELD, Outcome, PIECE_BYTES, Place, RELEASED, SpoolError};
+
+pub use single::{StoredRecord, damaged, read};
 
 /// A message in the log; also one that has all its outcomes, until its segment is reused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub struct ListedMessage {
     pub recipients: Vec<ListedRecipient>,
     /// Bytes over the wire, our header lines and the final dot included.
     pub content_bytes: u64,
+    /// Where its record lies.
+    pub place: Place,
     large: Option<LargeBody>,
 }
 
@@ -51,7 +57,7 @@ pub enum RecipientState {
     Queued {
         /// Attempts that were noted.
         attempts: u16,
-        /// Deferred until then; 0 when it was not.
+        /// Deferred until then; [`HELD`] by an operator; 0 when it was neither.
         not_before: UnixMillis,
     },
     /// It has its outcome.
@@ -65,12 +71,12 @@ impl ListedMessage {
         self.recipients.iter().any(|recipient| matches!(recipient.state, RecipientState::Queued { .. }))
     }
 
-    fn new(shard: u8, view: &MessageView<'_>, record_bytes: usize) -> Self {
+    fn new(place: Place, view: &MessageView<'_>) -> Self {
         let state = RecipientState::Queued { attempts: 0, not_before: UnixMillis(0) };
         let recipients = view.recipients();
         Self {
             id: view.id(),
-            shard,
+            shard: place.shard,
             arrived: view.arrived(),
             tenant: view.tenant().to_owned(),
             identity: view.identity().to_owned(),
@@ -78,8 +84,9 @@ impl ListedMessage {
             recipients: recipients
                 .map(|address| ListedRecipient { address: address.text().to_owned(), state })
                 .collect(),
-            content_bytes: (record_bytes - view.content_at) as u64
+            content_bytes: (place.length as usize - view.content_at) as u64
                 + view.large().map_or(0, |large| large.bytes),
+            place,
             large: view.large(),
         }
     }
@@ -159,13 +166,18 @@ pub fn shard<D: Disk>(
     let path = scan::shard_directory(directory, number);
     let mut found = Verification { shards: 1, ..Verification::default() };
     let Some(identity) = scan::identity(disk, &path)? else { return Ok((Vec::new(), found)) };
-    let mut log = Log { shard: number, ..Log::default() };
-    for (_, name) in scan::files(disk, &path)?.segments {
+    let mut log = Log::default();
+    let mut files = scan::files(disk, &path)?;
+    scan::in_order(disk, &path, &mut files, identity.salt)?;
+    for (segment, name) in files.segments {
         let path = path.join(name);
         let file = disk.open(&path, OpenMode::default()).map_err(SpoolError::io("open", &path))?;
         let length = scan::usable_length(disk, file, &path)?;
-        let scanned = Scan { disk, file, path: &path, salt: identity.salt, length }
-            .run(|id, record, _, bytes| log.record(id, record, bytes.len()));
+        let scanned =
+            Scan { disk, file, path: &path, salt: identity.salt, length }.run(|id, record, offset, bytes| {
+                let (offset, length) = (offset as u32, bytes.len() as u32);
+                log.record(id, record, Place { shard: number, segment, offset, length });
+            });
         disk.close_file(file);
         let scanned = scanned?;
         found.segments += 1;
@@ -214,17 +226,16 @@ fn is_body_sound<D: Disk>(disk: &mut D, path: &Path, large: LargeBody) -> Result
 /// Records as they come; segments come in any order, so that outcomes wait for their messages.
 #[derive(Default)]
 struct Log {
-    shard: u8,
     messages: HashMap<MessageId, ListedMessage>,
     outcomes: Vec<(MessageId, u16, Outcome)>,
     schedules: HashMap<(MessageId, u16), (u16, UnixMillis)>,
 }
 
 impl Log {
-    fn record(&mut self, id: MessageId, record: Record<'_>, bytes: usize) {
+    fn record(&mut self, id: MessageId, record: Record<'_>, place: Place) {
         match record {
             Record::Message(view) => {
-                self.messages.insert(id, ListedMessage::new(self.shard, &view, bytes));
+                self.messages.insert(id, ListedMessage::new(place, &view));
             }
             Record::Attempt(schedule) => {
                 for recipient in schedule.recipients() {
@@ -235,7 +246,10 @@ impl Log {
             Record::Deferred(schedule) => {
                 for recipient in schedule.recipients() {
                     let latest = self.schedules.entry((id, recipient)).or_default();
-                    *latest = (*latest).max((schedule.attempts(), schedule.at()));
+                    let is_order = matches!(schedule.at(), HELD | RELEASED);
+                    if is_order || schedule.attempts() >= latest.0 {
+                        *latest = (latest.0.max(schedule.attempts()), schedule.at());
+                    }
                 }
             }
             Record::Outcome(outcomes) => {

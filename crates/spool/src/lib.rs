@@ -20,6 +20,7 @@ mod large;
 mod message;
 #[cfg(feature = "mutants")]
 pub mod mutant;
+mod progress;
 mod record;
 mod recovery;
 mod scan;
@@ -34,6 +35,7 @@ use ring::SharedBuffer;
 pub use error::{LoadError, Refusal, SpoolError};
 pub use index::MEMORY_PER_MESSAGE_BYTES_MAX;
 pub use message::{StoredContent, StoredMessage};
+pub use progress::{RecoveryProgress, RecoveryStand};
 pub use recovery::{PendingRecipient, Recovered, RecoveryReport};
 pub use scan::{Damage, claim};
 pub use shard::Shard;
@@ -67,6 +69,25 @@ pub struct Options {
     pub token_room: u8,
     /// Random: a new shard marks its groups with it, so that no message body can pose as one.
     pub salt: u64,
+}
+
+/// In place of the time until which recipients wait: an operator holds them, until they are released.
+pub const HELD: UnixMillis = UnixMillis(u64::MAX);
+
+/// In place of the time until which recipients wait: they wait for nothing any more.
+pub const RELEASED: UnixMillis = UnixMillis(0);
+
+/// Where the record of a message lies on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The shard.
+    pub shard: u8,
+    /// The number in the name of its segment's file.
+    pub segment: u32,
+    /// Where the record begins in it, in bytes.
+    pub offset: u32,
+    /// How long the record is, in bytes.
+    pub length: u32,
 }
 
 /// A message of a shard, for as long as it is queued.

@@ -15,7 +15,7 @@ use crate::message::StoredMessage;
 use crate::record::Record;
 use crate::scan::{self, Damage, Scan};
 use crate::segment::{self, Segment};
-use crate::{MessageKey, Options, SpoolError};
+use crate::{HELD, MessageKey, Options, RELEASED, RecoveryProgress, SpoolError};
 
 /// A queued message that a start found.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub struct PendingRecipient {
     pub domain: Box<str>,
     /// Attempts that were noted.
     pub attempts: u16,
-    /// It was deferred until then; 0 when it was not.
+    /// It was deferred until then; [`HELD`] where an operator holds it, 0 when it was not.
     pub not_before: UnixMillis,
 }
 
@@ -99,15 +99,27 @@ struct Progress {
     in_flight: bool,
 }
 
-#[derive(Default)]
-struct Log {
+struct Log<'a> {
+    watched: &'a RecoveryProgress,
     messages: HashMap<MessageId, Found>,
     /// Outcomes: segment, message, recipient.
     outcomes: Vec<(u32, MessageId, u16)>,
+    /// Where messages are held and released: segment, message.
+    orders: Vec<(u32, MessageId)>,
     progress: HashMap<(MessageId, u16), Progress>,
 }
 
-impl Log {
+impl<'a> Log<'a> {
+    fn new(watched: &'a RecoveryProgress) -> Self {
+        Self {
+            watched,
+            messages: HashMap::new(),
+            outcomes: Vec::new(),
+            orders: Vec::new(),
+            progress: HashMap::new(),
+        }
+    }
+
     fn record(&mut self, segment: u32, id: MessageId, record: Record<'_>, offset: u64, length: usize) {
         match record {
             Record::Message(view) => {
@@ -119,6 +131,7 @@ impl Log {
                     pending: Pending::all(view.recipient_count()),
                 };
                 self.messages.insert(id, found);
+                self.watched.message_found();
             }
             Record::Attempt(schedule) => {
                 for recipient in schedule.recipients() {
@@ -128,11 +141,16 @@ impl Log {
                 }
             }
             Record::Deferred(schedule) => {
+                let is_order = matches!(schedule.at(), HELD | RELEASED);
+                if is_order {
+                    self.orders.push((segment, id));
+                }
                 for recipient in schedule.recipients() {
                     let progress = self.progress.entry((id, recipient)).or_default();
-                    if schedule.attempts() >= progress.attempts {
+                    // What an operator says counts whatever attempts were noted meanwhile.
+                    if schedule.attempts() >= progress.attempts || is_order {
                         progress.in_flight = false;
-                        progress.attempts = schedule.attempts();
+                        progress.attempts = progress.attempts.max(schedule.attempts());
                         progress.not_before = schedule.at();
                     }
                 }
@@ -148,10 +166,11 @@ impl Log {
 pub(crate) fn recover<D: Disk>(
     disk: &mut D,
     options: &Options,
+    progress: &RecoveryProgress,
 ) -> Result<(State, Vec<Recovered>), SpoolError> {
     let directory = scan::shard_directory(&options.directory, options.shard);
     let identity = open_directory(disk, &directory, options)?;
-    let files = scan::files(disk, &directory)?;
+    let mut files = scan::files(disk, &directory)?;
     if files.has_temporary {
         let path = directory.join(segment::TEMPORARY_NAME);
         disk.remove(&path).map_err(SpoolError::io("remove", path))?;
@@ -170,17 +189,21 @@ pub(crate) fn recover<D: Disk>(
         next_large: files.large.iter().max().map_or(1, |number| number + 1),
         report: RecoveryReport::default(),
     };
-    let mut log = Log::default();
+    scan::in_order(disk, &directory, &mut files, identity.salt)?;
+    let mut log = Log::new(progress);
     let mut latest = None;
     let mut empty = Vec::new();
-    for (_, name) in &files.segments {
-        read_segment(disk, &directory.join(name), &mut state, &mut log, &mut latest, &mut empty)?;
+    progress.begin(files.segments.len());
+    for segment in &files.segments {
+        read_segment(disk, &directory, segment, &mut state, &mut log, &mut latest, &mut empty)?;
+        progress.segment_read();
     }
     fail_point!("mid-recovery");
     let live_large = apply(&mut state, &mut log);
     tidy_large(disk, &directory, &files.large, &live_large, &mut state)?;
     let recovered = recovered(disk, &mut state, &mut log, &directory, &files)?;
     choose_current(disk, &directory, &mut state, latest, &empty)?;
+    progress.end(&state.report.damage);
     fail_point!("end-of-recovery");
     Ok((state, recovered))
 }
@@ -230,12 +253,14 @@ type Latest = Option<(u64, u32, u64)>;
 
 fn read_segment<D: Disk>(
     disk: &mut D,
-    path: &Path,
+    directory: &Path,
+    (number, name): &(u32, String),
     state: &mut State,
-    log: &mut Log,
+    log: &mut Log<'_>,
     latest: &mut Latest,
     empty: &mut Vec<u32>,
 ) -> Result<(), SpoolError> {
+    let (number, path) = (*number, &directory.join(name));
     let slot = state.segments.len() as u32;
     // Read through the page cache; written directly.
     let reader = disk.open(path, OpenMode::default()).map_err(SpoolError::io("open", path))?;
@@ -262,18 +287,24 @@ fn read_segment<D: Disk>(
     } else if scanned.header.is_some() && !quarantined {
         empty.push(slot);
     }
-    state.segments.push(Segment { file, epoch, live: 0, references: Vec::new(), quarantined, ready: false });
+    let references = Vec::new();
+    state.segments.push(Segment { file, number, epoch, live: 0, references, quarantined, ready: false });
     Ok(())
 }
 
 /// Applies outcomes to messages; gives the large bodies of those still queued.
-fn apply(state: &mut State, log: &mut Log) -> HashSet<u64> {
+fn apply(state: &mut State, log: &mut Log<'_>) -> HashSet<u64> {
     for &(segment, id, recipient) in &log.outcomes {
         if let Some(found) = log.messages.get_mut(&id) {
             found.pending.clear(recipient);
             crate::segment::refer(&mut state.segments, segment, found.segment);
         }
         log.progress.remove(&(id, recipient));
+    }
+    for (segment, id) in &log.orders {
+        if let Some(found) = log.messages.get(id) {
+            crate::segment::refer(&mut state.segments, *segment, found.segment);
+        }
     }
     let queued = log.messages.values().filter(|found| !found.pending.is_empty());
     queued.map(|found| found.large).filter(|&large| large != 0).collect()
@@ -306,7 +337,7 @@ fn tidy_large<D: Disk>(
 fn recovered<D: Disk>(
     disk: &mut D,
     state: &mut State,
-    log: &mut Log,
+    log: &mut Log<'_>,
     directory: &Path,
     files: &scan::Files,
 ) -> Result<Vec<Recovered>, SpoolError> {
@@ -397,11 +428,13 @@ fn choose_current<D: Disk>(
             state.next_epoch += 1;
             let bytes = state.identity.segment_bytes;
             let file = segment::create(disk, directory, state.next_number, bytes, header)?;
+            let number = state.next_number;
             state.next_number += 1;
             state.current = state.segments.len() as u32;
             state.position = block;
             state.segments.push(Segment {
                 file,
+                number,
                 epoch: header.epoch,
                 live: 0,
                 references: Vec::new(),

@@ -103,6 +103,30 @@ pub(crate) fn files<D: Disk>(disk: &mut D, directory: &Path) -> Result<Files, Sp
     Ok(files)
 }
 
+/// Puts the segments into the order of the log: that of the epochs in which their present lives began.
+pub(crate) fn in_order<D: Disk>(
+    disk: &mut D,
+    directory: &Path,
+    files: &mut Files,
+    salt: u64,
+) -> Result<(), SpoolError> {
+    let mut ordered = Vec::with_capacity(files.segments.len());
+    for (number, name) in files.segments.drain(..) {
+        let path = directory.join(&name);
+        let file = disk.open(&path, OpenMode::default()).map_err(SpoolError::io("open", &path))?;
+        let mut block = [0; BLOCK_BYTES];
+        let read = disk.read_at(file, 0, &mut block);
+        disk.close_file(file);
+        let read = read.map_err(SpoolError::io("read", &path))?;
+        block[read..].fill(0);
+        let header = SegmentHeader::parse(&block).filter(|header| header.salt == salt);
+        ordered.push((header.map_or(0, |header| header.epoch), number, name));
+    }
+    ordered.sort_unstable();
+    files.segments.extend(ordered.into_iter().map(|(_, number, name)| (number, name)));
+    Ok(())
+}
+
 /// The identity of the shard in `directory`; `None` when there is none.
 pub(crate) fn identity<D: Disk>(disk: &mut D, directory: &Path) -> Result<Option<Identity>, SpoolError> {
     let path = directory.join("identity");

@@ -38,6 +38,8 @@ pub(crate) fn segment_name(number: u32) -> String {
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) file: File,
+    /// In the name of its file.
+    pub(crate) number: u32,
     pub(crate) epoch: u64,
     /// Queued messages whose record it holds.
     pub(crate) live: u32,
@@ -65,6 +67,7 @@ enum Step {
 #[derive(Debug)]
 pub(crate) struct Segments {
     pub(crate) directory: PathBuf,
+    pub(crate) shard: u8,
     pub(crate) segment_bytes: u64,
     pub(crate) capacity_bytes: u64,
     pub(crate) salt: u64,
@@ -229,9 +232,11 @@ impl Segments {
                 return true;
             }
             (Step::SyncDirectory, Some(file)) => {
+                let number = self.next_number;
                 self.next_number += 1;
                 self.list.push(Segment {
                     file,
+                    number,
                     epoch,
                     live: 0,
                     references: Vec::new(),

@@ -1,8 +1,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use mail::UnixMillis;
 use mail::limits::INLINE_BODY_BYTES_MAX;
+use mail::{MessageId, UnixMillis};
 use ring::{AlignedBuffer, BLOCK_BYTES, Completion, Disk, Ring, Token};
 
 use crate::commit::InFlight;
@@ -19,8 +19,9 @@ use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::scan::shard_directory;
 use crate::segment::Segments;
 use crate::{
-    Content, Event, GROUP_BYTES_MAX, LargeKey, LoadError, MessageKey, NewMessage, Options, Outcome,
-    RECORD_BYTES_MAX, ReadKey, Refusal, SpoolError, Stats, StoredContent, StoredMessage,
+    Content, Event, GROUP_BYTES_MAX, HELD, LargeKey, LoadError, MessageKey, NewMessage, Options, Outcome,
+    Place, RECORD_BYTES_MAX, RELEASED, ReadKey, RecoveryProgress, Refusal, SpoolError, Stats, StoredContent,
+    StoredMessage,
 };
 
 pub(crate) const KIND_COMMIT: u8 = 1;
@@ -82,8 +83,20 @@ impl Shard {
     /// # Errors
     /// When the options cannot work, the files are not a shard of this version, or the system refuses.
     pub fn open<D: Disk>(disk: &mut D, options: Options) -> Result<(Self, Vec<Recovered>), SpoolError> {
+        Self::open_watched(disk, options, &RecoveryProgress::default())
+    }
+
+    /// The same, while another thread may look how far it is.
+    ///
+    /// # Errors
+    /// As [`Shard::open`].
+    pub fn open_watched<D: Disk>(
+        disk: &mut D,
+        options: Options,
+        progress: &RecoveryProgress,
+    ) -> Result<(Self, Vec<Recovered>), SpoolError> {
         check(&options)?;
-        let (state, recovered) = recover(disk, &options)?;
+        let (state, recovered) = recover(disk, &options, progress)?;
         let directory = shard_directory(&options.directory, options.shard);
         let mut ready: VecDeque<_> =
             (0..state.segments.len() as u32).filter(|&slot| state.segments[slot as usize].ready).collect();
@@ -92,6 +105,7 @@ impl Shard {
             LargeFiles::new(directory.clone(), options.token_room, state.next_large, state.large_bodies);
         let mut segments = Segments {
             directory,
+            shard: options.shard,
             segment_bytes: state.identity.segment_bytes,
             capacity_bytes: options.capacity_bytes,
             salt: state.identity.salt,
@@ -210,6 +224,48 @@ impl Shard {
         self.schedule(record::DEFERRED, key, recipients, until, attempts)?;
         self.open_effects.urgent = true;
         Ok(())
+    }
+
+    /// Notes that an operator holds recipients, after `attempts` attempts, until [`Shard::released`].
+    ///
+    /// # Errors
+    /// As [`Shard::outcomes`].
+    pub fn held(&mut self, key: MessageKey, recipients: &[u16], attempts: u16) -> Result<(), Refusal> {
+        self.schedule(record::DEFERRED, key, recipients, HELD, attempts)?;
+        self.open_effects.holds.push(key);
+        self.open_effects.urgent = true;
+        Ok(())
+    }
+
+    /// Notes that recipients are held no longer and wait for nothing.
+    ///
+    /// # Errors
+    /// As [`Shard::outcomes`].
+    pub fn released(&mut self, key: MessageKey, recipients: &[u16], attempts: u16) -> Result<(), Refusal> {
+        self.schedule(record::DEFERRED, key, recipients, RELEASED, attempts)?;
+        self.open_effects.holds.push(key);
+        self.open_effects.urgent = true;
+        Ok(())
+    }
+
+    /// The id of a queued message, and where its record lies; the latter is missing until its group is on its way.
+    #[must_use]
+    pub fn find(&self, key: MessageKey) -> Option<(MessageId, Option<Place>)> {
+        let entry = self.index.get(key)?;
+        let segment = self.segments.list.get(entry.segment as usize);
+        let place = segment.map(|segment| Place {
+            shard: self.segments.shard,
+            segment: segment.number,
+            offset: entry.offset,
+            length: entry.length,
+        });
+        Some((entry.id(), place))
+    }
+
+    /// Everything noted so far is durable once [`Stats::groups`] has come to this.
+    #[must_use]
+    pub fn groups_noted(&self) -> u64 {
+        self.groups + u64::from(self.in_flight.is_some()) + u64::from(!self.open.is_empty())
     }
 
     /// Notes that attempt number `attempts` begins. It goes with the next group that is written anyway.

@@ -38,6 +38,7 @@ use tokio::task::spawn_blocking;
 
 use crate::StartError;
 use crate::now;
+use crate::recovery::Shards;
 use crate::tickets::Tickets;
 use access::{Access, Door};
 use keep::Copy;
@@ -70,6 +71,7 @@ struct Rooms {
     commons: Arc<Commons>,
     registry: Arc<Registry>,
     tickets: Option<Arc<Tickets>>,
+    recovery: Shards,
     node: NodeConfig,
     started: UnixMillis,
     log: Mutex<EventLog>,
@@ -129,6 +131,7 @@ impl Admin {
         commons: Arc<Commons>,
         registry: Arc<Registry>,
         tickets: Option<Arc<Tickets>>,
+        recovery: Shards,
     ) -> Result<Self, StartError> {
         let AdminOptions { node, log } = options;
         let terms = ArcSwap::from_pointee(Terms::new(&node, &commons.snapshot()));
@@ -140,6 +143,7 @@ impl Admin {
             commons,
             registry,
             tickets,
+            recovery,
             node,
             started,
             log,

@@ -2,12 +2,13 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
+use commons::NotReady;
 use serde_json::{Map, Value, json};
 
 use super::Admin;
 use super::access::Principal;
 use super::problem::Problem;
-use crate::now;
+use crate::{now, recovery};
 
 /// `GET /v1/status`.
 pub(super) async fn show(
@@ -43,6 +44,8 @@ impl Admin {
             "uptime_seconds": now.since(rooms.started) / 1000,
             "ready": ready.is_ok(),
             "not_ready_reason": ready.err().map(|reason| reason.as_str()),
+            "recovery": (ready == Err(NotReady::Recovering))
+                .then(|| recovery::sentence(&rooms.commons, &rooms.recovery)),
             "workers": workers.collect::<Vec<_>>(),
             "policy": {
                 "generation": snapshot.generation,
@@ -59,6 +62,8 @@ impl Admin {
                 "path": rooms.node.spool.path,
                 "messages": totals.spool_messages,
                 "bytes": totals.spool_bytes,
+                "quarantined_messages": totals.quarantined_messages,
+                "damaged_places": totals.damaged_places,
                 "capacity_bytes": (capacity < u64::MAX).then_some(capacity),
             },
             "grants": rooms.commons.grants().len(),

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commons::{
-    Answer, Commons, ControlLink, ExchangeFailure, Exchanger, Question, ResolveFailure, SnapshotCache,
-    WorkerLink,
+    Answer, Commons, ControlLink, ExchangeFailure, Exchanger, Question, QueueAct, QueueActed, QueueAnswer,
+    QueuePage, QueuePageRequest, QueueRequest, QueueTask, ResolveFailure, SnapshotCache, WorkerLink,
 };
 use delivery::{ClientTlsConfigs, Context, Delivery, DeliverySettings, Retry};
 use mail::{Address, Envelope, MessageId, ReversePath, UnixMillis};
@@ -185,7 +185,7 @@ impl Gateway {
         self.take_events();
         self.shard.flush(&mut self.ring);
         self.take_events();
-        asked
+        asked || self.delivery.next_deadline() == Some(Instant::default())
     }
 
     /// The resolver.
@@ -245,6 +245,11 @@ impl Gateway {
         id
     }
 
+    /// What came of the queue requests that were made, one at a time.
+    pub(crate) fn queue_answer(&self) -> Option<QueueAnswer> {
+        self.control.queue_answer().map(|(_, answer)| answer)
+    }
+
     /// What a metric says.
     pub(crate) fn metric(&self, line: &str) -> u64 {
         let text = self.registry.text();
@@ -277,6 +282,37 @@ impl Scene {
         let gateway = Gateway::new(&world, snapshot(next_hops, connections_max), retry);
         let next_hops = next_hops.to_vec();
         Self { world, gateway, destinations: Vec::new(), next_hops, connections_max, retry }
+    }
+
+    /// Asks something about the queue and lets everyone act until it is answered.
+    pub(crate) fn ask_queue(&mut self, task: QueueTask) -> QueueAnswer {
+        self.gateway.control.ask_queue(0, QueueRequest { number: 1, task }).expect("there is room");
+        let limit = self.world.now().after(Duration::from_secs(60));
+        loop {
+            let goes_on = self.step(limit);
+            if let Some(answer) = self.gateway.queue_answer() {
+                return answer;
+            }
+            assert!(goes_on, "the queue does not answer");
+        }
+    }
+
+    /// A page of the queue, with where each message's recipients stand.
+    pub(crate) fn page(&mut self, wanted: QueuePageRequest) -> QueuePage {
+        match self.ask_queue(QueueTask::Page(wanted)) {
+            QueueAnswer::Page(page) => page,
+            other => panic!("a page was asked for, not {other:?}"),
+        }
+    }
+
+    /// Everything that is queued, acted upon.
+    pub(crate) fn act(&mut self, act: QueueAct) -> QueueActed {
+        let page = self.page(QueuePageRequest { messages_max: 500, ..Default::default() });
+        let messages = page.messages.iter().map(|message| (message.slot, message.id)).collect();
+        match self.ask_queue(QueueTask::Act { act, messages, by: "uid 0".into() }) {
+            QueueAnswer::Acted(acted) => acted,
+            other => panic!("an act was asked for, not {other:?}"),
+        }
     }
 
     /// Starts a destination on host `last` that does as `behave` says.

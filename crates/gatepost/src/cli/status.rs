@@ -33,7 +33,10 @@ fn for_people(status: &Value) -> String {
     let number = |value: &Value| value.as_u64().unwrap_or_default();
     let state = match status["not_ready_reason"].as_str() {
         None => styled(YES, "takes mail".to_owned()),
-        Some(reason) => styled(NO, format!("takes no mail: {reason}")),
+        Some(reason) => {
+            let why = status["recovery"].as_str().unwrap_or(reason);
+            styled(NO, format!("takes no mail: {why}"))
+        }
     };
     let _ = writeln!(
         out,
@@ -52,7 +55,7 @@ fn for_people(status: &Value) -> String {
     let workers = status["workers"].as_array().map_or(&[][..], Vec::as_slice);
     let odd: Vec<_> = workers.iter().filter_map(Value::as_str).filter(|state| *state != "ready").collect();
     let mut line = |name: &str, text: String| {
-        let _ = writeln!(out, "  {name:<12}{text}");
+        let _ = writeln!(out, "  {name:<13}{text}");
     };
     line(
         "workers",
@@ -83,7 +86,7 @@ fn for_people(status: &Value) -> String {
         "messages",
         format!("{} accepted, {} requests denied", status["messages_accepted"], status["requests_denied"]),
     );
-    line("queue", counts(&status["queue_recipients"], &["ready", "active", "deferred"]));
+    line("queue", counts(&status["queue_recipients"], &["ready", "active", "deferred", "held"]));
     line("deliveries", counts(&status["deliveries"], &["delivered", "deferred", "failed", "expired"]));
     let spool = &status["spool"];
     let capacity =
@@ -97,6 +100,15 @@ fn for_people(status: &Value) -> String {
             word(&spool["path"])
         ),
     );
+    let (messages, places) = (number(&spool["quarantined_messages"]), number(&spool["damaged_places"]));
+    if messages + places > 0 {
+        let what = format!(
+            "{} and {}: see `gatepost spool list --state quarantined` and `gatepost spool verify`",
+            count(messages as usize, "message", "messages"),
+            count(places as usize, "damaged place", "damaged places")
+        );
+        line("quarantined", styled(NO, what).to_string());
+    }
     line("grants", format!("{} in force after mailbox logins", status["grants"]));
     let suspensions = number(&status["suspensions"]);
     line(

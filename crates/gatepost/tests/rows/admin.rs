@@ -65,7 +65,7 @@ fn status_shows_a_gateway_at_a_glance_to_people_and_to_programs() {
     for line in [
         "relay.proseware.example  takes mail",
         "generation 1, 1 tenant",
-        "0 ready, 0 active, 0 deferred recipients",
+        "0 ready, 0 active, 0 deferred, 0 held recipients",
     ] {
         assert!(text.contains(line), "{line:?} is missing from\n{text}");
     }

@@ -16,6 +16,10 @@ pub struct Totals {
     pub spool_messages: u64,
     /// Bytes that the spool's files take.
     pub spool_bytes: u64,
+    /// Queued messages that are damaged.
+    pub quarantined_messages: u64,
+    /// Places in segments that the start found damaged.
+    pub damaged_places: u64,
     /// Open connections of each listener, in the order of the configuration.
     pub connections: Vec<(Box<str>, u64)>,
     /// Reloads that were refused.
@@ -56,6 +60,8 @@ impl Registry {
             queue: queue.collect(),
             spool_messages: source.sum(|worker| &worker.spool_messages),
             spool_bytes: source.sum(|worker| &worker.spool_bytes),
+            quarantined_messages: source.sum(|worker| &worker.quarantined_messages),
+            damaged_places: source.sum(|worker| &worker.damaged_places),
             connections: connections.collect(),
             reload_failures: source.reload_failures.load(Relaxed),
             log_lines_dropped: source.lines_dropped.load(Relaxed),

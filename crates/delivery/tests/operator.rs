@@ -1,0 +1,232 @@
+//! What an operator does to the queue, in the simulated world.
+
+mod harness;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use commons::{QueueAct, QueueActed, QueuePageRequest, QueuedState};
+use harness::{RETRY, Scene};
+use mail::UnixMillis;
+
+const FROM: &str = "terri@proseware.example";
+const BODY: &str = "Subject: hello\r\n\r\nbye\r\n";
+const ONE_HOP: [&str; 1] = ["10.0.0.2:25"];
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn usual(_: &str) -> String {
+    String::new()
+}
+
+fn later(line: &str) -> String {
+    if line.starts_with("RCPT") { "450 4.2.1 come back".into() } else { String::new() }
+}
+
+fn all() -> QueuePageRequest {
+    QueuePageRequest { messages_max: 500, ..QueuePageRequest::default() }
+}
+
+fn states(scene: &mut Scene) -> Vec<QueuedState> {
+    scene.page(all()).recipients.iter().map(|recipient| recipient.state).collect()
+}
+
+fn done(messages: u64) -> QueueActed {
+    QueueActed { done: messages, ..QueueActed::default() }
+}
+
+#[test]
+fn what_is_held_waits_over_restarts_past_its_expiry_and_goes_when_it_is_released() {
+    for seed in 0..10 {
+        let mut scene = Scene::new(seed, &ONE_HOP);
+        let id = scene.send(FROM, &["kim@a.example", "lee@a.example"], BODY);
+        scene.pass(Duration::from_secs(30));
+        assert_eq!(scene.act(QueueAct::Hold), done(1), "seed {seed}");
+        assert_eq!(scene.act(QueueAct::Hold), QueueActed { unchanged: 1, ..QueueActed::default() });
+        scene.destination(2, usual);
+        scene.pass(Duration::from_secs(3600));
+        scene.crash();
+        scene.pass(DAY * 10);
+        assert_eq!(scene.taken(0), 0, "seed {seed}");
+        assert_eq!(states(&mut scene), [QueuedState::Held; 2]);
+        assert_eq!(scene.gateway.metric("gatepost_queue_recipients{state=\"held\"}"), 2);
+        assert_eq!(scene.act(QueueAct::Retry), QueueActed { unchanged: 1, ..QueueActed::default() });
+        assert_eq!(scene.page(all()).messages[0].id, id);
+        assert_eq!(scene.act(QueueAct::Release), done(1));
+        scene.crash();
+        scene.pass(DAY);
+        assert_eq!((scene.taken(0), scene.gateway.delivery.queued_messages()), (1, 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_release_outlives_the_segment_that_it_is_written_in() {
+    let mut scene = Scene::new(1, &ONE_HOP);
+    scene.destination(2, later);
+    scene.send(FROM, &["kim@a.example"], BODY);
+    scene.pass(Duration::from_secs(60));
+    assert_eq!(scene.act(QueueAct::Hold), done(1));
+    let filler = format!("Subject: filler\r\n\r\n{}", "x\r\n".repeat(60_000));
+    let fill = |scene: &mut Scene| {
+        for _ in 0..40 {
+            scene.send(FROM, &["filler@b.example"], &filler);
+            scene.pass(Duration::from_secs(1));
+            let page = scene.page(all());
+            let fillers = &page.messages[1..];
+            let messages = fillers.iter().map(|message| (message.slot, message.id)).collect();
+            let act = QueueAct::Bounce("no".into());
+            scene.ask_queue(commons::QueueTask::Act { act, messages, by: "x".into() });
+        }
+    };
+    fill(&mut scene);
+    scene.crash();
+    let held = |scene: &mut Scene| states(scene).iter().filter(|state| **state == QueuedState::Held).count();
+    assert_eq!(held(&mut scene), 1, "its hold was not written over");
+    assert_eq!(scene.act(QueueAct::Release).done, 1);
+    fill(&mut scene);
+    scene.crash();
+    assert_eq!(held(&mut scene), 0, "its release was not written over, or its hold was not heeded again");
+}
+
+#[test]
+fn an_attempt_under_way_ends_before_its_message_is_held() {
+    let mut scene = Scene::new(3, &ONE_HOP);
+    scene.destination(2, later);
+    scene.send(FROM, &["kim@a.example"], BODY);
+    scene.until("an attempt is under way", |scene| {
+        scene.gateway.metric("gatepost_queue_recipients{state=\"active\"}") == 1
+    });
+    assert_eq!(scene.act(QueueAct::Hold), done(1));
+    scene.pass(Duration::from_secs(60));
+    assert_eq!(states(&mut scene), [QueuedState::Held]);
+    scene.crash();
+    scene.pass(DAY);
+    assert_eq!(states(&mut scene), [QueuedState::Held]);
+}
+
+#[test]
+fn a_retry_does_not_wait_for_a_message_or_for_a_site() {
+    let mut scene = Scene::new(4, &ONE_HOP);
+    let is_shut = Rc::new(Cell::new(true));
+    let shut = is_shut.clone();
+    scene.destination(2, move |line| if shut.get() { later(line) } else { String::new() });
+    scene.send(FROM, &["kim@a.example"], BODY);
+    // Far into the back-off of the message.
+    scene.pass(Duration::from_secs(3 * 3600));
+    let page = scene.page(all());
+    let recipient = page.recipients[0];
+    assert_eq!(recipient.state, QueuedState::Deferred);
+    assert!(recipient.attempts > 8 && recipient.until > UnixMillis(0), "{recipient:?}");
+    is_shut.set(false);
+    assert_eq!(scene.act(QueueAct::Retry), done(1));
+    scene.pass(Duration::from_secs(5));
+    assert_eq!(scene.taken(0), 1);
+    // And of a site where nobody listens.
+    let mut scene = Scene::new(4, &ONE_HOP);
+    scene.send(FROM, &["kim@a.example"], BODY);
+    scene.pass(Duration::from_secs(3 * 3600));
+    assert_eq!(states(&mut scene), [QueuedState::Ready], "its site has the back-off");
+    scene.destination(2, usual);
+    assert_eq!(scene.act(QueueAct::Retry), done(1));
+    scene.pass(Duration::from_secs(5));
+    assert_eq!(scene.taken(0), 1);
+}
+
+#[test]
+fn a_bounce_tells_the_sender_what_the_operator_says() {
+    for held in [false, true] {
+        let mut scene = Scene::new(5, &ONE_HOP);
+        scene.send(FROM, &["kim@a.example", "lee@a.example"], BODY);
+        scene.send("", &["kim@a.example"], BODY);
+        scene.pass(Duration::from_secs(30));
+        if held {
+            assert_eq!(scene.act(QueueAct::Hold), done(2));
+        }
+        assert_eq!(scene.act(QueueAct::Bounce("the campaign was called off".into())), done(2));
+        scene.destination(2, usual);
+        scene.pass(Duration::from_secs(3600));
+        assert_eq!(scene.taken(0), 1, "the bounce, and none for the null sender");
+        let bounce = &scene.destinations[0].taken[0];
+        assert_eq!((&*bounce.from, &*bounce.to[0]), ("", FROM));
+        let text = String::from_utf8_lossy(&bounce.body);
+        for line in [
+            "Final-Recipient: rfc822; kim@a.example",
+            "lee@a.example",
+            "Status: 5.0.0",
+            "the campaign was called off",
+        ] {
+            assert!(text.contains(line), "{line} is missing from\n{text}");
+        }
+        assert_eq!(scene.gateway.delivery.queued_messages(), 0);
+        scene.crash();
+        scene.pass(Duration::from_secs(60));
+        assert_eq!((scene.taken(0), scene.gateway.shard.stats().messages), (1, 0));
+    }
+}
+
+#[test]
+fn a_queue_is_paged_through_while_mail_comes_and_goes() {
+    let mut scene = Scene::new(6, &ONE_HOP);
+    let mut sent = Vec::new();
+    for _ in 0..1000 {
+        sent.push(scene.send(FROM, &["kim@a.example"], BODY));
+        if sent.len() % 50 == 0 {
+            scene.pass(Duration::from_millis(100));
+        }
+    }
+    scene.pass(Duration::from_secs(1));
+    let (mut from, mut shown, mut pages) = (Some(0), Vec::new(), 0);
+    while let Some(slot) = from {
+        let page = scene.page(QueuePageRequest { from: slot, messages_max: 70, ..all() });
+        assert!(page.messages.len() <= 70);
+        assert_eq!(page.recipients.len(), page.messages.len());
+        shown.extend(page.messages.iter().map(|message| message.id));
+        from = page.next;
+        pages += 1;
+        scene.send(FROM, &["late@a.example"], BODY);
+        scene.pass(Duration::from_millis(20));
+    }
+    assert!(pages > 14);
+    shown.sort_unstable();
+    shown.dedup();
+    assert!(sent.iter().all(|id| shown.binary_search(id).is_ok()), "what stays queued is shown");
+    let one = scene.page(QueuePageRequest { id: Some(sent[500]), ..all() });
+    assert_eq!(one.messages.iter().map(|message| message.id).collect::<Vec<_>>(), [sent[500]]);
+    let none = scene.page(QueuePageRequest { state: Some(QueuedState::Held), ..all() });
+    assert_eq!(none.messages, []);
+    let old = scene.page(QueuePageRequest { arrived_before: Some(UnixMillis(1)), ..all() });
+    assert_eq!(old.messages, []);
+}
+
+#[test]
+fn holding_releasing_and_bouncing_in_any_order_loses_and_doubles_nothing() {
+    for seed in 0..30 {
+        let mut scene = Scene::with(seed, &ONE_HOP, 3, RETRY);
+        for _ in 0..20 {
+            scene.send(FROM, &["kim@a.example", "lee@b.example"], BODY);
+        }
+        let mut random = seed;
+        for round in 0..12 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let act =
+                [QueueAct::Hold, QueueAct::Release, QueueAct::Retry][(random >> 40) as usize % 3].clone();
+            scene.act(act);
+            if round == 4 {
+                scene.destination(2, later);
+            }
+            scene.pass(Duration::from_secs((random >> 50) % 9));
+        }
+        scene.act(QueueAct::Release);
+        assert_eq!(scene.gateway.delivery.queued_messages(), 20, "seed {seed}");
+        assert_eq!(scene.act(QueueAct::Bounce("enough".into())).failure, None);
+        scene.pass(Duration::from_secs(120));
+        scene.act(QueueAct::Bounce("enough".into()));
+        scene.pass(Duration::from_secs(120));
+        // What is left are the bounces, which nobody takes.
+        let left = scene.gateway.delivery.queued_messages();
+        assert_eq!(left, scene.gateway.shard.stats().messages as usize, "seed {seed}");
+        let failed =
+            scene.gateway.metric("gatepost_deliveries_total{tenant=\"proseware\",outcome=\"failed\"}");
+        assert!(failed >= 40, "seed {seed}: {failed}");
+    }
+}

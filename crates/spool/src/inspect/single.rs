@@ -1,0 +1,124 @@
+//! One message record at a time: of a queued message whose place a worker has told, or of a place
+//! that is damaged.
+
+use std::path::{Path, PathBuf};
+
+use mail::MessageId;
+use ring::{Disk, OpenMode};
+
+use super::ListedMessage;
+use crate::format::{HEADER_BYTES, u32_at};
+use crate::record::{self, MessageView};
+use crate::scan::{self, Damage};
+use crate::segment::segment_name;
+use crate::{Place, RECORD_BYTES_MAX, SpoolError};
+
+/// The bytes in front of what a record of any kind says: length, CRC, type, id.
+const RECORD_HEADER_BYTES: usize = 22;
+
+/// One damaged place is read this far: further than any group reaches.
+const DAMAGE_BYTES_MAX: u64 = 2 * RECORD_BYTES_MAX as u64;
+
+/// A message record as it lies on disk, whether or not it is what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// The id in it.
+    pub id: MessageId,
+    /// Where it lies.
+    pub place: Place,
+    /// The file.
+    pub path: PathBuf,
+    /// Its CRC is right.
+    pub is_sound: bool,
+    /// What it says of the message; `None` when its lengths contradict each other. Of a record that
+    /// is not sound every word may be wrong.
+    pub message: Option<ListedMessage>,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+/// Reads the records at `places`, in the order given, for as long as they are the messages asked for.
+///
+/// What is `None` is no longer there: its segment has been used again since its place was told.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn read<D: Disk>(
+    disk: &mut D,
+    directory: &Path,
+    places: impl IntoIterator<Item = (MessageId, Place)>,
+) -> Result<Vec<Option<StoredRecord>>, SpoolError> {
+    let mut records = Vec::new();
+    // Records of a page lie in few segments, often one after the other in the same.
+    let mut open: Option<(u8, u32, PathBuf, ring::File)> = None;
+    for (id, place) in places {
+        if open.as_ref().is_none_or(|open| (open.0, open.1) != (place.shard, place.segment)) {
+            if let Some((.., file)) = open.take() {
+                disk.close_file(file);
+            }
+            let path = scan::shard_directory(directory, place.shard).join(segment_name(place.segment));
+            let file = disk.open(&path, OpenMode::default()).map_err(SpoolError::io("open", &path))?;
+            open = Some((place.shard, place.segment, path, file));
+        }
+        let Some((.., path, file)) = &open else { continue };
+        let mut bytes = vec![0; (place.length as usize).min(RECORD_BYTES_MAX)];
+        let read = disk.read_at(*file, u64::from(place.offset), &mut bytes);
+        bytes.truncate(read.map_err(SpoolError::io("read", path))?);
+        records.push(StoredRecord::parse(bytes, place, path).filter(|record| record.id == id));
+    }
+    if let Some((.., file)) = open {
+        disk.close_file(file);
+    }
+    Ok(records)
+}
+
+/// The message records that can be made out in damaged places, sound ones included: a place is
+/// damaged as a whole, and none of its messages is delivered.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn damaged<D: Disk>(disk: &mut D, damage: &[Damage]) -> Result<Vec<StoredRecord>, SpoolError> {
+    let mut records = Vec::new();
+    for Damage { path, offset, bytes } in damage {
+        let Some((shard, segment)) = numbers(path) else { continue };
+        let file = disk.open(path, OpenMode::default()).map_err(SpoolError::io("open", path))?;
+        let mut group = vec![0; (*bytes).min(DAMAGE_BYTES_MAX) as usize];
+        let read = disk.read_at(file, *offset, &mut group);
+        disk.close_file(file);
+        group.truncate(read.map_err(SpoolError::io("read", path))?);
+        let mut at = HEADER_BYTES;
+        // A length that is damaged ends the walk: where the next record begins nobody knows.
+        while at + RECORD_HEADER_BYTES <= group.len() {
+            let length = u32_at(&group, at) as usize;
+            if length < RECORD_HEADER_BYTES || length > group.len() - at {
+                break;
+            }
+            if group[at + 8] == record::MESSAGE {
+                let place =
+                    Place { shard, segment, offset: (*offset as usize + at) as u32, length: length as u32 };
+                records.extend(StoredRecord::parse(group[at..at + length].to_vec(), place, path));
+            }
+            at += length;
+        }
+    }
+    Ok(records)
+}
+
+impl StoredRecord {
+    /// `None` when the bytes are too few to say whose record this is.
+    fn parse(bytes: Vec<u8>, place: Place, path: &Path) -> Option<Self> {
+        let id = MessageId::from_bytes(bytes.get(12..RECORD_HEADER_BYTES)?.try_into().ok()?);
+        let is_sound = record::sound_length(&bytes) == Some(bytes.len());
+        let view = MessageView::parse(&bytes);
+        let message = view.map(|view| ListedMessage::new(place, &view));
+        Some(Self { id, place, path: path.to_owned(), is_sound, message, bytes })
+    }
+}
+
+/// Shard and segment, from the path of a segment's file.
+fn numbers(path: &Path) -> Option<(u8, u32)> {
+    let name = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
+    let segment = name(path)?.strip_prefix("segment-")?.strip_suffix(".log")?.parse().ok()?;
+    let shard = name(path.parent()?)?.strip_prefix("shard-")?.parse().ok()?;
+    Some((shard, segment))
+}
