@@ -13,6 +13,7 @@ mod dns;
 mod error;
 mod http;
 pub mod password;
+mod queue;
 mod recovery;
 mod reload;
 pub mod secret;
@@ -40,6 +41,7 @@ pub use error::StartError;
 use admin::{Admin, AdminSocket, Doors};
 use call_ahead::{CallAhead, Waiter};
 use dns::{Dns, Lists};
+use queue::Clerk;
 use reload::Reloader;
 use signals::{Signal, Signals};
 use tickets::{Keeper, TicketOptions};
@@ -195,6 +197,7 @@ struct Plane {
     dns: Arc<Dns>,
     lists: Arc<Lists>,
     call_ahead: CallAhead,
+    clerk: Clerk,
     verifiers: Verifiers,
     reloader: Reloader,
     /// Writes the last tickets at the end.
@@ -226,6 +229,7 @@ impl Plane {
         } = options;
         let signals = if signals { Signals::listen().map_err(StartError::Runtime)? } else { Signals::none() };
         let recovery: recovery::Shards = recovery.into();
+        let clerk = Clerk::new(link.clone());
         if let Some(listener) = opened.metrics {
             let router = http::router(registry.clone(), link.commons().clone(), recovery.clone());
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
@@ -236,7 +240,9 @@ impl Plane {
             .transpose()?
             .unzip();
         let (commons, counts) = (link.commons().clone(), registry.clone());
-        let admin = admin.map(|admin| Admin::new(admin, commons, counts, tickets, recovery)).transpose()?;
+        let admin = admin
+            .map(|admin| Admin::new(admin, commons, counts, tickets, recovery, clerk.clone()))
+            .transpose()?;
         let socket = match &admin {
             Some(admin) => admin.start(opened.admin)?,
             None => None,
@@ -262,6 +268,7 @@ impl Plane {
                 dns: resolver,
                 lists: Arc::new(Lists::new(dns.lists)),
                 call_ahead,
+                clerk,
                 verifiers,
                 reloader,
                 _keeper: keeper,
@@ -275,7 +282,10 @@ impl Plane {
     async fn serve(mut self, mut signals: Signals, mut commands: mpsc::Receiver<Command>) {
         loop {
             tokio::select! {
-                () = self.asked.notified() => self.take_questions(),
+                () = self.asked.notified() => {
+                    self.take_questions();
+                    self.clerk.deliver();
+                }
                 read = self.reloader.read() => {
                     self.reloader.finish(read, &mut self.log, now());
                     self.log.flush();

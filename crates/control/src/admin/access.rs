@@ -54,8 +54,12 @@ enum Right {
 }
 
 impl Principal {
-    fn local() -> Self {
-        Self { name: "socket".into(), right: Right::Admin, tenant: None }
+    fn local(peer: Peer) -> Self {
+        let name = match peer {
+            Peer::User(Some(user)) => format!("uid {user}").into(),
+            Peer::User(None) | Peer::Address(_) => "socket".into(),
+        };
+        Self { name, right: Right::Admin, tenant: None }
     }
 
     /// Whether it may look at what belongs to all tenants, or to its own.
@@ -156,7 +160,7 @@ pub(super) async fn admit(
     next: Next,
 ) -> Response {
     let principal = match door {
-        Door::Socket => Principal::local(),
+        Door::Socket => Principal::local(peer),
         Door::Network => match admin.0.terms.load().access.principal(request.headers()) {
             Some(principal) => principal.clone(),
             None => {
@@ -174,7 +178,7 @@ pub(super) async fn admit(
 }
 
 impl Admin {
-    fn count_wrong_token(&self, Peer(peer): Peer) {
+    fn count_wrong_token(&self, peer: Peer) {
         self.0.registry.admin().unauthorized();
         let terms = self.0.terms.load();
         let access = &terms.access;
@@ -188,8 +192,8 @@ impl Admin {
         self.log(|log, now| {
             let record = log.event("admin_unauthorized", now).number("requests", requests);
             match peer {
-                Some(peer) => record.ip("client", peer).end(),
-                None => record.end(),
+                Peer::Address(peer) => record.ip("client", peer).end(),
+                Peer::User(_) => record.end(),
             }
         });
     }

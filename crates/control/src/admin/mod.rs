@@ -13,6 +13,7 @@ mod grants;
 mod keep;
 mod problem;
 mod socket;
+mod spool;
 mod status;
 mod suspensions;
 mod tenants;
@@ -38,6 +39,7 @@ use tokio::task::spawn_blocking;
 
 use crate::StartError;
 use crate::now;
+use crate::queue::Clerk;
 use crate::recovery::Shards;
 use crate::tickets::Tickets;
 use access::{Access, Door};
@@ -72,6 +74,7 @@ struct Rooms {
     registry: Arc<Registry>,
     tickets: Option<Arc<Tickets>>,
     recovery: Shards,
+    clerk: Clerk,
     node: NodeConfig,
     started: UnixMillis,
     log: Mutex<EventLog>,
@@ -132,6 +135,7 @@ impl Admin {
         registry: Arc<Registry>,
         tickets: Option<Arc<Tickets>>,
         recovery: Shards,
+        clerk: Clerk,
     ) -> Result<Self, StartError> {
         let AdminOptions { node, log } = options;
         let terms = ArcSwap::from_pointee(Terms::new(&node, &commons.snapshot()));
@@ -144,6 +148,7 @@ impl Admin {
             registry,
             tickets,
             recovery,
+            clerk,
             node,
             started,
             log,
@@ -159,11 +164,11 @@ impl Admin {
         if let Some(listener) = doors.network {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
             let router = self.router(Door::Network);
-            tokio::spawn(serve(listener, router, |peer: &SocketAddr| Peer(Some(peer.ip()))));
+            tokio::spawn(serve(listener, router, |peer: &SocketAddr| Peer::Address(peer.ip())));
         }
         if let Some(socket) = &doors.socket {
             let listener = socket.listener().map_err(StartError::Runtime)?;
-            tokio::spawn(serve(listener, self.router(Door::Socket), |_: &_| Peer(None)));
+            tokio::spawn(serve(listener, self.router(Door::Socket), |user: &Option<u32>| Peer::User(*user)));
         }
         tokio::spawn(self.clone().sweep());
         Ok(doors.socket)
@@ -177,6 +182,8 @@ impl Admin {
             .route("/v1/tickets/{ticket}", get(tickets::show))
             .route("/v1/grants", get(grants::list).post(grants::open).delete(grants::revoke))
             .route("/v1/grants/dovecot", post(dovecot::policy))
+            .route("/v1/spool", get(spool::list))
+            .route("/v1/spool/{word}", get(spool::show).post(spool::act))
             .route(
                 "/v1/suspensions",
                 get(suspensions::list).post(suspensions::suspend).delete(suspensions::lift),
@@ -242,6 +249,11 @@ impl Terms {
     }
 }
 
-/// Who is at the other end of a connection; nobody in particular on the socket.
+/// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(Option<IpAddr>);
+pub(crate) enum Peer {
+    /// On the socket: the user, where the system tells.
+    User(Option<u32>),
+    /// On the network.
+    Address(IpAddr),
+}

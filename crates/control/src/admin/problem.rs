@@ -2,7 +2,8 @@ use std::fmt::Display;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
@@ -38,6 +39,14 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", what)
     }
 
+    pub(super) fn not_now(why: impl Display) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_now", why)
+    }
+
+    pub(super) fn unreadable(error: impl Display) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "unreadable", error)
+    }
+
     pub(super) fn no_such_path() -> Self {
         Self::not_found("there is no such path; the first are /v1/status, /v1/tenants and /v1/grants")
     }
@@ -71,5 +80,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let bytes = Bytes::from_request(request, state).await.map_err(Problem::malformed)?;
         serde_json::from_slice(&bytes).map(Self).map_err(Problem::malformed)
+    }
+}
+
+/// A query, of which what is wrong is a [`Problem`] too.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = Query::from_request_parts(parts, state).await;
+        query.map(|Query(asked)| Self(asked)).map_err(Problem::malformed)
     }
 }

@@ -72,7 +72,7 @@ enum Command {
     /// Say why a denial happened, by the ticket that its reply named
     #[command(after_help = why::EXAMPLES)]
     Why(why::Why),
-    /// Look at the queue, whether or not the gateway runs
+    /// The queue: list, show, hold, release, retry, bounce, verify
     #[command(subcommand, after_help = spool::EXAMPLES)]
     Spool(spool::Command),
     /// Look at a running gateway: what it takes, holds and is about

@@ -1,173 +1,315 @@
-//! `gatepost spool`: the queue as it lies on disk. Reads only, so that the gateway may run meanwhile.
+//! `gatepost spool`: the queue. A running gateway is asked; of a stopped one the files are read.
 
-use std::fmt::Write as _;
-use std::path::Path;
+mod filter;
+mod offline;
+mod render;
+mod verify;
 
-use mail::UnixMillis;
-use ring::RealDisk;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use mail::MessageId;
 use serde_json::{Value, json};
-use spool::inspect::{self, ListedMessage, RecipientState, Verification};
-use spool::{Outcome, SpoolError};
 
-use super::text::{FAINT, NO, STRONG, YES, count, print, print_json, size, styled};
+use super::admin::{Failure, Gateway, encoded};
+use super::text::{self, STRONG, count, print, print_json, styled};
 use super::{Answer, Common};
+use filter::Filter;
 
 pub(super) const EXAMPLES: &str = "Examples:
-  gatepost spool list --config /etc/gatepost/gatepost.toml
-  gatepost spool verify --config /etc/gatepost/gatepost.toml";
+  gatepost spool list --domain adatum.example --older-than 2h
+  gatepost spool show 0CK3PX9QJ8V0M4T2
+  gatepost spool hold --tenant proseware --dry-run
+  gatepost spool bounce --sender news@proseware.example --reason \"sent by mistake\"";
 
-#[derive(Clone, Copy, Debug, clap::Subcommand)]
+/// Messages asked for at once.
+const PAGE_MESSAGES: usize = 200;
+
+#[derive(Clone, Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// List the messages that are not delivered yet, oldest first
-    #[command(after_help = "Example:\n  gatepost spool list --json --config /etc/gatepost/gatepost.toml")]
-    List,
+    /// List the messages that are not delivered yet; of a few hundred the oldest comes first
+    #[command(after_help = "Examples:\n  gatepost spool list --state held\n  \
+        gatepost spool list --json --sender @proseware.example | jq -r .id")]
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// Stop after so many messages
+        #[arg(long, value_name = "NUMBER")]
+        limit: Option<usize>,
+    },
+    /// Show one message: its envelope, where it stands, and its bytes where they are damaged
+    #[command(after_help = "Examples:\n  gatepost spool show 0CK3PX9QJ8V0M4T2\n  \
+        gatepost spool show 0CK3PX9QJ8V0M4T2 --raw > record.bin")]
+    Show {
+        /// Its id, as the 250 and the Received field name it
+        id: MessageId,
+        /// Write its record, every byte as it lies on disk
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Do not try messages, and let them not expire, until they are released; outlives a restart
+    #[command(after_help = "Examples:\n  gatepost spool hold 0CK3PX9QJ8V0M4T2\n  \
+        gatepost spool hold --domain adatum.example --dry-run")]
+    Hold(Order),
+    /// Let held messages go: they are due at once
+    #[command(after_help = "Example:\n  gatepost spool release --state held --tenant proseware")]
+    Release(Order),
+    /// Try messages at once, whatever back-off they or their next hop have; held ones stay held
+    #[command(after_help = "Example:\n  gatepost spool retry --domain adatum.example")]
+    Retry(Order),
+    /// Give messages up: their sender is told, unless it is the null sender
+    #[command(after_help = "Example:\n  gatepost spool bounce 0CK3PX9QJ8V0M4T2 --reason \"sent by mistake\"")]
+    Bounce {
+        #[command(flatten)]
+        order: Order,
+        /// What the sender is told, in one line
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
     /// Read every byte and compare it with its checksum; exits 1 when something is damaged
     #[command(after_help = "Example:\n  gatepost spool verify --config /etc/gatepost/gatepost.toml")]
     Verify,
 }
 
+/// Which messages an act concerns.
+#[derive(Clone, Debug, clap::Args)]
+#[group(id = "order")]
+pub(super) struct Order {
+    /// Ids of messages
+    #[arg(value_name = "ID", conflicts_with_all = ["tenant", "sender", "domain", "older_than", "state", "all"])]
+    ids: Vec<MessageId>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Every message, where nothing else is said
+    #[arg(long)]
+    all: bool,
+    /// Say how many messages are meant, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
 impl Command {
     pub(super) fn run(self, common: &Common) -> Answer {
-        let Some(loaded) = common.load() else { return Answer::Broken };
-        let directory = loaded.node.spool.path;
-        if !directory.exists() {
-            common.complain(&format!(
-                "there is no spool at {}; start the gateway once, or correct spool.path",
-                directory.display()
-            ));
-            return Answer::Broken;
-        }
-        let answer = match self {
-            Self::List => list(common, &directory),
-            Self::Verify => verify(common, &directory),
+        let done = match &self {
+            Self::List { filter, limit } => list(common, filter, limit.unwrap_or(usize::MAX)),
+            Self::Show { id, raw } => show(common, *id, *raw),
+            Self::Hold(order) => act(common, "hold", order, None),
+            Self::Release(order) => act(common, "release", order, None),
+            Self::Retry(order) => act(common, "retry", order, None),
+            Self::Bounce { order, reason } => act(common, "bounce", order, reason.as_deref()),
+            Self::Verify => {
+                return offline_answer(common, |directory| verify::verify(common, directory));
+            }
         };
-        answer.unwrap_or_else(|error| {
-            common.complain(&error.to_string());
-            Answer::Broken
-        })
+        done.unwrap_or_else(|failure| failure.tell(common))
     }
 }
 
-fn list(common: &Common, directory: &Path) -> Result<Answer, SpoolError> {
-    let messages = inspect::list(&mut RealDisk::default(), directory)?;
-    if common.json {
-        messages.iter().for_each(|message| print_json(&message_as_json(message)));
-    } else {
-        print(&messages_for_people(&messages));
+/// Where the spool is; `None`, which has then been said, when there is none.
+fn directory(common: &Common) -> Option<PathBuf> {
+    let directory = common.load()?.node.spool.path;
+    if !directory.exists() {
+        common.complain(&format!(
+            "there is no spool at {}; start the gateway once, or correct spool.path",
+            directory.display()
+        ));
+        return None;
+    }
+    Some(directory)
+}
+
+/// What reading the files comes to.
+fn offline_answer(
+    common: &Common,
+    read: impl FnOnce(&std::path::Path) -> Result<Answer, spool::SpoolError>,
+) -> Answer {
+    let Some(directory) = directory(common) else { return Answer::Broken };
+    read(&directory).unwrap_or_else(|error| {
+        common.complain(&error.to_string());
+        Answer::Broken
+    })
+}
+
+fn list(common: &Common, filter: &Filter, limit: usize) -> Result<Answer, Failure> {
+    let mut listing = render::Listing::new(common.json);
+    let Some(gateway) = common.config_path().map(|path| Gateway::beside(&path)) else {
+        return Ok(Answer::Broken);
+    };
+    let mut cursor: Option<String> = None;
+    while let Some(gateway) = &gateway {
+        let wanted = PAGE_MESSAGES.min(limit - listing.messages());
+        let mut path = format!("/v1/spool?limit={wanted}{}", filter.query());
+        if let Some(cursor) = &cursor {
+            path.push_str(&format!("&cursor={}", encoded(cursor)));
+        }
+        let page = match gateway.get(&path) {
+            // Whoever does not run has not moved anything meanwhile.
+            Err(Failure::Unreachable(_)) if cursor.is_none() => break,
+            page => page?,
+        };
+        for message in page["messages"].as_array().into_iter().flatten().take(wanted) {
+            listing.add(message);
+        }
+        match page["next"].as_str() {
+            Some(next) if listing.messages() < limit => cursor = Some(next.to_owned()),
+            next => {
+                listing.end(next.is_some(), None);
+                return Ok(Answer::Yes);
+            }
+        }
+    }
+    Ok(offline_answer(common, |directory| {
+        let all = offline::messages(directory, filter)?;
+        all.iter().take(limit).for_each(|message| listing.add(message));
+        listing.end(all.len() > limit, Some(directory));
+        Ok(Answer::Yes)
+    }))
+}
+
+fn show(common: &Common, id: MessageId, raw: bool) -> Result<Answer, Failure> {
+    let Some(gateway) = common.config_path().map(|path| Gateway::beside(&path)) else {
+        return Ok(Answer::Broken);
+    };
+    let path = format!("/v1/spool/{id}?raw={raw}");
+    let message = match gateway.map(|gateway| gateway.get(&path)) {
+        Some(Err(failure @ Failure::Refused { .. })) => return Err(failure),
+        Some(Ok(message)) => message,
+        Some(Err(Failure::Unreachable(_))) | None => {
+            let mut found = None;
+            let answer = offline_answer(common, |directory| {
+                found = offline::message(directory, id, raw)?;
+                Ok(Answer::Yes)
+            });
+            match found {
+                _ if answer != Answer::Yes => return Ok(answer),
+                Some(message) => message,
+                None => {
+                    common.complain(&format!("no message {id} is in the spool"));
+                    return Ok(Answer::No);
+                }
+            }
+        }
+    };
+    match message["raw"].as_str() {
+        _ if common.json => print_json(&message),
+        Some(raw) => text::print_bytes(&BASE64.decode(raw.as_bytes()).unwrap_or_default()),
+        None => print(&render::message(&message)),
     }
     Ok(Answer::Yes)
 }
 
-fn messages_for_people(messages: &[ListedMessage]) -> String {
-    if messages.is_empty() {
-        return "the queue is empty\n".to_owned();
+fn act(common: &Common, act: &str, order: &Order, reason: Option<&str>) -> Result<Answer, Failure> {
+    if order.ids.is_empty() && order.filter.is_empty() && !order.all {
+        let words = "--tenant, --sender, --domain, --older-than or --state";
+        common.complain(&format!("say which messages: by id, by {words}, or --all for every one"));
+        return Ok(Answer::Broken);
     }
-    let mut out = String::new();
-    for message in messages {
-        let _ = writeln!(
-            out,
-            "{}  {}  {}  from <{}>  {}",
-            styled(STRONG, message.id),
-            message.arrived.rfc3339(),
-            message.tenant,
-            message.reverse_path,
-            size(message.content_bytes)
-        );
-        for recipient in &message.recipients {
-            let state = match recipient.state {
-                RecipientState::Queued { attempts: 0, .. } => "not tried yet".to_owned(),
-                RecipientState::Queued { attempts, not_before: UnixMillis(0) } => {
-                    count(attempts.into(), "attempt", "attempts")
-                }
-                RecipientState::Queued { attempts, not_before } => {
-                    let attempts = count(attempts.into(), "attempt", "attempts");
-                    format!("{attempts}, again at {}", not_before.rfc3339())
-                }
-                RecipientState::Done(outcome) => word(outcome).to_owned(),
-            };
-            let _ = writeln!(out, "    to <{}>  {}", recipient.address, styled(FAINT, state));
+    let Some(gateway) = Gateway::reach(common) else { return Ok(Answer::Broken) };
+    let mut body = order.filter.body();
+    body["dry_run"] = order.dry_run.into();
+    body["all"] = order.all.into();
+    if let Some(reason) = reason {
+        body["reason"] = reason.into();
+    }
+    let mut sum = Sum::default();
+    let path = format!("/v1/spool/{act}");
+    for id in &order.ids {
+        let mut body = json!({ "id": id.to_string(), "dry_run": order.dry_run });
+        if let Some(reason) = reason {
+            body["reason"] = reason.into();
+        }
+        match gateway.post(&path, &body) {
+            Err(Failure::Refused { reason, .. }) if reason == "not_found" => sum.missing.push(id.to_string()),
+            answer => drop(sum.add(&answer?)),
         }
     }
-    let bytes = messages.iter().map(|message| message.content_bytes).sum();
-    let _ = writeln!(out, "{} queued, {}", count(messages.len(), "message", "messages"), size(bytes));
-    out
-}
-
-fn message_as_json(message: &ListedMessage) -> Value {
-    let recipients = message.recipients.iter().map(|recipient| match recipient.state {
-        RecipientState::Queued { attempts, not_before } => json!({
-            "address": recipient.address,
-            "state": "queued",
-            "attempts": attempts,
-            "not_before": (not_before.0 > 0).then(|| not_before.rfc3339().to_string()),
-        }),
-        RecipientState::Done(outcome) => json!({ "address": recipient.address, "state": word(outcome) }),
-    });
-    json!({
-        "id": message.id.to_string(),
-        "shard": message.shard,
-        "arrived": message.arrived.rfc3339().to_string(),
-        "tenant": message.tenant,
-        "identity": message.identity,
-        "from": message.reverse_path,
-        "bytes": message.content_bytes,
-        "recipients": recipients.collect::<Vec<_>>(),
-    })
-}
-
-fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Delivered => "delivered",
-        Outcome::Failed => "failed",
-        Outcome::Expired => "expired",
+    let mut goes_on = order.ids.is_empty();
+    while goes_on {
+        goes_on = match sum.add(&gateway.post(&path, &body)?) {
+            Some(next) => {
+                body["cursor"] = next.into();
+                true
+            }
+            None => false,
+        };
     }
+    match common.json {
+        true => print_json(&sum.as_json(act, order.dry_run)),
+        false => print(&sum.for_people(act, order.dry_run)),
+    }
+    Ok(if sum.selected > 0 && sum.missing.is_empty() { Answer::Yes } else { Answer::No })
 }
 
-fn verify(common: &Common, directory: &Path) -> Result<Answer, SpoolError> {
-    let found = inspect::verify(&mut RealDisk::default(), directory)?;
-    if common.json {
-        print_json(&verification_as_json(&found));
-    } else {
-        print(&verification_for_people(&found));
-    }
-    Ok(if found.is_sound() { Answer::Yes } else { Answer::No })
+/// What came of an act, all its requests together.
+#[derive(Default)]
+struct Sum {
+    selected: u64,
+    damaged: u64,
+    done: u64,
+    unchanged: u64,
+    under_way: u64,
+    missing: Vec<String>,
 }
 
-fn verification_for_people(found: &Verification) -> String {
-    let mut out = String::new();
-    for damage in &found.damage {
-        let _ = writeln!(out, "{} {damage}", styled(NO, "damaged:"));
+impl Sum {
+    /// Adds an answer; gives from where to go on.
+    fn add(&mut self, answer: &Value) -> Option<String> {
+        let number = |key: &str| answer[key].as_u64().unwrap_or_default();
+        self.selected += number("selected");
+        self.damaged += number("damaged");
+        self.done += number("done");
+        self.unchanged += number("unchanged");
+        self.under_way += number("under_way");
+        answer["next"].as_str().map(ToOwned::to_owned)
     }
-    for path in &found.bodies_damaged {
-        let path = path.display();
-        let _ =
-            writeln!(out, "{} {path}: a queued message's body is missing or altered", styled(NO, "damaged:"));
-    }
-    let verdict = if found.is_sound() { styled(YES, "sound:") } else { styled(NO, "not sound:") };
-    let _ = writeln!(
-        out,
-        "{verdict} {}, {}, {}, {}, {} of them queued",
-        count(found.shards, "shard", "shards"),
-        count(found.segments, "segment", "segments"),
-        count(usize::try_from(found.groups).unwrap_or(usize::MAX), "group", "groups"),
-        count(found.messages, "message", "messages"),
-        found.queued
-    );
-    out
-}
 
-fn verification_as_json(found: &Verification) -> Value {
-    let damage = found.damage.iter().map(
-        |damage| json!({ "file": damage.path, "offset_bytes": damage.offset, "length_bytes": damage.bytes }),
-    );
-    json!({
-        "ok": found.is_sound(),
-        "shards": found.shards,
-        "segments": found.segments,
-        "groups": found.groups,
-        "messages": found.messages,
-        "queued": found.queued,
-        "damage": damage.collect::<Vec<_>>(),
-        "bodies_damaged": found.bodies_damaged,
-    })
+    fn as_json(&self, act: &str, dry_run: bool) -> Value {
+        json!({
+            "act": act,
+            "dry_run": dry_run,
+            "selected": self.selected,
+            "done": self.done,
+            "unchanged": self.unchanged,
+            "under_way": self.under_way,
+            "damaged": self.damaged,
+            "missing": self.missing,
+        })
+    }
+
+    fn for_people(&self, act: &str, dry_run: bool) -> String {
+        let messages =
+            |number: u64| count(usize::try_from(number).unwrap_or(usize::MAX), "message", "messages");
+        let (past, left) = match act {
+            "hold" => ("held", "held already, or damaged"),
+            "release" => ("released", "not held"),
+            "retry" => ("tried at once", "under way, held or damaged"),
+            _ => ("bounced", "damaged"),
+        };
+        let mut out = match dry_run {
+            true => {
+                format!("{} would be {past}; nothing was done\n", styled(STRONG, messages(self.selected)))
+            }
+            false => format!("{} {past}\n", styled(STRONG, messages(self.done))),
+        };
+        if self.unchanged > 0 {
+            out.push_str(&format!("{} left as they are: {left}\n", messages(self.unchanged)));
+        }
+        if self.under_way > 0 {
+            let what = messages(self.under_way);
+            out.push_str(&format!(
+                "{what} with an attempt under way: what is left of them can be {past} later\n"
+            ));
+        }
+        if self.damaged > 0 {
+            out.push_str(&format!(
+                "{} in damaged places: nothing can be done about them\n",
+                messages(self.damaged)
+            ));
+        }
+        for id in &self.missing {
+            out.push_str(&format!("{id} is not queued\n"));
+        }
+        out
+    }
 }

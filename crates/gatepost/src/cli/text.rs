@@ -24,6 +24,12 @@ pub(super) fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Writes bytes to standard output as they are.
+pub(super) fn print_bytes(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}
+
 /// Prints one JSON value on a line of its own to standard output.
 pub(super) fn print_json(value: &Value) {
     print(&format!("{value}\n"));

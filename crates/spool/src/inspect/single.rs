@@ -37,21 +37,23 @@ pub struct StoredRecord {
     pub bytes: Vec<u8>,
 }
 
-/// Reads the records at `places`, in the order given, for as long as they are the messages asked for.
+/// Shows the record at each of `places` to `visit`, in the order given, one at a time; `None` where
+/// nothing can be a record.
 ///
-/// What is `None` is no longer there: its segment has been used again since its place was told.
+/// A segment may have been used again since its place was told: a record counts when it is sound and
+/// has the id that was expected.
 ///
 /// # Errors
 /// When a file cannot be read.
 pub fn read<D: Disk>(
     disk: &mut D,
     directory: &Path,
-    places: impl IntoIterator<Item = (MessageId, Place)>,
-) -> Result<Vec<Option<StoredRecord>>, SpoolError> {
-    let mut records = Vec::new();
+    places: impl IntoIterator<Item = Place>,
+    mut visit: impl FnMut(Option<StoredRecord>),
+) -> Result<(), SpoolError> {
     // Records of a page lie in few segments, often one after the other in the same.
     let mut open: Option<(u8, u32, PathBuf, ring::File)> = None;
-    for (id, place) in places {
+    for place in places {
         if open.as_ref().is_none_or(|open| (open.0, open.1) != (place.shard, place.segment)) {
             if let Some((.., file)) = open.take() {
                 disk.close_file(file);
@@ -64,21 +66,25 @@ pub fn read<D: Disk>(
         let mut bytes = vec![0; (place.length as usize).min(RECORD_BYTES_MAX)];
         let read = disk.read_at(*file, u64::from(place.offset), &mut bytes);
         bytes.truncate(read.map_err(SpoolError::io("read", path))?);
-        records.push(StoredRecord::parse(bytes, place, path).filter(|record| record.id == id));
+        visit(StoredRecord::parse(bytes, place, path));
     }
     if let Some((.., file)) = open {
         disk.close_file(file);
     }
-    Ok(records)
+    Ok(())
 }
 
-/// The message records that can be made out in damaged places, sound ones included: a place is
-/// damaged as a whole, and none of its messages is delivered.
+/// Shows the message records that can be made out in damaged places to `visit`, sound ones included:
+/// a place is damaged as a whole, and none of its messages is delivered from now on. Some may have
+/// been before.
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn damaged<D: Disk>(disk: &mut D, damage: &[Damage]) -> Result<Vec<StoredRecord>, SpoolError> {
-    let mut records = Vec::new();
+pub fn damaged<D: Disk>(
+    disk: &mut D,
+    damage: &[Damage],
+    mut visit: impl FnMut(StoredRecord),
+) -> Result<(), SpoolError> {
     for Damage { path, offset, bytes } in damage {
         let Some((shard, segment)) = numbers(path) else { continue };
         let file = disk.open(path, OpenMode::default()).map_err(SpoolError::io("open", path))?;
@@ -96,12 +102,14 @@ pub fn damaged<D: Disk>(disk: &mut D, damage: &[Damage]) -> Result<Vec<StoredRec
             if group[at + 8] == record::MESSAGE {
                 let place =
                     Place { shard, segment, offset: (*offset as usize + at) as u32, length: length as u32 };
-                records.extend(StoredRecord::parse(group[at..at + length].to_vec(), place, path));
+                StoredRecord::parse(group[at..at + length].to_vec(), place, path)
+                    .into_iter()
+                    .for_each(&mut visit);
             }
             at += length;
         }
     }
-    Ok(records)
+    Ok(())
 }
 
 impl StoredRecord {

@@ -1,0 +1,163 @@
+//! `POST /v1/spool/{act}`: hold, release, retry, bounce.
+
+use axum::Json;
+use axum::extract::{Extension, Path, State};
+use commons::{QueueAct, QueueActed, QueueAnswer, QueueTask};
+use mail::MessageId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::Admin;
+use super::super::access::Principal;
+use super::super::problem::{Body, Problem};
+use super::filter::Filter;
+use super::look::{Cursor, Seen};
+
+/// Messages acted on by one request: a page of them.
+const ACT_MESSAGES_MAX: usize = 200;
+
+/// Characters of what the sender of a bounced message is told.
+const REASON_CHARS_MAX: usize = 400;
+
+const REASON_DEFAULT: &str = "the message was removed from the queue by an operator";
+
+/// Which messages, and what of it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct Order {
+    /// One message; nothing else is looked at then.
+    id: Option<String>,
+    tenant: Option<String>,
+    sender: Option<String>,
+    domain: Option<String>,
+    older_than: Option<String>,
+    state: Option<String>,
+    /// A filter that says nothing means every message, where this is said.
+    #[serde(default)]
+    all: bool,
+    /// Count, and do nothing.
+    #[serde(default)]
+    dry_run: bool,
+    /// What a bounce says.
+    reason: Option<String>,
+    /// Where the request before this one ended.
+    cursor: Option<String>,
+}
+
+/// `POST /v1/spool/{act}`.
+pub(in super::super) async fn act(
+    State(admin): State<Admin>,
+    Extension(principal): Extension<Principal>,
+    Path(word): Path<String>,
+    Body(order): Body<Order>,
+) -> Result<Json<Value>, Problem> {
+    principal.must_change()?;
+    let act = order.act(&word)?;
+    let (seen, next) = order.selected(&admin, &principal).await?;
+    let mut acted = QueueActed::default();
+    if !order.dry_run {
+        for worker in 0..admin.0.commons.workers() as u8 {
+            let messages: Box<[_]> = seen
+                .iter()
+                .filter(|seen| seen.worker == worker)
+                .filter_map(|seen| Some((seen.queued.as_ref()?.slot, seen.id())))
+                .collect();
+            if !messages.is_empty() {
+                let task = QueueTask::Act { act: act.clone(), messages, by: principal.name.clone() };
+                add(&mut acted, admin.ask(worker, task).await?);
+            }
+        }
+        admin.log_order(&act, &order, &principal, &acted);
+    }
+    if let Some(failure) = &acted.failure {
+        return Err(Problem::not_now(failure));
+    }
+    Ok(Json(json!({
+        "selected": seen.iter().filter(|seen| seen.queued.is_some()).count(),
+        "damaged": seen.iter().filter(|seen| seen.queued.is_none()).count(),
+        "done": acted.done,
+        "unchanged": acted.unchanged,
+        "under_way": acted.under_way,
+        "dry_run": order.dry_run,
+        "next": next.map(|next| next.to_string()),
+    })))
+}
+
+impl Order {
+    fn filter(&self) -> Filter {
+        Filter {
+            tenant: self.tenant.clone(),
+            sender: self.sender.clone(),
+            domain: self.domain.clone(),
+            older_than: self.older_than.clone(),
+            state: self.state.clone(),
+        }
+    }
+
+    fn act(&self, word: &str) -> Result<QueueAct, Problem> {
+        let reason = self.reason.as_deref().unwrap_or(REASON_DEFAULT);
+        if self.reason.is_some() && word != "bounce" {
+            return Err(Problem::malformed("a reason is for a bounce"));
+        }
+        if reason.chars().count() > REASON_CHARS_MAX || reason.chars().any(char::is_control) {
+            let error = format!("a reason is one line of at most {REASON_CHARS_MAX} characters");
+            return Err(Problem::malformed(error));
+        }
+        match word {
+            "hold" => Ok(QueueAct::Hold),
+            "release" => Ok(QueueAct::Release),
+            "retry" => Ok(QueueAct::Retry),
+            "bounce" => Ok(QueueAct::Bounce(reason.into())),
+            _ => Err(Problem::not_found(format!("there is no {word:?}; hold, release, retry or bounce"))),
+        }
+    }
+
+    async fn selected(
+        &self,
+        admin: &Admin,
+        principal: &Principal,
+    ) -> Result<(Vec<Seen>, Option<Cursor>), Problem> {
+        let filter = self.filter();
+        if let Some(id) = &self.id {
+            if !filter.is_empty() || self.all {
+                return Err(Problem::malformed("name a message, or a filter: not both"));
+            }
+            let id: MessageId = id.parse().map_err(Problem::malformed)?;
+            let found = admin.find(id).await?.filter(|seen| principal.is_for_all() || seen.is_of(principal));
+            let found = found.ok_or_else(|| Problem::not_found(format!("no message {id} is queued")))?;
+            return Ok((vec![found], None));
+        }
+        if filter.is_empty() && !self.all {
+            return Err(Problem::malformed("say which messages: by id, by a filter, or \"all\": true"));
+        }
+        let wanted = filter.understood(principal)?;
+        admin.look(&wanted, Cursor::parse(self.cursor.as_deref())?, ACT_MESSAGES_MAX).await
+    }
+}
+
+fn add(sum: &mut QueueActed, answer: QueueAnswer) {
+    let QueueAnswer::Acted(acted) = answer else { unreachable!("an act was asked for") };
+    sum.done += acted.done;
+    sum.unchanged += acted.unchanged;
+    sum.under_way += acted.under_way;
+    sum.failure = sum.failure.take().or(acted.failure);
+}
+
+impl Admin {
+    fn log_order(&self, act: &QueueAct, order: &Order, principal: &Principal, acted: &QueueActed) {
+        self.log(|log, now| {
+            let record = log.event("queue_order", now).str("act", act.as_str()).str("by", &principal.name);
+            let record = match (&order.id, order.filter().words()) {
+                (Some(id), _) => record.str("message", id),
+                (None, words) if words.is_empty() => record.str("selection", "all"),
+                (None, words) => record.str("selection", &words),
+            };
+            let record = match act {
+                QueueAct::Bounce(reason) => record.str("reason", reason),
+                _ => record,
+            };
+            let record = record.number("done", acted.done).number("unchanged", acted.unchanged);
+            record.number("under_way", acted.under_way).maybe_str("failure", acted.failure.as_deref()).end();
+        });
+    }
+}

@@ -1,0 +1,106 @@
+//! Which messages are meant.
+
+use std::time::Duration;
+
+use commons::QueuedState;
+use config::parse_duration;
+use spool::inspect::ListedMessage;
+
+use super::super::access::Principal;
+use super::super::problem::Problem;
+
+/// As it is asked for: what is not said is not looked at.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filter {
+    pub(super) tenant: Option<String>,
+    /// An address, `@domain`, or `<>`.
+    pub(super) sender: Option<String>,
+    /// Of a recipient that still waits.
+    pub(super) domain: Option<String>,
+    /// Since it came.
+    pub(super) older_than: Option<String>,
+    pub(super) state: Option<String>,
+}
+
+/// A filter that makes sense.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) tenant: Option<String>,
+    sender: Option<String>,
+    domain: Option<String>,
+    pub(super) older_than: Option<Duration>,
+    pub(super) state: Option<QueuedState>,
+}
+
+impl Filter {
+    /// Says nothing of its own.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { tenant, sender, domain, older_than, state } = self;
+        [tenant, sender, domain, older_than, state].iter().all(|part| part.is_none())
+    }
+
+    /// As a person would say it, for the log.
+    pub(super) fn words(&self) -> String {
+        let Self { tenant, sender, domain, older_than, state } = self;
+        let parts = [
+            ("tenant", tenant),
+            ("sender", sender),
+            ("domain", domain),
+            ("older_than", older_than),
+            ("state", state),
+        ];
+        let said = parts.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)));
+        said.collect::<Vec<_>>().join(" ")
+    }
+
+    /// What it means for `principal`, who sees nothing but its own tenant's mail.
+    pub(super) fn understood(&self, principal: &Principal) -> Result<Wanted, Problem> {
+        let older_than = self.older_than.as_deref().map(parse_duration).transpose();
+        let state = self.state.as_deref().map(|word| {
+            QueuedState::named(word).ok_or_else(|| {
+                let words = QueuedState::ALL.map(QueuedState::as_str).join(", ");
+                Problem::malformed(format!("there is no state {word:?}; one of {words}"))
+            })
+        });
+        if let Some(tenant) = &self.tenant
+            && !principal.is_for(tenant)
+        {
+            return Err(Problem::not_found(format!("there is no tenant {tenant:?}")));
+        }
+        let own = || principal.tenant.as_deref().map(ToOwned::to_owned);
+        Ok(Wanted {
+            tenant: self.tenant.clone().or_else(own),
+            sender: self.sender.clone().map(|sender| if sender == "<>" { String::new() } else { sender }),
+            domain: self.domain.clone(),
+            older_than: older_than.map_err(Problem::malformed)?,
+            state: state.transpose()?,
+        })
+    }
+}
+
+impl Wanted {
+    /// Something is asked that only an envelope tells.
+    pub(super) fn needs_envelope(&self) -> bool {
+        self.tenant.is_some() || self.sender.is_some() || self.domain.is_some()
+    }
+
+    /// Whether a message is meant; `waits` says which of its recipients still wait.
+    pub(super) fn fits(&self, message: &ListedMessage, waits: impl Fn(usize) -> bool) -> bool {
+        let sender = &message.reverse_path;
+        let is_from = |wanted: &str| match wanted.strip_prefix('@') {
+            Some(domain) => domain_of(sender).eq_ignore_ascii_case(domain),
+            None => sender.eq_ignore_ascii_case(wanted),
+        };
+        let is_to = |wanted: &str| {
+            let mut recipients = message.recipients.iter().enumerate();
+            recipients.any(|(index, to)| waits(index) && domain_of(&to.address).eq_ignore_ascii_case(wanted))
+        };
+        self.tenant.as_ref().is_none_or(|tenant| *tenant == message.tenant)
+            && self.sender.as_deref().is_none_or(is_from)
+            && self.domain.as_deref().is_none_or(is_to)
+    }
+}
+
+fn domain_of(address: &str) -> &str {
+    address.rsplit_once('@').map_or("", |(_, domain)| domain)
+}

@@ -1,0 +1,80 @@
+//! Which messages are meant, on the command line.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::super::admin::encoded;
+
+/// What is not said is not looked at; all that is said must fit.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Which messages")]
+pub(in super::super) struct Filter {
+    /// Of one tenant
+    #[arg(long, value_name = "NAME")]
+    pub(super) tenant: Option<String>,
+    /// From a sender: an address, @domain, or <> for the null sender
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) sender: Option<String>,
+    /// With a recipient in this domain who still waits
+    #[arg(long, value_name = "DOMAIN")]
+    pub(super) domain: Option<String>,
+    /// That came longer ago, as in 90s, 30m, 2h, 3d
+    #[arg(long, value_name = "TIME", value_parser = age)]
+    pub(super) older_than: Option<Age>,
+    /// With a recipient who stands so
+    #[arg(long, value_name = "STATE", value_parser = ["ready", "active", "deferred", "held", "quarantined"])]
+    pub(super) state: Option<String>,
+}
+
+/// A time span, and the words for it.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Age {
+    pub(super) duration: Duration,
+    words: String,
+}
+
+fn age(words: &str) -> Result<Age, String> {
+    let duration = config::parse_duration(words).map_err(|error| error.to_string())?;
+    Ok(Age { duration, words: words.to_owned() })
+}
+
+impl Filter {
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts().all(|(_, value)| value.is_none())
+    }
+
+    /// As the end of a query.
+    pub(super) fn query(&self) -> String {
+        let mut query = String::new();
+        for (key, value) in self.parts() {
+            if let Some(value) = value {
+                let _ = write!(query, "&{key}={}", encoded(value));
+            }
+        }
+        query
+    }
+
+    /// As a body.
+    pub(super) fn body(&self) -> Value {
+        let mut body = json!({});
+        for (key, value) in self.parts() {
+            if let Some(value) = value {
+                body[key] = value.into();
+            }
+        }
+        body
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {
+        [
+            ("tenant", self.tenant.as_deref()),
+            ("sender", self.sender.as_deref()),
+            ("domain", self.domain.as_deref()),
+            ("older_than", self.older_than.as_ref().map(|age| &*age.words)),
+            ("state", self.state.as_deref()),
+        ]
+        .into_iter()
+    }
+}

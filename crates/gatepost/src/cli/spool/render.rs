@@ -1,0 +1,192 @@
+//! How the queue looks: one object a line for programs, a few lines a message for people.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::Value;
+
+use super::super::text::{FAINT, NO, STRONG, WARNING, count, print, print_json, size, styled};
+
+/// Recipients of a message that a listing shows.
+const RECIPIENTS_SHOWN_MAX: usize = 4;
+
+/// A listing that is printed as it comes.
+pub(super) struct Listing {
+    json: bool,
+    messages: usize,
+    bytes: u64,
+}
+
+impl Listing {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, messages: 0, bytes: 0 }
+    }
+
+    pub(super) fn messages(&self) -> usize {
+        self.messages
+    }
+
+    pub(super) fn add(&mut self, message: &Value) {
+        self.messages += 1;
+        self.bytes += message["bytes"].as_u64().unwrap_or_default();
+        match self.json {
+            true => print_json(message),
+            false => print(&line(message)),
+        }
+    }
+
+    /// `read_from` is where the files of a stopped gateway are.
+    pub(super) fn end(&self, has_more: bool, read_from: Option<&Path>) {
+        if self.json {
+            return;
+        }
+        let mut out = match self.messages {
+            0 => "no message fits\n".to_owned(),
+            messages => format!("{}, {}", count(messages, "message", "messages"), size(self.bytes)),
+        };
+        if has_more {
+            out.push_str("; there are more");
+        }
+        if self.messages > 0 {
+            out.push('\n');
+        }
+        if let Some(directory) = read_from {
+            let note = format!("no gateway answers: read from {}", directory.display());
+            let _ = writeln!(out, "{}", styled(FAINT, note));
+        }
+        print(&out);
+    }
+}
+
+fn word<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+fn styled_state(state: &str, width: usize) -> String {
+    let style = match state {
+        "quarantined" => NO,
+        "held" => WARNING,
+        _ => FAINT,
+    };
+    styled(style, format!("{state:<width$}")).to_string()
+}
+
+fn line(message: &Value) -> String {
+    let mut out = String::new();
+    let bytes = message["bytes"].as_u64().map_or_else(|| "?".to_owned(), size);
+    let _ = writeln!(
+        out,
+        "{}  {}  {:<24}  {bytes:>9}  {}",
+        styled(STRONG, word(message, "id")),
+        styled_state(word(message, "state"), 11),
+        word(message, "arrived"),
+        word(message, "tenant"),
+    );
+    if message["from"].is_string() {
+        let _ = writeln!(out, "    from <{}>", word(message, "from"));
+    }
+    let recipients = message["recipients"].as_array().map_or(&[][..], Vec::as_slice);
+    let waits = |one: &&Value| one["attempts"].is_u64() || word(one, "state") == "quarantined";
+    let waiting: Vec<_> = recipients.iter().filter(waits).collect();
+    for recipient in waiting.iter().take(RECIPIENTS_SHOWN_MAX) {
+        let _ = writeln!(out, "{}", recipient_line(recipient, "    "));
+    }
+    let more = waiting.len().saturating_sub(RECIPIENTS_SHOWN_MAX);
+    if more > 0 {
+        let _ = writeln!(out, "    {}", styled(FAINT, format!("and {more} more")));
+    }
+    out
+}
+
+fn recipient_line(recipient: &Value, indent: &str) -> String {
+    let attempts = recipient["attempts"].as_u64().unwrap_or_default() as usize;
+    let tried = count(attempts, "attempt", "attempts");
+    let state = match (word(recipient, "state"), recipient["not_before"].as_str()) {
+        ("deferred", Some(until)) => format!("{tried}, again at {until}"),
+        ("ready", _) if attempts == 0 => "due, not tried yet".to_owned(),
+        ("ready", _) => format!("due after {tried}"),
+        ("active", _) => "under way".to_owned(),
+        ("held", _) if attempts == 0 => "held, not tried yet".to_owned(),
+        ("held", _) => format!("held after {tried}"),
+        ("done", _) => "has its outcome".to_owned(),
+        (state, _) => state.to_owned(),
+    };
+    let address = recipient["address"].as_str().map_or_else(|| "?".to_owned(), |to| format!("<{to}>"));
+    format!("{indent}to   {address}  {}", styled(FAINT, state))
+}
+
+/// Everything about one message.
+pub(super) fn message(message: &Value) -> String {
+    let mut out = String::new();
+    let state = styled_state(word(message, "state"), 0);
+    let _ = writeln!(out, "{}  {state}", styled(STRONG, word(message, "id")));
+    let mut fact = |name: &str, text: &str| {
+        if !text.is_empty() {
+            let _ = writeln!(out, "  {name:<9}{text}");
+        }
+    };
+    fact("arrived", word(message, "arrived"));
+    fact("tenant", word(message, "tenant"));
+    fact("login", word(message, "identity"));
+    fact("size", &message["bytes"].as_u64().map(size).unwrap_or_default());
+    if message["from"].is_string() {
+        fact("from", &format!("<{}>", word(message, "from")));
+    }
+    for recipient in message["recipients"].as_array().into_iter().flatten() {
+        fact("to", recipient_line(recipient, "").trim_start_matches("to   "));
+    }
+    let record = &message["record"];
+    fact("record", word(record, "file"));
+    fact("", &format!("{} bytes at offset {}", record["length_bytes"], record["offset_bytes"]));
+    let is_sound = record["sound"] == true;
+    if !is_sound {
+        let _ = writeln!(
+            out,
+            "{} its checksum fails: it is not what was written, and is never delivered.\n\
+             What is shown of it may be wrong; --raw writes every byte. It begins:",
+            styled(NO, "damaged:")
+        );
+        let head = BASE64.decode(word(message, "head").as_bytes()).unwrap_or_default();
+        hexdump(&mut out, &head);
+    } else if message["queued"] == false {
+        let _ = writeln!(
+            out,
+            "{} it is sound, but lies in a damaged group, so that its outcomes may be\n\
+             lost: it is not delivered, and may have been before.",
+            styled(NO, "damaged:")
+        );
+    }
+    out
+}
+
+fn hexdump(out: &mut String, bytes: &[u8]) {
+    for (index, row) in bytes.chunks(16).enumerate() {
+        let _ = write!(out, "  {:06x} ", index * 16);
+        for place in 0..16 {
+            let _ = match row.get(place) {
+                Some(byte) => write!(out, " {byte:02x}"),
+                None => write!(out, "   "),
+            };
+        }
+        let printable = |byte: &u8| if (0x20..0x7f).contains(byte) { *byte as char } else { '.' };
+        let _ = writeln!(out, "  {}", row.iter().map(printable).collect::<String>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hexdump_fits_a_terminal_and_shows_what_can_be_printed() {
+        let mut out = String::new();
+        hexdump(&mut out, b"GPGROUP\n\0\x01 mail of terri\xff");
+        assert!(out.lines().all(|line| line.len() <= 80), "{out}");
+        assert!(
+            out.starts_with("  000000  47 50 47 52 4f 55 50 0a") && out.contains("GPGROUP... mail"),
+            "{out}"
+        );
+    }
+}

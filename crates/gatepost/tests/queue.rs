@@ -1,0 +1,317 @@
+//! `gatepost spool` on a real gateway, running and stopped: what is queued, and what an operator does about it.
+
+use std::collections::HashSet;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+use testbed::destination::Rules;
+use testbed::net::{PATIENCE, eventually, free_address};
+use testbed::{Configuration, Destination, Dialog, Gateway, LedgerClient, LoadOptions};
+
+const FROM: &str = "terri@proseware.example";
+const TO: &str = "bob@adatum.example";
+const OTHER: &str = "ann@far.example";
+const CONTENT: &[u8] = b"Subject: hello\r\n\r\nthe words of terri\r\n";
+
+/// Everything that it has accepted waits: nobody listens at its next hop, at first.
+struct Stage {
+    gateway: Gateway,
+}
+
+impl Stage {
+    fn start(change: impl FnOnce(&mut Configuration)) -> Self {
+        let mut configuration = Configuration::relay(free_address());
+        // Far enough apart that nothing is tried again in the time of a test, unless somebody wants it.
+        configuration.node_extra =
+            "[retry]\nfirst = \"10m\"\nlongest = \"1h\"\n\n[admin]\nsocket = \"admin.sock\"\n".into();
+        change(&mut configuration);
+        Self { gateway: Gateway::start(env!("CARGO_BIN_EXE_gatepost"), configuration) }
+    }
+
+    /// Accepts a message and says what its id is.
+    fn send(&self, from: &str, to: &str) -> String {
+        let before: HashSet<_> = self.ids(&["list"]).into_iter().collect();
+        Dialog::hello(self.gateway.smtp()).deliver(from, &[to], CONTENT);
+        let new = self.ids(&["list"]).into_iter().find(|id| !before.contains(id));
+        new.expect("the message is queued")
+    }
+
+    fn destination(&self) -> Destination {
+        let rules = Rules { keep_content: true, ..Rules::default() };
+        Destination::at(self.gateway.configuration().next_hop, rules)
+    }
+
+    fn spool(&self, words: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_gatepost"))
+            .arg("spool")
+            .args(words)
+            .arg("--config")
+            .arg(self.gateway.config_path())
+            .output()
+            .expect("the program is there")
+    }
+
+    fn text(&self, words: &[&str]) -> String {
+        String::from_utf8(self.spool(words).stdout).expect("what is printed is text")
+    }
+
+    fn objects(&self, words: &[&str]) -> Vec<Value> {
+        let text = self.text(&[words, &["--json"]].concat());
+        text.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect()
+    }
+
+    fn object(&self, words: &[&str]) -> Value {
+        self.objects(words).pop().expect("an object")
+    }
+
+    fn ids(&self, words: &[&str]) -> Vec<String> {
+        let objects = self.objects(words);
+        objects.iter().map(|one| one["id"].as_str().expect("it has an id").to_owned()).collect()
+    }
+
+    /// The records of `event` in the log, once there are `count`.
+    fn logged(&self, event: &str, count: usize) -> Vec<Value> {
+        let mut records: Vec<Value> = Vec::new();
+        let is_there = eventually(PATIENCE, || {
+            let output = self.gateway.output();
+            let lines = output.lines().filter_map(|line| serde_json::from_str(line).ok());
+            records = lines.filter(|record: &Value| record["event"] == event).collect();
+            records.len() >= count
+        });
+        assert!(is_there, "{event} is not logged {count} times:\n{}", self.gateway.output());
+        records
+    }
+
+    /// Turns a byte of the only place where `needle` stands in the spool's segments.
+    fn damage(&self, needle: &[u8]) {
+        let shard = self.gateway.directory().join("spool/shard-000");
+        let mut places = 0;
+        for entry in std::fs::read_dir(shard).expect("there is a shard").flatten() {
+            if !entry.file_name().to_string_lossy().starts_with("segment-") {
+                continue;
+            }
+            let bytes = std::fs::read(entry.path()).expect("a segment can be read");
+            let found: Vec<_> = (0..bytes.len() - needle.len())
+                .filter(|&at| bytes[at] == needle[0] && bytes[at..].starts_with(needle))
+                .collect();
+            for at in found {
+                let file =
+                    OpenOptions::new().write(true).open(entry.path()).expect("a segment can be opened");
+                file.write_at(&[needle[0] ^ 0x20], at as u64).expect("a segment can be written");
+                file.sync_all().expect("a segment can be synced");
+                places += 1;
+            }
+        }
+        assert_eq!(places, 1, "the bytes stand once in the spool");
+    }
+}
+
+#[test]
+fn what_is_queued_is_listed_and_shown_and_found_by_each_of_its_marks() {
+    let mut stage = Stage::start(|_| {});
+    let (one, two) = (stage.send(FROM, TO), stage.send("", OTHER));
+    let list = stage.text(&["list"]);
+    for part in [
+        &*one,
+        &*two,
+        "proseware",
+        "from <terri@proseware.example>",
+        "to   <bob@adatum.example>",
+        "from <>",
+        "2 messages, ",
+    ] {
+        assert!(list.contains(part), "{part:?} is missing from\n{list}");
+    }
+    for (words, found) in [
+        (&["--tenant", "proseware"][..], &[&one, &two][..]),
+        (&["--tenant", "nobody"], &[]),
+        (&["--sender", "TERRI@proseware.example"], &[&one]),
+        (&["--sender", "@proseware.example"], &[&one]),
+        (&["--sender", "<>"], &[&two]),
+        (&["--domain", "Far.example"], &[&two]),
+        (&["--domain", "far.example", "--sender", FROM], &[]),
+        (&["--older-than", "1h"], &[]),
+        (&["--older-than", "1ms"], &[&one, &two]),
+        (&["--state", "ready"], &[&one, &two]),
+        (&["--state", "held"], &[]),
+        (&["--limit", "1"], &[&one]),
+    ] {
+        let words = [&["list"], words].concat();
+        let ids = stage.ids(&words);
+        assert_eq!(ids.iter().collect::<Vec<_>>(), found, "{words:?}");
+    }
+    let shown = stage.object(&["show", &one]);
+    assert_eq!((&shown["from"], &shown["tenant"]), (&FROM.into(), &"proseware".into()));
+    assert_eq!(shown["record"]["sound"], true);
+    let record = stage.spool(&["show", &one, "--raw"]).stdout;
+    assert!(record.windows(18).any(|bytes| bytes == b"the words of terri"), "{record:?}");
+    assert_eq!(stage.spool(&["show", "0000000000000000"]).status.code(), Some(1));
+    assert_eq!(stage.spool(&["show", "nonsense"]).status.code(), Some(2));
+    // The same of a stopped gateway, from its files.
+    assert!(stage.spool(&["hold", &one]).status.success());
+    stage.gateway.terminate();
+    assert_eq!(stage.ids(&["list"]), [&*one, &*two]);
+    assert_eq!(stage.ids(&["list", "--state", "held"]), [&*one]);
+    assert_eq!(stage.ids(&["list", "--sender", "<>"]), [&*two]);
+    let shown = stage.text(&["show", &one]);
+    assert!(shown.contains("held") && shown.contains("<bob@adatum.example>"), "{shown}");
+    assert!(stage.text(&["list"]).contains("no gateway answers: read from"));
+    assert_eq!(stage.spool(&["hold", &two]).status.code(), Some(2), "nobody is there to do it");
+    assert!(stage.spool(&["verify"]).status.success());
+}
+
+#[test]
+fn what_is_held_waits_over_a_restart_and_goes_when_it_is_released() {
+    let mut stage = Stage::start(|_| {});
+    let (held, free) = (stage.send(FROM, TO), stage.send(FROM, OTHER));
+    let counted = stage.object(&["hold", "--domain", "adatum.example", "--dry-run"]);
+    assert_eq!((&counted["selected"], &counted["done"]), (&1.into(), &0.into()));
+    assert_eq!(stage.ids(&["list", "--state", "held"]), [""; 0]);
+    let text = stage.text(&["hold", "--domain", "adatum.example"]);
+    assert_eq!(text, "1 message held\n");
+    let again = stage.spool(&["hold", &held]);
+    assert!(String::from_utf8_lossy(&again.stdout).contains("1 message left as they are"), "{again:?}");
+    stage.gateway.kill();
+    let destination = stage.destination();
+    stage.gateway.restart();
+    destination.wait_for(1);
+    stage.gateway.wait_metric("gatepost_deliveries_total", 1.0);
+    assert_eq!(stage.ids(&["list"]), [&*held]);
+    assert_eq!(stage.object(&["list", "--state", "held"])["recipients"][0]["state"], "held");
+    assert_eq!(stage.object(&["retry", "--all"])["unchanged"], 1, "held mail is not retried");
+    assert_eq!(stage.object(&["release", &held])["done"], 1);
+    assert_eq!(destination.wait_for(2).len(), 2);
+    stage.gateway.wait_metric("gatepost_queue_recipients", 0.0);
+    assert_eq!(stage.spool(&["release", &held]).status.code(), Some(1));
+    let orders = stage.logged("queue_order", 4);
+    let me = String::from_utf8(Command::new("id").arg("-u").output().expect("id is there").stdout)
+        .expect("a number");
+    assert_eq!(orders[0]["by"], format!("uid {}", me.trim()));
+    assert_eq!(orders[0]["selection"], "domain=adatum.example");
+    let acts = stage.logged("queue_act", 2);
+    assert_eq!((&acts[0]["act"], &acts[0]["message"]), (&"hold".into(), &held.clone().into()));
+    assert_ne!(held, free);
+}
+
+#[test]
+fn a_retry_does_not_wait_and_a_bounce_tells_the_sender() {
+    let stage = Stage::start(|_| {});
+    let (one, _) = (stage.send(FROM, TO), stage.send("", OTHER));
+    stage.logged("site_unavailable", 1);
+    let destination = stage.destination();
+    assert_eq!(stage.object(&["retry", &one])["done"], 1);
+    destination.wait_for(2);
+    stage.gateway.wait_metric("gatepost_queue_recipients", 0.0);
+    drop(destination);
+    let (one, null) = (stage.send(FROM, TO), stage.send("", OTHER));
+    stage.logged("site_unavailable", 2);
+    let unselected = stage.spool(&["bounce"]);
+    assert_eq!(unselected.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unselected.stderr).contains("--all"), "{unselected:?}");
+    let bounced = stage.object(&["bounce", &one, &null, "--reason", "sent by mistake"]);
+    assert_eq!(bounced["done"], 2);
+    let left = stage.objects(&["list"]);
+    assert_eq!(left.len(), 1, "the bounce waits, and there is none for the null sender: {left:?}");
+    assert_eq!((&left[0]["from"], &left[0]["recipients"][0]["address"]), (&"".into(), &FROM.into()));
+    let destination = stage.destination();
+    assert_eq!(stage.object(&["retry", "--all"])["done"], 1);
+    destination.wait_for(1);
+    let text = String::from_utf8_lossy(&destination.contents()[0]).into_owned();
+    for part in ["bob@adatum.example", "sent by mistake", "Action: failed"] {
+        assert!(text.contains(part), "{part:?} is missing from\n{text}");
+    }
+}
+
+#[test]
+fn a_queue_of_many_thousands_is_listed_by_pages_while_mail_goes_on() {
+    const QUEUED: u64 = 50_000;
+    let stage = Stage::start(|configuration| configuration.workers = 2);
+    let load = |count, first_serial| LoadOptions {
+        messages_max: count,
+        messages_per_connection_max: 500,
+        recipients_max: 1,
+        body_bytes_max: 500,
+        first_serial,
+        ..LoadOptions::new(stage.gateway.smtp())
+    };
+    let sent = LedgerClient::start(load(Some(QUEUED), 1));
+    assert!(sent.wait_acknowledged(QUEUED, Duration::from_secs(300)), "{} accepted", sent.acknowledged());
+    let more = LedgerClient::start(LoadOptions { sessions: 2, ..load(None, QUEUED + 1) });
+    let before = more.acknowledged();
+    let ids = stage.ids(&["list"]);
+    let unique: HashSet<_> = ids.iter().collect();
+    assert_eq!(unique.len(), ids.len(), "none is listed twice");
+    assert!(unique.len() as u64 >= QUEUED, "{} are listed", unique.len());
+    assert!(more.wait_acknowledged(before + 100, PATIENCE), "mail goes on");
+    drop(more.stop());
+    let counted = stage.object(&["hold", "--sender", "ledger@proseware.example", "--dry-run"]);
+    assert!(counted["selected"].as_u64() >= Some(QUEUED), "{counted}");
+    let held = stage.object(&["hold", "--all"]);
+    assert_eq!(held["done"], held["selected"], "{held}");
+    let all = stage.gateway.metric("gatepost_spool_messages");
+    assert!((held["done"].as_f64().expect("a number") - all).abs() < 0.5, "{held}: {all}");
+    assert_eq!(stage.ids(&["list", "--state", "ready", "--limit", "1"]), [""; 0]);
+}
+
+#[test]
+fn a_message_that_is_damaged_while_it_waits_is_quarantined_and_never_delivered() {
+    let mut stage = Stage::start(|_| {});
+    let (damaged, sound) = (stage.send("damaged@proseware.example", TO), stage.send(FROM, OTHER));
+    // After a restart it is no longer in memory.
+    stage.gateway.kill();
+    stage.gateway.restart();
+    stage.damage(b"damaged@proseware.example");
+    let destination = stage.destination();
+    assert!(stage.spool(&["retry", "--all"]).status.success());
+    assert_eq!(destination.wait_for(1)[0].recipients, [OTHER]);
+    let records = stage.logged("message_quarantined", 1);
+    assert_eq!(records[0]["message"], damaged);
+    stage.gateway.wait_metric("gatepost_spool_quarantined", 1.0);
+    assert_eq!(stage.ids(&["list", "--state", "quarantined"]), [&*damaged]);
+    let shown = stage.text(&["show", &damaged]);
+    for part in ["quarantined", "damaged: its checksum fails", "000000", "shard-000/segment-"] {
+        assert!(shown.contains(part), "{part:?} is missing from\n{shown}");
+    }
+    let raw = stage.spool(&["show", &damaged, "--raw"]).stdout;
+    assert!(raw.windows(24).any(|bytes| bytes == b"amaged@proseware.example"), "{raw:?}");
+    for act in ["retry", "release", "hold", "bounce"] {
+        assert_eq!(stage.object(&[act, &damaged])["unchanged"], 1, "{act}");
+    }
+    assert_eq!(destination.count(), 1);
+    assert_ne!(damaged, sound);
+    let status = Command::new(env!("CARGO_BIN_EXE_gatepost"))
+        .args(["status", "--config"])
+        .arg(stage.gateway.config_path())
+        .output()
+        .expect("the program is there");
+    let text = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(text.contains("quarantined") && text.contains("1 message and 0 damaged places"), "{text}");
+}
+
+#[test]
+fn damage_in_a_stopped_spool_is_reported_and_what_can_be_read_of_it_is_shown() {
+    let mut stage = Stage::start(|_| {});
+    let damaged = stage.send("damaged@proseware.example", TO);
+    let sound = stage.send(FROM, OTHER);
+    stage.gateway.kill();
+    stage.damage(b"damaged@proseware.example");
+    let check = |stage: &Stage, is_running: bool| {
+        assert_eq!(stage.spool(&["verify"]).status.code(), Some(1));
+        assert_eq!(stage.ids(&["list", "--state", "quarantined"]), [&*damaged], "running: {is_running}");
+        let shown = stage.text(&["show", &damaged]);
+        assert!(shown.contains("its checksum fails") && shown.contains("Damaged@proseware"), "{shown}");
+    };
+    check(&stage, false);
+    stage.gateway.restart();
+    check(&stage, true);
+    stage.logged("spool_damaged", 1);
+    stage.gateway.wait_metric("gatepost_spool_quarantined", 1.0);
+    let destination = stage.destination();
+    assert_eq!(stage.object(&["retry", &sound])["done"], 1);
+    assert_eq!(destination.wait_for(1)[0].recipients, [OTHER]);
+    stage.gateway.wait_metric("gatepost_queue_recipients", 0.0);
+    assert_eq!(destination.count(), 1);
+}
