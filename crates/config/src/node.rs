@@ -47,7 +47,10 @@ const TOP: Keys = Keys {
     later: &[],
 };
 const NODE: Keys = Keys { known: &["hostname", "workers"], later: &[] };
-const SPOOL: Keys = Keys { known: &["path", "capacity"], later: &[] };
+const SPOOL: Keys = Keys { known: &["path", "capacity", "compaction"], later: &[] };
+
+/// What compaction may read and write a second where nothing is written.
+const COMPACTION_DEFAULT: u64 = 32 << 20;
 const LISTENER: Keys =
     Keys { known: &["name", "address", "role", "tls", "auth_without_tls"], later: &["auth"] };
 const TLS: Keys = Keys { known: &["certificate", "key"], later: &[] };
@@ -97,6 +100,8 @@ pub struct SpoolConfig {
     pub path: PathBuf,
     /// Bytes that it may hold; `u64::MAX` where nothing is written.
     pub capacity_bytes: u64,
+    /// What compaction may read and write a second; all workers together.
+    pub compaction_bytes_per_second: u64,
 }
 
 /// `[[listener]]`.
@@ -221,9 +226,11 @@ fn read_spool(top: &Section<'_>, report: &mut Report) -> Option<SpoolConfig> {
     };
     let path = spool.required("path", "\"/var/spool/gatepost\"", report)?;
     let capacity = spool.unit("capacity", parse_size, report);
+    let compaction = spool.unit("compaction", parse_size, report);
     Some(SpoolConfig {
         path: top.file.resolve(&path.value),
         capacity_bytes: capacity.map_or(u64::MAX, |capacity| capacity.value),
+        compaction_bytes_per_second: compaction.map_or(COMPACTION_DEFAULT, |compaction| compaction.value),
     })
 }
 

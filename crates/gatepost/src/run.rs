@@ -266,7 +266,7 @@ fn serve(
         let next = worker.next_deadline().map_or(until, |deadline| deadline.min(until));
         worker.turn_until(Some(next))?;
     }
-    Ok(())
+    worker.close()
 }
 
 /// Makes a worker: its ring, its recovered shard, its listeners.
@@ -287,6 +287,7 @@ fn equip(
         segment_bytes: segment_bytes(),
         capacity_bytes: plan.node.spool.capacity_bytes / plan.workers as u64,
         hot_bytes_max: HOT_BYTES_MAX,
+        compaction_bytes_per_second: plan.node.spool.compaction_bytes_per_second / plan.workers as u64,
         token_room: SPOOL_ROOM,
         salt: u64::from_le_bytes(salt),
     };
@@ -320,7 +321,7 @@ fn equip(
         draining: false,
     };
     worker.report_recovery();
-    worker.recover(&recovered);
+    worker.recover(recovered);
     Ok(worker)
 }
 

@@ -98,9 +98,9 @@ impl<R: Ring> Worker<R> {
     }
 
     /// Takes up the mail that a former life of the shard left.
-    pub fn recover(&mut self, recovered: &[Recovered]) {
+    pub fn recover(&mut self, recovered: impl Iterator<Item = Recovered>) {
         for message in recovered {
-            self.delivery.recovered(context!(self, delivery), message);
+            self.delivery.recovered(context!(self, delivery), &message);
         }
         self.take_spool_events();
     }
@@ -132,13 +132,22 @@ impl<R: Ring> Worker<R> {
     /// When the next timer is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.ingress.next_deadline(), self.delivery.next_deadline()].into_iter().flatten().min()
+        let spool = self.spool.next_deadline(self.ring.now());
+        [self.ingress.next_deadline(), self.delivery.next_deadline(), spool].into_iter().flatten().min()
     }
 
     /// Nothing is under way: a draining worker may end.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.ingress.is_idle() && self.delivery.is_idle() && self.spool.idle()
+    }
+
+    /// Ends: leaves the spool so that the next start is quick.
+    ///
+    /// # Errors
+    /// When the spool's last note cannot be written: the next start reads more, and misses nothing.
+    pub fn close(mut self) -> io::Result<()> {
+        self.spool.close(&mut self.ring)
     }
 
     fn measure_spool(&mut self) {

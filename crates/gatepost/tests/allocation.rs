@@ -128,6 +128,7 @@ fn worker(configuration: &Configuration, directory: &std::path::Path) -> Worker<
         segment_bytes: 4 << 20,
         capacity_bytes: 64 << 20,
         hot_bytes_max: 1 << 20,
+        compaction_bytes_per_second: spool::COMPACTION_BYTES_PER_SECOND_DEFAULT,
         token_room: SPOOL_ROOM,
         salt: 1,
     };

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use ring::{Durability, Ring, SharedBuffer, Token};
 
 use crate::fail_point::fail_point;
-use crate::format::GroupHeader;
+use crate::footer::About;
+use crate::format::{GroupHeader, Last};
 #[cfg(feature = "mutants")]
 use crate::mutant::{self, Mutant};
 use crate::shard::{KIND_COMMIT, Shard};
-use crate::{Event, MessageKey, StoredMessage, segment};
+use crate::{Event, MessageKey, StoredMessage, group, record, segment};
 
 /// The group whose write is under way.
 #[derive(Debug)]
@@ -19,44 +20,39 @@ pub(crate) struct InFlight {
     bytes: u64,
     /// Its number among the groups in memory; 0 when it holds no message.
     hot: u64,
+    segment: u32,
+    offset: u64,
 }
 
 impl Shard {
     /// Seals the open group and begins its write.
     pub(crate) fn write_group<R: Ring>(&mut self, ring: &mut R) {
-        let bytes = self.open.disk_bytes_with(0);
-        let (segment, offset) = self.segments.place(bytes);
+        let need = self.need(0, (0, 0));
+        let bytes = need.group;
+        let (full, end) = (self.segments.current, self.segments.position);
+        let (segment, offset) = self.segments.place(need);
+        if segment != full {
+            self.begin_footer(ring, full, end);
+        }
         self.epoch = self.epoch.max(self.segments.list[segment as usize].epoch);
         self.segments.next_epoch = self.segments.next_epoch.max(self.epoch + 1);
         let (buffer, header) = self.open.seal(GroupHeader {
             length: 0,
             salt: self.segments.salt,
             epoch: self.epoch,
-            sequence: self.sequence,
+            sequence: self.last.sequence + 1,
             records: 0,
-            previous_crc: self.last_crc,
+            previous_crc: self.last.crc,
             records_crc: 0,
             crc: 0,
         });
-        (self.sequence, self.last_crc) = (self.sequence + 1, header.crc);
+        self.last = Last::from(&header);
         std::mem::swap(&mut self.open_effects, &mut self.in_flight_effects);
         self.open_effects.clear();
         let buffer = Rc::new(buffer);
-        let effects = &self.in_flight_effects;
-        let messages = effects.messages.len() as u32;
-        let hot = if messages == 0 { 0 } else { self.hot.push(buffer.clone(), messages) };
-        self.segments.list[segment as usize].live += messages;
-        for &(key, _) in &effects.messages {
-            if let Some(entry) = self.index.get_mut(key) {
-                (entry.segment, entry.group) = (segment, hot);
-                entry.offset = (offset + u64::from(entry.in_group)) as u32;
-            }
-        }
-        for &key in effects.outcomes.iter().chain(&effects.holds) {
-            if let Some(about) = self.index.get(key).map(|entry| entry.segment) {
-                segment::refer(&mut self.segments.list, segment, about);
-            }
-        }
+        let hot = self.place_messages(segment, offset, &buffer);
+        self.refer(segment);
+        self.summarize(segment, offset, &buffer, &header);
         let file = self.segments.list[segment as usize].file;
         let token = Token { room: self.token_room, kind: KIND_COMMIT, key: 0 };
         let durability = Durability::Durable;
@@ -64,12 +60,57 @@ impl Shard {
         let durability = if mutant::is(Mutant::SkipFlush) { Durability::Buffered } else { durability };
         fail_point!("before-commit");
         ring.write_shared(file, offset, buffer.clone(), 0..bytes as usize, durability, token);
-        self.in_flight = Some(InFlight { buffer, bytes, hot });
+        self.in_flight = Some(InFlight { buffer, bytes, hot, segment, offset });
+    }
+
+    /// Tells the index where the new messages of the group in flight lie; gives its number among the groups in memory.
+    fn place_messages(&mut self, segment: u32, offset: u64, buffer: &SharedBuffer) -> u64 {
+        let messages = &self.in_flight_effects.messages;
+        let count = messages.len() as u32;
+        let hot = if count == 0 { 0 } else { self.hot.push(buffer.clone(), count) };
+        for &(key, _) in messages {
+            if let Some(entry) = self.index.get_mut(key) {
+                (entry.segment, entry.group) = (segment, hot);
+                entry.offset = (offset + u64::from(entry.in_group)) as u32;
+                self.segments.list[segment as usize].gain(entry.length);
+            }
+        }
+        hot
+    }
+
+    /// Notes which segments must be gone before this one, since it speaks of their messages.
+    fn refer(&mut self, segment: u32) {
+        let effects = &self.in_flight_effects;
+        let copies = effects.copies.iter().map(|(key, _)| key);
+        for &key in effects.outcomes.iter().chain(&effects.holds).chain(copies) {
+            if let Some(about) = self.index.get(key).map(|entry| entry.segment) {
+                segment::refer(&mut self.segments.list, segment, about);
+            }
+        }
+        if let Some(emptied) = effects.emptied {
+            segment::refer_alike(&mut self.segments.list, segment, emptied);
+        }
+    }
+
+    /// Takes the records of the group in flight into the summary of its segment.
+    fn summarize(&mut self, segment: u32, offset: u64, buffer: &SharedBuffer, header: &GroupHeader) {
+        let about = self.in_flight_effects.records.iter();
+        for (&about, (start, record)) in about.zip(group::records(buffer, header)) {
+            let speaks_of_another = |key| {
+                record::is_outcome(record)
+                    && self.index.get(key).is_none_or(|entry| entry.is_copy || entry.segment != segment)
+            };
+            let about = match about {
+                Some(key) if !speaks_of_another(key) => About::Here(key),
+                _ => About::Elsewhere,
+            };
+            self.summary.note(about, offset + start as u64, record);
+        }
     }
 
     /// The group in flight is durable, or the shard is latched.
     pub(crate) fn commit(&mut self, result: std::io::Result<usize>) {
-        let Some(InFlight { buffer, bytes, hot }) = self.in_flight.take() else { return };
+        let Some(InFlight { buffer, bytes, hot, segment, offset }) = self.in_flight.take() else { return };
         match result {
             Ok(written) if written as u64 == bytes => {}
             Ok(_) => return self.latch(std::io::ErrorKind::WriteZero.into()),
@@ -89,6 +130,7 @@ impl Shard {
                 .expect("the record was written from a valid message");
             self.events.push_back(Event::Committed { key, waiter, message });
         }
+        self.copied(segment, offset, &effects);
         for &key in &effects.outcomes {
             self.bury_if_done(key);
         }
@@ -109,16 +151,16 @@ impl Shard {
     fn bury_if_done(&mut self, key: MessageKey) {
         let Some(entry) = self.index.get_mut(key) else { return };
         entry.outcomes_open -= 1;
-        if entry.outcomes_open > 0 || !entry.pending.is_empty() {
+        if entry.outcomes_open > 0 || !entry.recipients.all_settled() {
             return;
         }
-        let Some(entry) = self.index.remove(key) else { return };
+        let Some((entry, large)) = self.index.remove(key) else { return };
         self.hot.release(entry.group, &mut self.pool);
         if let Some(segment) = self.segments.list.get_mut(entry.segment as usize) {
-            segment.live -= 1;
+            segment.lose(entry.length);
         }
-        if entry.large != 0 {
-            self.large.remove_later(entry.large);
+        if let Some(number) = large {
+            self.large.remove_later(number);
         }
     }
 

@@ -7,6 +7,8 @@ pub(crate) const HEADER_BYTES: usize = 64;
 const IDENTITY_MAGIC: &[u8; 8] = b"GPSHARD\n";
 const SEGMENT_MAGIC: &[u8; 8] = b"GPSEGMT\n";
 const GROUP_MAGIC: &[u8; 8] = b"GPGROUP\n";
+const TRAILER_MAGIC: &[u8; 8] = b"GPFOOTR\n";
+const TRAILER_SEALED: u16 = 1;
 const CRC_AT: usize = 60;
 
 /// What the identity file says.
@@ -113,6 +115,82 @@ impl GroupHeader {
     /// The whole group on disk, padding included.
     pub(crate) fn disk_bytes(&self) -> u64 {
         padded(HEADER_BYTES as u64 + u64::from(self.length))
+    }
+}
+
+/// The last block of a segment, behind its footer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trailer {
+    /// No group follows what the footer covers.
+    pub(crate) is_sealed: bool,
+    pub(crate) salt: u64,
+    /// The epoch of the segment's life.
+    pub(crate) epoch: u64,
+    /// The last group that the footer covers.
+    pub(crate) last: Last,
+    /// Behind that group.
+    pub(crate) end: u32,
+    /// Length of the footer, which ends where its padding to this block begins.
+    pub(crate) length: u32,
+    pub(crate) footer_crc: u32,
+}
+
+/// What the next group goes on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Last {
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+    pub(crate) crc: u32,
+}
+
+impl From<&GroupHeader> for Last {
+    fn from(group: &GroupHeader) -> Self {
+        Self { epoch: group.epoch, sequence: group.sequence, crc: group.crc }
+    }
+}
+
+impl Trailer {
+    pub(crate) fn write(&self, block: &mut [u8]) {
+        block[..BLOCK_BYTES].fill(0);
+        put_magic(block, TRAILER_MAGIC);
+        let flags = if self.is_sealed { TRAILER_SEALED } else { 0 };
+        block[10..12].copy_from_slice(&flags.to_le_bytes());
+        block[12..16].copy_from_slice(&self.length.to_le_bytes());
+        block[16..24].copy_from_slice(&self.salt.to_le_bytes());
+        block[24..32].copy_from_slice(&self.epoch.to_le_bytes());
+        block[32..40].copy_from_slice(&self.last.sequence.to_le_bytes());
+        block[40..44].copy_from_slice(&self.last.crc.to_le_bytes());
+        block[44..48].copy_from_slice(&self.end.to_le_bytes());
+        block[48..52].copy_from_slice(&self.footer_crc.to_le_bytes());
+        // Fewer recoveries than 2^32 happen within one life of a segment.
+        let behind = (self.last.epoch - self.epoch) as u32;
+        block[52..56].copy_from_slice(&behind.to_le_bytes());
+        put_crc(block);
+    }
+
+    pub(crate) fn parse(block: &[u8]) -> Option<Self> {
+        is_sound(block, TRAILER_MAGIC).then(|| {
+            let epoch = u64_at(block, 24);
+            Self {
+                is_sealed: u16_at(block, 10) & TRAILER_SEALED != 0,
+                length: u32_at(block, 12),
+                salt: u64_at(block, 16),
+                epoch,
+                last: Last {
+                    epoch: epoch + u64::from(u32_at(block, 52)),
+                    sequence: u64_at(block, 32),
+                    crc: u32_at(block, 40),
+                },
+                end: u32_at(block, 44),
+                footer_crc: u32_at(block, 48),
+            }
+        })
+    }
+
+    /// Where the footer begins in a segment of `segment_bytes`.
+    pub(crate) fn footer_at(&self, segment_bytes: u64) -> Option<u64> {
+        let at = (segment_bytes - BLOCK_BYTES as u64).checked_sub(padded(u64::from(self.length)))?;
+        (at >= u64::from(self.end)).then_some(at)
     }
 }
 

@@ -3,8 +3,8 @@
 use mail::MessageId;
 use ring::AlignedBuffer;
 
-use crate::MessageKey;
-use crate::format::{GroupHeader, HEADER_BYTES, padded};
+use crate::format::{GroupHeader, HEADER_BYTES, padded, u32_at};
+use crate::{MessageKey, record};
 
 /// Buffers grow through these sizes, so that one that comes back fits the next group.
 const CLASS_BYTES: [usize; 7] = [16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 8 << 20, 17 << 20];
@@ -56,6 +56,8 @@ pub(crate) struct GroupBuffer {
     /// Header and records so far.
     length: usize,
     records: u32,
+    /// What a footer will repeat of its records.
+    outline_bytes: usize,
 }
 
 impl GroupBuffer {
@@ -66,6 +68,20 @@ impl GroupBuffer {
     /// Its length on disk if `bytes` more of records came in.
     pub(crate) fn disk_bytes_with(&self, bytes: usize) -> u64 {
         padded((self.length.max(HEADER_BYTES) + bytes) as u64)
+    }
+
+    /// How many records it has, and what a footer will repeat of them.
+    pub(crate) fn outlines(&self) -> (usize, usize) {
+        (self.records as usize, self.outline_bytes)
+    }
+
+    /// Puts a record that was read from a segment.
+    pub(crate) fn put_copy(&mut self, record: &[u8]) -> usize {
+        let start = self.length;
+        self.put(record);
+        self.records += 1;
+        self.outline_bytes += record::outline_length(record);
+        start
     }
 
     /// Makes room for `bytes` more, so that putting them does not grow the buffer piecemeal.
@@ -101,6 +117,7 @@ impl GroupBuffer {
         let crc = crc32c::crc32c(&self.buffer[start + 8..self.length]);
         self.buffer[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
         self.buffer[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+        self.outline_bytes += record::outline_length(&self.buffer[start..self.length]);
         length
     }
 
@@ -114,7 +131,7 @@ impl GroupBuffer {
     pub(crate) fn seal(&mut self, header: GroupHeader) -> (AlignedBuffer, GroupHeader) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let (length, records) = (self.length, self.records);
-        (self.length, self.records) = (0, 0);
+        (self.length, self.records, self.outline_bytes) = (0, 0, 0);
         let mut header = GroupHeader {
             length: (length - HEADER_BYTES) as u32,
             records,
@@ -127,6 +144,18 @@ impl GroupBuffer {
     }
 }
 
+/// The records of a sealed group: where each begins and its bytes.
+pub(crate) fn records<'a>(group: &'a [u8], header: &GroupHeader) -> impl Iterator<Item = (usize, &'a [u8])> {
+    let end = HEADER_BYTES + header.length as usize;
+    let mut at = HEADER_BYTES;
+    std::iter::from_fn(move || {
+        (at < end).then_some(())?;
+        let start = at;
+        at += u32_at(group, start) as usize;
+        Some((start, &group[start..at]))
+    })
+}
+
 /// What the end of a group's write means for the index.
 #[derive(Debug, Default)]
 pub(crate) struct GroupEffects {
@@ -136,6 +165,12 @@ pub(crate) struct GroupEffects {
     pub(crate) outcomes: Vec<MessageKey>,
     /// Messages, committed before, that it holds or releases: those records outlive their segment's other use.
     pub(crate) holds: Vec<MessageKey>,
+    /// Whom each of its records is about, in their order; nobody of ours for a copied outcome.
+    pub(crate) records: Vec<Option<MessageKey>>,
+    /// Messages of which it holds a copy, with the place of the copy in the group.
+    pub(crate) copies: Vec<(MessageKey, u32)>,
+    /// The segment from which it holds copied outcomes.
+    pub(crate) emptied: Option<u32>,
     /// Somebody waits for it, or it must not be lost: it is written without delay.
     pub(crate) urgent: bool,
 }
@@ -145,6 +180,9 @@ impl GroupEffects {
         self.messages.clear();
         self.outcomes.clear();
         self.holds.clear();
+        self.records.clear();
+        self.copies.clear();
+        self.emptied = None;
         self.urgent = false;
     }
 }

@@ -12,7 +12,7 @@ use ring::{Disk, OpenMode};
 
 use crate::large::large_name;
 use crate::record::{LargeBody, MessageView, Record};
-use crate::scan::{self, Damage, Scan};
+use crate::scan::{self, Damage, Reading, Scan, Seen};
 use crate::{HELD, Outcome, PIECE_BYTES, Place, RELEASED, SpoolError};
 
 pub use single::{StoredRecord, damaged, read};
@@ -84,8 +84,7 @@ impl ListedMessage {
             recipients: recipients
                 .map(|address| ListedRecipient { address: address.text().to_owned(), state })
                 .collect(),
-            content_bytes: (place.length as usize - view.content_at) as u64
-                + view.large().map_or(0, |large| large.bytes),
+            content_bytes: view.content_bytes() as u64 + view.large().map_or(0, |large| large.bytes),
             place,
             large: view.large(),
         }
@@ -136,7 +135,8 @@ impl Verification {
 pub fn list<D: Disk>(disk: &mut D, directory: &Path) -> Result<Vec<ListedMessage>, SpoolError> {
     let mut messages = Vec::new();
     for number in scan::shards(disk, directory)? {
-        messages.extend(shard(disk, directory, number)?.0.into_iter().filter(ListedMessage::is_queued));
+        let (found, _) = read_shard(disk, directory, number, Reading::Footers)?;
+        messages.extend(found.into_iter().filter(ListedMessage::is_queued));
     }
     messages.sort_unstable_by_key(|message| message.id);
     Ok(messages)
@@ -163,6 +163,26 @@ pub fn shard<D: Disk>(
     directory: &Path,
     number: u8,
 ) -> Result<(Vec<ListedMessage>, Verification), SpoolError> {
+    let (messages, mut found) = read_shard(disk, directory, number, Reading::Everything)?;
+    let path = scan::shard_directory(directory, number);
+    for message in messages.iter().filter(|message| message.is_queued()) {
+        found.queued += 1;
+        if let Some(large) = message.large {
+            let path = path.join(large_name(large.number));
+            if !is_body_sound(disk, &path, large)? {
+                found.bodies_damaged.push(path);
+            }
+        }
+    }
+    Ok((messages, found))
+}
+
+fn read_shard<D: Disk>(
+    disk: &mut D,
+    directory: &Path,
+    number: u8,
+    reading: Reading,
+) -> Result<(Vec<ListedMessage>, Verification), SpoolError> {
     let path = scan::shard_directory(directory, number);
     let mut found = Verification { shards: 1, ..Verification::default() };
     let Some(identity) = scan::identity(disk, &path)? else { return Ok((Vec::new(), found)) };
@@ -173,11 +193,10 @@ pub fn shard<D: Disk>(
         let path = path.join(name);
         let file = disk.open(&path, OpenMode::default()).map_err(SpoolError::io("open", &path))?;
         let length = scan::usable_length(disk, file, &path)?;
-        let scanned =
-            Scan { disk, file, path: &path, salt: identity.salt, length }.run(|id, record, offset, bytes| {
-                let (offset, length) = (offset as u32, bytes.len() as u32);
-                log.record(id, record, Place { shard: number, segment, offset, length });
-            });
+        let scanned = Scan { disk, file, path: &path, salt: identity.salt, length }.run(reading, |seen| {
+            let (offset, length) = (seen.offset as u32, seen.length() as u32);
+            log.record(&seen, Place { shard: number, segment, offset, length });
+        });
         disk.close_file(file);
         let scanned = scanned?;
         found.segments += 1;
@@ -186,15 +205,6 @@ pub fn shard<D: Disk>(
     }
     let messages = log.finish();
     found.messages = messages.len();
-    for message in messages.iter().filter(|message| message.is_queued()) {
-        found.queued += 1;
-        if let Some(large) = message.large {
-            let path = path.join(large_name(large.number));
-            if !is_body_sound(disk, &path, large)? {
-                found.bodies_damaged.push(path);
-            }
-        }
-    }
     Ok((messages, found))
 }
 
@@ -223,7 +233,7 @@ fn is_body_sound<D: Disk>(disk: &mut D, path: &Path, large: LargeBody) -> Result
     result.map(|()| offset >= large.bytes && crc == large.crc)
 }
 
-/// Records as they come; segments come in any order, so that outcomes wait for their messages.
+/// Records as they come; where a header is damaged segments are out of order, so that outcomes wait for their messages.
 #[derive(Default)]
 struct Log {
     messages: HashMap<MessageId, ListedMessage>,
@@ -232,8 +242,9 @@ struct Log {
 }
 
 impl Log {
-    fn record(&mut self, id: MessageId, record: Record<'_>, place: Place) {
-        match record {
+    fn record(&mut self, seen: &Seen<'_>, place: Place) {
+        let id = seen.id;
+        match seen.record {
             Record::Message(view) => {
                 self.messages.insert(id, ListedMessage::new(place, &view));
             }

@@ -9,8 +9,10 @@
 //! [`Refusal::Latched`]) and only a restart, which recovers, opens it again.
 
 mod commit;
+mod compaction;
 mod error;
 mod fail_point;
+mod footer;
 mod format;
 mod group;
 mod hot;
@@ -23,7 +25,9 @@ pub mod mutant;
 mod progress;
 mod record;
 mod recovery;
+mod replay;
 mod scan;
+mod sealing;
 mod segment;
 mod shard;
 
@@ -37,6 +41,7 @@ pub use index::MEMORY_PER_MESSAGE_BYTES_MAX;
 pub use message::{StoredContent, StoredMessage};
 pub use progress::{RecoveryProgress, RecoveryStand};
 pub use recovery::{PendingRecipient, Recovered, RecoveryReport};
+pub use replay::RecoveredMail;
 pub use scan::{Damage, claim};
 pub use shard::Shard;
 
@@ -52,6 +57,9 @@ pub const PIECE_BYTES: usize = 256 << 10;
 /// The smallest useful segment; less would hold no message of [`mail::limits::INLINE_BODY_BYTES_MAX`]. Tests go below.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 
+/// What compaction may read and write a second when nobody says otherwise.
+pub const COMPACTION_BYTES_PER_SECOND_DEFAULT: u64 = 16 << 20;
+
 /// Where a shard lives and how much it may hold.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -65,6 +73,8 @@ pub struct Options {
     pub capacity_bytes: u64,
     /// Bodies kept in memory after their commit; the oldest go first.
     pub hot_bytes_max: usize,
+    /// What compaction may read and write, in bytes a second; 0 for no compaction.
+    pub compaction_bytes_per_second: u64,
     /// The `room` of the tokens of this shard's operations.
     pub token_room: u8,
     /// Random: a new shard marks its groups with it, so that no message body can pose as one.
@@ -222,6 +232,10 @@ pub struct Stats {
     pub used_bytes: u64,
     /// What `used_bytes` may grow to.
     pub capacity_bytes: u64,
+    /// Bytes of the records of queued messages in segments.
+    pub live_bytes: u64,
+    /// Bytes that compaction has read and written since the start.
+    pub compacted_bytes: u64,
     /// Bodies kept in memory.
     pub hot_bytes: u64,
     /// Groups written since the start.

@@ -51,11 +51,9 @@ impl RecoveryProgress {
         self.segments.store(segments as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn segment_read(&self) {
+    /// One more segment; so many messages were found by now.
+    pub(crate) fn segment_read(&self, messages: usize) {
         self.segments_read.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn message_found(&self) {
-        self.messages.fetch_add(1, Ordering::Relaxed);
+        self.messages.store(messages as u64, Ordering::Relaxed);
     }
 }

@@ -35,6 +35,16 @@ pub(crate) enum Body<'a> {
     Large(LargeBody),
 }
 
+impl Body<'_> {
+    /// What it takes in its message's record.
+    pub(crate) fn record_bytes(&self) -> usize {
+        match self {
+            Self::Inline(bytes) => bytes.len() + FINAL_DOT.len(),
+            Self::Large(_) => 0,
+        }
+    }
+}
+
 /// A record, as it lies in a valid group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Record<'a> {
@@ -51,11 +61,7 @@ pub(crate) fn message_bytes(message: &NewMessage<'_>, body: &Body<'_>) -> Option
     u16::try_from(message.tenant.len()).ok()?;
     u16::try_from(message.identity.len()).ok()?;
     let recipients: usize = envelope.recipients().map(|to| 2 + to.text().len()).sum();
-    let content = message.trace.len()
-        + match body {
-            Body::Inline(bytes) => bytes.len() + FINAL_DOT.len(),
-            Body::Large(_) => 0,
-        };
+    let content = message.trace.len() + body.record_bytes();
     let texts = message.tenant.len() + message.identity.len() + envelope.reverse_path().text().len();
     Some(MESSAGE_HEADER_BYTES + texts + recipients + content)
 }
@@ -71,7 +77,7 @@ pub(crate) fn put_message(
         Body::Inline(bytes) => (Some(*bytes), LargeBody { number: 0, bytes: 0, crc: 0 }),
         Body::Large(large) => (None, *large),
     };
-    let content = message.trace.len() + inline.map_or(0, |bytes| bytes.len() + FINAL_DOT.len());
+    let content = message.trace.len() + body.record_bytes();
     let reverse_path = envelope.reverse_path().text();
     let mut flags = if envelope.is_eight_bit() { FLAG_EIGHT_BIT } else { 0 };
     if inline.is_none() {
@@ -154,11 +160,36 @@ pub(crate) fn sound_length(bytes: &[u8]) -> Option<usize> {
     (u32_at(bytes, 4) == crc32c::crc32c(&bytes[8..length])).then_some(length)
 }
 
+/// How much of a whole record a footer repeats: all but a message's content.
+pub(crate) fn outline_length(record: &[u8]) -> usize {
+    match record[8] {
+        MESSAGE => record.len() - u32_at(record, 52) as usize,
+        _ => record.len(),
+    }
+}
+
+/// Whether a whole record is an outcome.
+pub(crate) fn is_outcome(record: &[u8]) -> bool {
+    record[8] == OUTCOME
+}
+
 /// Reads one whole record; `None` when it is malformed or of an unknown type.
 pub(crate) fn parse(bytes: &[u8]) -> Option<(MessageId, Record<'_>)> {
+    parse_with(bytes, MessageView::parse)
+}
+
+/// Reads a record as a footer repeats it: without a message's content.
+pub(crate) fn parse_outline(bytes: &[u8]) -> Option<(MessageId, Record<'_>)> {
+    parse_with(bytes, MessageView::parse_outline)
+}
+
+fn parse_with<'a>(
+    bytes: &'a [u8],
+    message: impl FnOnce(&'a [u8]) -> Option<MessageView<'a>>,
+) -> Option<(MessageId, Record<'a>)> {
     let id = MessageId::from_bytes(bytes.get(12..22)?.try_into().ok()?);
     let record = match bytes[8] {
-        MESSAGE => Record::Message(MessageView::parse(bytes)?),
+        MESSAGE => Record::Message(message(bytes)?),
         ATTEMPT => Record::Attempt(Schedule::parse(bytes)?),
         DEFERRED => Record::Deferred(Schedule::parse(bytes)?),
         OUTCOME => Record::Outcome(Outcomes::parse(bytes)?),
@@ -180,6 +211,18 @@ pub(crate) struct MessageView<'a> {
 impl<'a> MessageView<'a> {
     /// Checks every length and address once, so that the accessors cannot fail.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let view = Self::parse_envelope(bytes)?;
+        (view.content_at + view.content_bytes() == bytes.len()).then_some(view)
+    }
+
+    /// The same for a record without its content.
+    pub(crate) fn parse_outline(bytes: &'a [u8]) -> Option<Self> {
+        let view = Self::parse_envelope(bytes)?;
+        let whole = view.content_at + view.content_bytes();
+        (view.content_at == bytes.len() && whole == u32_at(bytes, 0) as usize).then_some(view)
+    }
+
+    fn parse_envelope(bytes: &'a [u8]) -> Option<Self> {
         if bytes.len() < MESSAGE_HEADER_BYTES || bytes[8] != MESSAGE {
             return None;
         }
@@ -195,7 +238,6 @@ impl<'a> MessageView<'a> {
             Address::parse(text).ok()?;
             at += 2 + length;
         }
-        (at + u32_at(bytes, 52) as usize == bytes.len()).then_some(())?;
         let view = Self { bytes, recipients_at, content_at: at };
         ReversePath::parse(view.texts().2).ok()?;
         Some(view)
@@ -208,6 +250,11 @@ impl<'a> MessageView<'a> {
             + usize::from(u16_at(bytes, 58))
             + usize::from(u16_at(bytes, 60));
         Self { bytes, recipients_at, content_at }
+    }
+
+    /// Length of the content, which a footer does not repeat.
+    pub(crate) fn content_bytes(&self) -> usize {
+        u32_at(self.bytes, 52) as usize
     }
 
     pub(crate) fn id(&self) -> MessageId {

@@ -1,21 +1,22 @@
 //! From the files of a shard to its state: what is queued, where writing goes on, what is damaged.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use mail::{MessageId, UnixMillis};
-use ring::{AlignedBuffer, BLOCK_BYTES, Disk, File, OpenMode};
+use ring::{AlignedBuffer, BLOCK_BYTES, Disk, OpenMode};
 
 use crate::fail_point::fail_point;
-use crate::format::{Identity, SegmentHeader};
-use crate::index::{Entry, Index, Pending};
+use crate::footer::Summary;
+use crate::format::{Identity, Last, SegmentHeader};
+use crate::index::Index;
 use crate::large::large_name;
-use crate::message::StoredMessage;
-use crate::record::Record;
-use crate::scan::{self, Damage, Scan};
-use crate::segment::{self, Segment};
-use crate::{HELD, MessageKey, Options, RELEASED, RecoveryProgress, SpoolError};
+use crate::replay::{RecoveredMail, Replay};
+use crate::scan::{self, Damage, Reading, Scan, Scanned};
+use crate::sealing;
+use crate::segment::{self, FooterState, Segment};
+use crate::{MessageKey, Options, RecoveryProgress, SpoolError};
 
 /// A queued message that a start found.
 #[derive(Clone, Debug)]
@@ -27,7 +28,7 @@ pub struct Recovered {
     /// When it came.
     pub arrived: UnixMillis,
     /// The name of its tenant.
-    pub tenant: Box<str>,
+    pub tenant: Arc<str>,
     /// Its sender is `<>`.
     pub is_notification: bool,
     /// Who still waits for it.
@@ -40,10 +41,10 @@ pub struct PendingRecipient {
     /// Its index in the envelope.
     pub recipient: u16,
     /// Its domain.
-    pub domain: Box<str>,
+    pub domain: Arc<str>,
     /// Attempts that were noted.
     pub attempts: u16,
-    /// It was deferred until then; [`HELD`] where an operator holds it, 0 when it was not.
+    /// It was deferred until then; [`crate::HELD`] where an operator holds it, 0 when it was not.
     pub not_before: UnixMillis,
 }
 
@@ -75,8 +76,10 @@ pub(crate) struct State {
     pub(crate) current: u32,
     pub(crate) position: u64,
     pub(crate) next_epoch: u64,
-    pub(crate) sequence: u64,
-    pub(crate) last_crc: u32,
+    /// The last group.
+    pub(crate) last: Last,
+    /// What the current segment holds.
+    pub(crate) summary: Summary,
     pub(crate) index: Index,
     /// Bodies of queued messages, with their length on disk.
     pub(crate) large_bodies: HashMap<u64, u64>,
@@ -84,90 +87,12 @@ pub(crate) struct State {
     pub(crate) report: RecoveryReport,
 }
 
-struct Found {
-    segment: u32,
-    offset: u64,
-    length: usize,
-    large: u64,
-    pending: Pending,
-}
-
-#[derive(Default, Clone, Copy)]
-struct Progress {
-    attempts: u16,
-    not_before: UnixMillis,
-    in_flight: bool,
-}
-
-struct Log<'a> {
-    watched: &'a RecoveryProgress,
-    messages: HashMap<MessageId, Found>,
-    /// Outcomes: segment, message, recipient.
-    outcomes: Vec<(u32, MessageId, u16)>,
-    /// Where messages are held and released: segment, message.
-    orders: Vec<(u32, MessageId)>,
-    progress: HashMap<(MessageId, u16), Progress>,
-}
-
-impl<'a> Log<'a> {
-    fn new(watched: &'a RecoveryProgress) -> Self {
-        Self {
-            watched,
-            messages: HashMap::new(),
-            outcomes: Vec::new(),
-            orders: Vec::new(),
-            progress: HashMap::new(),
-        }
-    }
-
-    fn record(&mut self, segment: u32, id: MessageId, record: Record<'_>, offset: u64, length: usize) {
-        match record {
-            Record::Message(view) => {
-                let found = Found {
-                    segment,
-                    offset,
-                    length,
-                    large: view.large().map_or(0, |large| large.number),
-                    pending: Pending::all(view.recipient_count()),
-                };
-                self.messages.insert(id, found);
-                self.watched.message_found();
-            }
-            Record::Attempt(schedule) => {
-                for recipient in schedule.recipients() {
-                    let progress = self.progress.entry((id, recipient)).or_default();
-                    progress.in_flight = true;
-                    progress.attempts = progress.attempts.max(schedule.attempts());
-                }
-            }
-            Record::Deferred(schedule) => {
-                let is_order = matches!(schedule.at(), HELD | RELEASED);
-                if is_order {
-                    self.orders.push((segment, id));
-                }
-                for recipient in schedule.recipients() {
-                    let progress = self.progress.entry((id, recipient)).or_default();
-                    // What an operator says counts whatever attempts were noted meanwhile.
-                    if schedule.attempts() >= progress.attempts || is_order {
-                        progress.in_flight = false;
-                        progress.attempts = progress.attempts.max(schedule.attempts());
-                        progress.not_before = schedule.at();
-                    }
-                }
-            }
-            Record::Outcome(outcomes) => {
-                self.outcomes.extend(outcomes.outcomes().map(|(recipient, _)| (segment, id, recipient)));
-            }
-        }
-    }
-}
-
 /// Opens and reads the shard of `options`, creating it when it is not there.
 pub(crate) fn recover<D: Disk>(
     disk: &mut D,
     options: &Options,
     progress: &RecoveryProgress,
-) -> Result<(State, Vec<Recovered>), SpoolError> {
+) -> Result<(State, RecoveredMail), SpoolError> {
     let directory = scan::shard_directory(&options.directory, options.shard);
     let identity = open_directory(disk, &directory, options)?;
     let mut files = scan::files(disk, &directory)?;
@@ -182,26 +107,26 @@ pub(crate) fn recover<D: Disk>(
         current: 0,
         position: 0,
         next_epoch: 1,
-        sequence: 1,
-        last_crc: 0,
+        last: Last { epoch: 0, sequence: 0, crc: 0 },
+        summary: Summary::default(),
         index: Index::default(),
         large_bodies: HashMap::new(),
         next_large: files.large.iter().max().map_or(1, |number| number + 1),
         report: RecoveryReport::default(),
     };
-    scan::in_order(disk, &directory, &mut files, identity.salt)?;
-    let mut log = Log::new(progress);
+    scan::in_order(disk, &directory, &mut files, state.identity.salt)?;
+    let mut replay = Replay::default();
     let mut latest = None;
     let mut empty = Vec::new();
     progress.begin(files.segments.len());
-    for segment in &files.segments {
-        read_segment(disk, &directory, segment, &mut state, &mut log, &mut latest, &mut empty)?;
-        progress.segment_read();
+    for (number, name) in files.segments {
+        let file = (number, directory.join(name));
+        read_segment(disk, file, &mut state, &mut replay, &mut latest, &mut empty)?;
+        progress.segment_read(replay.messages());
     }
     fail_point!("mid-recovery");
-    let live_large = apply(&mut state, &mut log);
-    tidy_large(disk, &directory, &files.large, &live_large, &mut state)?;
-    let recovered = recovered(disk, &mut state, &mut log, &directory, &files)?;
+    let recovered = replay.finish(&mut state);
+    tidy_large(disk, &directory, &files.large, &mut state)?;
     choose_current(disk, &directory, &mut state, latest, &empty)?;
     progress.end(&state.report.damage);
     fail_point!("end-of-recovery");
@@ -248,78 +173,77 @@ fn open_directory<D: Disk>(
     Ok(identity)
 }
 
-/// Where the latest group stands: its sequence, its segment and the end behind it.
-type Latest = Option<(u64, u32, u64)>;
+/// Where the latest group stands: its segment and the end behind it.
+struct Latest {
+    slot: u32,
+    end: u64,
+    last: Last,
+    is_sealed: bool,
+}
 
 fn read_segment<D: Disk>(
     disk: &mut D,
-    directory: &Path,
-    (number, name): &(u32, String),
+    (number, path): (u32, PathBuf),
     state: &mut State,
-    log: &mut Log<'_>,
-    latest: &mut Latest,
+    replay: &mut Replay,
+    latest: &mut Option<Latest>,
     empty: &mut Vec<u32>,
 ) -> Result<(), SpoolError> {
-    let (number, path) = (*number, &directory.join(name));
-    let slot = state.segments.len() as u32;
+    let (slot, path) = (state.segments.len() as u32, path.as_path());
     // Read through the page cache; written directly.
     let reader = disk.open(path, OpenMode::default()).map_err(SpoolError::io("open", path))?;
     let length = scan::usable_length(disk, reader, path)?;
-    let salt = state.identity.salt;
-    let scanned = Scan { disk, file: reader, path, salt, length }
-        .run(|id, record, offset, bytes| log.record(slot, id, record, offset, bytes.len()));
-    disk.close_file(reader);
-    let scanned = scanned?;
     let mode = OpenMode { write: true, create_new: false, direct: true };
     let file = disk.open(path, mode).map_err(SpoolError::io("open", path))?;
-    let epoch = scanned.header.map_or(0, |header| header.epoch);
+    state.segments.push(Segment::new(file, number, 0));
+    let salt = state.identity.salt;
+    replay.begin(slot);
+    let scanned = Scan { disk, file: reader, path, salt, length }
+        .run(Reading::Footers, |seen| replay.take(state, &seen));
+    disk.close_file(reader);
+    let Scanned { header, last, end, groups, sealed_at, damage } = scanned?;
+    let epoch = header.map_or(0, |header| header.epoch);
+    let quarantined = !damage.is_empty() || length < state.identity.segment_bytes;
     state.report.segments += 1;
-    state.report.groups += scanned.groups;
-    let quarantined = !scanned.damage.is_empty() || length < state.identity.segment_bytes;
-    state.report.damage.extend(scanned.damage);
+    state.report.groups += groups;
+    state.report.damage.extend(damage);
     state.next_epoch = state.next_epoch.max(epoch + 1);
-    if let Some(last) = scanned.last {
+    let segment = &mut state.segments[slot as usize];
+    (segment.epoch, segment.quarantined) = (epoch, quarantined);
+    if let Some(at) = sealed_at {
+        segment.footer = FooterState::There { at };
+    }
+    if let Some(last) = last {
         state.next_epoch = state.next_epoch.max(last.epoch + 1);
-        if latest.is_none_or(|(sequence, ..)| last.sequence > sequence) {
-            *latest = Some((last.sequence, slot, scanned.end));
-            (state.sequence, state.last_crc) = (last.sequence + 1, last.crc);
+        if latest.as_ref().is_none_or(|latest| last.sequence > latest.last.sequence) {
+            let now = Latest { slot, end, last, is_sealed: sealed_at.is_some() };
+            if let Some(Latest { slot, end, last, is_sealed: false }) = latest.replace(now)
+                && let segment = &mut state.segments[slot as usize]
+                && !segment.quarantined
+            {
+                let added = sealing::add_footer(disk, &state.identity, segment, (end, last), &state.summary);
+                added.map_err(SpoolError::io("write", path))?;
+            }
+            state.last = last;
+            replay.keep_summary(&mut state.summary);
         }
-    } else if scanned.header.is_some() && !quarantined {
+    } else if header.is_some() && !quarantined {
         empty.push(slot);
     }
-    let references = Vec::new();
-    state.segments.push(Segment { file, number, epoch, live: 0, references, quarantined, ready: false });
     Ok(())
 }
 
-/// Applies outcomes to messages; gives the large bodies of those still queued.
-fn apply(state: &mut State, log: &mut Log<'_>) -> HashSet<u64> {
-    for &(segment, id, recipient) in &log.outcomes {
-        if let Some(found) = log.messages.get_mut(&id) {
-            found.pending.clear(recipient);
-            crate::segment::refer(&mut state.segments, segment, found.segment);
-        }
-        log.progress.remove(&(id, recipient));
-    }
-    for (segment, id) in &log.orders {
-        if let Some(found) = log.messages.get(id) {
-            crate::segment::refer(&mut state.segments, *segment, found.segment);
-        }
-    }
-    let queued = log.messages.values().filter(|found| !found.pending.is_empty());
-    queued.map(|found| found.large).filter(|&large| large != 0).collect()
-}
-
+/// Measures the large bodies of queued messages, and removes those that nobody names.
 fn tidy_large<D: Disk>(
     disk: &mut D,
     directory: &Path,
     present: &[u64],
-    live: &HashSet<u64>,
     state: &mut State,
 ) -> Result<(), SpoolError> {
+    let mut named: HashMap<u64, MessageId> = state.index.large_bodies().collect();
     for &number in present {
         let path = directory.join(large_name(number));
-        if live.contains(&number) {
+        if named.remove(&number).is_some() {
             let file = disk.open(&path, OpenMode::default()).map_err(SpoolError::io("open", &path))?;
             let length = disk.length(file);
             disk.close_file(file);
@@ -330,81 +254,9 @@ fn tidy_large<D: Disk>(
             state.report.orphans_removed += 1;
         }
     }
+    state.report.bodies_missing.extend(named.into_values());
+    state.report.bodies_missing.sort_unstable();
     Ok(())
-}
-
-/// Puts the queued messages into the index, in the order in which they came.
-fn recovered<D: Disk>(
-    disk: &mut D,
-    state: &mut State,
-    log: &mut Log<'_>,
-    directory: &Path,
-    files: &scan::Files,
-) -> Result<Vec<Recovered>, SpoolError> {
-    let mut queued: Vec<_> = log.messages.drain().filter(|(_, found)| !found.pending.is_empty()).collect();
-    queued.sort_unstable_by_key(|(id, _)| *id);
-    let mut recovered = Vec::with_capacity(queued.len());
-    for (id, found) in queued {
-        if found.large != 0 && !files.large.contains(&found.large) {
-            state.report.bodies_missing.push(id);
-        }
-        let name = &files.segments[found.segment as usize].1;
-        let path = directory.join(name);
-        let file = state.segments[found.segment as usize].file;
-        let message = read_message(disk, file, &found, &path)?;
-        let pending: Vec<_> = message
-            .recipients()
-            .enumerate()
-            .map(|(recipient, address)| (recipient as u16, address))
-            .filter(|&(recipient, _)| found.pending.contains(recipient))
-            .map(|(recipient, address)| {
-                let progress = log.progress.get(&(id, recipient)).copied().unwrap_or_default();
-                state.report.possible_duplicates += u64::from(progress.in_flight);
-                PendingRecipient {
-                    recipient,
-                    domain: address.domain().into(),
-                    attempts: progress.attempts,
-                    not_before: progress.not_before,
-                }
-            })
-            .collect();
-        state.segments[found.segment as usize].live += 1;
-        let key = state.index.insert(Entry {
-            segment: found.segment,
-            offset: found.offset as u32,
-            length: found.length as u32,
-            in_group: 0,
-            group: 0,
-            large: found.large,
-            pending: found.pending,
-            id: id.to_bytes(),
-            outcomes_open: 0,
-        });
-        recovered.push(Recovered {
-            key,
-            id,
-            arrived: message.arrived(),
-            tenant: message.tenant().into(),
-            is_notification: message.reverse_path().address().is_none(),
-            pending,
-        });
-    }
-    state.report.messages = recovered.len();
-    Ok(recovered)
-}
-
-fn read_message<D: Disk>(
-    disk: &mut D,
-    file: File,
-    found: &Found,
-    path: &PathBuf,
-) -> Result<StoredMessage, SpoolError> {
-    let mut buffer = AlignedBuffer::zeroed(found.length);
-    disk.read_at(file, found.offset, &mut buffer[..found.length]).map_err(SpoolError::io("read", path))?;
-    StoredMessage::new(Rc::new(buffer), 0, found.length).ok_or_else(|| SpoolError::Format {
-        path: path.clone(),
-        detail: "a record changed while it was read; check the disk".to_owned(),
-    })
 }
 
 /// Writing goes on behind the latest group, or in an empty segment, or in a new one.
@@ -412,15 +264,17 @@ fn choose_current<D: Disk>(
     disk: &mut D,
     directory: &Path,
     state: &mut State,
-    latest: Latest,
+    latest: Option<Latest>,
     empty: &[u32],
 ) -> Result<(), SpoolError> {
     let block = BLOCK_BYTES as u64;
     let mut empty = empty.to_vec();
     empty.sort_unstable_by_key(|&slot| state.segments[slot as usize].epoch);
     match latest {
-        Some((_, slot, end)) if !state.segments[slot as usize].quarantined => {
+        Some(Latest { slot, end, is_sealed: false, .. }) if !state.segments[slot as usize].quarantined => {
             (state.current, state.position) = (slot, end);
+            make_ready(state, &empty);
+            return Ok(());
         }
         _ if !empty.is_empty() => (state.current, state.position) = (empty.remove(0), block),
         _ => {
@@ -432,19 +286,17 @@ fn choose_current<D: Disk>(
             state.next_number += 1;
             state.current = state.segments.len() as u32;
             state.position = block;
-            state.segments.push(Segment {
-                file,
-                number,
-                epoch: header.epoch,
-                live: 0,
-                references: Vec::new(),
-                quarantined: false,
-                ready: false,
-            });
+            state.segments.push(Segment::new(file, number, header.epoch));
         }
     }
-    for slot in empty {
+    // The summary is of the segment that is not written any more.
+    state.summary.clear();
+    make_ready(state, &empty);
+    Ok(())
+}
+
+fn make_ready(state: &mut State, empty: &[u32]) {
+    for &slot in empty {
         state.segments[slot as usize].ready = true;
     }
-    Ok(())
 }

@@ -9,7 +9,8 @@ use mail::MessageId;
 use ring::{BLOCK_BYTES, Disk, File, OpenMode};
 
 use crate::SpoolError;
-use crate::format::{GroupHeader, HEADER_BYTES, Identity, SegmentHeader, padded};
+use crate::footer;
+use crate::format::{GroupHeader, HEADER_BYTES, Identity, Last, SegmentHeader, Trailer, padded, u32_at};
 use crate::record::{self, Record};
 
 /// One read while looking for a group behind damage.
@@ -114,13 +115,9 @@ pub(crate) fn in_order<D: Disk>(
     for (number, name) in files.segments.drain(..) {
         let path = directory.join(&name);
         let file = disk.open(&path, OpenMode::default()).map_err(SpoolError::io("open", &path))?;
-        let mut block = [0; BLOCK_BYTES];
-        let read = disk.read_at(file, 0, &mut block);
+        let header = Scan { disk, file, path: &path, salt, length: BLOCK }.header();
         disk.close_file(file);
-        let read = read.map_err(SpoolError::io("read", &path))?;
-        block[read..].fill(0);
-        let header = SegmentHeader::parse(&block).filter(|header| header.salt == salt);
-        ordered.push((header.map_or(0, |header| header.epoch), number, name));
+        ordered.push((header?.map_or(0, |header| header.epoch), number, name));
     }
     ordered.sort_unstable();
     files.segments.extend(ordered.into_iter().map(|(_, number, name)| (number, name)));
@@ -143,16 +140,53 @@ pub(crate) fn identity<D: Disk>(disk: &mut D, directory: &Path) -> Result<Option
     Ok(Some(identity))
 }
 
+/// How much of a segment is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Every group, each byte against its checksum.
+    Everything,
+    /// What a footer says, and the groups behind it; every group where there is no sound footer.
+    Footers,
+}
+
+/// A record that a scan shows.
+pub(crate) struct Seen<'a> {
+    pub(crate) id: MessageId,
+    pub(crate) record: Record<'a>,
+    /// Where it lies in the segment.
+    pub(crate) offset: u64,
+    /// The whole record, or what a footer repeats of it.
+    pub(crate) bytes: &'a [u8],
+}
+
+impl Seen<'_> {
+    /// Length of the whole record.
+    pub(crate) fn length(&self) -> usize {
+        u32_at(self.bytes, 0) as usize
+    }
+
+    /// The record without a message's content.
+    pub(crate) fn outline(&self) -> &[u8] {
+        &self.bytes[..self.bytes.len().min(match self.record {
+            Record::Message(message) => message.content_at,
+            _ => usize::MAX,
+        })]
+    }
+}
+
 /// What a scan of one segment found besides the records it showed.
 #[derive(Debug)]
 pub(crate) struct Scanned {
     /// `None`: no life of the segment has begun, or its header is damaged.
     pub(crate) header: Option<SegmentHeader>,
     /// The last valid group.
-    pub(crate) last: Option<GroupHeader>,
+    pub(crate) last: Option<Last>,
     /// Where the next group would go.
     pub(crate) end: u64,
+    /// Groups that were read.
     pub(crate) groups: u64,
+    /// Where the footer begins of a segment that was full.
+    pub(crate) sealed_at: Option<u32>,
     pub(crate) damage: Vec<Damage>,
 }
 
@@ -166,17 +200,70 @@ pub(crate) struct Scan<'a, D> {
 }
 
 impl<D: Disk> Scan<'_, D> {
-    /// Shows every record to `visit`, with its offset and bytes.
+    /// The header of the segment's life, where it has one.
+    pub(crate) fn header(&mut self) -> Result<Option<SegmentHeader>, SpoolError> {
+        let mut block = [0; BLOCK_BYTES];
+        self.read(0, &mut block)?;
+        Ok(SegmentHeader::parse(&block).filter(|header| header.salt == self.salt))
+    }
+
+    /// Shows every record to `visit`.
     pub(crate) fn run(
         &mut self,
-        mut visit: impl FnMut(MessageId, Record<'_>, u64, &[u8]),
+        reading: Reading,
+        mut visit: impl FnMut(Seen<'_>),
     ) -> Result<Scanned, SpoolError> {
+        let header = self.header()?;
+        let mut scanned =
+            Scanned { header, last: None, end: BLOCK, groups: 0, sealed_at: None, damage: Vec::new() };
+        if reading == Reading::Footers
+            && let Some(header) = header
+            && let Some((trailer, at)) = self.footer(header.epoch, &mut visit)?
+        {
+            scanned.last = Some(trailer.last);
+            scanned.end = u64::from(trailer.end);
+            scanned.sealed_at = trailer.is_sealed.then_some(at as u32);
+        }
+        if scanned.sealed_at.is_none() {
+            self.groups(&mut scanned, &mut visit)?;
+        }
+        if header.is_none() && scanned.groups > 0 {
+            scanned.damage.insert(0, Damage { path: self.path.to_owned(), offset: 0, bytes: BLOCK });
+        }
+        Ok(scanned)
+    }
+
+    /// Shows what the footer of this life says, if it is whole.
+    fn footer(
+        &mut self,
+        epoch: u64,
+        visit: &mut impl FnMut(Seen<'_>),
+    ) -> Result<Option<(Trailer, u64)>, SpoolError> {
+        let Some(at) = self.length.checked_sub(BLOCK).filter(|&at| at >= BLOCK) else { return Ok(None) };
+        let mut block = [0; BLOCK_BYTES];
+        self.read(at, &mut block)?;
+        let trailer = Trailer::parse(&block).filter(|it| it.salt == self.salt && it.epoch == epoch);
+        let Some((trailer, at)) = trailer.and_then(|it| Some((it, it.footer_at(self.length)?))) else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; trailer.length as usize];
+        self.read(at, &mut bytes)?;
+        if crc32c::crc32c(&bytes) != trailer.footer_crc {
+            return Ok(None);
+        }
+        let Some(outlines) = footer::read(&bytes) else { return Ok(None) };
+        for footer::Outline { id, record, offset, bytes } in outlines {
+            visit(Seen { id, record, offset, bytes });
+        }
+        Ok(Some((trailer, at)))
+    }
+
+    /// Shows the groups behind what is known already.
+    fn groups(&mut self, scanned: &mut Scanned, visit: &mut impl FnMut(Seen<'_>)) -> Result<(), SpoolError> {
         let mut bytes = vec![0; BLOCK_BYTES];
-        self.read(0, &mut bytes)?;
-        let header = SegmentHeader::parse(&bytes).filter(|header| header.salt == self.salt);
-        let mut scanned = Scanned { header, last: None, end: BLOCK, groups: 0, damage: Vec::new() };
-        let mut floor = header.map_or(0, |header| header.epoch);
-        let mut at = BLOCK;
+        let begun = scanned.header.map_or(0, |header| header.epoch);
+        let mut floor = scanned.last.map_or(begun, |last| last.epoch);
+        let mut at = scanned.end;
         while at < self.length {
             let group = self.group(at, &mut bytes)?.filter(|group| {
                 is_live(group.epoch, floor)
@@ -186,7 +273,8 @@ impl<D: Disk> Scan<'_, D> {
                     })
             });
             let Some(group) = group else {
-                let Some(next) = self.find_after(at, floor, scanned.last, &mut bytes)? else { break };
+                let next = self.find_after(at, floor, scanned.last, &mut bytes)?;
+                let Some(next) = next else { break };
                 scanned.damage.push(Damage { path: self.path.to_owned(), offset: at, bytes: next - at });
                 at = next;
                 continue;
@@ -195,21 +283,18 @@ impl<D: Disk> Scan<'_, D> {
             let end = HEADER_BYTES + group.length as usize;
             while offset < end {
                 let length = record::sound_length(&bytes[offset..end]).expect("checked with the group");
-                let (id, record) =
-                    record::parse(&bytes[offset..offset + length]).expect("checked with the group");
-                visit(id, record, at + offset as u64, &bytes[offset..offset + length]);
+                let bytes = &bytes[offset..offset + length];
+                let (id, record) = record::parse(bytes).expect("checked with the group");
+                visit(Seen { id, record, offset: at + offset as u64, bytes });
                 offset += length;
             }
             floor = group.epoch;
             at += group.disk_bytes();
             scanned.groups += 1;
-            scanned.last = Some(group);
+            scanned.last = Some(Last::from(&group));
             scanned.end = at;
         }
-        if header.is_none() && scanned.groups > 0 {
-            scanned.damage.insert(0, Damage { path: self.path.to_owned(), offset: 0, bytes: BLOCK });
-        }
-        Ok(scanned)
+        Ok(())
     }
 
     /// The group at `at`, whole and with right CRCs; its bytes are then in `bytes`.
@@ -244,7 +329,7 @@ impl<D: Disk> Scan<'_, D> {
         &mut self,
         at: u64,
         floor: u64,
-        last: Option<GroupHeader>,
+        last: Option<Last>,
         bytes: &mut Vec<u8>,
     ) -> Result<Option<u64>, SpoolError> {
         let sequence = last.map_or(0, |last| last.sequence + 1);

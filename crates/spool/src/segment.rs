@@ -41,13 +41,73 @@ pub(crate) struct Segment {
     /// In the name of its file.
     pub(crate) number: u32,
     pub(crate) epoch: u64,
-    /// Queued messages whose record it holds.
+    /// Queued messages whose record it holds, and the bytes of those records.
     pub(crate) live: u32,
+    pub(crate) live_bytes: u64,
     /// Other segments about whose messages it holds outcomes, one bit each.
     pub(crate) references: Vec<u64>,
     /// Damaged: kept as it is.
     pub(crate) quarantined: bool,
     pub(crate) ready: bool,
+    pub(crate) footer: FooterState,
+    /// When it was full; unknown for one of a former life of the process.
+    pub(crate) sealed_at: Option<Instant>,
+}
+
+/// Whether a segment ends with a footer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FooterState {
+    Missing,
+    /// It is chosen or written: the segment is not used again meanwhile.
+    Coming,
+    There {
+        /// Where it begins.
+        at: u32,
+    },
+}
+
+impl Segment {
+    /// A segment of a new life, or one of which nothing is known yet.
+    pub(crate) fn new(file: File, number: u32, epoch: u64) -> Self {
+        Self {
+            file,
+            number,
+            epoch,
+            live: 0,
+            live_bytes: 0,
+            references: Vec::new(),
+            quarantined: false,
+            ready: false,
+            footer: FooterState::Missing,
+            sealed_at: None,
+        }
+    }
+
+    /// Takes in a message of `bytes`.
+    pub(crate) fn gain(&mut self, bytes: u32) {
+        self.live += 1;
+        self.live_bytes += u64::from(bytes);
+    }
+
+    /// A message of `bytes` is done, or lies elsewhere now.
+    pub(crate) fn lose(&mut self, bytes: u32) {
+        self.live -= 1;
+        self.live_bytes -= u64::from(bytes);
+    }
+
+    pub(crate) fn has_references(&self) -> bool {
+        self.references.iter().any(|&word| word != 0)
+    }
+}
+
+/// What a group takes of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    pub(crate) group: u64,
+    /// The footer and trailer of the segment that is written, with this group in it.
+    pub(crate) footer: u64,
+    /// The same of a segment with this group alone.
+    pub(crate) own_footer: u64,
 }
 
 #[derive(Debug)]
@@ -82,7 +142,10 @@ pub(crate) struct Segments {
     pub(crate) next_epoch: u64,
     /// Large bodies, which share the capacity.
     pub(crate) large_bytes: u64,
-    /// Segments that are ready or could be made so.
+    /// Segments that hold something, and those that are ready or could be made so.
+    pub(crate) busy: u64,
+    /// Bytes of queued messages' records.
+    pub(crate) live_bytes: u64,
     pub(crate) spare: u64,
     pub(crate) token: Token,
     pub(crate) preparing: Option<Preparing>,
@@ -102,12 +165,12 @@ pub(crate) struct Preparing {
 }
 
 impl Segments {
-    /// Whether a group of `bytes` has room, and keeps the reserve if it brings mail.
-    pub(crate) fn room(&self, bytes: u64, is_mail: bool) -> Result<(), Refusal> {
-        if bytes > self.segment_bytes - BLOCK_BYTES as u64 {
+    /// Whether a group has room, and keeps the reserve if it brings mail.
+    pub(crate) fn room(&self, bytes: Need, is_mail: bool) -> Result<(), Refusal> {
+        if BLOCK_BYTES as u64 + bytes.group + bytes.own_footer > self.segment_bytes {
             return Err(Refusal::Full);
         }
-        let fits = self.position + bytes <= self.segment_bytes;
+        let fits = self.fits(bytes);
         let left = self.spare.saturating_sub(u64::from(!fits));
         if is_mail && left < self.reserve() {
             return Err(Refusal::Full);
@@ -115,7 +178,7 @@ impl Segments {
         // The reserve must be there physically: the next segment, or else the end of this one.
         let end = self.segment_bytes - if is_mail { self.segment_bytes / RESERVE_PART } else { 0 };
         let is_there = match self.ready.len() {
-            0 => self.position + bytes <= end && !(is_mail && self.retry_at.is_some()),
+            0 => self.position + bytes.group + bytes.footer <= end && !(is_mail && self.retry_at.is_some()),
             _ => true,
         };
         if is_there {
@@ -126,13 +189,17 @@ impl Segments {
     }
 
     /// Segments that mail must leave alone.
-    fn reserve(&self) -> u64 {
+    pub(crate) fn reserve(&self) -> u64 {
         (self.capacity_bytes / self.segment_bytes / RESERVE_PART).max(1)
     }
 
-    /// Chooses where a group of `bytes` goes, for which [`Segments::room`] was found.
-    pub(crate) fn place(&mut self, bytes: u64) -> (u32, u64) {
-        if self.position + bytes > self.segment_bytes {
+    fn fits(&self, bytes: Need) -> bool {
+        self.position + bytes.group + bytes.footer <= self.segment_bytes
+    }
+
+    /// Chooses where a group goes, for which [`Segments::room`] was found.
+    pub(crate) fn place(&mut self, bytes: Need) -> (u32, u64) {
+        if !self.fits(bytes) {
             fail_point!("mid-rotation");
             let next = self.ready.pop_front().expect("room was found before the group took its records");
             self.list[next as usize].ready = false;
@@ -141,20 +208,20 @@ impl Segments {
             self.refresh();
         }
         let offset = self.position;
-        self.position += bytes;
+        self.position += bytes.group;
         (self.current, offset)
     }
 
     /// Counts the spare segments anew, after something died, was prepared or was removed.
     pub(crate) fn refresh(&mut self) {
         let slots = self.capacity_bytes.saturating_sub(self.large_bytes) / self.segment_bytes;
-        let busy = (0..self.list.len()).filter(|&index| !self.is_spare(index)).count() as u64;
-        self.spare = slots.saturating_sub(busy);
+        self.busy = (0..self.list.len()).filter(|&index| !self.is_spare(index)).count() as u64;
+        self.live_bytes = self.list.iter().map(|segment| segment.live_bytes).sum();
+        self.spare = slots.saturating_sub(self.busy);
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {
-        let busy = (0..self.list.len()).filter(|&index| !self.is_spare(index)).count() as u64;
-        busy * self.segment_bytes + self.large_bytes
+        self.busy * self.segment_bytes + self.large_bytes
     }
 
     fn is_spare(&self, index: usize) -> bool {
@@ -166,9 +233,10 @@ impl Segments {
         let segment = &self.list[index];
         !segment.ready
             && !segment.quarantined
+            && segment.footer != FooterState::Coming
             && index != self.current as usize
             && segment.live == 0
-            && segment.references.iter().all(|&word| word == 0)
+            && !segment.has_references()
     }
 
     fn forget(&mut self, about: u32) {
@@ -227,22 +295,14 @@ impl Segments {
             (Step::Recycle(index), _) => {
                 fail_point!("mid-recycle");
                 self.list[index as usize].epoch = epoch;
+                self.list[index as usize].footer = FooterState::Missing;
                 self.forget(index);
                 self.make_ready(index);
                 return true;
             }
             (Step::SyncDirectory, Some(file)) => {
-                let number = self.next_number;
+                self.list.push(Segment::new(file, self.next_number, epoch));
                 self.next_number += 1;
-                self.list.push(Segment {
-                    file,
-                    number,
-                    epoch,
-                    live: 0,
-                    references: Vec::new(),
-                    quarantined: false,
-                    ready: false,
-                });
                 self.make_ready((self.list.len() - 1) as u32);
                 return true;
             }
@@ -326,6 +386,18 @@ pub(crate) fn refer(list: &mut [Segment], segment: u32, about: u32) {
         references.resize(word + 1, 0);
     }
     references[word] |= 1 << (about % 64);
+}
+
+/// Notes that `segment` holds the outcomes that `other` holds.
+pub(crate) fn refer_alike(list: &mut [Segment], segment: u32, other: u32) {
+    let words = std::mem::take(&mut list[other as usize].references);
+    let references = &mut list[segment as usize].references;
+    references.resize(references.len().max(words.len()), 0);
+    references.iter_mut().zip(&words).for_each(|(own, word)| *own |= word);
+    if let Some(own) = references.get_mut(segment as usize / 64) {
+        *own &= !(1 << (segment % 64));
+    }
+    list[other as usize].references = words;
 }
 
 /// Creates a segment by blocking calls, for the first start.

@@ -6,18 +6,22 @@ use mail::{MessageId, UnixMillis};
 use ring::{AlignedBuffer, BLOCK_BYTES, Completion, Disk, Ring, Token};
 
 use crate::commit::InFlight;
+use crate::compaction::Compaction;
 use crate::fail_point::fail_point;
-use crate::format::padded;
+use crate::footer::Summary;
+use crate::format::{Last, padded};
 use crate::group::{GroupBuffer, GroupEffects, Pool};
 use crate::hot::Hot;
-use crate::index::{Entry, Index, NOWHERE, Pending};
+use crate::index::{Deferral, Entry, Index, NOWHERE, Recipients};
 use crate::large::LargeFiles;
 #[cfg(feature = "mutants")]
 use crate::mutant::{self, Mutant};
 use crate::record::{self, Body};
-use crate::recovery::{Recovered, RecoveryReport, recover};
+use crate::recovery::{RecoveryReport, recover};
+use crate::replay::RecoveredMail;
 use crate::scan::shard_directory;
-use crate::segment::Segments;
+use crate::sealing::Sealing;
+use crate::segment::{Need, Segments};
 use crate::{
     Content, Event, GROUP_BYTES_MAX, HELD, LargeKey, LoadError, MessageKey, NewMessage, Options, Outcome,
     Place, RECORD_BYTES_MAX, RELEASED, ReadKey, RecoveryProgress, Refusal, SpoolError, Stats, StoredContent,
@@ -30,6 +34,8 @@ const KIND_LOAD: u8 = 3;
 pub(crate) const KIND_LARGE_WRITE: u8 = 4;
 pub(crate) const KIND_LARGE_READ: u8 = 5;
 pub(crate) const KIND_REMOVE: u8 = 6;
+pub(crate) const KIND_FOOTER: u8 = 7;
+pub(crate) const KIND_COPY: u8 = 8;
 
 /// The largest segment: offsets in it are kept in 32 bits.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
@@ -56,9 +62,16 @@ pub struct Shard {
     pub(crate) in_flight_effects: GroupEffects,
     loads: Vec<Option<Load>>,
     pub(crate) events: VecDeque<Event>,
+    /// The records of the segment that is written.
+    pub(crate) summary: Summary,
+    /// Memory for the next one.
+    pub(crate) spare_summary: Summary,
+    pub(crate) sealing: Option<Sealing>,
+    pub(crate) compaction: Compaction,
+    /// Of the next group.
     pub(crate) epoch: u64,
-    pub(crate) sequence: u64,
-    pub(crate) last_crc: u32,
+    /// The last group that was sealed.
+    pub(crate) last: Last,
     /// Somebody was told to come again after the next commit.
     pub(crate) refused_busy: bool,
     pub(crate) latched: bool,
@@ -73,6 +86,8 @@ struct Load {
     request: u32,
     /// Where the record begins in what is read.
     skip: usize,
+    /// From where it is read.
+    place: (u32, u32),
 }
 
 impl Shard {
@@ -82,7 +97,7 @@ impl Shard {
     ///
     /// # Errors
     /// When the options cannot work, the files are not a shard of this version, or the system refuses.
-    pub fn open<D: Disk>(disk: &mut D, options: Options) -> Result<(Self, Vec<Recovered>), SpoolError> {
+    pub fn open<D: Disk>(disk: &mut D, options: Options) -> Result<(Self, RecoveredMail), SpoolError> {
         Self::open_watched(disk, options, &RecoveryProgress::default())
     }
 
@@ -94,7 +109,7 @@ impl Shard {
         disk: &mut D,
         options: Options,
         progress: &RecoveryProgress,
-    ) -> Result<(Self, Vec<Recovered>), SpoolError> {
+    ) -> Result<(Self, RecoveredMail), SpoolError> {
         check(&options)?;
         let (state, recovered) = recover(disk, &options, progress)?;
         let directory = shard_directory(&options.directory, options.shard);
@@ -116,6 +131,8 @@ impl Shard {
             position: state.position,
             next_epoch: state.next_epoch + 1,
             large_bytes: large.bytes,
+            busy: 0,
+            live_bytes: 0,
             spare: 0,
             token: Token { room: options.token_room, kind: KIND_PREPARE, key: 0 },
             preparing: None,
@@ -136,9 +153,12 @@ impl Shard {
             in_flight_effects: GroupEffects::default(),
             loads: Vec::new(),
             events: VecDeque::new(),
+            summary: state.summary,
+            spare_summary: Summary::default(),
+            sealing: None,
+            compaction: Compaction::new(options.compaction_bytes_per_second),
             epoch: state.next_epoch,
-            sequence: state.sequence,
-            last_crc: state.last_crc,
+            last: state.last,
             refused_busy: false,
             latched: false,
             groups: 0,
@@ -161,7 +181,8 @@ impl Shard {
     pub fn append(&mut self, message: &NewMessage<'_>, waiter: Option<u32>) -> Result<MessageKey, Refusal> {
         let body = self.body(&message.content)?;
         let bytes = record::message_bytes(message, &body).ok_or(Refusal::Full)?;
-        self.room(bytes, true)?;
+        let outline = bytes - content_bytes(message, &body);
+        self.room(bytes, (1, outline), true)?;
         self.open.reserve(bytes, &mut self.pool);
         Ok(self.put_message(message, &body, waiter))
     }
@@ -181,15 +202,18 @@ impl Shard {
         fail_point!("before-outcome");
         let Some(id) = self.index.get(key).map(Entry::id) else { return Ok(()) };
         let mut bytes = record::outcome_bytes(outcomes.len());
+        let mut outlines = (1, bytes);
         let bounce = match bounce {
             Some(bounce) => {
                 let body = self.body(&bounce.content)?;
-                bytes += record::message_bytes(bounce, &body).ok_or(Refusal::Full)?;
+                let own = record::message_bytes(bounce, &body).ok_or(Refusal::Full)?;
+                bytes += own;
+                outlines = (2, outlines.1 + own - content_bytes(bounce, &body));
                 Some((bounce, body))
             }
             None => None,
         };
-        self.room(bytes, false)?;
+        self.room(bytes, outlines, false)?;
         self.open.reserve(bytes, &mut self.pool);
         if let Some((bounce, body)) = bounce {
             self.put_message(bounce, &body, None);
@@ -200,11 +224,13 @@ impl Shard {
             if mutant::is(Mutant::ForgetOutcome) && id.to_bytes()[9] % 4 == 0 { &[] } else { written };
         record::put_outcomes(&mut self.open, id, written);
         if let Some(entry) = self.index.get_mut(key) {
-            for &(recipient, _) in outcomes {
-                entry.pending.clear(recipient);
+            for &(recipient, outcome) in outcomes {
+                entry.recipients.settle(recipient, outcome);
             }
+            entry.deferral.is_under_way = false;
             entry.outcomes_open += 1;
         }
+        self.open_effects.records.push(Some(key));
         self.open_effects.outcomes.push(key);
         self.open_effects.urgent = true;
         Ok(())
@@ -222,6 +248,9 @@ impl Shard {
         attempts: u16,
     ) -> Result<(), Refusal> {
         self.schedule(record::DEFERRED, key, recipients, until, attempts)?;
+        if let Some(entry) = self.index.get_mut(key) {
+            entry.deferral = Deferral::until(until, attempts);
+        }
         self.open_effects.urgent = true;
         Ok(())
     }
@@ -231,9 +260,8 @@ impl Shard {
     /// # Errors
     /// As [`Shard::outcomes`].
     pub fn held(&mut self, key: MessageKey, recipients: &[u16], attempts: u16) -> Result<(), Refusal> {
-        self.schedule(record::DEFERRED, key, recipients, HELD, attempts)?;
+        self.deferred(key, recipients, HELD, attempts)?;
         self.open_effects.holds.push(key);
-        self.open_effects.urgent = true;
         Ok(())
     }
 
@@ -242,9 +270,8 @@ impl Shard {
     /// # Errors
     /// As [`Shard::outcomes`].
     pub fn released(&mut self, key: MessageKey, recipients: &[u16], attempts: u16) -> Result<(), Refusal> {
-        self.schedule(record::DEFERRED, key, recipients, RELEASED, attempts)?;
+        self.deferred(key, recipients, RELEASED, attempts)?;
         self.open_effects.holds.push(key);
-        self.open_effects.urgent = true;
         Ok(())
     }
 
@@ -279,7 +306,12 @@ impl Shard {
         now: UnixMillis,
         attempts: u16,
     ) -> Result<(), Refusal> {
-        self.schedule(record::ATTEMPT, key, recipients, now, attempts)
+        self.schedule(record::ATTEMPT, key, recipients, now, attempts)?;
+        if let Some(entry) = self.index.get_mut(key) {
+            entry.deferral.attempts = attempts;
+            entry.deferral.is_under_way = true;
+        }
+        Ok(())
     }
 
     /// Whether a message would find room now.
@@ -292,7 +324,8 @@ impl Shard {
         }
         // What most messages fit in: past the watermark a few small ones might still, and need not.
         let usual_bytes = (self.segments.segment_bytes / 8).min(INLINE_BODY_BYTES_MAX as u64);
-        match self.segments.room(usual_bytes, true) {
+        let usual = Need { group: usual_bytes, footer: self.summary.disk_bytes(1, 1024), own_footer: 0 };
+        match self.segments.room(usual, true) {
             Err(Refusal::Full) => Err(Refusal::Full),
             _ => Ok(()),
         }
@@ -317,6 +350,8 @@ impl Shard {
         if self.in_flight.is_none() && self.open_effects.urgent && !self.open.is_empty() {
             self.write_group(ring);
         }
+        self.seal_on(ring);
+        self.compact(ring);
         self.segments.prepare(ring);
     }
 
@@ -335,7 +370,9 @@ impl Shard {
                     self.tell_room();
                 }
             }
-            KIND_LOAD => self.loaded(token.key, result, buffer),
+            KIND_LOAD => self.loaded(ring, token.key, result, buffer),
+            KIND_FOOTER => self.footer_written(token.key, &result, buffer),
+            KIND_COPY => self.copy_read(token.key, result, buffer),
             KIND_LARGE_WRITE => {
                 let end = (result, file, buffer);
                 let failure = self.large.written(ring, token.key, end, &mut self.pool, &mut self.events);
@@ -377,7 +414,7 @@ impl Shard {
         let skip = (offset - begin) as usize;
         let bytes = padded((skip + length) as u64) as usize;
         let file = self.segments.list[entry.segment as usize].file;
-        let load = Load { key, request, skip };
+        let load = Load { key, request, skip, place: (entry.segment, entry.offset) };
         let slot = self.loads.iter().position(Option::is_none).unwrap_or(self.loads.len());
         if slot == self.loads.len() {
             self.loads.push(None);
@@ -456,6 +493,8 @@ impl Shard {
             messages: self.index.len() as u64,
             used_bytes: self.segments.used_bytes(),
             capacity_bytes: self.segments.capacity_bytes,
+            live_bytes: self.segments.live_bytes,
+            compacted_bytes: self.compaction.moved_bytes(),
             hot_bytes: self.hot.bytes() as u64,
             groups: self.groups,
             committed: self.committed,
@@ -471,16 +510,33 @@ impl Shard {
         }
     }
 
-    /// Whether `bytes` of records go into the open group.
-    fn room(&mut self, bytes: usize, is_mail: bool) -> Result<(), Refusal> {
+    /// What the open group takes with some more records: how many, and what a footer repeats of them.
+    pub(crate) fn need(&self, bytes: usize, (records, outline_bytes): (usize, usize)) -> Need {
+        let (open_records, open_bytes) = self.open.outlines();
+        let (records, outline_bytes) = (open_records + records, open_bytes + outline_bytes);
+        Need {
+            group: self.open.disk_bytes_with(bytes),
+            footer: self.summary.disk_bytes(records, outline_bytes),
+            own_footer: Summary::default().disk_bytes(records, outline_bytes),
+        }
+    }
+
+    /// Whether `bytes` of records, of which a footer repeats `outlines`, go into the open group.
+    pub(crate) fn room(
+        &mut self,
+        bytes: usize,
+        outlines: (usize, usize),
+        is_mail: bool,
+    ) -> Result<(), Refusal> {
         if self.latched {
             return Err(Refusal::Latched);
         }
-        let group = self.open.disk_bytes_with(bytes);
+        let need = self.need(bytes, outlines);
+        let group = need.group;
         let group_max = GROUP_BYTES_MAX as u64 + if is_mail { 0 } else { GROUP_EXTRA_BYTES };
         let has_it_alone = self.open.is_empty() && group <= RECORD_BYTES_MAX as u64;
         let found = if group <= group_max || has_it_alone {
-            self.segments.room(group, is_mail)
+            self.segments.room(need, is_mail)
         } else if self.open.is_empty() {
             Err(Refusal::Full)
         } else {
@@ -499,23 +555,27 @@ impl Shard {
         let large = match (body, message.content) {
             (Body::Large(large), Content::Large(key)) => {
                 self.large.named(key);
-                large.number
+                Some(large.number)
             }
-            _ => 0,
+            _ => None,
         };
         let recipients = message.envelope.recipient_count();
-        let key = self.index.insert(Entry {
+        let entry = Entry {
             segment: NOWHERE,
             offset: start as u32,
             length: length as u32,
             in_group: start as u32,
             group: 0,
-            large,
-            pending: Pending::all(recipients),
-            id: message.id.to_bytes(),
+            recipients: Recipients::pending(recipients),
+            deferral: Deferral::default(),
             outcomes_open: 0,
-        });
+            id: message.id.to_bytes(),
+            is_large: large.is_some(),
+            is_copy: false,
+        };
+        let key = self.index.insert(entry, large);
         self.open_effects.messages.push((key, waiter));
+        self.open_effects.records.push(Some(key));
         self.open_effects.urgent = true;
         #[cfg(feature = "mutants")]
         self.acknowledge_early(key, waiter, start, length);
@@ -532,15 +592,27 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let Some(id) = self.index.get(key).map(Entry::id) else { return Ok(()) };
         let bytes = record::schedule_bytes(recipients.len());
-        self.room(bytes, false)?;
+        self.room(bytes, (1, bytes), false)?;
         self.open.reserve(bytes, &mut self.pool);
         record::put_schedule(&mut self.open, kind, id, recipients, at, attempts);
+        self.open_effects.records.push(Some(key));
         Ok(())
     }
 
-    fn loaded(&mut self, slot: u32, result: std::io::Result<usize>, buffer: Option<AlignedBuffer>) {
+    fn loaded<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        slot: u32,
+        result: std::io::Result<usize>,
+        buffer: Option<AlignedBuffer>,
+    ) {
         let Some(load) = self.loads.get_mut(slot as usize).and_then(Option::take) else { return };
-        let Load { key, request, skip } = load;
+        let Load { key, request, skip, place } = load;
+        if self.index.get(key).is_some_and(|entry| (entry.segment, entry.offset) != place) {
+            // Compaction moved it meanwhile, and what was read may be of another life of the segment.
+            self.pool.give_back(buffer.unwrap_or_default());
+            return self.load(ring, key, request);
+        }
         let result = match (self.index.get(key), result, buffer) {
             (None, ..) => Err(LoadError::Gone),
             (_, Err(error), _) => Err(LoadError::Io(error)),
@@ -585,4 +657,9 @@ fn check(options: &Options) -> Result<(), SpoolError> {
         )));
     }
     Ok(())
+}
+
+/// The part of a message's record that a footer leaves out.
+fn content_bytes(message: &NewMessage<'_>, body: &Body<'_>) -> usize {
+    message.trace.len() + body.record_bytes()
 }

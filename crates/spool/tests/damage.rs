@@ -135,6 +135,7 @@ fn version_1_is_read_and_written_as_it_was_released() {
     std::fs::write(shard.join("segment-00000000.log"), segment).unwrap();
     let (_, recovered) = Shard::open(&mut RealDisk::default(), options).unwrap();
     assert_eq!(recovered.len(), 1);
+    let recovered: Vec<_> = recovered.collect();
     assert_eq!(recovered[0].id, id(1));
     let pending: Vec<_> = recovered[0].pending.iter().map(|pending| pending.recipient).collect();
     assert_eq!(pending, [0]);

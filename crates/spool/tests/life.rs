@@ -236,7 +236,7 @@ fn the_files_of_this_machine_hold_a_shard_too() {
     let mut options = options();
     options.directory = directory.path().join("spool");
     let (_, recovered) = Shard::open(&mut disk, options.clone()).unwrap();
-    assert!(recovered.is_empty());
+    assert!(recovered.len() == 0);
     let (shard, _) = Shard::open(&mut RealDisk::default(), options.clone()).unwrap();
     assert_eq!(shard.recovery().segments, 1);
     assert!(inspect::verify(&mut disk, &options.directory).unwrap().is_sound());

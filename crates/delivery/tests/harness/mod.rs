@@ -116,6 +116,7 @@ impl Gateway {
             segment_bytes: 1 << 20,
             capacity_bytes: 64 << 20,
             hot_bytes_max: 8 << 20,
+            compaction_bytes_per_second: spool::COMPACTION_BYTES_PER_SECOND_DEFAULT,
             token_room: 2,
             salt: 7,
         };
@@ -142,7 +143,7 @@ impl Gateway {
             domains: HashMap::new(),
             domains_asked: 0,
         };
-        for message in &recovered {
+        for message in recovered {
             gateway.delivery.recovered(context!(gateway), message);
         }
         gateway

@@ -86,7 +86,7 @@ impl Gateway {
             commits: Commits::default(),
             draining: false,
         };
-        worker.recover(&recovered);
+        worker.recover(recovered);
         worker.ingress.open(&mut worker.ring);
         let control = Control::new(control_ring, control_link, hosts(), random);
         Ok(Self { worker, control, commons, damage })
@@ -117,6 +117,7 @@ pub fn options(tuning: Tuning, salt: u64) -> Options {
         segment_bytes: tuning.segment_bytes,
         capacity_bytes: tuning.capacity_bytes,
         hot_bytes_max: tuning.hot_bytes_max,
+        compaction_bytes_per_second: spool::COMPACTION_BYTES_PER_SECOND_DEFAULT,
         token_room: SPOOL_ROOM,
         salt,
     }

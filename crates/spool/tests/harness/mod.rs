@@ -24,6 +24,7 @@ pub(crate) fn options() -> Options {
         segment_bytes: SEGMENT_BYTES,
         capacity_bytes: 8 * SEGMENT_BYTES,
         hot_bytes_max: 1 << 20,
+        compaction_bytes_per_second: 16 << 20,
         token_room: 2,
         salt: 0x5A17_5A17_5A17_5A17,
     }
@@ -69,6 +70,7 @@ impl Bench {
         let world = World::new(seed, sim);
         let mut ring = world.host(HOST);
         let (shard, recovered) = Shard::open(&mut ring, options.clone()).expect("an empty disk opens");
+        let recovered = recovered.collect();
         Self { world, ring, shard, recovered, options }
     }
 
@@ -88,6 +90,7 @@ impl Bench {
         drop(ring);
         let mut ring = world.host(HOST);
         let (shard, recovered) = Shard::open(&mut ring, options.clone())?;
+        let recovered = recovered.collect();
         Ok(Self { world, ring, shard, recovered, options })
     }
 

@@ -1,0 +1,432 @@
+//! Emptying segments in which little lives, so that one message that waits for days does not hold a whole one.
+//!
+//! One victim at a time: its live messages are copied to the segment that is written, each with what
+//! is known of its recipients; then the outcomes that it holds of messages elsewhere. When the copies
+//! are durable nothing lives in it, and it is used again like any other. A copy is the record as it
+//! was, byte for byte, and its checksum was right: what is damaged stays where it is.
+//!
+//! What is read and written for it stays within a budget of bytes a second.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use ring::{AlignedBuffer, BLOCK_BYTES, Instant, Ring, Token};
+
+use crate::footer;
+use crate::format::{Trailer, padded};
+use crate::group::GroupEffects;
+use crate::index::Entry;
+use crate::record::{self, MessageView, Record};
+use crate::segment::{FooterState, Segments};
+use crate::shard::{KIND_COPY, Shard};
+use crate::{HELD, MessageKey, Outcome, RELEASED, Refusal};
+
+/// Records that are read at once.
+const READS_MAX: usize = 8;
+
+/// Places in the index that are looked at in one turn of a worker.
+const SLOTS_PER_TURN: u32 = 4096;
+
+/// Between two looks for a victim, and before a victim is walked through once more.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Between two steps with a victim, when nothing else wakes the worker.
+const PACE: Duration = Duration::from_millis(1);
+
+/// Segments that were full only now empty themselves as their mail goes out.
+const YOUNG: Duration = Duration::from_secs(10);
+
+/// Segments that may stand by, in which nothing lives: this part of the capacity, but no more than so many.
+const SLACK_PART: u64 = 16;
+const SLACK_MAX: u64 = 4;
+
+/// The token of the read of a footer; records have the smaller keys.
+const FOOTER_KEY: u32 = READS_MAX as u32;
+
+#[derive(Debug)]
+pub(crate) struct Compaction {
+    bytes_per_second: u64,
+    /// Bytes that may be read or written now.
+    allowance: u64,
+    refilled: Option<Instant>,
+    look_at: Option<Instant>,
+    victim: Option<Victim>,
+    copies: [Copy; READS_MAX],
+    moved_bytes: u64,
+    outcomes: Vec<(u16, Outcome)>,
+    pending: Vec<u16>,
+}
+
+#[derive(Debug)]
+struct Victim {
+    segment: u32,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The index is walked through for its messages; next comes this slot.
+    Messages(u32),
+    /// Its footer is being read.
+    Footer,
+    /// Outcomes are copied out of its footer; the next is found here.
+    Outcomes(AlignedBuffer, Range<usize>),
+    /// All outcomes are in groups; their write ends.
+    Last,
+}
+
+#[derive(Debug, Default)]
+enum Copy {
+    #[default]
+    Free,
+    Reading {
+        key: MessageKey,
+        skip: usize,
+    },
+    /// It waits for room in the open group.
+    Read {
+        key: MessageKey,
+        buffer: AlignedBuffer,
+        record: Range<usize>,
+    },
+}
+
+impl Compaction {
+    /// `bytes_per_second`: what may be read and written; 0 for nothing at all.
+    pub(crate) fn new(bytes_per_second: u64) -> Self {
+        Self {
+            bytes_per_second,
+            allowance: 0,
+            refilled: None,
+            look_at: None,
+            victim: None,
+            copies: Default::default(),
+            moved_bytes: 0,
+            outcomes: Vec::new(),
+            pending: Vec::new(),
+        }
+    }
+
+    /// Bytes read and written since the start.
+    pub(crate) fn moved_bytes(&self) -> u64 {
+        self.moved_bytes
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let since = self.refilled.map_or(PAUSE, |at| now.since(at)).min(PAUSE);
+        let more = u128::from(self.bytes_per_second) * since.as_nanos() / 1_000_000_000;
+        if more > 0 {
+            self.allowance = (self.allowance + more as u64).min(self.bytes_per_second);
+            self.refilled = Some(now);
+        }
+    }
+
+    fn spend(&mut self, bytes: u64) {
+        self.allowance = self.allowance.saturating_sub(bytes);
+        self.moved_bytes += bytes;
+    }
+
+    fn is_copying(&self) -> bool {
+        self.copies.iter().any(|copy| !matches!(copy, Copy::Free))
+    }
+}
+
+impl Segments {
+    /// More is held by segments than twice what lives in them, beyond some slack.
+    fn wants_compaction(&self) -> bool {
+        let slack = (self.capacity_bytes / self.segment_bytes / SLACK_PART).min(SLACK_MAX);
+        let full = self.busy.saturating_sub(1 + slack);
+        full * self.segment_bytes > 2 * self.live_bytes
+    }
+
+    /// The segment that costs least to empty.
+    fn victim(&self, now: Instant) -> Option<u32> {
+        let is_pressed = self.spare <= 2 * self.reserve();
+        let fits = |segment: &crate::segment::Segment| {
+            let is_old = segment.sealed_at.is_none_or(|at| now.since(at) >= YOUNG);
+            let holds = segment.live > 0 || segment.has_references();
+            let can_be_freed =
+                !segment.has_references() || matches!(segment.footer, FooterState::There { .. });
+            holds
+                && can_be_freed
+                && (is_old || is_pressed)
+                && !(segment.quarantined || segment.ready || segment.footer == FooterState::Coming)
+        };
+        let candidates = self.list.iter().enumerate().filter(|(_, segment)| fits(segment));
+        let candidates = candidates.filter(|&(slot, _)| slot != self.current as usize);
+        let least = candidates.min_by_key(|(_, segment)| (segment.live_bytes, segment.epoch))?;
+        (least.1.live_bytes <= self.segment_bytes / 2).then_some(least.0 as u32)
+    }
+}
+
+impl Shard {
+    /// Goes on with the victim, or looks for one.
+    pub(crate) fn compact<R: Ring>(&mut self, ring: &mut R) {
+        let now = ring.now();
+        if self.compaction.victim.is_none() {
+            let is_time = self.compaction.look_at.is_none_or(|at| now >= at);
+            if self.compaction.bytes_per_second == 0 || !is_time || !self.segments.wants_compaction() {
+                return;
+            }
+            self.compaction.look_at = Some(now.after(PAUSE));
+            let Some(segment) = self.segments.victim(now) else { return };
+            self.compaction.victim = Some(Victim { segment, phase: Phase::Messages(0) });
+        }
+        self.compaction.refill(now);
+        self.put_copies();
+        let Some(Victim { segment, phase }) = self.compaction.victim.take() else { return };
+        let phase = match phase {
+            Phase::Messages(slot) => self.walk(ring, segment, slot),
+            Phase::Outcomes(buffer, rest) => self.put_outcomes(segment, buffer, rest),
+            waiting @ (Phase::Footer | Phase::Last) => Some(waiting),
+        };
+        self.compaction.victim = phase.map(|phase| Victim { segment, phase });
+    }
+
+    /// When [`Shard::flush`] has something to do of its own accord.
+    #[must_use]
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        if self.latched {
+            return None;
+        }
+        let sealing = self.sealing.is_some().then_some(now);
+        let preparing = self.segments.retry_at;
+        let compaction = match &self.compaction.victim {
+            Some(Victim { phase: Phase::Messages(_) | Phase::Outcomes(..), .. }) => Some(now.after(PACE)),
+            Some(_) => None,
+            None if self.compaction.bytes_per_second > 0 && self.segments.wants_compaction() => {
+                Some(self.compaction.look_at.unwrap_or(now))
+            }
+            None => None,
+        };
+        [sealing, preparing, compaction].into_iter().flatten().min()
+    }
+
+    /// Begins to read messages of the victim, from `slot` of the index on; gives what comes next.
+    fn walk<R: Ring>(&mut self, ring: &mut R, segment: u32, mut slot: u32) -> Option<Phase> {
+        let end = self.index.slot_count().min(slot.saturating_add(SLOTS_PER_TURN));
+        while slot < end && self.compaction.allowance > 0 {
+            let Some(free) = self.compaction.copies.iter().position(|copy| matches!(copy, Copy::Free)) else {
+                return Some(Phase::Messages(slot));
+            };
+            let entry =
+                self.index.at(slot).filter(|(_, entry)| entry.segment == segment && is_at_rest(entry));
+            if let Some((key, entry)) = entry {
+                let (offset, length) = (u64::from(entry.offset), entry.length as usize);
+                let begin = offset - offset % BLOCK_BYTES as u64;
+                let skip = (offset - begin) as usize;
+                let bytes = padded((skip + length) as u64) as usize;
+                let token = Token { room: self.token_room, kind: KIND_COPY, key: free as u32 };
+                let buffer = self.pool.take(bytes);
+                ring.read_file(self.segments.list[segment as usize].file, begin, buffer, 0..bytes, token);
+                self.compaction.copies[free] = Copy::Reading { key, skip };
+                self.compaction.spend((bytes + length) as u64);
+            }
+            slot += 1;
+        }
+        if slot < self.index.slot_count() || self.compaction.is_copying() || self.is_copy_under_way() {
+            return Some(Phase::Messages(slot));
+        }
+        let victim = &self.segments.list[segment as usize];
+        if victim.live > 0 {
+            // Outcomes of the rest are on their way to the disk. It is looked at again.
+            return None;
+        }
+        match victim.footer {
+            FooterState::There { at } if victim.has_references() && self.compaction.allowance > 0 => {
+                let bytes = (self.segments.segment_bytes - u64::from(at)) as usize;
+                let token = Token { room: self.token_room, kind: KIND_COPY, key: FOOTER_KEY };
+                let buffer = self.pool.take(bytes);
+                ring.read_file(victim.file, u64::from(at), buffer, 0..bytes, token);
+                self.compaction.spend(bytes as u64);
+                Some(Phase::Footer)
+            }
+            FooterState::There { .. } if victim.has_references() => Some(Phase::Messages(slot)),
+            _ => {
+                self.segments.refresh();
+                None
+            }
+        }
+    }
+
+    fn is_copy_under_way(&self) -> bool {
+        !(self.open_effects.copies.is_empty() && self.in_flight_effects.copies.is_empty())
+    }
+
+    /// A read for the victim ended.
+    pub(crate) fn copy_read(
+        &mut self,
+        key: u32,
+        result: std::io::Result<usize>,
+        buffer: Option<AlignedBuffer>,
+    ) {
+        let Some(buffer) = buffer else { return };
+        let read = result.unwrap_or(0);
+        if key == FOOTER_KEY {
+            return self.footer_read(read, buffer);
+        }
+        let Some(slot) = self.compaction.copies.get_mut(key as usize) else { return };
+        let Copy::Reading { key, skip } = std::mem::take(slot) else { return };
+        let Some(entry) = self.index.get(key) else { return self.pool.give_back(buffer) };
+        let record = skip..skip + entry.length as usize;
+        let is_sound = record.end <= read
+            && record::sound_length(&buffer[record.clone()]) == Some(record.len())
+            && buffer[record.clone()][12..22] == entry.id;
+        if is_sound {
+            *slot = Copy::Read { key, buffer, record };
+        } else {
+            // It stays where it is, with its segment, to be found when it is to be delivered.
+            self.pool.give_back(buffer);
+            self.give_up_victim();
+        }
+    }
+
+    fn footer_read(&mut self, read: usize, buffer: AlignedBuffer) {
+        let Some(Victim { segment, phase: Phase::Footer }) = self.compaction.victim else {
+            return self.pool.give_back(buffer);
+        };
+        let trailer = read.checked_sub(BLOCK_BYTES).and_then(|at| Trailer::parse(&buffer[at..read]));
+        let epoch = self.segments.list[segment as usize].epoch;
+        let trailer = trailer.filter(|trailer| {
+            let footer = buffer.get(..trailer.length as usize);
+            trailer.epoch == epoch
+                && footer.is_some_and(|footer| crc32c::crc32c(footer) == trailer.footer_crc)
+        });
+        // An old order of an operator's must not come behind a later one: such a segment waits until the
+        // messages of which it speaks have been copied with what holds for them.
+        let has_order = |footer: &[u8]| {
+            let outlines = footer::read(footer).unwrap_or_default();
+            outlines.iter().any(|outline| {
+                matches!(outline.record, Record::Deferred(schedule) if matches!(schedule.at(), HELD | RELEASED))
+            })
+        };
+        let trailer = trailer.filter(|trailer| !has_order(&buffer[..trailer.length as usize]));
+        match (trailer, &mut self.compaction.victim) {
+            (Some(trailer), Some(victim)) => {
+                victim.phase = Phase::Outcomes(buffer, 0..trailer.length as usize)
+            }
+            _ => {
+                self.pool.give_back(buffer);
+                self.segments.list[segment as usize].footer = FooterState::Missing;
+                self.compaction.victim = None;
+            }
+        }
+    }
+
+    /// The victim cannot be emptied: it is kept as it is.
+    fn give_up_victim(&mut self) {
+        if let Some(Victim { segment, .. }) = self.compaction.victim.take() {
+            self.segments.list[segment as usize].quarantined = true;
+            self.segments.refresh();
+        }
+    }
+
+    /// Puts what was read into the open group, as far as it takes it.
+    fn put_copies(&mut self) {
+        for slot in 0..READS_MAX {
+            if let Copy::Read { key, buffer, record } = std::mem::take(&mut self.compaction.copies[slot]) {
+                match self.put_copy(key, &buffer[record.clone()]) {
+                    Err(Refusal::Busy | Refusal::Full) => {
+                        self.compaction.copies[slot] = Copy::Read { key, buffer, record };
+                    }
+                    Ok(()) | Err(Refusal::Latched) => self.pool.give_back(buffer),
+                }
+            }
+        }
+    }
+
+    fn put_copy(&mut self, key: MessageKey, record: &[u8]) -> Result<(), Refusal> {
+        let victim = self.compaction.victim.as_ref().map(|victim| victim.segment);
+        let Some(entry) =
+            self.index.get(key).filter(|entry| Some(entry.segment) == victim && is_at_rest(entry))
+        else {
+            return Ok(());
+        };
+        let (id, deferral) = (entry.id(), entry.deferral);
+        let recipients = MessageView::parse(record).map_or(0, |view| view.recipient_count()) as u16;
+        let Compaction { outcomes, pending, .. } = &mut self.compaction;
+        outcomes.clear();
+        pending.clear();
+        for recipient in 0..recipients {
+            match entry.recipients.outcome(recipient) {
+                Some(outcome) => outcomes.push((recipient, outcome)),
+                None => pending.push(recipient),
+            }
+        }
+        let (outcomes, pending) = (std::mem::take(outcomes), std::mem::take(pending));
+        let outline = record::outline_length(record);
+        let (mut records, mut more) = (1, 0);
+        if !outcomes.is_empty() {
+            (records, more) = (records + 1, more + record::outcome_bytes(outcomes.len()));
+        }
+        if deferral.is_noted || deferral.is_under_way {
+            (records, more) = (records + 1, more + record::schedule_bytes(pending.len()));
+        }
+        let room = self.room(record.len() + more, (records, outline + more), false);
+        if room.is_ok() {
+            self.open.reserve(record.len() + more, &mut self.pool);
+            let start = self.open.put_copy(record) as u32;
+            if !outcomes.is_empty() {
+                record::put_outcomes(&mut self.open, id, &outcomes);
+            }
+            if deferral.is_noted || deferral.is_under_way {
+                let kind = if deferral.is_under_way { record::ATTEMPT } else { record::DEFERRED };
+                let (time, attempts) = (deferral.time(), deferral.attempts);
+                record::put_schedule(&mut self.open, kind, id, &pending, time, attempts);
+            }
+            self.open_effects.copies.push((key, start));
+            self.open_effects.records.extend(std::iter::repeat_n(Some(key), records));
+            self.open_effects.urgent = true;
+        }
+        (self.compaction.outcomes, self.compaction.pending) = (outcomes, pending);
+        room
+    }
+
+    /// Copies outcomes out of the victim's footer into the open group, as far as it takes them.
+    fn put_outcomes(&mut self, segment: u32, buffer: AlignedBuffer, mut rest: Range<usize>) -> Option<Phase> {
+        while let Some((outline, length)) = footer::first(&buffer[rest.clone()]) {
+            if let Record::Outcome(_) = outline.record {
+                let bytes = outline.bytes.len();
+                if self.compaction.allowance == 0 || self.room(bytes, (1, bytes), false).is_err() {
+                    return Some(Phase::Outcomes(buffer, rest));
+                }
+                self.open.reserve(bytes, &mut self.pool);
+                self.open.put_copy(outline.bytes);
+                self.open_effects.records.push(None);
+                self.open_effects.emptied = Some(segment);
+                self.open_effects.urgent = true;
+                self.compaction.spend(bytes as u64);
+            }
+            rest.start += length;
+        }
+        self.pool.give_back(buffer);
+        if self.open_effects.emptied.is_none() && self.in_flight_effects.emptied.is_none() {
+            self.segments.list[segment as usize].references.fill(0);
+            self.segments.refresh();
+            return None;
+        }
+        Some(Phase::Last)
+    }
+
+    /// The copies of a group are durable: they are the messages now.
+    pub(crate) fn copied(&mut self, segment: u32, offset: u64, effects: &GroupEffects) {
+        for &(key, start) in &effects.copies {
+            let Some(entry) = self.index.get_mut(key) else { continue };
+            let before = std::mem::replace(&mut entry.segment, segment);
+            entry.offset = (offset + u64::from(start)) as u32;
+            entry.is_copy = true;
+            self.segments.list[before as usize].lose(entry.length);
+            self.segments.list[segment as usize].gain(entry.length);
+        }
+        if let Some(victim) = self.compaction.victim.take_if(|victim| matches!(victim.phase, Phase::Last))
+            && self.open_effects.emptied.is_none()
+        {
+            self.segments.list[victim.segment as usize].references.fill(0);
+        }
+    }
+}
+
+/// Nothing of it is on its way to the disk, and it is not done.
+fn is_at_rest(entry: &Entry) -> bool {
+    entry.outcomes_open == 0 && !entry.recipients.all_settled()
+}

@@ -1,0 +1,280 @@
+//! Footers, and the emptying of segments in which little lives.
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::*;
+use mail::UnixMillis;
+use ring::Ring as _;
+use ring::sim::SimOptions;
+use spool::{Event, HELD, MessageKey, Options, Outcome, inspect};
+
+/// Lets `seconds` pass, turn by turn, as a worker does.
+fn pass(bench: &mut Bench, seconds: u64) {
+    let limit = bench.world.now().after(Duration::from_secs(seconds));
+    loop {
+        bench.turn();
+        let next = bench.shard.next_deadline(bench.ring.now()).unwrap_or(limit).min(limit);
+        if !bench.world.step_until(next) && bench.world.now() >= limit {
+            return;
+        }
+    }
+}
+
+fn roomy() -> Options {
+    Options { capacity_bytes: 64 * SEGMENT_BYTES, ..options() }
+}
+
+/// Fills segments with messages of 8 KiB, of which only every `kept`th stays queued.
+fn one_stays(bench: &mut Bench, messages: u32, kept: u32) -> Vec<(u32, MessageKey)> {
+    let mut left = Vec::new();
+    for number in 0..messages {
+        let (key, _) = bench.commit(number, 1, 8 << 10);
+        if number % kept == 0 {
+            left.push((number, key));
+        } else {
+            bench.deliver(key, 1).unwrap();
+        }
+    }
+    bench.settle();
+    left
+}
+
+#[test]
+fn segments_in_which_little_lives_are_emptied_and_used_again() {
+    let mut bench = Bench::with(1, roomy(), SimOptions::default());
+    let left = one_stays(&mut bench, 400, 25);
+    let before = bench.shard.stats();
+    assert!(before.used_bytes > 20 * SEGMENT_BYTES, "one message holds each segment: {before:?}");
+    pass(&mut bench, 60);
+    let after = bench.shard.stats();
+    assert!(after.used_bytes <= 2 * after.live_bytes + 6 * SEGMENT_BYTES, "{before:?}, then {after:?}");
+    assert_eq!(after.messages, left.len() as u64);
+    for &(number, key) in &left {
+        assert_eq!(content(&bench.load(key).unwrap()), wire(number, 8 << 10));
+    }
+    let mut bench = bench.crash();
+    assert_eq!(bench.recovered_ids(), left.iter().map(|&(number, _)| id(number)).collect::<Vec<_>>());
+    for recovered in bench.recovered.clone() {
+        bench.deliver(recovered.key, 1).unwrap();
+    }
+    bench.settle();
+    assert!(bench.crash().recovered.is_empty());
+}
+
+#[test]
+fn compaction_stays_within_its_budget() {
+    let budget = 64 << 10;
+    let slow = Options { compaction_bytes_per_second: budget, ..roomy() };
+    let mut bench = Bench::with(2, slow, SimOptions::default());
+    one_stays(&mut bench, 400, 25);
+    let (began, before) = (bench.world.now(), bench.shard.stats().compacted_bytes);
+    for _ in 0..10 {
+        pass(&mut bench, 3);
+        let moved = bench.shard.stats().compacted_bytes - before;
+        let seconds = bench.world.now().since(began).as_secs_f64();
+        // One record may overdraw it, and a second's worth may have been saved up.
+        assert!(moved as f64 <= budget as f64 * (seconds + 1.0) + 128.0 * 1024.0, "{moved} in {seconds} s");
+    }
+    assert!(bench.shard.stats().compacted_bytes > before, "it works at all");
+}
+
+#[test]
+fn without_a_budget_nothing_moves() {
+    let mut bench =
+        Bench::with(3, Options { compaction_bytes_per_second: 0, ..roomy() }, SimOptions::default());
+    one_stays(&mut bench, 200, 25);
+    pass(&mut bench, 60);
+    assert_eq!(bench.shard.stats().compacted_bytes, 0);
+    assert_eq!(bench.shard.next_deadline(bench.ring.now()), None, "nobody is woken for it");
+}
+
+#[test]
+fn a_copy_keeps_what_is_known_of_its_recipients() {
+    let mut bench = Bench::with(4, roomy(), SimOptions::default());
+    let (partly, _) = bench.commit(1000, 80, 8 << 10);
+    let outcomes: Vec<_> = (0..70_u16)
+        .map(|recipient| (recipient, [Outcome::Delivered, Outcome::Failed][usize::from(recipient % 2)]))
+        .collect();
+    bench.shard.outcomes(partly, &outcomes, None).unwrap();
+    bench.settle();
+    let until = UnixMillis(1_795_390_500_000);
+    bench.shard.deferred(partly, &(70..80).collect::<Vec<_>>(), until, 7).unwrap();
+    let (held, _) = bench.commit(1001, 1, 8 << 10);
+    bench.shard.held(held, &[0], 3).unwrap();
+    let (tried, _) = bench.commit(1002, 1, 8 << 10);
+    bench.shard.attempt_started(tried, &[0], UnixMillis(5), 2).unwrap();
+    for number in 0..300 {
+        let (key, _) = bench.commit(number, 1, 8 << 10);
+        bench.deliver(key, 1).unwrap();
+    }
+    pass(&mut bench, 60);
+    assert!(bench.shard.stats().compacted_bytes > 0);
+    assert!(bench.shard.stats().used_bytes <= 6 * SEGMENT_BYTES, "{:?}", bench.shard.stats());
+    // Whatever the first segment held is overwritten, so that only the copies can tell.
+    for number in 2000..2600 {
+        let (key, _) = bench.commit(number, 1, 8 << 10);
+        bench.deliver(key, 1).unwrap();
+    }
+    bench.settle();
+    let mut bench = bench.crash();
+    assert_eq!(bench.recovered_ids(), [id(1000), id(1001), id(1002)]);
+    let [partly, held, tried] = &bench.recovered[..] else { panic!("three are queued") };
+    let pending: Vec<_> = partly.pending.iter().map(|pending| pending.recipient).collect();
+    assert_eq!(pending, (70..80).collect::<Vec<_>>());
+    assert!(partly.pending.iter().all(|pending| (pending.attempts, pending.not_before) == (7, until)));
+    assert_eq!((held.pending[0].attempts, held.pending[0].not_before), (3, HELD));
+    assert_eq!(tried.pending[0].attempts, 2);
+    assert_eq!(bench.shard.recovery().possible_duplicates, 1);
+    let listed = inspect::list(&mut bench.ring, ROOT.as_ref()).unwrap();
+    let failed = listed[0]
+        .recipients
+        .iter()
+        .filter(|recipient| recipient.state == inspect::RecipientState::Done(Outcome::Failed));
+    assert_eq!(failed.count(), 35, "failures are told from deliveries");
+}
+
+#[test]
+fn outcomes_of_messages_elsewhere_outlive_their_segment() {
+    // Half of the first segments stays queued: they are not emptied, but what speaks of them is.
+    let mut bench = Bench::with(5, roomy(), SimOptions::default());
+    let mut early = Vec::new();
+    for number in 0..60 {
+        early.push(bench.commit(number, 1, 8 << 10).0);
+    }
+    for number in 100..400 {
+        let (key, _) = bench.commit(number, 1, 8 << 10);
+        bench.deliver(key, 1).unwrap();
+        if number % 10 == 0 {
+            bench.deliver(early[(number - 100) as usize / 10], 1).unwrap();
+        }
+    }
+    pass(&mut bench, 60);
+    let stats = bench.shard.stats();
+    assert!(stats.used_bytes <= 2 * stats.live_bytes + 6 * SEGMENT_BYTES, "{stats:?}");
+    for number in 2000..2600 {
+        let (key, _) = bench.commit(number, 1, 8 << 10);
+        bench.deliver(key, 1).unwrap();
+        if number % 50 == 0 {
+            pass(&mut bench, 5);
+        }
+    }
+    bench.settle();
+    let bench = bench.crash();
+    assert_eq!(bench.recovered_ids(), (30..60).map(id).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_start_reads_footers_and_finds_what_the_groups_say() {
+    let mut bench = Bench::with(6, roomy(), SimOptions::default());
+    let left = one_stays(&mut bench, 300, 3);
+    let expected: Vec<_> = left.iter().map(|&(number, _)| id(number)).collect();
+    let bench = bench.restart();
+    assert_eq!(bench.recovered_ids(), expected);
+    let groups = bench.shard.recovery().groups;
+    assert!(groups < 40, "{groups} groups were read though full segments have footers");
+    // The same without any footer.
+    let mut bench = bench;
+    for number in 0..bench.shard.recovery().segments as u32 {
+        bench.write(segment(number), SEGMENT_BYTES - 4096, &[0; 4096]);
+    }
+    let bench = bench.crash();
+    assert_eq!(bench.recovered_ids(), expected);
+    assert!(bench.shard.recovery().groups > 300, "the groups were read");
+    assert!(bench.shard.recovery().damage.is_empty());
+    // They have their footers again.
+    let bench = bench.crash();
+    assert_eq!(bench.recovered_ids(), expected);
+    assert!(bench.shard.recovery().groups < 40);
+}
+
+#[test]
+fn a_flipped_bit_in_a_footer_loses_and_revives_nothing() {
+    let mut bench = Bench::with(7, roomy(), SimOptions::default());
+    let left = one_stays(&mut bench, 100, 3);
+    let expected: Vec<_> = left.iter().map(|&(number, _)| id(number)).collect();
+    let sound = bench.read(segment(1));
+    for bit in 0..400 {
+        let at = sound.len() - 1 - bit * 31 % 8192;
+        let mut flipped = sound.clone();
+        flipped[at] ^= 1 << (bit % 8);
+        bench.write(segment(1), 0, &flipped);
+        bench = bench.restart();
+        assert_eq!(bench.recovered_ids(), expected, "bit {} of byte {at}", bit % 8);
+    }
+}
+
+#[test]
+fn after_a_clean_stop_hardly_anything_is_read() {
+    let mut bench = Bench::with(8, roomy(), SimOptions::default());
+    let left = one_stays(&mut bench, 100, 3);
+    let Bench { world, mut ring, shard, options, .. } = bench;
+    shard.close(&mut ring).expect("it is written");
+    drop(ring);
+    let ring = world.host(HOST);
+    let (shard, _) = spool::Shard::open(&mut world.host(HOST), options.clone()).unwrap();
+    assert_eq!(shard.recovery().groups, 0);
+    let mut bench = Bench { world, ring, shard, recovered: Vec::new(), options }.restart();
+    assert_eq!(bench.recovered_ids(), left.iter().map(|&(number, _)| id(number)).collect::<Vec<_>>());
+    // What comes behind the footer is found as well.
+    for number in 5000..5004 {
+        bench.commit(number, 1, 1000);
+    }
+    let recovered = bench.recovered[0].key;
+    bench.deliver(recovered, 1).unwrap();
+    bench.settle();
+    let bench = bench.crash();
+    let expected = left[1..].iter().map(|&(number, _)| number).chain(5000..5004);
+    assert_eq!(bench.recovered_ids(), expected.map(id).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_crash_at_any_moment_of_compaction_loses_and_revives_nothing() {
+    for seed in 0..60 {
+        let mut bench = Bench::with(100 + seed, roomy(), SimOptions::default());
+        let mut left = one_stays(&mut bench, 120, 12);
+        // Some are finished while they are copied.
+        let mut steps = seed % 97;
+        while steps > 0 {
+            bench.turn();
+            let next = bench.shard.next_deadline(bench.ring.now());
+            let limit = bench.ring.now().after(Duration::from_secs(12));
+            bench.world.step_until(next.unwrap_or(limit).max(bench.ring.now()).min(limit));
+            if steps % 11 == 3
+                && let Some((_, key)) = left.pop()
+            {
+                bench.deliver(key, 1).unwrap();
+                bench.settle();
+            }
+            steps -= 1;
+        }
+        let expected: Vec<_> = left.iter().map(|&(number, _)| id(number)).collect();
+        let mut bench = bench.crash();
+        assert_eq!(bench.recovered_ids(), expected, "seed {seed}");
+        pass(&mut bench, 30);
+        let bench = bench.crash();
+        assert_eq!(bench.recovered_ids(), expected, "seed {seed}, once more");
+    }
+}
+
+#[test]
+fn compaction_makes_room_in_a_full_spool() {
+    let mut bench = Bench::with(9, options(), SimOptions::default());
+    let mut refused = 0;
+    for number in 0..600 {
+        if bench.append(number, 1, 8 << 10).is_err() {
+            refused += 1;
+            pass(&mut bench, 2);
+            continue;
+        }
+        let key = bench.settle().into_iter().find_map(|event| match event {
+            Event::Committed { key, .. } => Some(key),
+            _ => None,
+        });
+        if number % 40 != 0 {
+            bench.deliver(key.expect("it is committed"), 1).unwrap();
+        }
+    }
+    assert!(refused < 60, "{refused} of 600 were refused though next to nothing is queued");
+}
