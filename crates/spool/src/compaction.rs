@@ -190,7 +190,7 @@ impl Shard {
             return None;
         }
         let sealing = self.sealing.is_some().then_some(now);
-        let preparing = self.segments.retry_at;
+        let preparing = self.segments.retry_at.filter(|&at| at > now);
         let compaction = match &self.compaction.victim {
             Some(Victim { phase: Phase::Messages(_) | Phase::Outcomes(..), .. }) => Some(now.after(PACE)),
             Some(_) => None,
