@@ -144,7 +144,7 @@ impl Gateway {
             domains_asked: 0,
         };
         for message in recovered {
-            gateway.delivery.recovered(context!(gateway), message);
+            gateway.delivery.recovered(context!(gateway), &message);
         }
         gateway
     }
