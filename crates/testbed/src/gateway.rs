@@ -286,6 +286,12 @@ impl Gateway {
         status
     }
 
+    /// Whether it was started and has neither been killed nor been seen to end.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// The process id.
     ///
     /// # Panics

@@ -5,6 +5,7 @@
 
 mod check;
 mod command;
+mod faults;
 mod fuzz;
 mod licences;
 mod map;
@@ -44,6 +45,12 @@ enum Chore {
         /// without a name. `instructions-baseline` writes down what `instructions` compares with.
         names: Vec<String>,
     },
+    /// Break things under a running gateway on real devices and compare the ledgers afterwards. Needs root.
+    Faults {
+        /// Passed on; see `cargo xtask faults --help`, and `--list` for the scenarios.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Fuzz the parsers: command line, address, SASL, PROXY header, configuration.
     Fuzz {
         /// The targets; all of them without a name.
@@ -73,6 +80,7 @@ fn main() -> ExitCode {
         Chore::Check => check::run(),
         Chore::Test => tests::run(),
         Chore::Bench { names } => bench(&names),
+        Chore::Faults { arguments } => faults::run(&arguments),
         Chore::Fuzz { names, seconds } => fuzz::run(&names, seconds),
         Chore::Loadtest { arguments } => loadtest(&arguments),
         Chore::Mutants { only } => mutants::run(only.as_deref()),

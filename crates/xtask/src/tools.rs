@@ -76,6 +76,17 @@ pub(crate) const LOADTEST: [Tool; 5] = [
 /// What counts instructions.
 pub(crate) const INSTRUCTIONS: [Tool; 1] = [Tool { need: Need::Program("valgrind"), package: "valgrind" }];
 
+/// What faults are made with, besides what every Debian has.
+pub(crate) const FAULTS: &[Tool] = &[
+    Tool { need: Need::Program("qemu-storage-daemon"), package: QEMU_STORAGE_DAEMON },
+    Tool { need: Need::Program("mkfs.ext4"), package: "e2fsprogs" },
+    Tool { need: Need::Program("ip"), package: "iproute2" },
+    Tool { need: Need::Program("losetup"), package: "mount" },
+];
+
+/// Debian 12 has it in this package; later ones have it in `qemu-utils`.
+const QEMU_STORAGE_DAEMON: &str = "qemu-system-common";
+
 /// Packages that are not there and were not installed.
 #[derive(Debug)]
 pub(crate) struct Missing {

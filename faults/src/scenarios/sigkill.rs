@@ -1,0 +1,147 @@
+//! SIGKILL at random moments under load, and crashes at every named fail point of the spool.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::thread;
+use std::time::Duration;
+
+use testbed::random::Random;
+use testbed::{LedgerClient, Sent};
+
+use crate::Plan;
+use crate::device::Ext4;
+use crate::stand::{PATIENCE, Setup, Stand};
+
+const IMAGE_BYTES: u64 = 256 << 20;
+const SIGABRT: i32 = 6;
+
+/// A new spool after so many cycles: a young one grows, one that is full of years only turns over.
+const CYCLES_A_SPOOL: u64 = 100;
+
+/// A place in `crates/spool` at which the gateway is made to crash.
+struct Point {
+    name: &'static str,
+    /// At which visit at the latest: a place that is often visited is met early and late.
+    visits_max: u64,
+    needs: Needs,
+}
+
+/// What brings a gateway to a place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// Mail that comes and goes.
+    Load,
+    /// A queue that grows.
+    Growth,
+    /// Bodies that get files of their own.
+    LargeBodies,
+    /// A start.
+    Recovery,
+}
+
+const fn point(name: &'static str, visits_max: u64, needs: Needs) -> Point {
+    Point { name, visits_max, needs }
+}
+
+const POINTS: &[Point] = &[
+    point("before-commit", 300, Needs::Load),
+    point("after-commit-before-250", 300, Needs::Load),
+    point("before-outcome", 300, Needs::Load),
+    point("mid-rotation", 2, Needs::Load),
+    point("before-recycle", 2, Needs::Load),
+    point("mid-recycle", 2, Needs::Load),
+    point("new-segment-filling", 2, Needs::Growth),
+    point("new-segment-unnamed", 1, Needs::Growth),
+    point("new-segment-named", 1, Needs::Growth),
+    point("large-unsynced", 3, Needs::LargeBodies),
+    point("large-unnamed", 3, Needs::LargeBodies),
+    point("mid-recovery", 1, Needs::Recovery),
+    point("end-of-recovery", 1, Needs::Recovery),
+];
+
+/// Large messages in a cycle that has some.
+const LARGE_MESSAGES: u64 = 12;
+
+/// What the cycles of all spools have in common.
+struct Cycles {
+    random: Random,
+    /// Whose turn it is among the points.
+    turn: usize,
+    crashes: BTreeMap<&'static str, u64>,
+}
+
+/// Half of the cycles at random moments, the other half at the named points in turn.
+pub(crate) fn run(plan: &Plan) -> String {
+    let mut all = Cycles { random: Random::new(plan.seed), turn: 0, crashes: BTreeMap::new() };
+    let mut lines = Vec::new();
+    for number in 0..plan.cycles.div_ceil(CYCLES_A_SPOOL) {
+        let cycles = CYCLES_A_SPOOL.min(plan.cycles - number * CYCLES_A_SPOOL);
+        lines.push(one_spool(plan, number, cycles, &mut all));
+    }
+    let crashes: Vec<_> = all.crashes.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    format!("{}; crashes: {}", lines.join(" | "), crashes.join(", "))
+}
+
+fn one_spool(plan: &Plan, number: u64, cycles: u64, all: &mut Cycles) -> String {
+    let image = plan.work.join(format!("disk-{number}"));
+    let disk = Ext4::create(&image, IMAGE_BYTES);
+    let mut stand = Stand::start(plan, Setup::at(disk.path().join("spool")));
+    let client = stand.client(plan.seed + number, |_| {});
+    let mut sent = Vec::new();
+    for cycle in 0..cycles {
+        let name = if cycle % 2 == 0 {
+            sent.extend(at_random(&mut stand, &client, &mut all.random));
+            "SIGKILL"
+        } else {
+            let point = &POINTS[all.turn % POINTS.len()];
+            all.turn += 1;
+            sent.extend(at_point(&mut stand, &client, point, &mut all.random));
+            point.name
+        };
+        stand.assert_sound();
+        stand.gateway.restart();
+        *all.crashes.entry(name).or_default() += 1;
+    }
+    sent.extend(client.stop());
+    let verdict = stand.verdict(sent);
+    verdict.assert_kept();
+    drop(stand);
+    drop(disk);
+    std::fs::remove_file(image).expect("the work folder can be written");
+    verdict.to_string()
+}
+
+/// SIGKILL after some acknowledgements and a moment more; gives what a client of large bodies sent meanwhile.
+fn at_random(stand: &mut Stand, client: &LedgerClient, random: &mut Random) -> Vec<Sent> {
+    let large = (random.below(4) == 0).then(|| stand.large_client(random.bits(), LARGE_MESSAGES, None));
+    let wanted = client.acknowledged() + random.below(150);
+    assert!(client.wait_acknowledged(wanted, PATIENCE), "no mail is taken:\n{}", stand.output());
+    // Not a wait for anything: the moment itself is drawn.
+    thread::park_timeout(Duration::from_micros(random.below(20_000)));
+    stand.kill();
+    large.map(LedgerClient::stop).unwrap_or_default()
+}
+
+/// Starts the gateway anew so that it crashes at `point`, and waits until it did.
+fn at_point(stand: &mut Stand, client: &LedgerClient, point: &Point, random: &mut Random) -> Vec<Sent> {
+    let visit = 1 + random.below(point.visits_max);
+    stand.kill();
+    stand.arm(point.name, visit);
+    if point.needs == Needs::Growth {
+        stand.gate.shut();
+    }
+    stand.gateway.spawn();
+    let large =
+        (point.needs == Needs::LargeBodies).then(|| stand.large_client(random.bits(), LARGE_MESSAGES, None));
+    let before = client.acknowledged();
+    let status = stand.gateway.wait_end(PATIENCE).unwrap_or_else(|| {
+        let taken = client.acknowledged() - before;
+        panic!("{}, visit {visit}, was never reached; {taken} messages were taken", point.name)
+    });
+    let name = point.name;
+    assert_eq!(status.signal(), Some(SIGABRT), "{name}: it ended otherwise:\n{}", stand.output());
+    stand.note_end();
+    stand.disarm();
+    stand.gate.open();
+    large.map(LedgerClient::stop).unwrap_or_default()
+}

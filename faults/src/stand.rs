@@ -1,0 +1,246 @@
+//! A gateway under test between the two ledgers: started, loaded, broken, started again, and judged.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use testbed::ledger::Delivery;
+use testbed::net::eventually;
+use testbed::{Configuration, Destination, Gateway, LedgerClient, LoadOptions, Observer, Rules, Sent};
+
+use crate::Plan;
+use crate::spool_dump;
+use crate::verdict::{End, Verdict};
+
+/// How long anything may take before the run gives up on it: recoveries and queues included.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Segments that turn over every few hundred messages, so that every stage of their life is met.
+pub(crate) const SEGMENT_BYTES: u64 = 2 << 20;
+
+/// Serial numbers that a client may use, so that several share a ledger.
+const SERIALS_A_CLIENT: u64 = 10_000_000;
+
+/// Every so many recipients the destination refuses for good: their senders get bounces.
+const REFUSED_ONE_IN: u64 = 16;
+
+/// The recipients of messages with large bodies: a bounce does not quote such a message's header, so
+/// that the ledger could not know what it is about.
+pub(crate) const LARGE_DOMAIN: &str = "large.example";
+
+/// What a [`Stand`] is made of.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The folder that is made for the spool, on the device under test.
+    pub(crate) spool: PathBuf,
+    /// What the spool may hold, as the node file writes it.
+    pub(crate) capacity: &'static str,
+    /// Of each segment.
+    pub(crate) segment_bytes: u64,
+    /// What the destination does besides refusing some recipients.
+    pub(crate) rules: Rules,
+}
+
+impl Setup {
+    /// A spool of 64 MiB in small segments at `spool`.
+    pub(crate) fn at(spool: PathBuf) -> Self {
+        Self { spool, capacity: "64MiB", segment_bytes: SEGMENT_BYTES, rules: Rules::default() }
+    }
+}
+
+/// Whether the destination takes mail; it answers 421 at connect while it does not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    /// Shuts it.
+    pub(crate) fn shut(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Opens it.
+    pub(crate) fn open(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// The gateway, its destination, and what happened to them.
+#[derive(Debug)]
+pub(crate) struct Stand {
+    /// The gateway.
+    pub(crate) gateway: Gateway,
+    /// Where its mail goes.
+    pub(crate) destination: Destination,
+    /// The way there.
+    pub(crate) gate: Gate,
+    binary: PathBuf,
+    ends: Vec<End>,
+    clients: u64,
+    /// The pieces of environment of the gateway's lives.
+    environment: Vec<String>,
+}
+
+impl Stand {
+    /// Starts destination and gateway.
+    pub(crate) fn start(plan: &Plan, setup: Setup) -> Self {
+        let gate = Gate::default();
+        let mut rules = setup.rules;
+        let shut = gate.clone();
+        rules.greeting.get_or_insert_with(|| {
+            Box::new(move |_| shut.0.load(Ordering::Acquire).then(|| "421 4.3.2 not now".to_owned()))
+        });
+        rules.recipient.get_or_insert_with(|| Box::new(refuse_some));
+        let destination = Destination::with_rules(rules);
+        let mut configuration = Configuration::relay(destination.address());
+        configuration.spool = Some(setup.spool);
+        configuration.capacity = setup.capacity.into();
+        let wrapper = vec!["env".to_owned(), format!("GATEPOST_SEGMENT_BYTES={}", setup.segment_bytes)];
+        let gateway = Gateway::start_under(&plan.gatepost, configuration, wrapper.clone());
+        Self {
+            gateway,
+            destination,
+            gate,
+            binary: plan.gatepost.clone(),
+            ends: Vec::new(),
+            clients: 0,
+            environment: wrapper,
+        }
+    }
+
+    /// A client whose serial numbers are its own, with the usual load; `change` makes it unusual.
+    pub(crate) fn client(&mut self, seed: u64, change: impl FnOnce(&mut LoadOptions)) -> LedgerClient {
+        let mut options = LoadOptions::new(self.gateway.smtp());
+        options.seed = seed;
+        options.first_serial = 1 + self.clients * SERIALS_A_CLIENT;
+        self.clients += 1;
+        change(&mut options);
+        LedgerClient::start(options)
+    }
+
+    /// A client on one connection with `messages` messages, most of them too large for a segment.
+    pub(crate) fn large_client(
+        &mut self,
+        seed: u64,
+        messages: u64,
+        observer: Option<Observer<Sent>>,
+    ) -> LedgerClient {
+        self.client(seed, |options| {
+            options.observer = observer;
+            options.sessions = 1;
+            options.body_bytes_max = 3 << 20;
+            options.messages_max = Some(messages);
+            options.recipient_domain = LARGE_DOMAIN.into();
+        })
+    }
+
+    /// From the next start on the gateway crashes when it comes to `point` for the `visit`th time.
+    pub(crate) fn arm(&mut self, point: &str, visit: u64) {
+        let mut wrapper = self.environment.clone();
+        wrapper.push(format!("GATEPOST_FAIL_POINT={point}:{visit}"));
+        self.gateway.wrap(wrapper);
+    }
+
+    /// From the next start on it does not.
+    pub(crate) fn disarm(&mut self) {
+        self.gateway.wrap(self.environment.clone());
+    }
+
+    /// From the next start on `wrapper`, which must exec its arguments, runs the gateway.
+    pub(crate) fn wrap(&mut self, wrapper: &[&str]) {
+        let wrapper = wrapper.iter().map(|&word| word.to_owned());
+        self.gateway.wrap(self.environment.iter().cloned().chain(wrapper).collect());
+    }
+
+    /// SIGKILL; notes what had arrived and what the spool then holds.
+    pub(crate) fn kill(&mut self) {
+        self.gateway.kill();
+        self.note_end();
+    }
+
+    /// The gateway has ended: notes what had arrived and what the spool then holds.
+    pub(crate) fn note_end(&mut self) {
+        self.settle_destination();
+        self.ends.push(End { arrivals: self.destination.count(), queued: self.queued() });
+    }
+
+    /// What the spool holds without an outcome.
+    pub(crate) fn queued(&self) -> BTreeSet<Delivery> {
+        spool_dump::queued(&self.binary, self.gateway.config_path())
+    }
+
+    /// The gateway has ended and its disk cannot be read: notes what had arrived; what the spool then
+    /// holds is to be noted by [`Stand::note_queued`].
+    pub(crate) fn note_blind_end(&mut self) {
+        self.settle_destination();
+        let arrivals = self.destination.count();
+        self.ends.push(End { arrivals, queued: Default::default() });
+    }
+
+    /// Notes what the spool held at the last end, now that it can be read.
+    pub(crate) fn note_queued(&mut self) {
+        let queued = self.queued();
+        self.ends.last_mut().expect("an end was noted before").queued = queued;
+    }
+
+    /// Nothing in the spool is damaged.
+    pub(crate) fn assert_sound(&self) {
+        let (is_sound, said) = spool_dump::is_sound(&self.binary, self.gateway.config_path());
+        assert!(is_sound, "the spool is not sound after a crash: {said}");
+    }
+
+    /// Waits until nothing is queued any more.
+    pub(crate) fn drain(&self) {
+        self.gate.open();
+        // The metric is 0 also where nothing is served, and until the first turn after a recovery: the
+        // spool itself has the last word.
+        let is_empty = || {
+            self.gateway.metric("gatepost_spool_messages") == 0.0
+                && spool_dump::is_empty(&self.binary, self.gateway.config_path())
+        };
+        let drained = eventually(PATIENCE, is_empty);
+        assert!(
+            drained,
+            "{} messages are still queued:\n{}",
+            self.gateway.metric("gatepost_spool_messages"),
+            self.output()
+        );
+        self.settle_destination();
+    }
+
+    /// Drains and compares the ledgers.
+    pub(crate) fn verdict(&self, sent: Vec<Sent>) -> Verdict {
+        self.drain();
+        Verdict::of(sent, self.destination.arrivals(), &self.ends)
+    }
+
+    /// The end of what the gateway wrote.
+    pub(crate) fn output(&self) -> String {
+        tail(&self.gateway.output()).to_owned()
+    }
+
+    /// Bytes that a gateway had on its way when it ended may still be on theirs.
+    pub(crate) fn settle_destination(&self) {
+        if self.gateway.is_running() {
+            return;
+        }
+        let is_quiet = eventually(PATIENCE, || self.destination.is_quiet());
+        assert!(is_quiet, "connections of a gateway that has ended are still open");
+    }
+}
+
+/// Refuses some recipients for good, always the same; none of [`LARGE_DOMAIN`].
+pub(crate) fn refuse_some(recipient: &str) -> Option<String> {
+    if recipient.ends_with(LARGE_DOMAIN) {
+        return None;
+    }
+    let serial = spool_dump::serial_of(recipient)?;
+    (serial % REFUSED_ONE_IN == 3).then(|| "550 5.1.1 nobody of that name".to_owned())
+}
+
+/// The end of what a gateway wrote.
+fn tail(output: &str) -> &str {
+    let lines = output.rmatch_indices('\n').nth(30).map_or(0, |(at, _)| at + 1);
+    &output[lines..]
+}
