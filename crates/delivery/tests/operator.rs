@@ -88,6 +88,8 @@ fn holds_and_releases_outlive_the_other_use_of_their_segments_and_the_latest_cou
             scene.crash();
             assert_eq!(states(&mut scene), [QueuedState::Held], "{before}, {between}: the hold is lost");
             fill(&mut scene, between);
+            scene.crash();
+            assert_eq!(states(&mut scene), [QueuedState::Held], "{before}, {between}: a recovery forgot it");
             assert_eq!(scene.act(QueueAct::Release), done(1));
             fill(&mut scene, 30);
             scene.crash();

@@ -135,6 +135,14 @@ fn a_tenant_and_a_login_are_suspended_by_name_and_a_stranger_to_the_configuratio
     }
 }
 
+/// The id of a message that waits.
+fn queued(house: &House, ask: impl Fn(&str) -> (u16, String)) -> String {
+    house.connect(INSIDE).deliver(KIM, &[BOB], b"Subject: x\r\n\r\nwaits\r\n");
+    let (_, listed) = ask("/v1/spool");
+    let listed: Value = serde_json::from_str(&listed).expect("an answer is JSON");
+    listed["messages"][0]["id"].as_str().expect("it is queued").to_owned()
+}
+
 #[test]
 fn a_token_lets_its_holder_do_what_its_role_says_and_for_its_tenant_only() {
     const TOKENS: [(&str, &str, &str); 3] = [
@@ -149,7 +157,8 @@ fn a_token_lets_its_holder_do_what_its_role_says_and_for_its_tenant_only() {
         format!("[[token]]\nname = \"x\"\ntoken = \"{token}\"\nrole = \"{role}\"\n{tenant}\n")
     });
     std::fs::write(&tokens, text.concat()).expect("the test folder can be written");
-    let _house = House::start_with(|configuration| {
+    let house = House::start_with(|configuration| {
+        configuration.next_hop = free_address();
         let tokens = tokens.display();
         let section = format!("\n[admin]\naddress = \"{admin}\"\ntokens = \"{tokens}\"\n");
         configuration.node_extra.push_str(&section);
@@ -162,6 +171,9 @@ fn a_token_lets_its_holder_do_what_its_role_says_and_for_its_tenant_only() {
     };
     let [look, change, other] = TOKENS.map(|(token, _, _)| token);
     let suspend = r#"{"tenant":"proseware"}"#;
+    let all = r#"{"all":true}"#;
+    let id = queued(&house, |path| ask(change, "GET", path, ""));
+    let (shown, one) = (format!("/v1/spool/{id}"), format!(r#"{{"id":"{id}"}}"#));
     for (token, method, path, body, status) in [
         (look, "GET", "/v1/status", "", 200),
         (look, "GET", "/v1/tenants/proseware", "", 200),
@@ -178,6 +190,20 @@ fn a_token_lets_its_holder_do_what_its_role_says_and_for_its_tenant_only() {
         (other, "POST", "/v1/suspensions", r#"{"client":"198.51.100.7"}"#, 400),
         (change, "POST", "/v1/suspensions", "not json", 400),
         (change, "POST", "/v1/suspensions", suspend, 201),
+        (look, "GET", "/v1/spool?state=held", "", 200),
+        (look, "GET", "/v1/spool?state=odd", "", 400),
+        (look, "GET", "/v1/spool?tennant=proseware", "", 400),
+        (look, "POST", "/v1/spool/hold", all, 403),
+        (change, "POST", "/v1/spool/hold", "{}", 400),
+        (change, "POST", "/v1/spool/hold", r#"{"tennant":"proseware","all":true}"#, 400),
+        (change, "POST", "/v1/spool/hold", r#"{"all":true,"reason":"x"}"#, 400),
+        (change, "POST", "/v1/spool/drop", all, 404),
+        (change, "GET", &shown, "", 200),
+        (other, "GET", &shown, "", 404),
+        (other, "GET", "/v1/spool?tenant=proseware", "", 404),
+        (other, "POST", "/v1/spool/bounce", &one, 404),
+        (other, "POST", "/v1/spool/bounce", all, 200),
+        (change, "GET", &shown, "", 200),
         (change, "GET", "/nowhere", "", 404),
         (change, "PUT", "/v1/status", "", 405),
         (change, "POST", "/v1/suspensions", &"x".repeat(100_000), 400),
