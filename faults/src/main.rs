@@ -9,6 +9,7 @@ mod blocklog;
 mod device;
 mod enclosure;
 mod scenarios;
+mod segment_file;
 mod spool_dump;
 mod stand;
 mod tools;

@@ -19,7 +19,7 @@ pub(crate) fn queued(gatepost: &Path, config: &Path) -> BTreeSet<Delivery> {
     for line in said.lines() {
         let message: Value = serde_json::from_str(line).expect("--json gives one object a line");
         for recipient in message["recipients"].as_array().expect("every message has recipients") {
-            if recipient["state"] == "queued" {
+            if is_queued(recipient["state"].as_str().expect("every recipient has a state")) {
                 let address = recipient["address"].as_str().expect("an address is text");
                 queued.extend(serial_of(address).map(|serial| (serial, address.to_owned())));
             }
@@ -28,10 +28,24 @@ pub(crate) fn queued(gatepost: &Path, config: &Path) -> BTreeSet<Delivery> {
     queued
 }
 
+/// Whether a recipient without an outcome is in this state.
+///
+/// # Panics
+/// On a word that is not known: a check that misses everyone must not pass.
+fn is_queued(state: &str) -> bool {
+    match state {
+        "ready" | "deferred" | "held" | "queued" => true,
+        "delivered" | "failed" | "expired" | "quarantined" => false,
+        other => panic!("gatepost spool list knows a state that the checker does not: {other:?}"),
+    }
+}
+
 /// Whether no message is queued, bounces included.
 pub(crate) fn is_empty(gatepost: &Path, config: &Path) -> bool {
     let (success, said) = spool(gatepost, config, "list");
-    success && said.is_empty()
+    // What lies in damaged places is listed too, and is not queued.
+    let is_queued = |line: &str| !line.contains("\"queued\":false");
+    success && !said.lines().any(is_queued)
 }
 
 /// Whether nothing in the spool is damaged, and what the verification says.

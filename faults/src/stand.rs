@@ -186,8 +186,13 @@ impl Stand {
 
     /// Nothing in the spool is damaged.
     pub(crate) fn assert_sound(&self) {
-        let (is_sound, said) = spool_dump::is_sound(&self.binary, self.gateway.config_path());
+        let (is_sound, said) = self.verify();
         assert!(is_sound, "the spool is not sound after a crash: {said}");
+    }
+
+    /// Whether nothing in the spool is damaged, and what `gatepost spool verify` says of it.
+    pub(crate) fn verify(&self) -> (bool, String) {
+        spool_dump::is_sound(&self.binary, self.gateway.config_path())
     }
 
     /// Waits until nothing is queued any more.

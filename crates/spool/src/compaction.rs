@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ring::{AlignedBuffer, BLOCK_BYTES, Instant, Ring, Token};
 
+use crate::fail_point::fail_point;
 use crate::footer;
 use crate::format::{Trailer, padded};
 use crate::group::GroupEffects;
@@ -336,6 +337,7 @@ impl Shard {
     }
 
     fn put_copy(&mut self, key: MessageKey, record: &[u8]) -> Result<(), Refusal> {
+        fail_point!("before-compaction");
         let victim = self.compaction.victim.as_ref().map(|victim| victim.segment);
         let Some(entry) =
             self.index.get(key).filter(|entry| Some(entry.segment) == victim && is_at_rest(entry))
@@ -411,6 +413,7 @@ impl Shard {
     /// The copies of a group are durable: they are the messages now.
     pub(crate) fn copied(&mut self, segment: u32, offset: u64, effects: &GroupEffects) {
         for &(key, start) in &effects.copies {
+            fail_point!("mid-compaction");
             let Some(entry) = self.index.get_mut(key) else { continue };
             let before = std::mem::replace(&mut entry.segment, segment);
             entry.offset = (offset + u64::from(start)) as u32;

@@ -2,6 +2,7 @@
 
 use ring::{AlignedBuffer, BLOCK_BYTES, Disk, Durability, Ring, Token};
 
+use crate::fail_point::fail_point;
 use crate::footer::Summary;
 use crate::format::{Identity, Last, Trailer};
 use crate::segment::{FooterState, Segment};
@@ -48,6 +49,7 @@ impl Shard {
             Some((buffer, bytes)) => {
                 let token = Token { room: self.token_room, kind: KIND_FOOTER, key: sealing.segment };
                 let (file, at) = (self.segments.list[slot].file, self.segments.segment_bytes - bytes);
+                fail_point!("before-footer");
                 ring.write_file(file, at, buffer, 0..bytes as usize, Durability::Durable, token);
             }
             None => {

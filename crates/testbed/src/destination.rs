@@ -138,6 +138,12 @@ impl Destination {
         self.shared.book().connections
     }
 
+    /// How many connections are being served.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.shared.serving.load(Ordering::Acquire)
+    }
+
     /// Whether no connection is being served: what a client that died still had on its way has been read.
     #[must_use]
     pub fn is_quiet(&self) -> bool {

@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use crate::command::{Failure, cargo};
 use crate::metadata::Metadata;
-use crate::tools;
+use crate::{faults, tools};
 
 /// Where tests note that they could not run, one line each; `testbed::tools` writes it.
 const SKIPPED_LIST: &str = "GATEPOST_SKIPPED_LIST";
@@ -43,6 +43,7 @@ pub(crate) fn run() -> Result<(), Failure> {
             is_green &= run_cargo(&words, list.path(), &mut count)?;
         }
     }
+    is_green &= faults_quick(&mut count);
     let skipped_tests = std::fs::read_to_string(list.path()).unwrap_or_default();
     for line in skipped_tests.lines() {
         println!("skipped: {line}");
@@ -57,6 +58,26 @@ pub(crate) fn run() -> Result<(), Failure> {
         return Err(Failure(format!("{skipped} tests were skipped, which CI does not allow")));
     }
     Ok(())
+}
+
+/// A few cycles of each family of faults: one test more. Only root may make what they need.
+fn faults_quick(count: &mut Count) -> bool {
+    if !tools::is_root() {
+        println!(
+            "skipped: cargo xtask faults --quick: only root may make namespaces, mounts and loop devices"
+        );
+        count.ignored += 1;
+        return true;
+    }
+    match faults::run(&["--quick".to_owned()]) {
+        Ok(()) => count.passed += 1,
+        Err(Failure(sentence)) => {
+            println!("cargo xtask faults --quick: {sentence}");
+            count.failed += 1;
+            return false;
+        }
+    }
+    true
 }
 
 /// Runs `cargo test` for `what`, counts its results, and says whether all is well.

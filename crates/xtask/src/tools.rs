@@ -166,7 +166,7 @@ fn apt(words: &[&str]) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("apt-get {} failed ({status})", words[0])) }
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     line.and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")

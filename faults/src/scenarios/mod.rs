@@ -1,12 +1,22 @@
 //! The families of faults, by name.
 
+mod bit_flips;
+mod client_drops;
+mod crash_in_recovery;
+mod destination_dies;
 mod disk_full;
 mod ext4_shutdown;
 mod power_cut;
 mod sigkill;
+mod starved;
+mod torn_commit;
 mod upgrade;
 
+use std::path::{Path, PathBuf};
+
 use crate::Plan;
+use crate::device::text;
+use crate::tools;
 
 /// One family of faults.
 pub(crate) struct Scenario {
@@ -51,12 +61,60 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         run: ext4_shutdown::run,
     },
     Scenario {
+        name: "torn-commit",
+        about: "the last commit cut at every byte (where the cycles suffice) and without some of its sectors",
+        quick: 100,
+        usual: 1000,
+        full: 20000,
+        run: torn_commit::run,
+    },
+    Scenario {
+        name: "bit-flips",
+        about: "one bit flipped anywhere: nothing altered is delivered, what is not hit is there, damage is reported",
+        quick: 100,
+        usual: 1000,
+        full: 10000,
+        run: bit_flips::run,
+    },
+    Scenario {
         name: "disk-full",
         about: "a small disk fills up: MAIL gets 452, deliveries go on, space frees, mail is taken again",
         quick: 2,
         usual: 10,
         full: 10,
         run: disk_full::run,
+    },
+    Scenario {
+        name: "crash-in-recovery",
+        about: "five crashes upon a crash while the gateway recovers",
+        quick: 2,
+        usual: 10,
+        full: 50,
+        run: crash_in_recovery::run,
+    },
+    Scenario {
+        name: "destination-dies",
+        about: "connections cut before and after the last dot, 250s lost, the destination away for a while",
+        quick: 10,
+        usual: 50,
+        full: 500,
+        run: destination_dies::run,
+    },
+    Scenario {
+        name: "client-drops",
+        about: "the client closes, resets or stalls at each byte of a transaction",
+        quick: 1,
+        usual: 1,
+        full: 6,
+        run: client_drops::run,
+    },
+    Scenario {
+        name: "starved",
+        about: "a frozen process, no descriptors left, too little memory",
+        quick: 3,
+        usual: 9,
+        full: 30,
+        run: starved::run,
     },
     Scenario {
         name: "upgrade",
@@ -67,3 +125,10 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         run: upgrade::run,
     },
 ];
+
+/// A copy of the spool in `spool`, in `folder`.
+fn copy_spool(spool: &Path, folder: &Path) -> PathBuf {
+    let copy = folder.join("copy");
+    tools::run(&["cp", "--recursive", text(spool), text(&copy)]);
+    copy
+}

@@ -55,6 +55,7 @@ const POINTS: &[Point] = &[
     point("new-segment-named", 1, Needs::Growth),
     point("large-unsynced", 3, Needs::LargeBodies),
     point("large-unnamed", 3, Needs::LargeBodies),
+    point("before-footer", 2, Needs::Load),
     point("mid-recovery", 1, Needs::Recovery),
     point("end-of-recovery", 1, Needs::Recovery),
 ];
@@ -85,7 +86,8 @@ pub(crate) fn run(plan: &Plan) -> String {
 fn one_spool(plan: &Plan, number: u64, cycles: u64, all: &mut Cycles) -> String {
     let image = plan.work.join(format!("disk-{number}"));
     let disk = Ext4::create(&image, IMAGE_BYTES);
-    let mut stand = Stand::start(plan, Setup::at(disk.path().join("spool")));
+    let setup = Setup::at(disk.path().join("spool"));
+    let mut stand = Stand::start(plan, setup);
     let client = stand.client(plan.seed + number, |_| {});
     let mut sent = Vec::new();
     for cycle in 0..cycles {
