@@ -1,5 +1,6 @@
-//! `gatepost check` on ten thousand tenants, and on a hundred thousand: reading, compiling, and the proof that no stranger relays;
-//! then the same at a reload for which one of them has changed.
+//! `gatepost check` on ten thousand tenants, and on a hundred thousand: reading, compiling, and the
+//! proof that no stranger relays; then the same at a reload for which one of them has changed. And
+//! all of them in one file.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -51,6 +52,46 @@ pub(crate) fn run(effort: Effort) {
 
 pub(crate) fn run_largest(effort: Effort) {
     check(effort.of(TENANTS_MAX));
+}
+
+/// All tenants in one `tenants.toml`, and one tenant with as many logins: four times as many must
+/// take four times as long.
+pub(crate) fn run_one_file(effort: Effort) {
+    for count in [TENANTS_MAX / 4, TENANTS_MAX] {
+        let count = effort.of(count);
+        let blocks = (0..count).map(|number| {
+            format!(
+                "[[tenant]]\nname = \"tenant{number}\"\nsenders = [\"@tenant{number}.example\"]\n\
+                 networks = [\"{}.{}.{}.0/24\"]\n\n",
+                198 + (number >> 16),
+                number >> 8 & 255,
+                number & 255
+            )
+        });
+        load_one(&format!("{count} tenants"), &blocks.collect::<String>());
+        let logins = (0..count).map(|number| {
+            format!(
+                "[[tenant.identity]]\nlogin = \"user{number}\"\n\
+                 password = \"$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA\"\n"
+            )
+        });
+        let tenant = "[[tenant]]\nname = \"tenant\"\nsenders = [\"@tenant.example\"]\n";
+        load_one(
+            &format!("one tenant with {count} logins"),
+            &logins.fold(tenant.to_owned(), |file, login| file + &login),
+        );
+    }
+}
+
+fn load_one(what: &str, file: &str) {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    fs::write(folder.path().join("tenants.toml"), file).expect("the folder can be written");
+    let path = folder.path().join("gatepost.toml");
+    let node = NODE.replace("tenants = \"tenants\"", "tenants = \"tenants.toml\"");
+    fs::write(&path, node).expect("the folder can be written");
+    once(&format!("{what} in one file: read, compiled and proved"), || {
+        Config::load(&path).unwrap_or_else(|errors| panic!("a sound configuration: {errors}"))
+    });
 }
 
 fn check(count: usize) {

@@ -20,9 +20,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// A name and what it measures.
 type Bench = (&'static str, fn(Effort));
 
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 6] = [
     ("check", check::run),
     ("check-largest", check::run_largest),
+    ("check-one-file", check::run_one_file),
     ("network", network::run),
     ("decision", decision::run),
     ("swap", swap::run),

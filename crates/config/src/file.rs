@@ -13,6 +13,9 @@ pub(crate) struct File {
     pub(crate) name: Arc<str>,
     pub(crate) text: String,
     directory: PathBuf,
+    /// Where each line but the first begins: every key and every text asks for its line, so that
+    /// counting from the top each time would cost the square of the file.
+    line_starts: Box<[usize]>,
     /// Where this is a part of a file.
     lines_before: u32,
 }
@@ -24,7 +27,8 @@ impl File {
         match std::fs::read_to_string(path) {
             Ok(text) => {
                 let directory = path.parent().unwrap_or(Path::new("")).to_owned();
-                Some(Self { name, text, directory, lines_before: 0 })
+                let line_starts = line_starts(&text);
+                Some(Self { name, text, directory, line_starts, lines_before: 0 })
             }
             Err(error) => {
                 let remedy = "make it a text file that this user may read, or name another";
@@ -40,15 +44,15 @@ impl File {
             name: self.name.clone(),
             text: text.to_owned(),
             directory: self.directory.clone(),
+            line_starts: line_starts(text),
             lines_before,
         }
     }
 
     /// The line of a span.
     pub(crate) fn origin(&self, span: Range<usize>) -> Origin {
-        let before = self.text.as_bytes().get(..span.start).unwrap_or(self.text.as_bytes());
-        let newlines = before.iter().filter(|&&byte| byte == b'\n').count();
-        let line = u32::try_from(newlines + 1).unwrap_or(u32::MAX);
+        let begun = self.line_starts.partition_point(|&start| start <= span.start);
+        let line = u32::try_from(begun + 1).unwrap_or(u32::MAX);
         Origin::new(Arc::clone(&self.name), self.lines_before.saturating_add(line))
     }
 
@@ -56,6 +60,10 @@ impl File {
     pub(crate) fn resolve(&self, path: &str) -> PathBuf {
         self.directory.join(path)
     }
+}
+
+fn line_starts(text: &str) -> Box<[usize]> {
+    text.match_indices('\n').map(|(newline, _)| newline + 1).collect()
 }
 
 /// What changes when a file does: device, inode, bytes, and the times of its bytes and of its inode
@@ -71,5 +79,24 @@ impl Stamp {
         let time = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
         let times = (time(file.mtime(), file.mtime_nsec()), time(file.ctime(), file.ctime_nsec()));
         Some(Self([file.dev().into(), file.ino().into(), file.size().into(), times.0, times.1]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_on_the_line_that_newlines_before_it_count() {
+        let path = Path::new(env!("CARGO_MANIFEST_PATH"));
+        let whole = File::read(path, &mut Report::default()).unwrap();
+        for text in ["", "\n", "a", "a\n", "\n\na = 1\n\nb = \"x\ny\"", &whole.text] {
+            let part = whole.part(7, text);
+            for start in 0..=text.len() + 1 {
+                let before = &text.as_bytes()[..start.min(text.len())];
+                let newlines = before.iter().filter(|&&byte| byte == b'\n').count();
+                assert_eq!(part.origin(start..start).line as usize, 7 + 1 + newlines, "{start} of {text:?}");
+            }
+        }
     }
 }
