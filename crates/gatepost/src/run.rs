@@ -37,8 +37,12 @@ const DESCRIPTORS_RESERVED: usize = 256 + control::HTTP_CONNECTIONS_MAX;
 /// to as many sites as there are domains.
 const NEXT_HOPS_MAX: usize = 4096;
 
-/// How often a port that is taken is tried again before it is reported.
-const PORT_TRIES: u32 = 20;
+/// How often a port that is taken is tried again before it is reported: for 4 s in all. The kernel
+/// takes the ring of a killed gateway apart in a thread of its own, which on a busy machine waits for
+/// its turn like any other; until then the listeners of that ring hold their ports. A supervisor that
+/// starts Gatepost again at once must not see it fail for that, and who made a mistake waits no longer
+/// than it takes to wonder.
+const PORT_TRIES: u32 = 80;
 /// The time between two tries.
 const PORT_TRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 
