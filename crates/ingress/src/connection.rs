@@ -195,6 +195,15 @@ impl Client {
         self.granted = GrantedIdentities::default();
     }
 
+    /// Whose client it is: the transaction's tenant, and before a recipient has said that, the tenant of
+    /// the login, or of the network where nobody has logged in.
+    pub(crate) fn tenant(&self) -> Option<TenantIx> {
+        self.transaction.tenant.or_else(|| match self.identity {
+            Some(identity) => Some(self.snapshot.identity_tenant(identity)),
+            None => self.snapshot.network_tenant(self.address),
+        })
+    }
+
     /// What policy is told of this client.
     pub(crate) fn facts<'a>(&'a self, listener: &'a policy::Listener) -> policy::Facts<'a> {
         policy::Facts {

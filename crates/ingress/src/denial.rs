@@ -45,7 +45,7 @@ impl<R: Ring> Judge<'_, '_, R> {
         to: &str,
         reply: &mut Reply,
     ) {
-        let decision = Decision::refusal_for(reason, self.client.transaction.tenant);
+        let decision = Decision::refusal_for(reason, self.client.tenant());
         // The envelope lends its text and has it back afterwards.
         let envelope = std::mem::take(&mut self.client.transaction.envelope);
         self.refuse_with(&decision, detail, (envelope.reverse_path().text(), to), reply);

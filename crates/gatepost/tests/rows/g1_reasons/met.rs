@@ -147,7 +147,7 @@ pub(super) const BY_DNS: &[Row] = &[
 ];
 
 /// Met with where the smallest spool that there is has a large message on its way.
-pub(super) const IN_A_FULL_SPOOL: &[Row] = &[("spool_full", "spool", "none", |at| {
+pub(super) const IN_A_FULL_SPOOL: &[Row] = &[("spool_full", "spool", "proseware", |at| {
     let mut large = at.house.connect(INSIDE);
     large.command(&format!("MAIL FROM:<{KIM}>"), 250);
     large.command(&format!("RCPT TO:<{BOB}>"), 250);
@@ -156,17 +156,20 @@ pub(super) const IN_A_FULL_SPOOL: &[Row] = &[("spool_full", "spool", "none", |at
     for _ in 0..100 {
         large.send(&piece);
     }
-    let mut reply = None;
-    let is_full = eventually(PATIENCE, || {
-        let mut dialog = at.house.connect(INSIDE);
-        dialog.send(format!("MAIL FROM:<{KIM}>\r\n"));
-        reply = dialog.reply().filter(|reply| reply.code == 452);
-        reply.is_some()
+    // Whose a client is, the network says, or the login; of a stranger, nothing does.
+    let inside = Place::refused_by_the_spool(|| at.house.connect(INSIDE));
+    let login = Place::refused_by_the_spool(|| {
+        let mut login = Dialog::hello_from(HOTEL, at.clear);
+        login.command(AUTH_PLAIN, 235);
+        login
     });
-    assert!(is_full, "the spool always has room");
+    let nobodys = ["reason=\"spool_full\"", "tenant=\"none\""];
+    assert_eq!(at.house.denials(&nobodys), 0);
+    Place::refused_by_the_spool(|| at.house.connect(HOTEL));
+    assert_eq!(at.house.denials(&nobodys), 1);
     // Only now may the large message go.
     drop(large);
-    vec![reply.expect("just found")]
+    vec![inside, login]
 })];
 
 /// Met with where the file of the spool takes no more, as the system says it.
@@ -242,6 +245,20 @@ impl Place {
         dialog.command("DATA", 354);
         dialog.send(format!("{content}.\r\n"));
         vec![dialog.expect(code)]
+    }
+
+    /// The answer to the first MAIL that finds the spool full.
+    #[track_caller]
+    fn refused_by_the_spool(connect: impl Fn() -> Dialog) -> Reply {
+        let mut reply = None;
+        let is_full = eventually(PATIENCE, || {
+            let mut dialog = connect();
+            dialog.send(format!("MAIL FROM:<{KIM}>\r\n"));
+            reply = dialog.reply().filter(|reply| reply.code == 452);
+            reply.is_some()
+        });
+        assert!(is_full, "the spool always has room");
+        reply.expect("just found")
     }
 
     fn suspend(&self, whom: &[&str]) {
