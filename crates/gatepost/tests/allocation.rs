@@ -5,6 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -109,7 +110,7 @@ fn converse(address: SocketAddr, rounds: &AtomicU32) {
     rounds.store(u32::MAX, Ordering::Release);
 }
 
-fn worker(configuration: &Configuration, directory: &std::path::Path) -> Worker<UringRing> {
+fn worker(configuration: &Configuration, directory: &Path) -> Worker<UringRing> {
     let loaded = config::Config::load(&configuration.write(directory)).expect("the test's files are right");
     let (commons, links, _control) = Commons::new(1, loaded.snapshot);
     let link = links.into_iter().next().expect("there is one worker");
@@ -120,7 +121,27 @@ fn worker(configuration: &Configuration, directory: &std::path::Path) -> Worker<
     commons.suspensions().suspend(&somebody, suspension).expect("there is room");
     let mut ring = UringRing::new(UringOptions::default()).expect("this host allows a ring");
     link.attach(ring.waker());
-    let root = directory.join("spool");
+    let spool = shard(&mut ring, directory.join("spool"));
+    let settings = ingress_settings(&loaded.node.listeners[0]);
+    let ingress = Ingress::new(settings, &mut ring, false).expect("the port is free");
+    let registry = Registry::new(1, &["smtp"], 1);
+    let log = LogWriter::start(std::io::sink(), Form::Json, "test", &registry).expect("a thread can be had");
+    Worker {
+        snapshots: commons.snapshot_cache(),
+        metrics: registry.worker(0),
+        log: log.log(),
+        ring,
+        ingress,
+        spool,
+        delivery: delivery(),
+        link,
+        completions: Vec::new(),
+        commits: Commits::default(),
+        draining: false,
+    }
+}
+
+fn shard(ring: &mut UringRing, root: PathBuf) -> Shard {
     spool::claim(&mut RealDisk::default(), &root, 1, "a test").expect("the folder is ours");
     let options = Options {
         directory: root,
@@ -132,9 +153,12 @@ fn worker(configuration: &Configuration, directory: &std::path::Path) -> Worker<
         token_room: SPOOL_ROOM,
         salt: 1,
     };
-    let (spool, _) = Shard::open(&mut ring, options).expect("a new shard opens");
-    let listener = &loaded.node.listeners[0];
-    let settings = ingress::Settings {
+    let (spool, _) = Shard::open(ring, options).expect("a new shard opens");
+    spool
+}
+
+fn ingress_settings(listener: &config::ListenerConfig) -> ingress::Settings {
+    ingress::Settings {
         hostname: "relay.example".into(),
         worker: 0,
         connections_max: 100,
@@ -156,29 +180,16 @@ fn worker(configuration: &Configuration, directory: &std::path::Path) -> Worker<
             }),
             address: listener.address,
         }],
-    };
-    let ingress = Ingress::new(settings, &mut ring, false).expect("the port is free");
+    }
+}
+
+fn delivery() -> Delivery {
     let hour = Duration::from_secs(3600);
-    let delivery = Delivery::new(DeliverySettings {
+    Delivery::new(DeliverySettings {
         hostname: "relay.example".into(),
         worker: 0,
         retry: Retry { first: hour, longest: hour, expire: hour },
         tls: ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("no certificate is needed"),
         connections_max: 256,
-    });
-    let registry = Registry::new(1, &["smtp"], 1);
-    let log = LogWriter::start(std::io::sink(), Form::Json, "test", &registry).expect("a thread can be had");
-    Worker {
-        snapshots: commons.snapshot_cache(),
-        metrics: registry.worker(0),
-        log: log.log(),
-        ring,
-        ingress,
-        spool,
-        delivery,
-        link,
-        completions: Vec::new(),
-        commits: Commits::default(),
-        draining: false,
-    }
+    })
 }

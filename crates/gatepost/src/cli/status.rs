@@ -28,9 +28,35 @@ pub(super) fn run(common: &Common) -> Answer {
 }
 
 fn for_people(status: &Value) -> String {
-    let mut out = String::new();
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let number = |value: &Value| value.as_u64().unwrap_or_default();
+    let mut page = Page { text: title(status) };
+    page.workers(&status["workers"]);
+    page.policy(&status["policy"]);
+    page.listeners(&status["listeners"]);
+    page.line(
+        "messages",
+        format!("{} accepted, {} requests denied", status["messages_accepted"], status["requests_denied"]),
+    );
+    page.line("queue", counts(&status["queue_recipients"], &["ready", "active", "deferred", "held"]));
+    page.line("deliveries", counts(&status["deliveries"], &["delivered", "deferred", "failed", "expired"]));
+    page.spool(&status["spool"]);
+    page.line("grants", format!("{} in force after mailbox logins", status["grants"]));
+    let suspended = match number(&status["suspensions"]) {
+        0 => "nobody".to_owned(),
+        some => {
+            let some = count(some as usize, "suspension", "suspensions");
+            styled(WARNING, format!("{some}: see `gatepost tenants list`")).to_string()
+        }
+    };
+    page.line("suspended", suspended);
+    if number(&status["log_lines_dropped"]) > 0 {
+        let dropped = format!("{} records found no room", status["log_lines_dropped"]);
+        page.line("log", styled(WARNING, dropped).to_string());
+    }
+    page.text
+}
+
+/// Which gateway it is, and whether it takes mail.
+fn title(status: &Value) -> String {
     let state = match status["not_ready_reason"].as_str() {
         None => styled(YES, "takes mail".to_owned()),
         Some(reason) => {
@@ -38,97 +64,83 @@ fn for_people(status: &Value) -> String {
             styled(NO, format!("takes no mail: {why}"))
         }
     };
-    let _ = writeln!(
-        out,
-        "{}  {state}  {}",
-        styled(STRONG, word(&status["node"])),
-        styled(
-            FAINT,
-            format!(
-                "gatepost {}, process {}, up {}",
-                word(&status["version"]),
-                status["process"],
-                text::duration(number(&status["uptime_seconds"]))
-            )
-        )
+    let program = format!(
+        "gatepost {}, process {}, up {}",
+        word(&status["version"]),
+        status["process"],
+        text::duration(number(&status["uptime_seconds"]))
     );
-    let workers = status["workers"].as_array().map_or(&[][..], Vec::as_slice);
-    let odd: Vec<_> = workers.iter().filter_map(Value::as_str).filter(|state| *state != "ready").collect();
-    let mut line = |name: &str, text: String| {
-        let _ = writeln!(out, "  {name:<13}{text}");
-    };
-    line(
-        "workers",
-        match odd.as_slice() {
+    format!("{}  {state}  {}\n", styled(STRONG, word(&status["node"])), styled(FAINT, program))
+}
+
+/// Lines below the title, each under a name.
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn line(&mut self, name: &str, text: String) {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.text, "  {name:<13}{text}");
+    }
+
+    fn workers(&mut self, workers: &Value) {
+        let workers = workers.as_array().map_or(&[][..], Vec::as_slice);
+        let odd: Vec<_> =
+            workers.iter().filter_map(Value::as_str).filter(|state| *state != "ready").collect();
+        let told = match odd.as_slice() {
             [] => format!("{}, all ready", workers.len()),
             odd => format!("{}, of them {}", workers.len(), styled(WARNING, odd.join(", "))),
-        },
-    );
-    let policy = &status["policy"];
-    let tenants = count(number(&policy["tenants"]) as usize, "tenant", "tenants");
-    line("policy", format!("generation {}, {tenants}", policy["generation"]));
-    if let Some(error) = policy["last_reload_failure"]["error"].as_str() {
-        let at = word(&policy["last_reload_failure"]["at"]);
-        line(
-            "",
-            format!("{} at {at}; what was in force still is:", styled(NO, "the last reload was refused")),
-        );
-        for error in error.lines() {
-            line("", format!("  {error}"));
+        };
+        self.line("workers", told);
+    }
+
+    fn policy(&mut self, policy: &Value) {
+        let tenants = count(number(&policy["tenants"]) as usize, "tenant", "tenants");
+        self.line("policy", format!("generation {}, {tenants}", policy["generation"]));
+        if let Some(error) = policy["last_reload_failure"]["error"].as_str() {
+            let at = word(&policy["last_reload_failure"]["at"]);
+            let refused = styled(NO, "the last reload was refused");
+            self.line("", format!("{refused} at {at}; what was in force still is:"));
+            for error in error.lines() {
+                self.line("", format!("  {error}"));
+            }
         }
     }
-    for (index, listener) in status["listeners"].as_array().into_iter().flatten().enumerate() {
-        let title = if index == 0 { "listeners" } else { "" };
-        let open = count(number(&listener["connections"]) as usize, "connection", "connections");
-        line(title, format!("{:<12} {:<24} {open}", word(&listener["name"]), word(&listener["address"])));
+
+    fn listeners(&mut self, listeners: &Value) {
+        for (index, listener) in listeners.as_array().into_iter().flatten().enumerate() {
+            let title = if index == 0 { "listeners" } else { "" };
+            let open = count(number(&listener["connections"]) as usize, "connection", "connections");
+            let (name, address) = (word(&listener["name"]), word(&listener["address"]));
+            self.line(title, format!("{name:<12} {address:<24} {open}"));
+        }
     }
-    line(
-        "messages",
-        format!("{} accepted, {} requests denied", status["messages_accepted"], status["requests_denied"]),
-    );
-    line("queue", counts(&status["queue_recipients"], &["ready", "active", "deferred", "held"]));
-    line("deliveries", counts(&status["deliveries"], &["delivered", "deferred", "failed", "expired"]));
-    let spool = &status["spool"];
-    let capacity =
-        spool["capacity_bytes"].as_u64().map_or_else(String::new, |bytes| format!(" of {}", size(bytes)));
-    line(
-        "spool",
-        format!(
-            "{}, {}{capacity} in {}",
-            count(number(&spool["messages"]) as usize, "message", "messages"),
-            size(number(&spool["bytes"])),
-            word(&spool["path"])
-        ),
-    );
-    let (messages, places) = (number(&spool["quarantined_messages"]), number(&spool["damaged_places"]));
-    if messages + places > 0 {
-        let what = format!(
-            "{} and {}: see `gatepost spool list --state quarantined` and `gatepost spool verify`",
-            count(messages as usize, "message", "messages"),
-            count(places as usize, "damaged place", "damaged places")
-        );
-        line("quarantined", styled(NO, what).to_string());
+
+    fn spool(&mut self, spool: &Value) {
+        let capacity =
+            spool["capacity_bytes"].as_u64().map_or_else(String::new, |bytes| format!(" of {}", size(bytes)));
+        let messages = count(number(&spool["messages"]) as usize, "message", "messages");
+        let bytes = size(number(&spool["bytes"]));
+        self.line("spool", format!("{messages}, {bytes}{capacity} in {}", word(&spool["path"])));
+        let (messages, places) = (number(&spool["quarantined_messages"]), number(&spool["damaged_places"]));
+        if messages + places > 0 {
+            let what = format!(
+                "{} and {}: see `gatepost spool list --state quarantined` and `gatepost spool verify`",
+                count(messages as usize, "message", "messages"),
+                count(places as usize, "damaged place", "damaged places")
+            );
+            self.line("quarantined", styled(NO, what).to_string());
+        }
     }
-    line("grants", format!("{} in force after mailbox logins", status["grants"]));
-    let suspensions = number(&status["suspensions"]);
-    line(
-        "suspended",
-        match suspensions {
-            0 => "nobody".to_owned(),
-            some => styled(
-                WARNING,
-                format!("{}: see `gatepost tenants list`", count(some as usize, "suspension", "suspensions")),
-            )
-            .to_string(),
-        },
-    );
-    if number(&status["log_lines_dropped"]) > 0 {
-        line(
-            "log",
-            styled(WARNING, format!("{} records found no room", status["log_lines_dropped"])).to_string(),
-        );
-    }
-    out
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
 }
 
 /// `3 ready, 0 active, 12 deferred recipients`.
