@@ -1,25 +1,9 @@
 //! `[admin]`, its tokens file, and `[grants]` of the node and of a tenant.
 
-use std::fs;
 use std::time::Duration;
 
 use config::{AdminRole, Config, ConfigErrors, Loaded, TokenDigest, admin_socket};
-
-const NODE: &str = r#"[node]
-hostname = "relay.example"
-[spool]
-path = "spool"
-[[listener]]
-name = "smtp"
-address = "127.0.0.1:0"
-role = "relay"
-tls = "off"
-[policy]
-tenants = "tenants"
-[[route]]
-recipient_domains = ["*"]
-next_hops = ["smarthost.example"]
-"#;
+use testbed::folder::{Folder, NODE};
 
 const TENANT: &str = "name = \"NAME\"\nsenders = [\"@NAME.example\"]\n";
 
@@ -27,16 +11,13 @@ const SECRET: &str = "a-token-that-nobody-guesses";
 
 /// `node` is added to the node file, `tokens` is the tokens file, `tenant` is added to two tenants.
 fn load(node: &str, tokens: &str, tenants: [&str; 2]) -> Result<Loaded, ConfigErrors> {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
-    fs::create_dir(folder.path().join("tenants")).unwrap();
-    write("gatepost.toml", format!("{NODE}{node}"));
-    write("tokens.toml", tokens.to_owned());
-    write("secret", format!("{SECRET}\n"));
-    for (name, addition) in ["proseware", "adatum"].iter().zip(tenants) {
-        write(&format!("tenants/{name}.toml"), format!("{}{addition}", TENANT.replace("NAME", name)));
-    }
-    Config::load(&folder.path().join("gatepost.toml"))
+    let of = |name: &str, addition: &str| TENANT.replace("NAME", name) + addition;
+    let tenants = [("proseware", of("proseware", tenants[0])), ("adatum", of("adatum", tenants[1]))];
+    let folder =
+        Folder::new(&format!("{NODE}{node}"), &tenants.each_ref().map(|(name, text)| (*name, &**text)));
+    folder.write("tokens.toml", tokens);
+    folder.write("secret", &format!("{SECRET}\n"));
+    Config::load(&folder.node())
 }
 
 /// What is wrong, as text.
@@ -90,11 +71,10 @@ fn an_address_without_a_token_is_warned_of() {
 
 #[test]
 fn the_socket_is_found_in_a_configuration_that_is_otherwise_broken() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("gatepost.toml");
-    fs::write(&path, "nonsense = 1\n[admin]\nsocket = \"run/admin.sock\"\n").unwrap();
-    assert_eq!(admin_socket(&path).unwrap(), folder.path().join("run/admin.sock"));
-    fs::write(&path, NODE).unwrap();
+    let folder = Folder::new("nonsense = 1\n[admin]\nsocket = \"run/admin.sock\"\n", &[]);
+    let path = folder.node();
+    assert_eq!(admin_socket(&path).unwrap(), folder.join("run/admin.sock"));
+    folder.write("gatepost.toml", NODE);
     let text = admin_socket(&path).unwrap_err().to_string();
     assert!(text.contains("[admin]") && text.contains("restart"), "{text}");
 }

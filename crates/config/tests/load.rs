@@ -1,36 +1,12 @@
 //! Configurations as people write them, and as they get them wrong.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use config::{Config, ConfigErrors, Loaded};
 use policy::{Role, TenantIx, Threshold, TlsPolicy, Whom};
-
-const NODE: &str = r#"[node]
-hostname = "relay.example"
-
-[spool]
-path = "spool"
-
-[[listener]]
-name = "smtp"
-address = "127.0.0.1:0"
-role = "relay"
-tls = "off"
-
-[policy]
-tenants = "tenants"
-
-[[route]]
-recipient_domains = ["*"]
-next_hops = ["smarthost.example"]
-"#;
-
-const TENANT: &str = r#"name = "proseware"
-networks = ["198.51.100.0/24"]
-senders = ["@proseware.example"]
-"#;
+use testbed::folder::{Folder, NODE, TENANT};
 
 const IDENTITY: &str = r#"
 [[identity]]
@@ -38,33 +14,18 @@ login = "terri"
 password = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA"
 "#;
 
-/// A folder with a node file and tenant files.
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new(node: &str, tenants: &[(&str, &str)]) -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        folder.write("gatepost.toml", node);
-        fs::create_dir(folder.path("tenants")).unwrap();
-        for (name, text) in tenants {
-            folder.write(&format!("tenants/{name}.toml"), text);
-        }
-        folder
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    fn load(&self) -> Result<Loaded, ConfigErrors> {
-        Config::load(&self.path("gatepost.toml"))
-    }
+trait Load {
+    fn load(&self) -> Result<Loaded, ConfigErrors>;
 
     /// Each error as `file:line key`, and its whole text.
+    fn errors(&self) -> Vec<(String, String)>;
+}
+
+impl Load for Folder {
+    fn load(&self) -> Result<Loaded, ConfigErrors> {
+        Config::load(&self.node())
+    }
+
     fn errors(&self) -> Vec<(String, String)> {
         let errors = self.load().expect_err("it must not load");
         errors
@@ -91,7 +52,7 @@ fn the_samples_load() {
     let read = |name: &str| fs::read_to_string(samples.join(name)).unwrap();
     let folder = Folder::new(&read("gatepost.toml"), &[("proseware", &read("tenants/proseware.toml"))]);
     for directory in ["tls", "tenants/recipients"] {
-        fs::create_dir(folder.path(directory)).unwrap();
+        fs::create_dir(folder.join(directory)).unwrap();
     }
     folder.write("tls/tls.crt", "");
     folder.write("tls/tls.key", "");
@@ -324,7 +285,7 @@ fn a_file_that_is_missing_or_no_toml_is_one_clear_error() {
     let (place, _) = error("[node\n", &[]);
     assert_eq!(place, "gatepost.toml:1 ");
     let mut node = Folder::new(NODE, &[]);
-    fs::remove_dir(node.path("tenants")).unwrap();
+    fs::remove_dir(node.join("tenants")).unwrap();
     assert_eq!(node.errors()[0].0, "gatepost.toml:14 policy.tenants");
     node = Folder::new("", &[]);
     let missing: Vec<_> = node.errors().into_iter().map(|(place, _)| place).collect();
@@ -428,7 +389,7 @@ fn lists_are_read_from_their_files_and_what_is_wrong_in_them_names_its_line() {
     let mut expected = missing.to_vec();
     expected.sort_unstable();
     assert_eq!(found, expected);
-    fs::create_dir(folder.path("tenants/lists")).unwrap();
+    fs::create_dir(folder.join("tenants/lists")).unwrap();
     folder.write("tenants/lists/senders.txt", "# comment\nspam@d.example\n@e.example # why\n*.f.example\n");
     folder.write("clients.txt", "192.0.2.0/24\n\n2001:db8::1\n");
     folder.write("friends.txt", "192.0.2.7\n");

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use config::Config;
+use testbed::folder::NODE;
 
 const CONFIGURATIONS: u64 = 200;
 
@@ -109,12 +110,8 @@ impl House {
         for tenant in &self.tenants {
             fs::write(folder.join(format!("tenants/{}.toml", tenant.name)), tenant.text()).unwrap();
         }
-        let node = format!(
-            "[node]\nhostname = \"relay.example\"\n\n[spool]\npath = \"spool\"\n\n[[listener]]\nname = \"smtp\"\n\
-             address = \"127.0.0.1:0\"\nrole = \"{}\"\ntls = \"off\"\n\n[policy]\ntenants = \"tenants\"\n\n\
-             [[route]]\nrecipient_domains = [\"*\"]\nnext_hops = [\"smarthost.example\"]\n{}",
-            self.role, self.node_extra
-        );
+        let role = format!("role = \"{}\"", self.role);
+        let node = NODE.replace("role = \"relay\"", &role) + &self.node_extra;
         let path = folder.join("gatepost.toml");
         fs::write(&path, node).unwrap();
         path

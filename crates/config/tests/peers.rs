@@ -4,31 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use config::{Config, ConfigErrors, Loaded};
-
-const NODE: &str = r#"[node]
-hostname = "relay.example"
-[spool]
-path = "spool"
-[[listener]]
-name = "smtp"
-address = "127.0.0.1:0"
-role = "relay"
-tls = "off"
-[policy]
-tenants = "tenants"
-[[route]]
-recipient_domains = ["*"]
-next_hops = ["smarthost.example"]
-"#;
+use testbed::folder::{Folder, NODE};
 
 fn load(peers: &str, tenant: &str) -> Result<Loaded, ConfigErrors> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("gatepost.toml");
-    fs::write(&path, format!("{NODE}{peers}")).unwrap();
-    fs::create_dir(folder.path().join("tenants")).unwrap();
     let tenant = format!("name = \"proseware\"\nsenders = [\"@proseware.example\"]\n{tenant}");
-    fs::write(folder.path().join("tenants/proseware.toml"), tenant).unwrap();
-    Config::load(&path)
+    Config::load(&Folder::new(&format!("{NODE}{peers}"), &[("proseware", &tenant)]).node())
 }
 
 const TENANT: &str = "networks = [\"198.51.100.0/24\"]\n";

@@ -1,43 +1,18 @@
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
-use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use commons::{Answer, Commons, WorkerLink, WorkerState};
 use observe::{Form, LogWriter};
 use policy::{Origin, Snapshot, Source};
-use tempfile::TempDir;
+use testbed::folder::{Folder, NODE, TENANT};
 use zeroize::Zeroizing;
 
 use super::*;
 
 /// Far more than anything here takes: only a broken build waits so long.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-const NODE: &str = r#"
-[node]
-hostname = "relay.example"
-[spool]
-path = "spool"
-[[listener]]
-name = "smtp"
-address = "127.0.0.1:2525"
-role = "relay"
-tls = "off"
-[policy]
-tenants = "tenants"
-[[route]]
-recipient_domains = ["*"]
-next_hops = ["192.0.2.25:25"]
-"#;
-
-const TENANT: &str = r#"
-name = "proseware"
-networks = ["198.51.100.0/24"]
-senders = ["@proseware.example"]
-"#;
 
 /// A control plane, the worker that asks it, and what it logs.
 struct Stage {
@@ -46,7 +21,7 @@ struct Stage {
     woken: Receiver<()>,
     commons: Arc<Commons>,
     log: Receiver<String>,
-    folder: TempDir,
+    folder: Folder,
     _writer: LogWriter,
 }
 
@@ -64,15 +39,8 @@ impl Write for Lines {
     }
 }
 
-fn write_configuration(folder: &Path) {
-    fs::create_dir_all(folder.join("tenants")).unwrap();
-    fs::write(folder.join("gatepost.toml"), NODE).unwrap();
-    fs::write(folder.join("tenants/proseware.toml"), TENANT).unwrap();
-}
-
 fn stage() -> Stage {
-    let folder = tempfile::tempdir().unwrap();
-    write_configuration(folder.path());
+    let folder = Folder::new(NODE, &[("proseware", TENANT)]);
     let origin = Origin::new("gatepost.toml", 1);
     let source = Source {
         generation: 1,
@@ -96,7 +64,7 @@ fn stage() -> Stage {
         admin: None,
         tickets: None,
         metrics_address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
-        config_path: Some(folder.path().join("gatepost.toml")),
+        config_path: Some(folder.node()),
         kept: config::Kept::default(),
         certificate: None,
         dns: config::DnsConfig::default(),
@@ -254,14 +222,14 @@ fn a_reload_publishes_the_next_generation() {
 fn a_broken_reload_changes_nothing_and_says_so() {
     let stage = stage();
     let tenant = format!("{TENANT}networx = []\n");
-    fs::write(stage.folder.path().join("tenants/proseware.toml"), tenant).unwrap();
+    stage.folder.write("tenants/proseware.toml", &tenant);
     stage.control.reload();
     let record = stage.logged("policy_reload_failed");
     assert!(record["error"].as_str().unwrap().contains("networx"), "{record}");
     assert_eq!(stage.commons.snapshot().generation, 1);
     assert!(stage.get("/metrics").1.contains("gatepost_policy_reload_failures_total 1"));
 
-    write_configuration(stage.folder.path());
+    stage.folder.write("tenants/proseware.toml", TENANT);
     stage.control.reload();
     assert_eq!(stage.logged("policy_reloaded")["generation"], 2);
 }
@@ -274,7 +242,7 @@ fn a_reload_with_more_errors_than_the_log_holds_says_so_counts_them_and_shows_th
     let more: String = (0..700).map(|number| format!("\"{number}-{}\",\n", "x".repeat(90))).collect();
     let tenant =
         format!("name = \"proseware\"\nsenders = [\"@p.example\"]\nnetworks = [\n\"{long}\",\n{more}]\n");
-    fs::write(stage.folder.path().join("tenants/proseware.toml"), tenant).unwrap();
+    stage.folder.write("tenants/proseware.toml", &tenant);
     stage.control.reload();
     assert_eq!(stage.logged("policy_reload_failed")["errors"], 701);
     assert!(stage.get("/metrics").1.contains("gatepost_log_lines_dropped_total 0"));

@@ -10,29 +10,10 @@ use control::ControlOptions;
 use observe::{EventLog, Registry};
 use policy::{Origin, Snapshot, Source};
 use ring::Waker;
+use testbed::folder::{Folder, NODE, TENANT};
 
 /// Far more than a signal takes: only a broken build waits so long.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-const NODE: &str = r#"
-[node]
-hostname = "relay.example"
-[spool]
-path = "spool"
-[[listener]]
-name = "smtp"
-address = "127.0.0.1:2525"
-role = "relay"
-tls = "off"
-[policy]
-tenants = "tenants"
-[[route]]
-recipient_domains = ["*"]
-next_hops = ["192.0.2.25:25"]
-"#;
-
-const TENANT: &str =
-    "name = \"proseware\"\nnetworks = [\"198.51.100.0/24\"]\nsenders = [\"@proseware.example\"]\n";
 
 fn signal(name: &str) {
     let sent = Command::new("kill").args([name, &std::process::id().to_string()]).status().unwrap();
@@ -41,11 +22,7 @@ fn signal(name: &str) {
 
 #[test]
 fn sighup_reloads_and_sigterm_drains() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("gatepost.toml");
-    std::fs::create_dir(folder.path().join("tenants")).unwrap();
-    std::fs::write(&path, NODE).unwrap();
-    std::fs::write(folder.path().join("tenants/proseware.toml"), TENANT).unwrap();
+    let folder = Folder::new(NODE, &[("proseware", TENANT)]);
 
     let origin = Origin::new("gatepost.toml", 1);
     let source = Source {
@@ -65,7 +42,7 @@ fn sighup_reloads_and_sigterm_drains() {
         admin: None,
         tickets: None,
         metrics_address: None,
-        config_path: Some(path),
+        config_path: Some(folder.node()),
         kept: config::Kept::default(),
         certificate: None,
         dns: config::DnsConfig::default(),

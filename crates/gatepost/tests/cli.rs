@@ -1,11 +1,11 @@
 //! The command line from outside: exit codes, errors with file, line and remedy, the demo.
 
-use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
+use testbed::Folder;
 
 const NODE: &str = r#"[node]
 hostname = "relay.proseware.example"
@@ -40,33 +40,16 @@ password = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFz
 senders = ["terri@proseware.example"]
 "#;
 
-/// A configuration in a folder of its own.
-struct Files(TempDir);
+fn files() -> Folder {
+    Folder::new(NODE, &[("proseware", TENANT)])
+}
 
-impl Files {
-    fn new() -> Self {
-        let files = Self(TempDir::with_prefix("gatepost-cli-").unwrap());
-        fs::create_dir(files.0.path().join("tenants")).unwrap();
-        files.write("gatepost.toml", NODE);
-        files.write("tenants/proseware.toml", TENANT);
-        files
-    }
+trait Run {
+    /// The program with these arguments, on the files.
+    fn run(&self, arguments: &[&str]) -> Output;
+}
 
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.path().join(name), text).unwrap();
-    }
-
-    /// Writes a file again, with one piece of it replaced.
-    fn change(&self, name: &str, old: &str, new: &str) {
-        let text = fs::read_to_string(self.0.path().join(name)).unwrap();
-        assert!(text.contains(old), "{name} holds no {old:?}");
-        self.write(name, &text.replacen(old, new, 1));
-    }
-
-    fn node(&self) -> PathBuf {
-        self.0.path().join("gatepost.toml")
-    }
-
+impl Run for Folder {
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = gatepost();
         command.args(arguments).arg("--config").arg(self.node()).stdin(Stdio::null());
@@ -99,7 +82,7 @@ fn assert_one_error(output: &Output, parts: &[&str]) {
 
 #[test]
 fn a_sound_configuration_is_said_to_be_one() {
-    let files = Files::new();
+    let files = files();
     let output = files.run(&["check"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stdout(&output).contains("ok: 2 files, 2 listeners, 1 tenant"), "{}", stdout(&output));
@@ -136,7 +119,7 @@ fn each_mistake_is_one_error_with_file_line_and_remedy() {
         ),
     ];
     for (file, old, new, parts) in cases {
-        let files = Files::new();
+        let files = files();
         files.change(file, old, new);
         // A mistyped key also leaves the right one missing: that pair is one mistake.
         if old == "hostname" {
@@ -151,7 +134,7 @@ fn each_mistake_is_one_error_with_file_line_and_remedy() {
 
 #[test]
 fn two_tenants_with_one_login_name_both_lines() {
-    let files = Files::new();
+    let files = files();
     let other = TENANT.replace("proseware", "adatum").replace("198.51.100", "203.0.113");
     files.write("tenants/adatum.toml", &other);
     let parts =
@@ -161,7 +144,7 @@ fn two_tenants_with_one_login_name_both_lines() {
 
 #[test]
 fn errors_are_json_where_json_is_asked_for() {
-    let files = Files::new();
+    let files = files();
     files.change("tenants/proseware.toml", "198.51.100.0/24", "0.0.0.0/0");
     let output = files.run(&["check", "--json"]);
     assert_eq!(output.status.code(), Some(1), "a stranger could relay");
@@ -186,7 +169,7 @@ fn a_missing_configuration_says_how_to_name_one() {
 fn explain_answers_by_exit_code() {
     let (inside, outside) = (["--client", "198.51.100.7"], ["--client", "203.0.113.9"]);
     let (terri, bob) = ("terri@proseware.example", "bob@adatum.example");
-    let files = Files::new();
+    let files = files();
     let cases: [(&[&str], &str, &str, i32, &str); 11] = [
         (&inside, terri, bob, 0, "accepted"),
         (&outside, terri, bob, 1, "denied: relay_not_permitted"),
@@ -213,7 +196,7 @@ fn explain_answers_by_exit_code() {
 
 #[test]
 fn explain_names_the_line_the_reply_and_the_remedy() {
-    let files = Files::new();
+    let files = files();
     let output = files.run(&[
         "explain",
         "--json",
@@ -233,7 +216,7 @@ fn explain_names_the_line_the_reply_and_the_remedy() {
 
 #[test]
 fn explain_says_what_only_a_running_gateway_can_ask() {
-    let files = Files::new();
+    let files = files();
     files.change(
         "gatepost.toml",
         "[[route]]\nrecipient_domains = [\"*\"]\nnext_hops = [\"127.0.0.1:9\"]\n",
@@ -280,7 +263,7 @@ fn credentials_fit_their_password_and_are_taken_by_check() {
         assert!(!control::password::verify(credential, "correct horse\n"));
     }
 
-    let files = Files::new();
+    let files = files();
     let start = TENANT.find("password = \"$argon2").unwrap();
     let end = start + TENANT[start..].find('\n').unwrap();
     files.change("tenants/proseware.toml", &TENANT[start..end], lines.trim_end());
@@ -295,7 +278,7 @@ fn an_empty_password_is_refused() {
 
 #[test]
 fn a_spool_that_is_not_there_is_said_to_be_missing() {
-    let files = Files::new();
+    let files = files();
     for command in ["list", "verify"] {
         assert_one_error(
             &files.run(&["spool", command]),
