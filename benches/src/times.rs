@@ -5,6 +5,7 @@
 //! on a small table, so that it keeps working.
 
 mod check;
+mod commit;
 mod decision;
 mod measure;
 mod network;
@@ -27,6 +28,7 @@ const BENCHES: [Bench; 6] = [
     ("network", network::run),
     ("decision", decision::run),
     ("swap", swap::run),
+    ("commit", commit::run),
 ];
 
 fn main() {

@@ -18,7 +18,7 @@ use crate::format::{Trailer, padded};
 use crate::group::GroupEffects;
 use crate::index::Entry;
 use crate::record::{self, MessageView, Record};
-use crate::segment::{FooterState, Segments};
+use crate::segment::{FooterState, Purpose, Segment, Segments};
 use crate::shard::{KIND_COPY, Shard};
 use crate::{HELD, MessageKey, Outcome, RELEASED, Refusal};
 
@@ -133,18 +133,23 @@ impl Compaction {
 }
 
 impl Segments {
-    /// More is held by segments than twice what lives in them, beyond some slack.
+    /// More is held by segments than twice what lives in them, beyond some slack; or mail finds no room.
     fn wants_compaction(&self) -> bool {
         let slack = (self.capacity_bytes / self.segment_bytes / SLACK_PART).min(SLACK_MAX);
         let full = self.busy.saturating_sub(1 + slack);
-        full * self.segment_bytes > 2 * self.live_bytes
+        full * self.segment_bytes > 2 * self.live_bytes || (self.is_pressed() && self.victim(None).is_some())
+    }
+
+    /// Mail is refused, or is about to be.
+    fn is_pressed(&self) -> bool {
+        self.spare <= self.reserve() + 1
     }
 
     /// The segment that costs least to empty.
-    fn victim(&self, now: Instant) -> Option<u32> {
-        let is_pressed = self.spare <= 2 * self.reserve();
-        let fits = |segment: &crate::segment::Segment| {
-            let is_old = segment.sealed_at.is_none_or(|at| now.since(at) >= YOUNG);
+    fn victim(&self, now: Option<Instant>) -> Option<u32> {
+        let is_pressed = self.is_pressed();
+        let fits = |segment: &Segment| {
+            let is_old = segment.sealed_at.zip(now).is_none_or(|(at, now)| now.since(at) >= YOUNG);
             let holds = segment.live > 0 || segment.has_references();
             let can_be_freed =
                 !segment.has_references() || matches!(segment.footer, FooterState::There { .. });
@@ -156,7 +161,9 @@ impl Segments {
         let candidates = self.list.iter().enumerate().filter(|(_, segment)| fits(segment));
         let candidates = candidates.filter(|&(slot, _)| slot != self.current as usize);
         let least = candidates.min_by_key(|(_, segment)| (segment.live_bytes, segment.epoch))?;
-        (least.1.live_bytes <= self.segment_bytes / 2).then_some(least.0 as u32)
+        // A full spool is worth the copying of more for less: small groups leave gaps, copies leave none.
+        let live_max = if is_pressed { self.segment_bytes / 4 * 3 } else { self.segment_bytes / 2 };
+        (least.1.live_bytes <= live_max).then_some(least.0 as u32)
     }
 }
 
@@ -170,7 +177,7 @@ impl Shard {
                 return;
             }
             self.compaction.look_at = Some(now.after(PAUSE));
-            let Some(segment) = self.segments.victim(now) else { return };
+            let Some(segment) = self.segments.victim(Some(now)) else { return };
             self.compaction.victim = Some(Victim { segment, phase: Phase::Messages(0) });
         }
         self.compaction.refill(now);
@@ -364,7 +371,7 @@ impl Shard {
         if deferral.is_noted || deferral.is_under_way {
             (records, more) = (records + 1, more + record::schedule_bytes(pending.len()));
         }
-        let room = self.room(record.len() + more, (records, outline + more), false);
+        let room = self.room(record.len() + more, (records, outline + more), Purpose::Copy);
         if room.is_ok() {
             self.open.reserve(record.len() + more, &mut self.pool);
             let start = self.open.put_copy(record) as u32;
@@ -389,7 +396,7 @@ impl Shard {
         while let Some((outline, length)) = footer::first(&buffer[rest.clone()]) {
             if let Record::Outcome(_) = outline.record {
                 let bytes = outline.bytes.len();
-                if self.compaction.allowance == 0 || self.room(bytes, (1, bytes), false).is_err() {
+                if self.compaction.allowance == 0 || self.room(bytes, (1, bytes), Purpose::Copy).is_err() {
                     return Some(Phase::Outcomes(buffer, rest));
                 }
                 self.open.reserve(bytes, &mut self.pool);

@@ -29,6 +29,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// One part in so many of the segments, or of the last one, is kept for outcomes and bounces.
 const RESERVE_PART: u64 = 8;
 
+/// One part in so many of the very last segment is kept for compaction, which makes room for the rest.
+const COPIES_PART: u64 = 4;
+
 pub(crate) const TEMPORARY_NAME: &str = "segment.tmp";
 
 pub(crate) fn segment_name(number: u32) -> String {
@@ -100,6 +103,17 @@ impl Segment {
     }
 }
 
+/// Who wants room: the later in this list may take what is kept from those before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// New messages.
+    Mail,
+    /// Outcomes, the bounces with them, and what else is noted of queued messages.
+    Outcome,
+    /// Copies, by which compaction frees a segment.
+    Copy,
+}
+
 /// What a group takes of a segment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Need {
@@ -165,8 +179,9 @@ pub(crate) struct Preparing {
 }
 
 impl Segments {
-    /// Whether a group has room, and keeps the reserve if it brings mail.
-    pub(crate) fn room(&self, bytes: Need, is_mail: bool) -> Result<(), Refusal> {
+    /// Whether a group has room, with what must be left free for others behind it.
+    pub(crate) fn room(&self, bytes: Need, purpose: Purpose) -> Result<(), Refusal> {
+        let is_mail = purpose == Purpose::Mail;
         if BLOCK_BYTES as u64 + bytes.group + bytes.own_footer > self.segment_bytes {
             return Err(Refusal::Full);
         }
@@ -176,7 +191,12 @@ impl Segments {
             return Err(Refusal::Full);
         }
         // The reserve must be there physically: the next segment, or else the end of this one.
-        let end = self.segment_bytes - if is_mail { self.segment_bytes / RESERVE_PART } else { 0 };
+        let kept = match purpose {
+            Purpose::Mail => self.segment_bytes / RESERVE_PART,
+            Purpose::Outcome if left == 0 => self.segment_bytes / COPIES_PART,
+            Purpose::Outcome | Purpose::Copy => 0,
+        };
+        let end = self.segment_bytes - kept;
         let is_there = match self.ready.len() {
             0 => self.position + bytes.group + bytes.footer <= end && !(is_mail && self.retry_at.is_some()),
             _ => true,

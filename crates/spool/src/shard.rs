@@ -21,7 +21,7 @@ use crate::recovery::{RecoveryReport, recover};
 use crate::replay::RecoveredMail;
 use crate::scan::shard_directory;
 use crate::sealing::Sealing;
-use crate::segment::{Need, Segments};
+use crate::segment::{Need, Purpose, Segments};
 use crate::{
     Content, Event, GROUP_BYTES_MAX, HELD, LargeKey, LoadError, MessageKey, NewMessage, Options, Outcome,
     Place, RECORD_BYTES_MAX, RELEASED, ReadKey, RecoveryProgress, Refusal, SpoolError, Stats, StoredContent,
@@ -182,7 +182,7 @@ impl Shard {
         let body = self.body(&message.content)?;
         let bytes = record::message_bytes(message, &body).ok_or(Refusal::Full)?;
         let outline = bytes - content_bytes(message, &body);
-        self.room(bytes, (1, outline), true)?;
+        self.room(bytes, (1, outline), Purpose::Mail)?;
         self.open.reserve(bytes, &mut self.pool);
         Ok(self.put_message(message, &body, waiter))
     }
@@ -213,7 +213,7 @@ impl Shard {
             }
             None => None,
         };
-        self.room(bytes, outlines, false)?;
+        self.room(bytes, outlines, Purpose::Outcome)?;
         self.open.reserve(bytes, &mut self.pool);
         if let Some((bounce, body)) = bounce {
             self.put_message(bounce, &body, None);
@@ -325,7 +325,7 @@ impl Shard {
         // What most messages fit in: past the watermark a few small ones might still, and need not.
         let usual_bytes = (self.segments.segment_bytes / 8).min(INLINE_BODY_BYTES_MAX as u64);
         let usual = Need { group: usual_bytes, footer: self.summary.disk_bytes(1, 1024), own_footer: 0 };
-        match self.segments.room(usual, true) {
+        match self.segments.room(usual, Purpose::Mail) {
             Err(Refusal::Full) => Err(Refusal::Full),
             _ => Ok(()),
         }
@@ -526,17 +526,18 @@ impl Shard {
         &mut self,
         bytes: usize,
         outlines: (usize, usize),
-        is_mail: bool,
+        purpose: Purpose,
     ) -> Result<(), Refusal> {
         if self.latched {
             return Err(Refusal::Latched);
         }
         let need = self.need(bytes, outlines);
         let group = need.group;
-        let group_max = GROUP_BYTES_MAX as u64 + if is_mail { 0 } else { GROUP_EXTRA_BYTES };
+        let extra = if purpose == Purpose::Mail { 0 } else { GROUP_EXTRA_BYTES };
+        let group_max = GROUP_BYTES_MAX as u64 + extra;
         let has_it_alone = self.open.is_empty() && group <= RECORD_BYTES_MAX as u64;
         let found = if group <= group_max || has_it_alone {
-            self.segments.room(need, is_mail)
+            self.segments.room(need, purpose)
         } else if self.open.is_empty() {
             Err(Refusal::Full)
         } else {
@@ -592,7 +593,7 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let Some(id) = self.index.get(key).map(Entry::id) else { return Ok(()) };
         let bytes = record::schedule_bytes(recipients.len());
-        self.room(bytes, (1, bytes), false)?;
+        self.room(bytes, (1, bytes), Purpose::Outcome)?;
         self.open.reserve(bytes, &mut self.pool);
         record::put_schedule(&mut self.open, kind, id, recipients, at, attempts);
         self.open_effects.records.push(Some(key));
