@@ -26,6 +26,13 @@ impl Retry {
         let percent = random % (JITTER_PERCENT_MAX + 1);
         base.saturating_add(base.saturating_mul(percent) / 100)
     }
+
+    /// The longest that [`Retry::wait`] gives. A moment further away was noted before the wall clock was
+    /// set back.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        self.wait(u32::MAX, JITTER_PERCENT_MAX)
+    }
 }
 
 #[cfg(test)]
@@ -43,6 +50,7 @@ mod tests {
         let waits: Vec<u64> = (1..=6).map(|failures| RETRY.wait(failures, 0).as_secs()).collect();
         assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
         assert_eq!(RETRY.wait(u32::MAX, 0).as_secs(), 60);
+        assert_eq!(RETRY.longest_wait().as_secs(), 72);
     }
 
     #[test]

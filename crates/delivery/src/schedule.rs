@@ -91,9 +91,10 @@ impl Delivery {
             .collect();
         grouping.sort_unstable();
         let (now, unix_now) = (cx.ring.now(), cx.unix_now());
+        let longest_wait = self.settings.retry.longest_wait();
         for group in grouping.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
             let (site, not_before, ..) = group[0];
-            let wait = Duration::from_millis(not_before.since(unix_now));
+            let wait = Duration::from_millis(not_before.since(unix_now)).min(longest_wait);
             for part in group.chunks(RECIPIENTS_PER_TRANSACTION_MAX) {
                 let attempts = part.iter().map(|recipient| recipient.3).max().unwrap_or(0);
                 let recipients = part.iter().map(|recipient| recipient.2);
@@ -328,10 +329,10 @@ impl Delivery {
                     }
                 }
                 Need::Connection => {
-                    let resting = site.shared.not_before().since(unix_now);
-                    if resting > 0 {
+                    let resting = Duration::from_millis(site.shared.not_before().since(unix_now));
+                    if !resting.is_zero() && resting <= self.settings.retry.longest_wait() {
                         // Another worker has found it down.
-                        self.look_again(index, now.after(Duration::from_millis(resting)));
+                        self.look_again(index, now.after(resting));
                         break;
                     }
                     let full = self.connections.len() >= self.settings.connections_max;

@@ -1,82 +1,214 @@
-//! The whole gateway, a thousand times over, each time in another world; every run is a function of
-//! its seed and is replayed by it.
+//! The whole gateway, thousands of times over, each time in another world; every run is a function of
+//! its scenario and its seed, and is replayed by them.
+//!
+//! `cargo xtask sim --scenario disk-full --seeds 0..10000` runs one scenario, `--seeds 0..100000` alone
+//! all of them in turn. A failing run is shown with the command that replays it, and with that of a
+//! smaller run that fails in the same way.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 #[path = "simulation/mod.rs"]
 mod simulation;
 
-/// What CI runs.
-const SEEDS: Range<u64> = 0..1000;
+use simulation::Run;
+use simulation::scenario::Name;
+use simulation::shrink::{Trim, shrink};
+
+/// What CI runs: as many of each scenario.
+const SEEDS: Range<u64> = 0..2600;
 /// As many as the smallest machine that runs CI has cores.
 const THREADS: usize = 2;
 /// Failures that are shown; the rest is counted.
 const SHOWN_MAX: usize = 10;
+/// Failures that are shrunk: each costs a few hundred runs.
+const SHRUNK_MAX: usize = 2;
+/// How long shrinking one of them may take.
+const SHRINKING_MAX: Duration = Duration::from_secs(30);
 
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
+/// What the environment asks for: see `cargo xtask sim`.
+struct Wishes {
+    scenario: Option<Name>,
+    seed: Option<u64>,
+    seeds: Range<u64>,
+    trim: Trim,
 }
 
-fn range(name: &str) -> Option<Range<u64>> {
-    let text = std::env::var(name).ok()?;
+impl Wishes {
+    fn read() -> Self {
+        let text = |name: &str| std::env::var(name).ok();
+        let scenario = text("GATEPOST_SIM_SCENARIO");
+        let seeds = text("GATEPOST_SIM_SEEDS").map(|text| range(&text));
+        Self {
+            scenario: scenario.map(|name| Name::parse(&name).unwrap_or_else(|| panic!("{}", unknown(&name)))),
+            seed: text("GATEPOST_SIM_SEED").map(|text| text.parse().expect("a seed is a number")),
+            seeds: seeds.unwrap_or(SEEDS),
+            trim: text("GATEPOST_SIM_TRIM").map_or_else(Trim::default, |text| {
+                Trim::parse(&text).expect("a trim is as in clients=1,lives=2")
+            }),
+        }
+    }
+
+    fn name(&self, seed: u64) -> Name {
+        self.scenario.unwrap_or_else(|| Name::of_seed(seed))
+    }
+}
+
+fn unknown(name: &str) -> String {
+    let names = Name::ALL.map(Name::as_str).join(", ");
+    format!("{name:?} is no scenario; there are {names}")
+}
+
+fn range(text: &str) -> Range<u64> {
     let range = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    Some(range.unwrap_or_else(|| panic!("{name} is a range as in 0..1000, not {text:?}")))
+    range.unwrap_or_else(|| panic!("seeds are a range as in 0..1000, not {text:?}"))
 }
 
-/// The failure of a seed, in words, if it fails.
-fn failure(seed: u64, is_verbose: bool) -> Option<String> {
-    match std::panic::catch_unwind(AssertUnwindSafe(|| simulation::run(seed, is_verbose))) {
-        Ok(run) if run.is_kept() => None,
-        Ok(run) => Some(format!("{} {:?}", run.report, run.faults)),
+/// A run that broke a promise: how, in a word, and in all words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Failure {
+    kind: &'static str,
+    text: String,
+}
+
+fn failure_of(run: &Run) -> Option<Failure> {
+    let kinds = [
+        ("lost", run.report.lost.is_empty()),
+        ("altered", run.report.altered.is_empty()),
+        ("invented", run.report.invented.is_empty()),
+        ("fault", run.faults.is_empty()),
+    ];
+    let (kind, _) = kinds.into_iter().find(|(_, is_well)| !is_well)?;
+    Some(Failure { kind, text: format!("{} {:?}", run.report, run.faults) })
+}
+
+fn attempt(name: Name, seed: u64, trim: &Trim, is_verbose: bool) -> Result<Run, Failure> {
+    let run = std::panic::catch_unwind(AssertUnwindSafe(|| simulation::run(name, seed, trim, is_verbose)));
+    match run {
+        Ok(run) => failure_of(&run).map_or(Ok(run), Err),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
-            Some(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned())
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned();
+            Err(Failure { kind: "panic", text })
         }
+    }
+}
+
+fn command(name: Name, seed: u64, trim: &Trim) -> String {
+    let trim = if trim.is_empty() { String::new() } else { format!(" --trim {trim}") };
+    format!("cargo xtask sim --scenario {name} --seed {seed}{trim}")
+}
+
+/// What the runs of a scenario came to.
+#[derive(Default)]
+struct Tally {
+    runs: u64,
+    acknowledged: u64,
+    duplicated: u64,
+    quarantined: u64,
+    taken_for_torn: u64,
+    full_cycles: u64,
+    events: u64,
+}
+
+impl Tally {
+    fn add(&mut self, run: &Run) {
+        self.runs += 1;
+        self.acknowledged += run.report.acknowledged;
+        self.duplicated += run.report.duplicated.len() as u64;
+        self.quarantined += run.quarantined;
+        self.taken_for_torn += run.taken_for_torn;
+        self.full_cycles += run.full_cycles;
+        self.events += run.events;
     }
 }
 
 #[test]
 fn every_acknowledged_message_survives_crashes_and_faults() {
-    if let Some(seed) = number("GATEPOST_SIM_SEED") {
-        let failure = failure(seed, true);
+    let wishes = Wishes::read();
+    if let Some(seed) = wishes.seed {
+        let failure = attempt(wishes.name(seed), seed, &wishes.trim, true).err();
         assert_eq!(failure, None, "seed {seed} fails");
         return;
     }
-    let seeds = range("GATEPOST_SIM_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(seeds.start);
-    let failures = Mutex::new(Vec::new());
+    let next = AtomicU64::new(wishes.seeds.start);
+    let results = Mutex::new((Vec::new(), BTreeMap::<Name, Tally>::new()));
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
+                    if seed >= wishes.seeds.end {
                         return;
                     }
-                    if let Some(failure) = failure(seed, false) {
-                        failures.lock().expect("nobody panics with it").push((seed, failure));
+                    let name = wishes.name(seed);
+                    let outcome = attempt(name, seed, &wishes.trim, false);
+                    let (failures, tallies) = &mut *results.lock().expect("nobody panics with it");
+                    match outcome {
+                        Ok(run) => tallies.entry(name).or_default().add(&run),
+                        Err(failure) => failures.push((seed, name, failure)),
                     }
                 }
             });
         }
     });
-    let mut failures = failures.into_inner().expect("nobody panicked with it");
-    failures.sort();
-    for (seed, failure) in failures.iter().take(SHOWN_MAX) {
-        eprintln!("seed {seed}: {failure}\n  replay it: cargo xtask sim --seed {seed}");
+    let (mut failures, tallies) = results.into_inner().expect("nobody panicked with it");
+    for (name, tally) in &tallies {
+        println!(
+            "{name}: {} runs kept, {} messages, {} duplicates excused, {} full cycles, {} events",
+            tally.runs, tally.acknowledged, tally.duplicated, tally.full_cycles, tally.events
+        );
+        if tally.quarantined + tally.taken_for_torn > 0 {
+            println!(
+                "  of recipients whose message rotted {} were quarantined, {} taken for torn",
+                tally.quarantined, tally.taken_for_torn
+            );
+        }
     }
-    assert!(failures.is_empty(), "{} of {} seeds fail", failures.len(), seeds.count());
+    failures.sort_by_key(|(seed, ..)| *seed);
+    show(&failures, &wishes.trim);
+    assert!(failures.is_empty(), "{} of {} seeds fail", failures.len(), wishes.seeds.count());
+}
+
+fn show(failures: &[(u64, Name, Failure)], trim: &Trim) {
+    for (index, (seed, name, failure)) in failures.iter().take(SHOWN_MAX).enumerate() {
+        eprintln!("{name}, seed {seed}, {}: {}", failure.kind, failure.text);
+        eprintln!("  replay it: {}", command(*name, *seed, trim));
+        if index < SHRUNK_MAX && trim.is_empty() {
+            std::panic::set_hook(Box::new(|_| {}));
+            let until = Instant::now() + SHRINKING_MAX;
+            let smaller = shrink(*name, *seed, |trim| {
+                Instant::now() < until
+                    && attempt(*name, *seed, trim, false).is_err_and(|smaller| smaller.kind == failure.kind)
+            });
+            let _ = std::panic::take_hook();
+            eprintln!("  smaller:   {}", command(*name, *seed, &smaller));
+        }
+    }
 }
 
 #[test]
 fn a_seed_gives_the_same_run_twice() {
-    for seed in 0..12 {
-        let (first, second) = (simulation::run(seed, false), simulation::run(seed, false));
+    for seed in 0..2 * Name::ALL.len() as u64 {
+        let run = || simulation::run(Name::of_seed(seed), seed, &Trim::default(), false);
+        let (first, second) = (run(), run());
         assert_eq!((first.digest, first.events), (second.digest, second.events), "seed {seed}");
         assert_eq!(first.report, second.report, "seed {seed}");
     }
+}
+
+#[test]
+fn a_failure_is_shrunk_to_what_it_needs() {
+    // Whatever has a destination that loses its power counts as a failure here.
+    let needs =
+        |trim: &Trim| !simulation::scenario::Scenario::of(Name::Destination, 3, trim).happenings.is_empty();
+    let smaller = shrink(Name::Destination, 3, needs);
+    let scenario = simulation::scenario::Scenario::of(Name::Destination, 3, &smaller);
+    assert_eq!((scenario.happenings.len(), scenario.lives.len(), scenario.habits.len()), (1, 0, 1));
+    assert_eq!((scenario.habits[0].clients, scenario.world.reset_probability), (0, 0.0));
+    assert_eq!(Trim::parse(&smaller.to_string()), Some(smaller));
 }

@@ -65,13 +65,22 @@ enum Chore {
         only: Option<String>,
     },
     /// Run the whole-gateway simulation for one seed, or for a range of them.
+    ///
+    /// Scenarios: mixed, kill, power-cut, torn-write, bit-rot, read-error, disk-error, disk-full,
+    /// recovery, destination, client, slow-host, drain; without one, seeds take them in turn.
     Sim {
+        /// Run this scenario.
+        #[arg(long)]
+        scenario: Option<String>,
         /// Replay this seed.
         #[arg(long, conflicts_with = "seeds")]
         seed: Option<u64>,
         /// Run these seeds, as in `0..1000`; the end is not part of the range.
         #[arg(long)]
         seeds: Option<String>,
+        /// Cut the scenario down, as in `clients=1,lives=2`: what a failing run prints.
+        #[arg(long)]
+        trim: Option<String>,
     },
 }
 
@@ -84,7 +93,9 @@ fn main() -> ExitCode {
         Chore::Fuzz { names, seconds } => fuzz::run(&names, seconds),
         Chore::Loadtest { arguments } => loadtest(&arguments),
         Chore::Mutants { only } => mutants::run(only.as_deref()),
-        Chore::Sim { seed, seeds } => simulate(seed, seeds.as_deref()),
+        Chore::Sim { scenario, seed, seeds, trim } => {
+            simulate(seed, seeds.as_deref(), [("SCENARIO", scenario), ("TRIM", trim)])
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -125,7 +136,11 @@ fn loadtest(arguments: &[String]) -> Result<(), Failure> {
     cargo(["run", "--quiet", "--release", "--package", "gatepost-loadtest", "--"]).args(arguments).run()
 }
 
-fn simulate(seed: Option<u64>, seeds: Option<&str>) -> Result<(), Failure> {
+fn simulate(
+    seed: Option<u64>,
+    seeds: Option<&str>,
+    wishes: [(&str, Option<String>); 2],
+) -> Result<(), Failure> {
     let (name, value) = match (seed, seeds) {
         (Some(seed), _) => ("GATEPOST_SIM_SEED", seed.to_string()),
         (None, Some(seeds)) => ("GATEPOST_SIM_SEEDS", seeds.to_owned()),
@@ -139,8 +154,14 @@ fn simulate(seed: Option<u64>, seeds: Option<&str>) -> Result<(), Failure> {
     if seed.is_none() && !is_range(&value) {
         return Err(Failure(format!("{value:?} is no range of seeds; write it as 0..1000")));
     }
-    cargo(["test", "--package", "gatepost", "--test", "simulation", "--", "--nocapture"])
+    let mut chore = cargo(["test", "--package", "gatepost", "--test", "simulation", "--"])
+        .args(["--nocapture", "every_acknowledged"])
         .env(name, value)
-        .env(tests::OPTIMISE.0, tests::OPTIMISE.1)
-        .run()
+        .env(tests::OPTIMISE.0, tests::OPTIMISE.1);
+    for (name, value) in wishes {
+        if let Some(value) = value {
+            chore = chore.env(&format!("GATEPOST_SIM_{name}"), value);
+        }
+    }
+    chore.run()
 }

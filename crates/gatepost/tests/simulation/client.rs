@@ -15,8 +15,8 @@ use super::{LOGIN_PLAIN, SENDER};
 /// A client gives up on a silent gateway after this.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-/// Transactions that one client begins at most: a run ends.
-const ATTEMPTS_MAX: u32 = 60;
+/// Where accidents happen: mostly in a dialogue or in a small message.
+const ACCIDENT_BYTES: [u64; 3] = [60, 600, 8000];
 
 /// What the gateway should make of a host's clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +36,40 @@ pub struct Habits {
     pub clients: u64,
     /// What each of them wants to hand over.
     pub messages_max: u64,
+    /// What one client begins at most, refused transactions included: a run ends.
+    pub attempts_max: u32,
     pub body_bytes_max: u64,
     /// One of so many messages is larger than what the spool keeps in its log; 0: none.
     pub large_one_in: u64,
+    /// One of so many connections drops, stalls or resets at some byte; 0: none.
+    pub accident_one_in: u64,
+    /// The longest a client waits before it comes again.
+    pub pause_max: Duration,
+}
+
+impl Habits {
+    /// One well-behaved client of this kind with a message or two.
+    pub fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            clients: 1,
+            messages_max: 2,
+            attempts_max: 60,
+            body_bytes_max: 200,
+            large_one_in: 0,
+            accident_one_in: 0,
+            pause_max: Duration::from_secs(3),
+        }
+    }
+}
+
+/// What happens to a connection at a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accident {
+    Drop,
+    Reset,
+    /// Nothing more is said, until the gateway has had enough.
+    Stall,
 }
 
 /// All clients of one host.
@@ -51,6 +82,9 @@ pub struct Clients {
     habits: Habits,
     clients: Vec<Client>,
     pub sent: Vec<Sent>,
+    /// MAIL that was answered with 452.
+    pub turned_away: u64,
+    pub acknowledged: u64,
     /// What a stranger should not have got.
     pub faults: Vec<String>,
 }
@@ -96,6 +130,7 @@ struct Client {
     /// Where the message stands in the ledger.
     entry: usize,
     patience: Instant,
+    accident: Accident,
 }
 
 impl Clients {
@@ -120,11 +155,39 @@ impl Clients {
                 rest: Vec::new(),
                 entry: 0,
                 patience: now,
+                accident: Accident::Drop,
             })
             .collect();
         // Serial numbers of the hosts of a run do not meet.
         let serial = habits.kind as u64 * 1_000_000;
-        Self { ring, gateway, random, seed, serial, habits, clients, sent: Vec::new(), faults: Vec::new() }
+        Self {
+            ring,
+            gateway,
+            random,
+            seed,
+            serial,
+            habits,
+            clients,
+            sent: Vec::new(),
+            turned_away: 0,
+            acknowledged: 0,
+            faults: Vec::new(),
+        }
+    }
+
+    /// From the next connection on.
+    pub fn have_no_accidents(&mut self) {
+        self.habits.accident_one_in = 0;
+    }
+
+    /// Nothing new is begun.
+    pub fn begin_nothing_new(&mut self) {
+        for client in &mut self.clients {
+            client.left = 0;
+            if matches!(client.state, State::Away(_)) {
+                client.state = State::Done;
+            }
+        }
     }
 
     pub fn is_done(&self) -> bool {
@@ -153,7 +216,15 @@ impl Clients {
             State::Away(_) => {
                 let token = Token { room: 0, kind: 0, key: key as u32 };
                 let socket = self.ring.connect(self.gateway, None, token);
-                client.peer = Some(Peer::new(socket, token));
+                let mut peer = Peer::new(socket, token);
+                let one_in = self.habits.accident_one_in;
+                if one_in > 0 && self.random.below(one_in) == 0 {
+                    let within = ACCIDENT_BYTES[self.random.below(3) as usize];
+                    peer.fall_silent_after(self.random.below(within) as usize);
+                    client.accident =
+                        [Accident::Drop, Accident::Reset, Accident::Stall][self.random.below(3) as usize];
+                }
+                client.peer = Some(peer);
                 client.patience = now.after(PATIENCE);
                 client.state = State::Connecting;
             }
@@ -199,15 +270,15 @@ impl Clients {
 
     /// The connection is over; comes again when something is left to say.
     fn leave(&mut self, key: usize) {
-        let wait = Duration::from_micros(self.random.below(3_000_000));
+        let wait = Duration::from_micros(self.random.below(self.habits.pause_max.as_micros() as u64));
         let client = &mut self.clients[key];
         if let Some(peer) = client.peer.take() {
             self.ring.close(peer.socket);
         }
-        let is_done = client.left == 0 || client.attempts >= ATTEMPTS_MAX;
+        let is_done = client.left == 0 || client.attempts >= self.habits.attempts_max;
         client.state = if is_done { State::Done } else { State::Away(self.ring.now().after(wait)) };
         // A refused connection is an attempt too, or a dead gateway would be tried for ever.
-        client.attempts += 1;
+        client.attempts = client.attempts.saturating_add(1);
     }
 
     fn converse(&mut self, key: usize) {
@@ -217,10 +288,20 @@ impl Clients {
             self.clients[key].patience = now.after(PATIENCE);
             self.heard(key, code);
         }
-        if let Some(peer) = self.clients[key].peer.as_mut()
-            && peer.pump(&mut self.ring)
-        {
-            self.leave(key);
+        let accident = self.clients[key].accident;
+        let Some(peer) = self.clients[key].peer.as_mut() else { return };
+        if peer.pump(&mut self.ring) {
+            return self.leave(key);
+        }
+        if peer.has_fallen_silent() {
+            match accident {
+                Accident::Drop => self.leave(key),
+                Accident::Reset => {
+                    self.ring.reset(peer.socket);
+                    self.leave(key);
+                }
+                Accident::Stall => {}
+            }
         }
     }
 
@@ -250,7 +331,7 @@ impl Clients {
 
     /// Begins the next transaction, or says goodbye.
     fn next(&mut self, key: usize) {
-        let is_over = self.clients[key].left == 0 || self.clients[key].attempts >= ATTEMPTS_MAX;
+        let is_over = self.clients[key].left == 0 || self.clients[key].attempts >= self.habits.attempts_max;
         if is_over || self.random.below(10) == 0 {
             self.say(key, "QUIT\r\n");
             self.clients[key].state = State::Leaving;
@@ -321,10 +402,11 @@ impl Clients {
             Command::Data => {
                 // Nothing was taken: a stranger's message is done with, another's comes again.
                 if self.habits.kind == Kind::Stranger {
-                    client.left -= 1;
+                    client.left = client.left.saturating_sub(1);
                 }
                 return self.next_after_refusal(key);
             }
+            Command::Mail if code == 452 => self.turned_away += 1,
             Command::Mail | Command::Recipient(_) => {}
         }
         self.say_envelope(key);
@@ -364,12 +446,15 @@ impl Clients {
 
     /// Says what ends in the last dot: from here on the gateway may have the message.
     fn finish(&mut self, key: usize, wire: &[u8]) {
-        self.record(key, Outcome::Unknown);
-        let client = &mut self.clients[key];
-        if let Some(peer) = client.peer.as_mut() {
-            peer.say(wire);
-        }
-        client.state = State::LastDot;
+        let is_whole = match self.clients[key].peer.as_mut() {
+            Some(peer) => {
+                peer.say(wire);
+                !peer.is_cut_short()
+            }
+            None => true,
+        };
+        self.record(key, if is_whole { Outcome::Unknown } else { Outcome::Refused });
+        self.clients[key].state = State::LastDot;
     }
 
     fn record(&mut self, key: usize, outcome: Outcome) {
@@ -389,7 +474,8 @@ impl Clients {
         match code {
             250 => {
                 self.sent[client.entry].outcome = Outcome::Acknowledged;
-                client.left -= 1;
+                self.acknowledged += 1;
+                client.left = client.left.saturating_sub(1);
                 self.next(key);
             }
             500..600 => {

@@ -37,6 +37,10 @@ pub struct Destination {
     connections: BTreeMap<u32, Inbound>,
     next: u32,
     pub taken: Vec<Taken>,
+    /// So much likelier than usual does it fail.
+    unruliness: u64,
+    /// Takes nothing at all.
+    pub is_closed: bool,
     /// Takes everything that it would ever take, at once.
     pub is_calm: bool,
 }
@@ -58,7 +62,7 @@ struct Inbound {
 }
 
 impl Destination {
-    pub fn new(world: &World, ip: IpAddr, random: Random) -> Self {
+    pub fn new(world: &World, ip: IpAddr, random: Random, unruliness: u64) -> Self {
         let (ring, listener) = listening(world, ip);
         Self {
             ip,
@@ -68,6 +72,8 @@ impl Destination {
             connections: BTreeMap::new(),
             next: 0,
             taken: Vec::new(),
+            unruliness,
+            is_closed: false,
             is_calm: false,
         }
     }
@@ -107,7 +113,7 @@ impl Destination {
                 let token = Token { room: 0, kind: CONNECTION, key };
                 self.ring.receive(socket, token);
                 let mut peer = Peer::new(socket, token);
-                if self.misbehaves(20) {
+                if self.misbehaves(20) || self.is_closed {
                     peer.say(b"421 4.3.2 not now\r\n");
                     peer.close_when_said();
                 } else {
@@ -153,7 +159,7 @@ impl Destination {
 
     /// One time in `of`, unless calm.
     fn misbehaves(&mut self, of: u64) -> bool {
-        let wants = self.random.below(of) == 0;
+        let wants = self.random.below((of / self.unruliness).max(2)) == 0;
         wants && !self.is_calm
     }
 
@@ -179,7 +185,13 @@ impl Destination {
                 break;
             }
             if inbound.in_data {
-                let Some(content) = content(inbound) else { break };
+                let Some(content) = content(inbound) else {
+                    // In the middle of a message.
+                    if self.misbehaves(300) {
+                        return self.close(key);
+                    }
+                    break;
+                };
                 if !self.last_dot(key, &content) {
                     return self.close(key);
                 }
@@ -201,7 +213,7 @@ impl Destination {
 
     fn command(&mut self, key: u32, line: &str) {
         let (refuses_mail, refuses_one, refuses_data) =
-            (self.misbehaves(30), self.misbehaves(20), self.misbehaves(40));
+            (self.misbehaves(30) || self.is_closed, self.misbehaves(20), self.misbehaves(40));
         let pipelines = self.random.below(4) > 0;
         let Some(inbound) = self.connections.get_mut(&key) else { return };
         let upper = line.to_ascii_uppercase();

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use commons::{Commons, WorkerState};
+use commons::{Commons, WorkerLink, WorkerState};
 use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
 use gatepost::worker::{Commits, SPOOL_ROOM, Worker};
 use ingress::{Ingress, ListenerSettings};
-use observe::{EventLog, Registry};
+use observe::{EventLog, Registry, WorkerMetrics};
 use policy::{
     CONNECTIONS_DEFAULT, IdentitySource, Limits, LoginRequired, Origin, Role, RouteSource, RouteTls,
     Snapshot, Source, Sourced, TenantSource, TlsPolicy,
@@ -28,6 +28,8 @@ pub const SPOOL: &str = "/spool";
 /// What a run chooses of a gateway's settings, to meet recycling, loading and refusals more often.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
+    /// Threads of the data plane, each with its shard.
+    pub workers: usize,
     pub segment_bytes: u64,
     pub capacity_bytes: u64,
     pub hot_bytes_max: usize,
@@ -35,7 +37,7 @@ pub struct Tuning {
 
 /// A gateway from its start to its end.
 pub struct Gateway {
-    pub worker: Worker<SimRing>,
+    pub workers: Vec<Worker<SimRing>>,
     pub control: Control,
     pub commons: Arc<Commons>,
     /// What its recovery found wrong.
@@ -47,49 +49,31 @@ impl Gateway {
     pub fn start(
         world: &World,
         tuning: Tuning,
-        log: EventLog,
+        log: impl Fn() -> EventLog,
         mut random: Random,
     ) -> Result<Self, SpoolError> {
-        let (commons, links, control_link) = Commons::new(1, snapshot());
+        let (commons, links, control_link) = Commons::new(tuning.workers, snapshot());
         let mut control_ring = world.host(GATEWAY);
-        spool::claim(&mut control_ring, SPOOL.as_ref(), 1, "the simulated gateway")?;
-        let mut ring = world.host(GATEWAY);
-        let (spool, recovered) = Shard::open(&mut ring, options(tuning, random.bits()))?;
-        let recovery = spool.recovery();
-        let mut damage: Vec<String> = recovery.damage.iter().map(ToString::to_string).collect();
-        damage.extend(recovery.bodies_missing.iter().map(|id| format!("the body of {id} is missing")));
-        let ingress = Ingress::new(ingress_settings(), &mut ring, false).expect("the port is free");
-        let delivery = Delivery::new(DeliverySettings {
-            hostname: "relay.example".into(),
-            worker: 0,
-            retry: Retry {
-                first: Duration::from_secs(1),
-                longest: Duration::from_secs(60),
-                expire: Duration::from_secs(5 * 86_400),
-            },
-            tls: ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("no certificate is needed"),
-            connections_max: 256,
-        });
-        let link = links.into_iter().next().expect("there is one worker");
-        link.attach(ring.waker());
-        commons.set_state(0, WorkerState::Ready);
-        let mut worker = Worker {
-            ring,
-            ingress,
-            spool,
-            delivery,
-            link,
-            snapshots: commons.snapshot_cache(),
-            metrics: Registry::new(1, &["smtp"], 1).worker(0),
-            log,
-            completions: Vec::new(),
-            commits: Commits::default(),
-            draining: false,
-        };
-        worker.recover(recovered);
-        worker.ingress.open(&mut worker.ring);
+        spool::claim(&mut control_ring, SPOOL.as_ref(), tuning.workers, "the simulated gateway")?;
+        let registry = Registry::new(tuning.workers, &["smtp"], 1);
+        let mut damage = Vec::new();
+        let mut workers = Vec::new();
+        for link in links {
+            let number = link.worker();
+            let mut ring = world.host(GATEWAY);
+            let (spool, recovered) = Shard::open(&mut ring, options(tuning, number, random.bits()))?;
+            damage.extend(self::damage(&spool));
+            let metrics = registry.worker(usize::from(number));
+            let mut worker = equip(ring, spool, link, metrics, log(), tuning.workers > 1);
+            worker.recover(recovered);
+            commons.set_state(number, WorkerState::Ready);
+            workers.push(worker);
+        }
+        for worker in &mut workers {
+            worker.ingress.open(&mut worker.ring);
+        }
         let control = Control::new(control_ring, control_link, hosts(), random);
-        Ok(Self { worker, control, commons, damage })
+        Ok(Self { workers, control, commons, damage })
     }
 
     /// Lets both planes do what is due.
@@ -98,22 +82,81 @@ impl Gateway {
         let deadline = self.control.deadline();
         self.control.ring.turn(deadline, &mut completions).expect("a simulated ring turns");
         self.control.turn();
-        self.worker.turn().expect("a simulated ring turns");
+        for worker in &mut self.workers {
+            worker.turn().expect("a simulated ring turns");
+        }
+    }
+
+    pub fn queued_messages(&self) -> usize {
+        self.workers.iter().map(|worker| worker.delivery.queued_messages()).sum()
+    }
+
+    pub fn is_latched(&self) -> bool {
+        self.workers.iter().any(|worker| worker.spool.stats().latched)
     }
 
     /// No mail is queued and nothing is on its way to the disk.
-    pub fn has_delivered_all(&self) -> bool {
-        self.worker.delivery.queued_messages() == 0
-            && self.worker.spool.idle()
-            && self.worker.delivery.is_idle()
+    pub fn has_written_all(&self) -> bool {
+        self.queued_messages() == 0 && self.workers.iter().all(|worker| worker.spool.idle())
+    }
+
+    /// It was asked to end and may.
+    pub fn has_drained(&self) -> bool {
+        self.workers.iter().all(|worker| worker.draining && worker.is_idle())
     }
 }
 
-/// The spool of the gateway.
-pub fn options(tuning: Tuning, salt: u64) -> Options {
+fn equip(
+    mut ring: SimRing,
+    spool: Shard,
+    link: WorkerLink,
+    metrics: Arc<WorkerMetrics>,
+    log: EventLog,
+    shares_port: bool,
+) -> Worker<SimRing> {
+    let worker = link.worker();
+    let ingress = Ingress::new(ingress_settings(worker), &mut ring, shares_port).expect("the port is free");
+    let delivery = Delivery::new(DeliverySettings {
+        hostname: "relay.example".into(),
+        worker,
+        retry: Retry {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(60),
+            expire: Duration::from_secs(5 * 86_400),
+        },
+        tls: ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("no certificate is needed"),
+        connections_max: 256,
+    });
+    link.attach(ring.waker());
+    let snapshots = link.commons().snapshot_cache();
+    Worker {
+        ring,
+        ingress,
+        spool,
+        delivery,
+        link,
+        snapshots,
+        metrics,
+        log,
+        completions: Vec::new(),
+        commits: Commits::default(),
+        draining: false,
+    }
+}
+
+/// What the recovery of a shard found wrong.
+pub fn damage(spool: &Shard) -> Vec<String> {
+    let recovery = spool.recovery();
+    let damaged = recovery.damage.iter().map(ToString::to_string);
+    let missing = recovery.bodies_missing.iter().map(|id| format!("the body of {id} is missing"));
+    damaged.chain(missing).collect()
+}
+
+/// A shard of the spool of the gateway.
+pub fn options(tuning: Tuning, shard: u8, salt: u64) -> Options {
     Options {
         directory: SPOOL.into(),
-        shard: 0,
+        shard,
         segment_bytes: tuning.segment_bytes,
         capacity_bytes: tuning.capacity_bytes,
         hot_bytes_max: tuning.hot_bytes_max,
@@ -133,7 +176,7 @@ fn hosts() -> Vec<(String, IpAddr)> {
     names.iter().map(|&name| name.to_owned()).zip(destinations()).collect()
 }
 
-fn ingress_settings() -> ingress::Settings {
+fn ingress_settings(worker: u8) -> ingress::Settings {
     let policy = policy::Listener {
         name: "smtp".into(),
         role: Role::Relay,
@@ -150,7 +193,7 @@ fn ingress_settings() -> ingress::Settings {
     });
     ingress::Settings {
         hostname: "relay.example".into(),
-        worker: 0,
+        worker,
         connections_max: 8,
         contact: None,
         submission_port: None,

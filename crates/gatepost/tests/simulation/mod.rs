@@ -1,16 +1,24 @@
 //! A whole gateway in a world of its own: clients, destinations, a control plane, faults and crashes,
-//! all of it a function of a seed, and a ledger that judges what came of it.
+//! all of it a function of a scenario and a seed, and a ledger that judges what came of it.
+//!
+//! [`scenario`] says what each scenario is for and which faults it has; [`shrink`] makes a failing run
+//! smaller; [`judge`] holds what came of a run against the promises. A run has four parts: lives of the
+//! gateway that end badly, a last one in the same world (with its cycles of a full spool), a calm in
+//! which everything goes out, and a look at what is left on the disk.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 mod client;
 mod control;
 mod destination;
+mod full;
 mod gateway;
+mod happen;
+mod judge;
 mod peer;
-mod scenario;
+pub mod scenario;
+pub mod shrink;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -18,13 +26,15 @@ use observe::{EventLog, Form, LogWriter, Registry};
 use ring::Instant;
 use ring::sim::World;
 use spool::Shard;
+use testbed::Report;
 use testbed::random::Random;
-use testbed::{Ledger, Report};
 
 use client::{Clients, Kind};
-use destination::{Destination, REJECTED, Taken};
+use destination::Destination;
 use gateway::Gateway;
-use scenario::{End, Life, Scenario};
+use judge::Death;
+use scenario::{End, Life, Name, Scenario};
+use shrink::Trim;
 
 /// The gateway's host.
 const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -41,8 +51,10 @@ const FAULTS_END: Duration = Duration::from_secs(3600);
 const LIFE_MAX: Duration = Duration::from_secs(120);
 /// The longest that the rest of the mail may take in a calm world: back-off and its jitter included.
 const CALM_MAX: Duration = Duration::from_secs(1800);
-/// From a destination's 250 that was read to the outcome on the disk, at most: a few writes, each stalled.
-const OUTCOME_WINDOW: Duration = Duration::from_secs(3);
+/// Starts in a row that a failing disk may refuse.
+const STARTS_MAX: usize = 40;
+/// Until whoever runs the gateway starts it again.
+const START_AGAIN: Duration = Duration::from_secs(1);
 
 /// What came of a run.
 #[derive(Debug)]
@@ -51,6 +63,12 @@ pub struct Run {
     pub report: Report,
     /// What the checker does not look for.
     pub faults: Vec<String>,
+    /// Recipients whose message was lost to rot: reported as damaged, never delivered.
+    pub quarantined: u64,
+    /// The same without a report: the last group of a segment rotted, and was taken for a torn tail.
+    pub taken_for_torn: u64,
+    /// Cycles of a full spool that ended well.
+    pub full_cycles: u64,
     /// Equal for two runs that were the same.
     pub digest: u64,
     /// Events of the world.
@@ -64,20 +82,13 @@ impl Run {
     }
 }
 
-/// Runs `seed` to its end; `is_verbose` tells the story on standard output.
-pub fn run(seed: u64, is_verbose: bool) -> Run {
-    let mut simulation = Simulation::new(Scenario::of(seed), is_verbose);
+/// Runs `seed` of a scenario to its end; `is_verbose` tells the story on standard output.
+pub fn run(name: Name, seed: u64, trim: &Trim, is_verbose: bool) -> Run {
+    let mut simulation = Simulation::new(Scenario::of(name, seed, trim), is_verbose);
     simulation.faulty();
     simulation.calm();
     simulation.last_look();
     simulation.judge()
-}
-
-/// A gateway that died, for the question which duplicates it excuses.
-struct Death {
-    /// When its outcomes stopped reaching the disk.
-    unrecorded_since: Instant,
-    at: Instant,
 }
 
 struct Simulation {
@@ -90,8 +101,19 @@ struct Simulation {
     clients: Vec<Clients>,
     destinations: Vec<Destination>,
     gateway: Option<Gateway>,
+    /// The gateway does not run before.
+    frozen_until: Option<Instant>,
+    /// The gateway's disk has room again then.
+    roomy_at: Option<Instant>,
     latched_at: Option<Instant>,
+    /// Power cuts of the gateway's host that are accounted for.
+    power_cuts: u64,
     deaths: Vec<Death>,
+    /// Bits have flipped, or sectors were given up.
+    has_rotted: bool,
+    /// What recoveries and verification called damaged.
+    damage: Vec<String>,
+    full_cycles: u64,
     events: u64,
     faults: Vec<String>,
 }
@@ -112,7 +134,7 @@ impl Simulation {
             })
             .collect();
         let destinations = (gateway::destinations().into_iter())
-            .map(|ip| Destination::new(&world, ip, Random::new(random.bits())))
+            .map(|ip| Destination::new(&world, ip, Random::new(random.bits()), scenario.unruliness))
             .collect();
         let simulation = Self {
             world,
@@ -123,8 +145,14 @@ impl Simulation {
             clients,
             destinations,
             gateway: None,
+            frozen_until: None,
+            roomy_at: None,
             latched_at: None,
+            power_cuts: 0,
             deaths: Vec::new(),
+            has_rotted: false,
+            damage: Vec::new(),
+            full_cycles: 0,
             events: 0,
             faults: Vec::new(),
         };
@@ -143,24 +171,33 @@ impl Simulation {
     fn faulty(&mut self) {
         let end = self.world.now().after(FAULTS_END);
         for life in std::mem::take(&mut self.scenario.lives) {
-            self.start(&life);
-            self.live(&life, end);
-            self.end(life.end);
-            let until = self.world.now().after(life.pause);
-            while self.step(until) {}
+            if let Some(nth) = life.failing_change {
+                self.world.fail_disk(GATEWAY, nth);
+            }
+            if let Some(nth) = life.fatal_change {
+                self.world.crash_at_change(GATEWAY, nth);
+            }
+            if self.start() {
+                self.live(&life, end);
+                self.end(life.end);
+            }
+            self.world.spare_disk(GATEWAY);
+            self.rot(life.rotten_sectors);
+            self.wait(life.pause);
         }
         self.start_safely();
+        self.fill_and_free();
         while !self.clients.iter().all(Clients::is_done) && self.world.now() < end {
             self.step(end);
-            self.restart_if_latched();
+            self.restart_if_needed();
         }
     }
 
-    /// One life, until its number of events is over or its disk has failed it for a while.
+    /// One life, until its number of events is over, its disk has failed it for a while or its power goes.
     fn live(&mut self, life: &Life, end: Instant) {
         let last = self.events + life.events;
         let mut until = end.min(self.world.now().after(LIFE_MAX));
-        while self.events < last && self.step(until) {
+        while self.events < last && self.gateway.is_some() && self.step(until) {
             if self.latched_at.is_none() && self.is_latched() {
                 self.latched_at = Some(self.world.now());
                 self.tell(format_args!("the spool has latched"));
@@ -172,28 +209,21 @@ impl Simulation {
     /// Nothing goes wrong any more: all that is queued goes out.
     fn calm(&mut self) {
         self.tell(format_args!("calm"));
-        self.world.set_options(scenario::calm());
-        self.world.fail_disk(GATEWAY, u64::MAX);
-        for destination in &mut self.destinations {
-            destination.is_calm = true;
-        }
+        self.be_calm();
         let end = self.world.now().after(CALM_MAX);
         loop {
-            self.restart_if_latched();
+            self.restart_if_needed();
             let Some(gateway) = &mut self.gateway else { unreachable!("it was started safely") };
             gateway.control.is_calm = true;
-            let is_over = self.clients.iter().all(Clients::is_done)
-                && gateway.worker.delivery.queued_messages() == 0
-                && gateway.worker.spool.idle();
+            let is_over = self.clients.iter().all(Clients::is_done) && gateway.has_written_all();
             if is_over {
                 gateway.commons.drain();
             }
-            if is_over && gateway.worker.draining && gateway.has_delivered_all() && gateway.worker.is_idle() {
+            if is_over && gateway.has_drained() {
                 return;
             }
             if !self.step(end) {
-                let queued =
-                    self.gateway.as_ref().map_or(0, |gateway| gateway.worker.delivery.queued_messages());
+                let queued = self.gateway.as_ref().map_or(0, Gateway::queued_messages);
                 self.faults.push(format!("{CALM_MAX:?} of calm and no rest: {queued} messages are queued"));
                 return;
             }
@@ -204,21 +234,28 @@ impl Simulation {
     fn last_look(&mut self) {
         let tuning = self.scenario.tuning;
         self.end(End::PowerCut);
-        let mut ring = self.world.host(GATEWAY);
-        match Shard::open(&mut ring, gateway::options(tuning, self.random.bits())) {
-            Ok((_, recovered)) => {
-                for message in recovered {
-                    self.faults
-                        .push(format!("{} is queued again after everything was delivered", message.id));
+        for shard in 0..tuning.workers {
+            let mut ring = self.world.host(GATEWAY);
+            let options = gateway::options(tuning, shard as u8, self.random.bits());
+            match Shard::open(&mut ring, options) {
+                Ok((shard, recovered)) => {
+                    self.damage.extend(gateway::damage(&shard));
+                    for message in recovered {
+                        let what = format!("{} is queued again after everything was delivered", message.id);
+                        let list = if self.has_rotted { &mut self.damage } else { &mut self.faults };
+                        list.push(what);
+                    }
                 }
+                Err(error) => self.faults.push(format!("the spool cannot be opened in the end: {error}")),
             }
-            Err(error) => self.faults.push(format!("the spool cannot be opened in the end: {error}")),
         }
     }
 
     /// Turns everybody, and lets something happen before `limit`. False when nothing will.
     fn step(&mut self, limit: Instant) -> bool {
-        if let Some(gateway) = &mut self.gateway {
+        let now = self.world.now();
+        self.frozen_until = self.frozen_until.filter(|thaws| *thaws > now);
+        if let (Some(gateway), None) = (&mut self.gateway, self.frozen_until) {
             gateway.turn();
         }
         for destination in &mut self.destinations {
@@ -228,130 +265,121 @@ impl Simulation {
             clients.turn();
         }
         self.events += 1;
-        let events = self.events;
-        let crashed = self.scenario.destination_crashes.iter().find(|(at, _)| *at == events).copied();
-        if let Some((_, index)) = crashed {
-            self.tell(format_args!("destination {index} loses power"));
-            self.destinations[index].crash(&self.world);
+        self.happen();
+        let moments = [self.frozen_until, self.roomy_at].into_iter().flatten();
+        let until = moments.fold(limit, Instant::min);
+        let has_stepped = self.world.step_until(until);
+        if self.world.power_cuts(GATEWAY) > self.power_cuts && self.gateway.is_some() {
+            self.has_died("the power went in the middle of a change of its disk");
         }
-        self.world.step_until(limit)
+        has_stepped || until < limit
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let until = self.world.now().after(time);
+        while self.step(until) {}
     }
 
     fn is_latched(&self) -> bool {
-        self.gateway.as_ref().is_some_and(|gateway| gateway.worker.spool.stats().latched)
+        self.gateway.as_ref().is_some_and(Gateway::is_latched)
     }
 
-    fn restart_if_latched(&mut self) {
+    /// As a supervisor does, whose readiness probe fails.
+    fn restart_if_needed(&mut self) {
         if self.is_latched() {
             self.latched_at = Some(self.world.now());
             self.end(End::Kill);
+        }
+        if self.gateway.is_none() {
             self.start_safely();
         }
     }
 
-    fn start(&mut self, life: &Life) {
-        if let Some(nth) = life.failing_change {
-            self.world.fail_disk(GATEWAY, nth);
-        }
-        self.start_safely();
-    }
-
-    /// Starts; a failing disk may refuse it once, as it would an operator.
-    fn start_safely(&mut self) {
-        for _ in 0..2 {
-            let random = Random::new(self.random.bits());
-            match Gateway::start(&self.world, self.scenario.tuning, self.log(), random) {
-                Ok(gateway) => {
-                    self.tell(format_args!(
-                        "the gateway starts with {} queued",
-                        gateway.worker.delivery.queued_messages()
-                    ));
-                    self.faults.extend(gateway.damage.iter().cloned());
-                    self.gateway = Some(gateway);
-                    return;
+    /// Starts, unless the disk or the power fails on the way.
+    fn start(&mut self) -> bool {
+        let random = Random::new(self.random.bits());
+        match Gateway::start(&self.world, self.scenario.tuning, || self.log(), random) {
+            Ok(gateway) => {
+                self.tell(format_args!("the gateway starts with {} queued", gateway.queued_messages()));
+                self.damage.extend(gateway.damage.iter().cloned());
+                self.gateway = Some(gateway);
+                true
+            }
+            Err(error) => {
+                self.tell(format_args!("the gateway does not start: {error}"));
+                if self.world.power_cuts(GATEWAY) > self.power_cuts {
+                    self.has_died("the power went during its start");
+                } else if self.scenario.name == Name::ReadError {
+                    // Whoever runs it copies the disk; what could be read once more is there again.
+                    self.world.heal_disk(GATEWAY);
                 }
-                Err(error) => self.tell(format_args!("the gateway does not start: {error}")),
+                false
             }
         }
-        panic!("the gateway did not start twice in a row");
+    }
+
+    /// Starts; a failing disk may refuse it, as it would an operator, for a while.
+    fn start_safely(&mut self) {
+        for _ in 0..STARTS_MAX {
+            if self.start() {
+                return;
+            }
+            self.wait(START_AGAIN);
+        }
+        panic!("the gateway did not start {STARTS_MAX} times in a row");
     }
 
     fn log(&self) -> EventLog {
         self.log.as_ref().map_or_else(EventLog::discarding, LogWriter::log)
     }
 
+    /// Ends a life that has not ended by itself.
     fn end(&mut self, end: End) {
-        let at = self.world.now();
-        let since = self.latched_at.take().unwrap_or(at);
-        let unrecorded_since = Instant(since.0.saturating_sub(OUTCOME_WINDOW.as_nanos() as u64));
-        self.deaths.push(Death { unrecorded_since, at });
-        self.tell(format_args!("the gateway dies: {end:?}"));
-        if end == End::PowerCut {
-            self.world.crash(GATEWAY);
+        if self.gateway.is_none() {
+            return;
         }
-        self.gateway = None;
+        self.tell(format_args!("the gateway ends: {end:?}"));
+        match end {
+            End::Drain { grace } if self.drain(grace) => self.gateway = None,
+            End::Drain { .. } if self.gateway.is_none() => {}
+            End::Kill | End::Drain { .. } => self.has_died("killed"),
+            End::PowerCut => {
+                self.world.crash(GATEWAY);
+                self.has_died("the power went");
+            }
+        }
     }
 
-    fn judge(mut self) -> Run {
-        let mut ledger = Ledger::default();
-        for clients in &mut self.clients {
-            ledger.sent.append(&mut clients.sent);
-            self.faults.append(&mut clients.faults);
+    /// SIGTERM. True when everything came to its end in time.
+    fn drain(&mut self, grace: Duration) -> bool {
+        let until = self.world.now().after(grace);
+        if let Some(gateway) = &self.gateway {
+            gateway.commons.drain();
         }
-        let taken: Vec<&Taken> =
-            self.destinations.iter().flat_map(|destination| &destination.taken).collect();
-        ledger.arrivals = taken.iter().map(|taken| taken.arrival.clone()).collect();
-        let report = ledger.check();
-        self.faults.extend(unexcused(&taken, &self.deaths));
-        self.faults.extend(wrong_bounces(&taken));
-        self.tell(format_args!("{report}"));
-        Run { report, faults: self.faults, digest: self.world.digest(), events: self.events }
+        loop {
+            let Some(gateway) = &self.gateway else { return false };
+            if gateway.has_drained() {
+                return !gateway.is_latched();
+            }
+            if !self.step(until) {
+                return false;
+            }
+        }
+    }
+
+    fn has_died(&mut self, how: &str) {
+        let at = self.world.now();
+        let since = self.latched_at.take().unwrap_or(at);
+        let window = self.scenario.outcome_window().as_nanos() as u64;
+        self.deaths.push(Death { unrecorded_since: Instant(since.0.saturating_sub(window)), at });
+        self.tell(format_args!("the gateway is dead: {how}"));
+        self.power_cuts = self.world.power_cuts(GATEWAY);
+        self.gateway = None;
+        self.frozen_until = None;
     }
 }
 
 fn log_to_stdout() -> LogWriter {
     let registry = Registry::new(1, &[], 1);
     LogWriter::start(std::io::stdout(), Form::Json, "relay.example", &registry).expect("a thread starts")
-}
-
-/// Duplicates that no crash and no lost connection accounts for: all copies of a recipient's message
-/// but one must have been in flight at one. Not always the last: what a killed process has sent may
-/// arrive after what its successor sends.
-fn unexcused(taken: &[&Taken], deaths: &[Death]) -> Vec<String> {
-    let mut copies: BTreeMap<(u64, &str), Vec<&Taken>> = BTreeMap::new();
-    for taken in taken.iter().filter(|taken| taken.arrival.bounced.is_empty()) {
-        for recipient in &taken.arrival.recipients {
-            let serial = taken.arrival.serial.unwrap_or_default();
-            copies.entry((serial, recipient)).or_default().push(taken);
-        }
-    }
-    let mut faults = Vec::new();
-    for ((serial, recipient), copies) in copies {
-        let unexcused: Vec<&&Taken> = (copies.iter())
-            .filter(|copy| {
-                copy.confirmed.is_some_and(|confirmed| {
-                    let is_in_flight =
-                        |death: &Death| copy.connected <= death.at && death.unrecorded_since <= confirmed;
-                    !deaths.iter().any(is_in_flight)
-                })
-            })
-            .collect();
-        if unexcused.len() > 1 {
-            let times: Vec<Instant> = unexcused.iter().map(|copy| copy.at).collect();
-            faults.push(format!("[{serial} to {recipient}] was taken at {times:?} without an excuse"));
-        }
-    }
-    faults
-}
-
-/// Only what was refused for good bounces, and it is never delivered.
-fn wrong_bounces(taken: &[&Taken]) -> Vec<String> {
-    let mut faults = Vec::new();
-    for taken in taken {
-        let wrongly_bounced = taken.arrival.bounced.iter().filter(|to| !to.starts_with(REJECTED));
-        faults.extend(wrongly_bounced.map(|to| format!("{to} bounced and was not refused")));
-        let wrongly_taken = taken.arrival.recipients.iter().filter(|to| to.starts_with(REJECTED));
-        faults.extend(wrongly_taken.map(|to| format!("{to} was refused and delivered")));
-    }
-    faults
 }

@@ -11,12 +11,39 @@ pub struct Peer {
     output: Vec<u8>,
     is_sending: bool,
     closes: bool,
+    /// What may still be said before an accident.
+    left_bytes: Option<usize>,
+    is_cut_short: bool,
 }
 
 impl Peer {
     /// An end whose socket is connected already, or will be.
     pub fn new(socket: Socket, token: Token) -> Self {
-        Self { socket, token, input: Vec::new(), output: Vec::new(), is_sending: false, closes: false }
+        Self {
+            socket,
+            token,
+            input: Vec::new(),
+            output: Vec::new(),
+            is_sending: false,
+            closes: false,
+            left_bytes: None,
+            is_cut_short: false,
+        }
+    }
+
+    /// Says so many bytes more, and then nothing.
+    pub fn fall_silent_after(&mut self, bytes: usize) {
+        self.left_bytes = Some(bytes);
+    }
+
+    /// Not everything that was to be said is or will be.
+    pub fn is_cut_short(&self) -> bool {
+        self.is_cut_short
+    }
+
+    /// The last byte that will be said has gone out.
+    pub fn has_fallen_silent(&self) -> bool {
+        self.left_bytes == Some(0) && self.output.is_empty() && !self.is_sending
     }
 
     /// Takes what arrived.
@@ -50,7 +77,10 @@ impl Peer {
 
     /// Says `bytes`, after what was said before.
     pub fn say(&mut self, bytes: &[u8]) {
-        self.output.extend_from_slice(bytes);
+        let said = self.left_bytes.map_or(bytes.len(), |left| left.min(bytes.len()));
+        self.is_cut_short |= said < bytes.len();
+        self.left_bytes = self.left_bytes.map(|left| left - said);
+        self.output.extend_from_slice(&bytes[..said]);
     }
 
     /// Closes once everything was said.

@@ -135,7 +135,9 @@ impl World {
         let id = state.next_id();
         let woken = Arc::new(AtomicBool::new(false));
         let due = Some(state.now);
-        state.rings.insert(id, RingState { ip, ready: VecDeque::new(), due, woken: Arc::clone(&woken) });
+        let ready = VecDeque::new();
+        let ring = RingState { ip, ready, due, woken: Arc::clone(&woken), is_wake_told: false };
+        state.rings.insert(id, ring);
         SimRing::new(self.clone(), id, (state.now, state.unix_millis()), woken)
     }
 
@@ -288,6 +290,8 @@ struct RingState {
     /// When the harness should turn this ring.
     due: Option<Instant>,
     woken: Arc<AtomicBool>,
+    /// The harness was told of it: a ring that it leaves alone does not hold time up.
+    is_wake_told: bool,
 }
 
 #[derive(Debug)]
@@ -395,8 +399,8 @@ impl State {
     fn step(&mut self, limit: Option<Instant>) -> bool {
         let now = self.now;
         for ring in self.rings.values_mut() {
-            if ring.woken.load(Ordering::Acquire) {
-                ring.due = Some(now);
+            if ring.woken.load(Ordering::Acquire) && !ring.is_wake_told {
+                (ring.due, ring.is_wake_told) = (Some(now), true);
             }
         }
         let due = self.rings.values().filter_map(|ring| ring.due).min();

@@ -280,6 +280,14 @@ impl State {
         self.endpoints.insert(id, endpoint);
     }
 
+    /// The owner of this end breaks the connection.
+    pub(super) fn reset_by(&mut self, socket: Socket) {
+        self.swallow(socket.generation, Owner::Socket(socket.index));
+        if self.endpoint(socket).is_some() {
+            self.cut(socket.index);
+        }
+    }
+
     /// The power of this ring's host is gone: its peers hear resets.
     pub(super) fn cut_connections(&mut self, ring: u32) {
         self.listeners.retain(|_, listener| listener.ring != ring);

@@ -56,6 +56,13 @@ impl SimRing {
         }
     }
 
+    /// Ends a connection with a reset, as SO_LINGER with no time does. The socket is forgotten.
+    pub fn reset(&mut self, socket: Socket) {
+        if socket.generation == self.id {
+            self.world.0.borrow_mut().reset_by(socket);
+        }
+    }
+
     fn read_clocks(&mut self) {
         let state = self.world.0.borrow();
         self.now = state.now;
@@ -368,6 +375,7 @@ impl Ring for SimRing {
         let world = self.world.clone();
         let state = &mut *world.0.borrow_mut();
         let Some(ring) = state.rings.get_mut(&self.id) else { return Ok(()) };
+        ring.is_wake_told = false;
         let mut kept = VecDeque::new();
         for (owner, ready) in std::mem::take(&mut ring.ready) {
             // An end stays behind the bytes before it.

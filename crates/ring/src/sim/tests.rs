@@ -316,6 +316,11 @@ fn a_waker_and_a_deadline_end_the_wait() {
     assert!(world.step());
     assert!(matches!(turn(&mut ring)[..], [Completion::Woken]));
 
+    waker.wake();
+    assert!(world.step(), "said once");
+    assert!(!world.step(), "a ring that is left alone does not hold time up");
+    assert!(matches!(turn(&mut ring)[..], [Completion::Woken]));
+
     let deadline = world.now().after(Duration::from_secs(60));
     ring.turn(Some(deadline), &mut Vec::new()).expect("turns");
     assert!(!world.step_until(world.now().after(Duration::from_secs(1))));

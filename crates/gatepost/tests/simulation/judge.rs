@@ -1,0 +1,93 @@
+//! What came of a run, held against the promises.
+
+use std::collections::BTreeMap;
+
+use ring::Instant;
+use testbed::Ledger;
+
+use super::destination::{REJECTED, Taken};
+use super::{Run, Simulation};
+
+/// A gateway that died, for the question which duplicates it excuses.
+pub struct Death {
+    /// When its outcomes stopped reaching the disk.
+    pub unrecorded_since: Instant,
+    pub at: Instant,
+}
+
+impl Simulation {
+    pub(super) fn judge(mut self) -> Run {
+        let mut ledger = Ledger::default();
+        for clients in &mut self.clients {
+            ledger.sent.append(&mut clients.sent);
+            self.faults.append(&mut clients.faults);
+        }
+        let taken: Vec<&Taken> =
+            self.destinations.iter().flat_map(|destination| &destination.taken).collect();
+        ledger.arrivals = taken.iter().map(|taken| taken.arrival.clone()).collect();
+        let mut report = ledger.check();
+        self.faults.extend(wrong_bounces(&taken));
+        let (mut quarantined, mut taken_for_torn) = (0, 0);
+        if self.has_rotted {
+            // What rots may be lost, and so may be the outcomes that rot with it. Where nothing was
+            // reported the last group of a segment rotted, which looks as if it had never been whole.
+            let lost = std::mem::take(&mut report.lost).len() as u64;
+            *if self.damage.is_empty() { &mut taken_for_torn } else { &mut quarantined } += lost;
+        } else {
+            self.faults.append(&mut self.damage);
+            self.faults.extend(unexcused(&taken, &self.deaths));
+        }
+        self.tell(format_args!("{report}; {quarantined} quarantined, {taken_for_torn} taken for torn"));
+        Run {
+            report,
+            faults: self.faults,
+            quarantined,
+            taken_for_torn,
+            full_cycles: self.full_cycles,
+            digest: self.world.digest(),
+            events: self.events,
+        }
+    }
+}
+
+/// Duplicates that no crash and no lost connection accounts for: all copies of a recipient's message
+/// but one must have been in flight at one. Not always the last: what a killed process has sent may
+/// arrive after what its successor sends.
+fn unexcused(taken: &[&Taken], deaths: &[Death]) -> Vec<String> {
+    let mut copies: BTreeMap<(u64, &str), Vec<&Taken>> = BTreeMap::new();
+    for taken in taken.iter().filter(|taken| taken.arrival.bounced.is_empty()) {
+        for recipient in &taken.arrival.recipients {
+            let serial = taken.arrival.serial.unwrap_or_default();
+            copies.entry((serial, recipient)).or_default().push(taken);
+        }
+    }
+    let mut faults = Vec::new();
+    for ((serial, recipient), copies) in copies {
+        let unexcused: Vec<&&Taken> = (copies.iter())
+            .filter(|copy| {
+                copy.confirmed.is_some_and(|confirmed| {
+                    let is_in_flight =
+                        |death: &Death| copy.connected <= death.at && death.unrecorded_since <= confirmed;
+                    !deaths.iter().any(is_in_flight)
+                })
+            })
+            .collect();
+        if unexcused.len() > 1 {
+            let times: Vec<Instant> = unexcused.iter().map(|copy| copy.at).collect();
+            faults.push(format!("[{serial} to {recipient}] was taken at {times:?} without an excuse"));
+        }
+    }
+    faults
+}
+
+/// Only what was refused for good bounces, and it is never delivered.
+fn wrong_bounces(taken: &[&Taken]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for taken in taken {
+        let wrongly_bounced = taken.arrival.bounced.iter().filter(|to| !to.starts_with(REJECTED));
+        faults.extend(wrongly_bounced.map(|to| format!("{to} bounced and was not refused")));
+        let wrongly_taken = taken.arrival.recipients.iter().filter(|to| to.starts_with(REJECTED));
+        faults.extend(wrongly_taken.map(|to| format!("{to} was refused and delivered")));
+    }
+    faults
+}
