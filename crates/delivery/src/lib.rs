@@ -280,6 +280,12 @@ impl Delivery {
         self.queue.message_count()
     }
 
+    /// Those of them that are damaged and will not be tried.
+    #[must_use]
+    pub fn quarantined_messages(&self) -> u64 {
+        self.quarantined
+    }
+
     /// Sites that are known: those of routes, and domains with mail or of late.
     #[must_use]
     pub fn site_count(&self) -> usize {

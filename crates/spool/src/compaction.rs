@@ -18,7 +18,7 @@ use crate::format::{Trailer, padded};
 use crate::group::GroupEffects;
 use crate::index::Entry;
 use crate::record::{self, MessageView, Record};
-use crate::segment::{FooterState, Purpose, Segment, Segments};
+use crate::segment::{COPIES_SEGMENTS, FooterState, Purpose, Segment, Segments};
 use crate::shard::{KIND_COPY, Shard};
 use crate::{HELD, MessageKey, Outcome, RELEASED, Refusal};
 
@@ -162,7 +162,11 @@ impl Segments {
         let candidates = candidates.filter(|&(slot, _)| slot != self.current as usize);
         let least = candidates.min_by_key(|(_, segment)| (segment.live_bytes, segment.epoch))?;
         // A full spool is worth the copying of more for less: small groups leave gaps, copies leave none.
-        let live_max = if is_pressed { self.segment_bytes / 4 * 3 } else { self.segment_bytes / 2 };
+        let live_max = match self.spare {
+            0..=COPIES_SEGMENTS => self.segment_bytes / 16 * 15,
+            _ if is_pressed => self.segment_bytes / 4 * 3,
+            _ => self.segment_bytes / 2,
+        };
         (least.1.live_bytes <= live_max).then_some(least.0 as u32)
     }
 }
@@ -332,13 +336,17 @@ impl Shard {
     /// Puts what was read into the open group, as far as it takes it.
     fn put_copies(&mut self) {
         for slot in 0..READS_MAX {
-            if let Copy::Read { key, buffer, record } = std::mem::take(&mut self.compaction.copies[slot]) {
-                match self.put_copy(key, &buffer[record.clone()]) {
-                    Err(Refusal::Busy | Refusal::Full) => {
-                        self.compaction.copies[slot] = Copy::Read { key, buffer, record };
-                    }
-                    Ok(()) | Err(Refusal::Latched) => self.pool.give_back(buffer),
+            if !matches!(self.compaction.copies[slot], Copy::Read { .. }) {
+                continue;
+            }
+            let Copy::Read { key, buffer, record } = std::mem::take(&mut self.compaction.copies[slot]) else {
+                continue;
+            };
+            match self.put_copy(key, &buffer[record.clone()]) {
+                Err(Refusal::Busy | Refusal::Full) => {
+                    self.compaction.copies[slot] = Copy::Read { key, buffer, record };
                 }
+                Ok(()) | Err(Refusal::Latched) => self.pool.give_back(buffer),
             }
         }
     }

@@ -29,8 +29,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// One part in so many of the segments, or of the last one, is kept for outcomes and bounces.
 const RESERVE_PART: u64 = 8;
 
-/// One part in so many of the very last segment is kept for compaction, which makes room for the rest.
-const COPIES_PART: u64 = 4;
+/// Segments that outcomes leave alone too: with one to copy to, compaction empties another.
+pub(crate) const COPIES_SEGMENTS: u64 = 1;
 
 pub(crate) const TEMPORARY_NAME: &str = "segment.tmp";
 
@@ -187,16 +187,16 @@ impl Segments {
         }
         let fits = self.fits(bytes);
         let left = self.spare.saturating_sub(u64::from(!fits));
-        if is_mail && left < self.reserve() {
+        let kept = match purpose {
+            Purpose::Mail => self.reserve(),
+            Purpose::Outcome => COPIES_SEGMENTS,
+            Purpose::Copy => 0,
+        };
+        if !(fits && purpose != Purpose::Mail) && left < kept {
             return Err(Refusal::Full);
         }
         // The reserve must be there physically: the next segment, or else the end of this one.
-        let kept = match purpose {
-            Purpose::Mail => self.segment_bytes / RESERVE_PART,
-            Purpose::Outcome if left == 0 => self.segment_bytes / COPIES_PART,
-            Purpose::Outcome | Purpose::Copy => 0,
-        };
-        let end = self.segment_bytes - kept;
+        let end = self.segment_bytes - if is_mail { self.segment_bytes / RESERVE_PART } else { 0 };
         let is_there = match self.ready.len() {
             0 => self.position + bytes.group + bytes.footer <= end && !(is_mail && self.retry_at.is_some()),
             _ => true,
@@ -210,7 +210,7 @@ impl Segments {
 
     /// Segments that mail must leave alone.
     pub(crate) fn reserve(&self) -> u64 {
-        (self.capacity_bytes / self.segment_bytes / RESERVE_PART).max(1)
+        (self.capacity_bytes / self.segment_bytes / RESERVE_PART).max(COPIES_SEGMENTS + 1)
     }
 
     fn fits(&self, bytes: Need) -> bool {

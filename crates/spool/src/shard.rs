@@ -239,7 +239,8 @@ impl Shard {
     /// Notes until when recipients wait, after `attempts` attempts.
     ///
     /// # Errors
-    /// As [`Shard::outcomes`].
+    /// As [`Shard::append`]: a spool without room for mail has none for such notes. Without the note a start
+    /// tries again sooner, no more.
     pub fn deferred(
         &mut self,
         key: MessageKey,
@@ -593,7 +594,9 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let Some(id) = self.index.get(key).map(Entry::id) else { return Ok(()) };
         let bytes = record::schedule_bytes(recipients.len());
-        self.room(bytes, (1, bytes), Purpose::Outcome)?;
+        // Attempts go on for days: without this they would use up what is kept for outcomes.
+        let purpose = if matches!(at, HELD | RELEASED) { Purpose::Outcome } else { Purpose::Mail };
+        self.room(bytes, (1, bytes), purpose)?;
         self.open.reserve(bytes, &mut self.pool);
         record::put_schedule(&mut self.open, kind, id, recipients, at, attempts);
         self.open_effects.records.push(Some(key));

@@ -87,8 +87,11 @@ impl Gateway {
         }
     }
 
+    /// Messages that will be tried.
     pub fn queued_messages(&self) -> usize {
-        self.workers.iter().map(|worker| worker.delivery.queued_messages()).sum()
+        let waiting =
+            |delivery: &Delivery| delivery.queued_messages() - delivery.quarantined_messages() as usize;
+        self.workers.iter().map(|worker| waiting(&worker.delivery)).sum()
     }
 
     pub fn is_latched(&self) -> bool {

@@ -288,9 +288,8 @@ impl Scenario {
     fn fill(&mut self, random: &mut Random) {
         self.full_cycles = 4 + random.below(8);
         self.tuning.workers = 1;
-        // Outcomes, of which one may take a block, must be few beside messages: a spool of this size has
-        // little in reserve for them.
-        self.tuning.segment_bytes = 256 << 10;
+        // As a message of a few hundred kilobytes is to a segment of a real spool.
+        self.tuning.segment_bytes = 128 << 10;
         self.tuning.capacity_bytes = (5 + random.below(4)) * self.tuning.segment_bytes;
         (self.world.piece_bytes_max, self.world.window_bytes) = (1 << 17, 1 << 18);
         self.lives.truncate(1);
@@ -299,7 +298,7 @@ impl Scenario {
             clients: 2 + random.below(3),
             messages_max: u64::MAX,
             attempts_max: u32::MAX,
-            body_bytes_max: 110_000,
+            body_bytes_max: 24_000,
             pause_max: Duration::from_secs(8),
             ..Habits::of(Kind::Trusted)
         }];
@@ -325,7 +324,7 @@ impl Scenario {
         self.tuning.hot_bytes_max = 0;
         self.world.disk_stall_probability = [0.0, 0.01, 0.1][random.below(3) as usize];
         self.world.disk_stall_max = Duration::from_secs(5);
-        self.world.descriptor_error_probability = [0.0, 0.02, 0.2][random.below(3) as usize];
+        self.world.descriptor_error_probability = [0.0, 0.01, 0.05][random.below(3) as usize];
         self.world.accept_error_probability = 0.05;
         self.happen(random, 2, |random| Happening::DiskFreezes(up_to_seconds(random, 20)));
         self.happen(random, 2, |random| Happening::ProcessFreezes(up_to_seconds(random, 400)));
