@@ -302,8 +302,10 @@ impl LargeFiles {
         let done = std::mem::replace(&mut body.doing, Doing::Nothing);
         let mut failure = None;
         match (result, done) {
-            (Err(error), _) => {
-                let is_full = error.kind() == std::io::ErrorKind::StorageFull
+            (Err(error), done) => {
+                // No descriptor, no space: nothing was written whose fate could be unknown.
+                let is_full = matches!(done, Doing::Opening | Doing::Allocating)
+                    || error.kind() == std::io::ErrorKind::StorageFull
                     || error.kind() == std::io::ErrorKind::QuotaExceeded;
                 if !body.aborted {
                     let refusal = if is_full { Refusal::Full } else { Refusal::Latched };
