@@ -21,7 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// A name and what it measures.
 type Bench = (&'static str, fn(Effort));
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     ("check", check::run),
     ("check-largest", check::run_largest),
     ("check-one-file", check::run_one_file),

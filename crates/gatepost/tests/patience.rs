@@ -29,8 +29,9 @@ const LONG: Duration = Duration::from_secs(15 * 60);
 fn talk(words: &[u8], is_reading: bool) -> String {
     const TOKEN: Token = Token { room: 0, kind: 0, key: 0 };
     let world = World::new(1, SimOptions::default());
-    let tuning = Tuning { segment_bytes: 256 << 10, capacity_bytes: 64 << 20, hot_bytes_max: 1 << 20 };
-    let mut gateway = Gateway::start(&world, tuning, EventLog::discarding(), Random::new(1))
+    let tuning =
+        Tuning { workers: 1, segment_bytes: 256 << 10, capacity_bytes: 64 << 20, hot_bytes_max: 1 << 20 };
+    let mut gateway = Gateway::start(&world, tuning, EventLog::discarding, Random::new(1))
         .expect("a gateway starts on an empty disk");
     let mut client = world.host(CLIENT);
     let socket = client.connect(SocketAddr::new(GATEWAY, PORT), None, TOKEN);
@@ -55,13 +56,13 @@ fn talk(words: &[u8], is_reading: bool) -> String {
                 _ => {}
             }
         }
-        was_taken |= !gateway.worker.ingress.is_idle();
+        was_taken |= !gateway.workers[0].ingress.is_idle();
         if !world.step_until(end) {
             break;
         }
     }
     assert!(was_taken, "the gateway never took the connection");
-    assert!(gateway.worker.ingress.is_idle(), "the connection is still open after {LONG:?}");
+    assert!(gateway.workers[0].ingress.is_idle(), "the connection is still open after {LONG:?}");
     String::from_utf8(heard).expect("replies are text")
 }
 
