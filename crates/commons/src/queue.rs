@@ -132,7 +132,9 @@ pub struct QueuedMessage {
     pub id: MessageId,
     /// When it came.
     pub arrived: UnixMillis,
-    /// Where its record lies: the number of the segment's file, offset and length in bytes.
+    /// The shard that holds it: the worker's own, or one that it adopted.
+    pub shard: u8,
+    /// Where its record lies in it: the number of the segment's file, offset and length in bytes.
     pub record: (u32, u32, u32),
     /// How many of the page's recipients, from where those of the message before end, are its own.
     pub recipients: u32,

@@ -31,7 +31,7 @@ use mail::{Reply, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
 use ring::{Completion, Instant, Ring, Wheel};
 use slab::Slab;
-use spool::{Event, MessageKey, Recovered, Shard, StoredMessage};
+use spool::{Event, MessageKey, Recovered, Spool, StoredMessage};
 
 pub use backoff::Retry;
 pub use queue::{MESSAGE_BYTES_MAX, RECIPIENT_BYTES_MAX};
@@ -71,7 +71,7 @@ pub struct Context<'a, R> {
     /// The worker's ring.
     pub ring: &'a mut R,
     /// The worker's shard.
-    pub spool: &'a mut Shard,
+    pub spool: &'a mut Spool,
     /// The way to the control plane, and to what all workers share.
     pub link: &'a WorkerLink,
     /// The published configuration.

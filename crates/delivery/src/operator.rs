@@ -11,7 +11,7 @@ use commons::{
 };
 use mail::{MessageId, Reply, Status, UnixMillis};
 use ring::{Instant, Ring};
-use spool::{Refusal, StoredMessage};
+use spool::{Noted, Refusal, StoredMessage};
 
 use crate::outcome::Attempt;
 use crate::queue::{JobIx, MessageIx, SiteIx, State};
@@ -49,7 +49,7 @@ struct Acting {
     at: usize,
     acted: QueueActed,
     /// What was noted is durable with this group; known once all is noted.
-    durable_with: Option<u64>,
+    durable_with: Option<Noted>,
 }
 
 /// What came of an act on one message.
@@ -144,6 +144,7 @@ impl Delivery {
             slot,
             id,
             arrived: message.arrived,
+            shard: place.shard,
             record: (place.segment, place.offset, place.length),
             recipients: (page.recipients.len() - before) as u32,
         });
@@ -181,12 +182,13 @@ impl Delivery {
                 }
             }
         }
-        let stats = cx.spool.stats();
-        let durable_with = *acting.durable_with.get_or_insert_with(|| cx.spool.groups_noted());
-        if stats.latched && acting.acted.failure.is_none() {
+        let is_latched = cx.spool.stats().latched;
+        let durable_with = acting.durable_with.get_or_insert_with(|| cx.spool.noted());
+        let is_durable = cx.spool.is_durable(durable_with);
+        if is_latched && acting.acted.failure.is_none() {
             acting.acted.failure = Some(Refusal::Latched.to_string().into());
         }
-        self.bouncing == 0 && (stats.groups >= durable_with || stats.latched)
+        self.bouncing == 0 && (is_durable || is_latched)
     }
 
     fn act_on_message<R: Ring>(

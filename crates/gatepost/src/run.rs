@@ -23,7 +23,7 @@ use observe::{EventLog, Form, LogWriter, Registry, TENANTS_SHOWN_DEFAULT, Worker
 use ring::uring::{UringOptions, UringRing, port_is_free};
 use ring::{RealDisk, Ring};
 use smtp::server::TlsMode;
-use spool::{Options, RecoveryProgress, SEGMENT_BYTES_DEFAULT, Shard, SpoolError};
+use spool::{Options, RecoveryProgress, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MAX, Spool, SpoolError};
 
 use crate::worker::{Commits, SPOOL_ROOM, Worker};
 
@@ -33,9 +33,26 @@ const HOT_BYTES_MAX: usize = 128 << 20;
 const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// Descriptors that are for neither clients nor next hops: files, rings, the control plane.
 const DESCRIPTORS_RESERVED: usize = 256 + control::HTTP_CONNECTIONS_MAX;
-/// Connections to next hops at once, if there are descriptors for four times as many: mail by MX goes
+/// Connections to next hops at once, if there are descriptors for eight times as many: mail by MX goes
 /// to as many sites as there are domains.
 const NEXT_HOPS_MAX: usize = 4096;
+
+/// The other descriptors are shared out in so many parts.
+const DESCRIPTOR_PARTS: usize = 8;
+/// Segments, which are open for as long as there are any.
+const SEGMENTS_PARTS: usize = 2;
+/// Next hops, and as many again for the large bodies that are read for them.
+const NEXT_HOPS_PARTS: usize = 1;
+/// Clients.
+const CLIENTS_PARTS: usize = 3;
+/// Large bodies that clients are sending. Where there are more, the next one gets a 452.
+const LARGE_BODIES_PARTS: usize = 1;
+const _: () = assert!(
+    SEGMENTS_PARTS + 2 * NEXT_HOPS_PARTS + CLIENTS_PARTS + LARGE_BODIES_PARTS == DESCRIPTOR_PARTS,
+    "what a worker opens is within what the process may open"
+);
+/// The fewest segments with which a worker can begin.
+const SEGMENTS_MIN: usize = 8;
 
 /// How often a port that is taken is tried again before it is reported: for 4 s in all. The kernel
 /// takes the ring of a killed gateway apart in a thread of its own, which on a busy machine waits for
@@ -134,7 +151,8 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
     probe_ring()?;
     let mut disk = RealDisk::default();
     let owner = format!("process {}", std::process::id());
-    spool::claim(&mut disk, &node.spool.path, workers, &owner).map_err(StartError::new)?;
+    spool::claim(&mut disk, &node.spool.path, &owner).map_err(StartError::new)?;
+    warn_of_capacity(&node, workers);
 
     let login = login_settings(&node)?;
 
@@ -288,15 +306,16 @@ fn equip(
     let options = Options {
         directory: plan.node.spool.path.clone(),
         shard: number,
-        segment_bytes: segment_bytes(),
+        segment_bytes: segment_bytes(&plan.node, plan.workers),
         capacity_bytes: plan.node.spool.capacity_bytes / plan.workers as u64,
+        segments_max: segments_max(plan.workers),
         hot_bytes_max: HOT_BYTES_MAX,
         compaction_bytes_per_second: plan.node.spool.compaction_bytes_per_second / plan.workers as u64,
         token_room: SPOOL_ROOM,
         salt: u64::from_le_bytes(salt),
     };
     let progress = &plan.recovery[usize::from(number)];
-    let (spool, recovered) = Shard::open_watched(&mut ring, options, progress)
+    let (spool, recovered) = Spool::open_watched(&mut ring, options, plan.workers, progress)
         .map_err(|error: SpoolError| StartError::new(error))?;
     let ingress = Ingress::new(ingress_settings(plan, number), &mut ring, true).map_err(StartError::new)?;
     let delivery = Delivery::new(DeliverySettings {
@@ -330,12 +349,37 @@ fn equip(
 }
 
 /// The size of the segments of a new shard; a build for tests takes another one from the environment.
-fn segment_bytes() -> u64 {
+fn segment_bytes(node: &NodeConfig, workers: usize) -> u64 {
     #[cfg(feature = "fail-points")]
     if let Some(bytes) = std::env::var("GATEPOST_SEGMENT_BYTES").ok().and_then(|bytes| bytes.parse().ok()) {
         return bytes;
     }
-    SEGMENT_BYTES_DEFAULT
+    match node.spool.capacity_bytes {
+        // Without a limit of its own the spool takes what so many of the smallest segments hold.
+        u64::MAX => SEGMENT_BYTES_MIN,
+        capacity => spool::segment_bytes(capacity / workers as u64, segments_max(workers)),
+    }
+}
+
+/// The segments that a worker may have.
+fn segments_max(workers: usize) -> u64 {
+    let parts = shared_descriptors() / DESCRIPTOR_PARTS * SEGMENTS_PARTS;
+    ((parts / workers).max(SEGMENTS_MIN) as u64).min(SEGMENTS_MAX)
+}
+
+/// Says so where descriptors do not suffice for the capacity that is configured.
+fn warn_of_capacity(node: &NodeConfig, workers: usize) {
+    let capacity = node.spool.capacity_bytes;
+    let held_max = segments_max(workers) * workers as u64 * SEGMENT_BYTES_MAX;
+    if capacity != u64::MAX && capacity > held_max {
+        eprintln!(
+            "gatepost: the spool takes {} GiB at most, not its capacity of {} GiB: each segment needs a file \
+             descriptor, and this process may have {}; raise it (`ulimit -n`, LimitNOFILE= of systemd)",
+            held_max >> 30,
+            capacity >> 30,
+            descriptors_max(),
+        );
+    }
 }
 
 fn ingress_settings(plan: &Plan, worker: u8) -> ingress::Settings {
@@ -475,12 +519,19 @@ fn pin(worker: u8) {
 
 /// Connections to next hops at once, all workers together.
 fn next_hops_max() -> usize {
-    (descriptors_max().saturating_sub(DESCRIPTORS_RESERVED) / 4).clamp(64, NEXT_HOPS_MAX)
+    (shared_descriptors() / DESCRIPTOR_PARTS * NEXT_HOPS_PARTS).clamp(64, NEXT_HOPS_MAX)
 }
 
-/// Connections of clients at once, all workers together: what is left.
+/// Connections of clients at once, all workers together: their part, and what others leave of theirs.
 fn clients_max() -> usize {
-    descriptors_max().saturating_sub(DESCRIPTORS_RESERVED + next_hops_max())
+    let part = shared_descriptors() / DESCRIPTOR_PARTS;
+    let left = (part * NEXT_HOPS_PARTS).saturating_sub(NEXT_HOPS_MAX) * 2;
+    part * CLIENTS_PARTS + left
+}
+
+/// Descriptors for segments, bodies and connections.
+fn shared_descriptors() -> usize {
+    descriptors_max().saturating_sub(DESCRIPTORS_RESERVED)
 }
 
 fn descriptors_max() -> usize {

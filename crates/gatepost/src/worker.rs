@@ -11,7 +11,7 @@ use ingress::Ingress;
 use mail::UnixMillis;
 use observe::{EventLog, WorkerMetrics};
 use ring::{Completion, Instant, Ring};
-use spool::{Event, Recovered, Shard};
+use spool::{Event, Recovered, Spool};
 
 /// The room number of the spool in a token.
 pub const SPOOL_ROOM: u8 = 2;
@@ -23,7 +23,7 @@ pub struct Worker<R> {
     /// Mail in.
     pub ingress: Ingress,
     /// Mail at rest.
-    pub spool: Shard,
+    pub spool: Spool,
     /// Mail out.
     pub delivery: Delivery,
     /// The way to the control plane.
@@ -97,7 +97,7 @@ impl<R: Ring> Worker<R> {
         Ok(())
     }
 
-    /// Takes up the mail that a former life of the shard left.
+    /// Takes up the mail that a former life of the shards left.
     pub fn recover(&mut self, recovered: impl Iterator<Item = Recovered>) {
         for message in recovered {
             self.delivery.recovered(context!(self, delivery), &message);
@@ -117,15 +117,18 @@ impl<R: Ring> Worker<R> {
                 .number("length_bytes", damage.bytes)
                 .end();
         }
-        self.log
-            .event("spool_recovered", now)
-            .number("shard", self.link.worker().into())
-            .number("segments", report.segments as u64)
-            .number("messages", report.messages as u64)
-            .number("damaged_places", report.damage.len() as u64)
-            .number("bodies_missing", report.bodies_missing.len() as u64)
-            .number("possible_duplicates", report.possible_duplicates)
-            .end();
+        for shard in self.spool.shards() {
+            let report = shard.recovery();
+            self.log
+                .event("spool_recovered", now)
+                .number("shard", shard.number().into())
+                .number("segments", report.segments as u64)
+                .number("messages", report.messages as u64)
+                .number("damaged_places", report.damage.len() as u64)
+                .number("bodies_missing", report.bodies_missing.len() as u64)
+                .number("possible_duplicates", report.possible_duplicates)
+                .end();
+        }
         self.log.flush();
     }
 
@@ -235,6 +238,16 @@ impl<R: Ring> Worker<R> {
                 }
                 Event::LargeFailed { waiter, refusal, .. } => {
                     self.ingress.large_failed(context!(self, ingress), waiter, refusal);
+                }
+                Event::Removed { shard, result } => {
+                    let now = UnixMillis(self.ring.unix_millis());
+                    let event = match &result {
+                        Ok(()) => self.log.event("spool_shard_removed", now),
+                        Err(error) => {
+                            self.log.event("spool_shard_not_removed", now).display("error", error)
+                        }
+                    };
+                    event.number("shard", shard.into()).end();
                 }
                 Event::Latched { error } => {
                     self.link.commons().set_state(self.link.worker(), WorkerState::Latched);

@@ -19,7 +19,7 @@ use observe::{Form, LogWriter, Registry};
 use ring::uring::{UringOptions, UringRing};
 use ring::{RealDisk, Ring as _};
 use smtp::server::TlsMode;
-use spool::{Options, Shard};
+use spool::{Options, Spool};
 use testbed::Configuration;
 
 /// Rounds of commands before the count begins: every buffer has its size then.
@@ -141,19 +141,20 @@ fn worker(configuration: &Configuration, directory: &Path) -> Worker<UringRing> 
     }
 }
 
-fn shard(ring: &mut UringRing, root: PathBuf) -> Shard {
-    spool::claim(&mut RealDisk::default(), &root, 1, "a test").expect("the folder is ours");
+fn shard(ring: &mut UringRing, root: PathBuf) -> Spool {
+    spool::claim(&mut RealDisk::default(), &root, "a test").expect("the folder is ours");
     let options = Options {
         directory: root,
         shard: 0,
         segment_bytes: 4 << 20,
         capacity_bytes: 64 << 20,
+        segments_max: spool::SEGMENTS_MAX,
         hot_bytes_max: 1 << 20,
         compaction_bytes_per_second: spool::COMPACTION_BYTES_PER_SECOND_DEFAULT,
         token_room: SPOOL_ROOM,
         salt: 1,
     };
-    let (spool, _) = Shard::open(ring, options).expect("a new shard opens");
+    let (spool, _) = Spool::open(ring, options, 1).expect("a new shard opens");
     spool
 }
 

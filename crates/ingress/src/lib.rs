@@ -32,7 +32,7 @@ use mail::{Reason, Reply, Status, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
 use ring::{Completion, Instant, ListenOptions, Listener, Ring, Token, Wheel};
 use smtp::server::Resume;
-use spool::{Refusal, Shard};
+use spool::{Refusal, Spool};
 
 pub use proxy::Peers;
 
@@ -90,7 +90,7 @@ pub struct Context<'a, R> {
     /// The worker's ring.
     pub ring: &'a mut R,
     /// The worker's shard.
-    pub spool: &'a mut Shard,
+    pub spool: &'a mut Spool,
     /// The way to the control plane.
     pub link: &'a WorkerLink,
     /// The published configuration.

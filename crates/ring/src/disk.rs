@@ -66,6 +66,9 @@ pub trait Disk {
     /// Removes a file.
     fn remove(&mut self, path: &Path) -> io::Result<()>;
 
+    /// Removes an empty directory.
+    fn remove_directory(&mut self, path: &Path) -> io::Result<()>;
+
     /// Takes the exclusive lock on `path` (created if missing) until the process or the disk goes,
     /// and writes `owner` into it. `Ok(Err(text))` gives the text of the owner that holds it.
     fn lock(&mut self, path: &Path, owner: &str) -> io::Result<Result<(), String>>;
@@ -235,6 +238,10 @@ impl Disk for RealDisk {
 
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn remove_directory(&mut self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
     }
 
     fn lock(&mut self, path: &Path, owner: &str) -> io::Result<Result<(), String>> {

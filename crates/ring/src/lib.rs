@@ -270,6 +270,9 @@ pub trait Ring: Disk {
     /// Removes a file.
     fn remove_file(&mut self, path: &std::path::Path, token: Token);
 
+    /// Removes an empty directory.
+    fn remove_directory_file(&mut self, path: &std::path::Path, token: Token);
+
     /// Submits what was asked for and collects what has ended, waiting for the first completion
     /// until `deadline` (`None`: as long as it takes; a time in the past: not at all).
     ///

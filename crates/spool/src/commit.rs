@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use ring::{Durability, Ring, SharedBuffer, Token};
+use ring::{Durability, Ring, SharedBuffer};
 
 use crate::fail_point::fail_point;
 use crate::footer::About;
@@ -54,7 +54,7 @@ impl Shard {
         self.refer(segment);
         self.summarize(segment, offset, &buffer, &header);
         let file = self.segments.list[segment as usize].file;
-        let token = Token { room: self.token_room, kind: KIND_COMMIT, key: 0 };
+        let token = self.tokens.token(KIND_COMMIT, 0);
         let durability = Durability::Durable;
         #[cfg(feature = "mutants")]
         let durability = if mutant::is(Mutant::SkipFlush) { Durability::Buffered } else { durability };
@@ -206,7 +206,7 @@ impl Shard {
             Ok(_) => Some(Ok(in_flight.bytes as usize)),
             Err(_) => {
                 let file = self.segments.list[self.segments.current as usize].file;
-                ring.sync_file(file, Token { room: self.token_room, kind: KIND_COMMIT, key: 0 });
+                ring.sync_file(file, self.tokens.token(KIND_COMMIT, 0));
                 None
             }
         }

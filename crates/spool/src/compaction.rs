@@ -10,7 +10,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use ring::{AlignedBuffer, BLOCK_BYTES, Instant, Ring, Token};
+use ring::{AlignedBuffer, BLOCK_BYTES, Instant, Ring};
 
 use crate::fail_point::fail_point;
 use crate::footer;
@@ -228,7 +228,7 @@ impl Shard {
                 let begin = offset - offset % BLOCK_BYTES as u64;
                 let skip = (offset - begin) as usize;
                 let bytes = padded((skip + length) as u64) as usize;
-                let token = Token { room: self.token_room, kind: KIND_COPY, key: free as u32 };
+                let token = self.tokens.token(KIND_COPY, free as u32);
                 let buffer = self.pool.take(bytes);
                 ring.read_file(self.segments.list[segment as usize].file, begin, buffer, 0..bytes, token);
                 self.compaction.copies[free] = Copy::Reading { key, skip };
@@ -247,7 +247,7 @@ impl Shard {
         match victim.footer {
             FooterState::There { at } if victim.has_references() && self.compaction.allowance > 0 => {
                 let bytes = (self.segments.segment_bytes - u64::from(at)) as usize;
-                let token = Token { room: self.token_room, kind: KIND_COPY, key: FOOTER_KEY };
+                let token = self.tokens.token(KIND_COPY, FOOTER_KEY);
                 let buffer = self.pool.take(bytes);
                 ring.read_file(victim.file, u64::from(at), buffer, 0..bytes, token);
                 self.compaction.spend(bytes as u64);

@@ -67,15 +67,6 @@ pub enum SpoolError {
         /// What the owner wrote about itself.
         owner: String,
     },
-    /// A shard without a worker still holds mail.
-    ShardWithoutWorker {
-        /// Its directory.
-        path: PathBuf,
-        /// How many messages it holds.
-        messages: usize,
-        /// With so many workers it has one.
-        workers_min: usize,
-    },
     /// A file is none of ours, or of another version.
     Format {
         /// The file.
@@ -117,12 +108,6 @@ impl fmt::Display for SpoolError {
             Self::InUse { path, owner } => write!(
                 f,
                 "the spool {} is in use by {owner}; stop that process or name another spool directory",
-                path.display()
-            ),
-            Self::ShardWithoutWorker { path, messages, workers_min } => write!(
-                f,
-                "{} holds {messages} undelivered messages but has no worker; start with workers = {workers_min} \
-                 or more until they are delivered",
                 path.display()
             ),
             Self::Format { path, detail } => write!(f, "{}: {detail}", path.display()),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use mail::{MessageId, UnixMillis};
 
+use crate::place::GENERATION_MASK;
 use crate::{HELD, MessageKey, Outcome};
 
 /// What the spool keeps for each queued message of up to 64 recipients; more take two bits each. The
@@ -191,7 +192,7 @@ impl Index {
         let index = key.0 as u32;
         let large = if is_large { self.large.remove(&index) } else { None };
         let slot = &mut self.slots[index as usize];
-        slot.generation = slot.generation.wrapping_add(1);
+        slot.generation = slot.generation.wrapping_add(1) & GENERATION_MASK;
         self.free.push(index);
         Some((slot.entry.take()?, large))
     }

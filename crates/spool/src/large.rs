@@ -8,12 +8,14 @@ use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use ring::{AlignedBuffer, Durability, File, OpenMode, Ring, SharedBuffer, Token};
+use ring::{AlignedBuffer, Durability, File, OpenMode, Ring, SharedBuffer};
 
 use crate::fail_point::fail_point;
 use crate::format::padded;
 use crate::group::Pool;
+use crate::place::{GENERATION_MASK, Tokens};
 use crate::record::LargeBody;
+use crate::shard::{KIND_LARGE_READ, KIND_LARGE_WRITE, KIND_REMOVE};
 use crate::{Event, LargeKey, LoadError, PIECE_BYTES, ReadKey, Refusal};
 
 /// Pieces of one body that may wait for the disk before its writer is told to pause.
@@ -95,7 +97,7 @@ impl<T> Numbered<T> {
     fn remove(&mut self, key: u64) -> Option<T> {
         self.get_mut(key)?;
         let slot = &mut self.slots[key as u32 as usize];
-        slot.0 = slot.0.wrapping_add(1);
+        slot.0 = slot.0.wrapping_add(1) & GENERATION_MASK;
         slot.1.take()
     }
 }
@@ -107,9 +109,9 @@ pub(crate) struct LargeFiles {
     writing: Numbered<Writing>,
     reading: Numbered<Reading>,
     pub(crate) next_number: u64,
-    pub(crate) write_token: Token,
-    pub(crate) read_token: Token,
-    pub(crate) remove_token: Token,
+    tokens: Tokens,
+    /// Removals under way.
+    removing: u32,
     /// What bodies take on disk, those that are still being written included.
     pub(crate) bytes: u64,
     /// The length on disk of each body that a record names.
@@ -124,16 +126,14 @@ pub(crate) type Failure = Option<std::io::Error>;
 
 impl LargeFiles {
     /// `named`: the bodies that queued messages have, with their lengths on disk.
-    pub(crate) fn new(directory: PathBuf, room: u8, next_number: u64, named: HashMap<u64, u64>) -> Self {
-        let token = |kind| Token { room, kind, key: 0 };
+    pub(crate) fn new(directory: PathBuf, tokens: Tokens, next_number: u64, named: HashMap<u64, u64>) -> Self {
         Self {
             directory,
             writing: Numbered { slots: Vec::new() },
             reading: Numbered { slots: Vec::new() },
             next_number,
-            write_token: token(crate::shard::KIND_LARGE_WRITE),
-            read_token: token(crate::shard::KIND_LARGE_READ),
-            remove_token: token(crate::shard::KIND_REMOVE),
+            tokens,
+            removing: 0,
             bytes: named.values().sum(),
             named,
             to_close: Vec::new(),
@@ -143,6 +143,20 @@ impl LargeFiles {
 
     pub(crate) fn is_idle(&self) -> bool {
         self.writing.slots.iter().all(|(_, slot)| slot.is_none())
+    }
+
+    /// No file is open, and none is about to be removed.
+    pub(crate) fn is_still(&self) -> bool {
+        self.is_idle()
+            && self.reading.slots.iter().all(|(_, slot)| slot.is_none())
+            && self.removing == 0
+            && self.to_close.is_empty()
+            && self.to_remove.is_empty()
+    }
+
+    /// A removal ended. Where it failed, the next start removes the file.
+    pub(crate) fn removed(&mut self) {
+        self.removing -= 1;
     }
 
     pub(crate) fn begin<R: Ring>(&mut self, ring: &mut R, expected_bytes: u64, waiter: u32) -> LargeKey {
@@ -166,7 +180,7 @@ impl LargeFiles {
             aborted: false,
         });
         let mode = OpenMode { write: true, create_new: true, direct: true };
-        let token = Token { key: key as u32, ..self.write_token };
+        let token = self.tokens.token(KIND_LARGE_WRITE, key as u32);
         ring.open_file(&self.directory.join(large_name(number)), mode, token);
         LargeKey(key)
     }
@@ -249,13 +263,14 @@ impl LargeFiles {
             ring.close_file(file);
         }
         for number in self.to_remove.drain(..) {
-            ring.remove_file(&self.directory.join(large_name(number)), self.remove_token);
+            ring.remove_file(&self.directory.join(large_name(number)), self.tokens.token(KIND_REMOVE, 0));
+            self.removing += 1;
         }
     }
 
     /// Begins the next operation of a body, if none is under way.
     fn advance<R: Ring>(&mut self, ring: &mut R, key: u64) {
-        let token = Token { key: key as u32, ..self.write_token };
+        let token = self.tokens.token(KIND_LARGE_WRITE, key as u32);
         let Some(body) = self.writing.get_mut(key) else { return };
         if body.doing != Doing::Nothing {
             return;
@@ -297,7 +312,7 @@ impl LargeFiles {
         }
         let (key, body) = self.writing.at(index)?;
         let (large, waiter) = (LargeKey(key), body.waiter);
-        let token = Token { key: index, ..self.write_token };
+        let token = self.tokens.token(KIND_LARGE_WRITE, index);
         body.file = body.file.or(opened);
         let done = std::mem::replace(&mut body.doing, Doing::Nothing);
         let mut failure = None;
@@ -352,13 +367,13 @@ impl LargeFiles {
             aborted: false,
         });
         let mode = OpenMode { write: false, create_new: false, direct: true };
-        let token = Token { key: key as u32, ..self.read_token };
+        let token = self.tokens.token(KIND_LARGE_READ, key as u32);
         ring.open_file(&self.directory.join(large_name(body.number)), mode, token);
         ReadKey(key)
     }
 
     pub(crate) fn read_next<R: Ring>(&mut self, ring: &mut R, key: ReadKey, pool: &mut Pool) {
-        let token = Token { key: key.0 as u32, ..self.read_token };
+        let token = self.tokens.token(KIND_LARGE_READ, key.0 as u32);
         let Some(reading) = self.reading.get_mut(key.0) else { return };
         let Some(file) = reading.file.filter(|_| !reading.busy) else { return };
         let buffer = match reading.lent.take().map(Rc::try_unwrap) {

@@ -1,6 +1,7 @@
 //! The durable log of one worker: where accepted mail lives from its 250 until its last outcome.
 //!
-//! A [`Shard`] gathers messages and outcomes into groups and writes each with one durable write; what
+//! A worker holds a [`Spool`]: its own shard, and those left by workers that are no more, until they are
+//! drained and removed. A [`Shard`] gathers messages and outcomes into groups and writes each with one durable write; what
 //! comes during a write is the next group. Callers append, call [`Shard::flush`] once a turn, hand
 //! completions to [`Shard::complete`] and ask [`Shard::poll`] what happened. The bytes are specified in
 //! `FORMAT.md`, the promises in the design's page on the spool.
@@ -22,14 +23,17 @@ mod large;
 mod message;
 #[cfg(feature = "mutants")]
 pub mod mutant;
+mod place;
 mod progress;
 mod record;
 mod recovery;
+mod removal;
 mod replay;
 mod scan;
 mod sealing;
 mod segment;
 mod shard;
+mod spool;
 
 use std::path::PathBuf;
 
@@ -44,6 +48,7 @@ pub use recovery::{PendingRecipient, Recovered, RecoveryReport};
 pub use replay::RecoveredMail;
 pub use scan::{Damage, claim};
 pub use shard::Shard;
+pub use spool::{Noted, RecoveredSpool, Spool};
 
 /// A group stops taking messages here: one write stays short enough that nobody waits long behind it.
 pub const GROUP_BYTES_MAX: usize = 4 << 20;
@@ -55,7 +60,27 @@ pub const RECORD_BYTES_MAX: usize = 16 << 20;
 pub const PIECE_BYTES: usize = 256 << 10;
 
 /// The smallest useful segment; less would hold no message of [`mail::limits::INLINE_BODY_BYTES_MAX`]. Tests go below.
-pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+pub const SEGMENT_BYTES_MIN: u64 = 64 << 20;
+
+/// The largest segment of a new shard: what zeroes or copies one stays short.
+pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;
+
+/// The most segments of a shard. Each is open all the time and so takes a descriptor; of the largest size they
+/// hold a terabyte.
+pub const SEGMENTS_MAX: u64 = 4096;
+
+const _: () = assert!(SEGMENTS_MAX * SEGMENT_BYTES_MAX == 1 << 40);
+
+/// The smallest segment with which `segments_max` of them hold `capacity_bytes`, or else the largest one: a
+/// shard then holds less, see [`Options::segments_max`].
+#[must_use]
+pub const fn segment_bytes(capacity_bytes: u64, segments_max: u64) -> u64 {
+    let mut bytes = SEGMENT_BYTES_MIN;
+    while bytes < SEGMENT_BYTES_MAX && capacity_bytes / bytes > segments_max {
+        bytes *= 2;
+    }
+    bytes
+}
 
 /// What compaction may read and write a second when nobody says otherwise.
 pub const COMPACTION_BYTES_PER_SECOND_DEFAULT: u64 = 16 << 20;
@@ -67,10 +92,13 @@ pub struct Options {
     pub directory: PathBuf,
     /// Which shard: the number of its worker.
     pub shard: u8,
-    /// The size of a segment, a multiple of [`ring::BLOCK_BYTES`]; usually [`SEGMENT_BYTES_DEFAULT`].
+    /// The size of a segment of a new shard, a multiple of [`ring::BLOCK_BYTES`]; usually what
+    /// [`segment_bytes`] says.
     pub segment_bytes: u64,
     /// What segments and large messages of this shard may take on disk together.
     pub capacity_bytes: u64,
+    /// The most segments, each of which takes a descriptor; at most [`SEGMENTS_MAX`].
+    pub segments_max: u64,
     /// Bodies kept in memory after their commit; the oldest go first.
     pub hot_bytes_max: usize,
     /// What compaction may read and write, in bytes a second; 0 for no compaction.
@@ -215,6 +243,13 @@ pub enum Event {
     },
     /// What was refused as [`Refusal::Busy`] may be tried again.
     Room,
+    /// A shard that had no worker of its own was drained, and is removed.
+    Removed {
+        /// Its number.
+        shard: u8,
+        /// What the system said where it could not be removed whole; the next start goes on with it.
+        result: std::io::Result<()>,
+    },
     /// A durable write failed. Whoever waits for a commit waits in vain, the shard takes nothing
     /// more; restart to recover.
     Latched {

@@ -4,6 +4,7 @@ use std::ops::Range;
 use mail::{Address, MessageId, ReversePath, UnixMillis};
 use ring::SharedBuffer;
 
+use crate::place::HOME;
 use crate::record::{LargeBody, MessageView};
 
 /// A message as the log holds it, in memory: a share of the buffer it was written from or read into.
@@ -16,6 +17,8 @@ pub struct StoredMessage {
     length: u32,
     /// Where the content begins, from `start`.
     content_at: u32,
+    /// The place of its shard in the worker's spool.
+    pub(crate) place: u8,
 }
 
 /// What goes over the wire after DATA.
@@ -41,7 +44,7 @@ impl StoredMessage {
         let view = MessageView::parse(buffer.get(start..start + length)?)?;
         let content_at = u32::try_from(view.content_at).ok()?;
         let (start, length) = (u32::try_from(start).ok()?, u32::try_from(length).ok()?);
-        Some(Self { buffer, start, length, content_at })
+        Some(Self { buffer, start, length, content_at, place: HOME })
     }
 
     /// Its id.

@@ -11,6 +11,8 @@ pub struct RecoveryProgress {
     segments: AtomicU64,
     segments_read: AtomicU64,
     messages: AtomicU64,
+    /// Of the shards that are read already.
+    messages_before: AtomicU64,
     damage: OnceLock<Box<[Damage]>>,
 }
 
@@ -43,17 +45,20 @@ impl RecoveryProgress {
     }
 
     pub(crate) fn end(&self, damage: &[Damage]) {
-        // A shard is recovered once.
+        // A worker recovers once.
         let _ = self.damage.set(damage.into());
     }
 
+    /// So many segments of another shard are to be read.
     pub(crate) fn begin(&self, segments: usize) {
-        self.segments.store(segments as u64, Ordering::Relaxed);
+        self.segments.fetch_add(segments as u64, Ordering::Relaxed);
+        self.messages_before.store(self.messages.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// One more segment; so many messages were found by now.
     pub(crate) fn segment_read(&self, messages: usize) {
         self.segments_read.fetch_add(1, Ordering::Relaxed);
-        self.messages.store(messages as u64, Ordering::Relaxed);
+        let before = self.messages_before.load(Ordering::Relaxed);
+        self.messages.store(before + messages as u64, Ordering::Relaxed);
     }
 }

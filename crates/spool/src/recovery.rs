@@ -12,6 +12,7 @@ use crate::footer::Summary;
 use crate::format::{Identity, Last, SegmentHeader};
 use crate::index::Index;
 use crate::large::large_name;
+use crate::removal;
 use crate::replay::{RecoveredMail, Replay};
 use crate::scan::{self, Damage, Reading, Scan, Scanned};
 use crate::sealing;
@@ -65,6 +66,19 @@ pub struct RecoveryReport {
     pub bodies_missing: Vec<MessageId>,
     /// Large bodies that no queued message named, removed.
     pub orphans_removed: usize,
+}
+
+impl RecoveryReport {
+    /// Takes in what was found in another shard.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.segments += other.segments;
+        self.groups += other.groups;
+        self.messages += other.messages;
+        self.possible_duplicates += other.possible_duplicates;
+        self.damage.extend_from_slice(&other.damage);
+        self.bodies_missing.extend_from_slice(&other.bodies_missing);
+        self.orphans_removed += other.orphans_removed;
+    }
 }
 
 /// The state of a shard as its files have it.
@@ -128,7 +142,6 @@ pub(crate) fn recover<D: Disk>(
     let recovered = replay.finish(&mut state);
     tidy_large(disk, &directory, &files.large, &mut state)?;
     choose_current(disk, &directory, &mut state, latest, &empty)?;
-    progress.end(&state.report.damage);
     fail_point!("end-of-recovery");
     Ok((state, recovered))
 }
@@ -145,6 +158,11 @@ fn open_directory<D: Disk>(
             return Err(SpoolError::Format { path: directory.join("identity"), detail });
         }
         return Ok(identity);
+    }
+    if removal::is_remains(disk, directory)? {
+        // It was drained while it had no worker, and has one again.
+        removal::remove_now(disk, directory)?;
+        disk.create_directory(directory).map_err(SpoolError::io("create", directory))?;
     }
     if !scan::files(disk, directory)?.segments.is_empty() {
         let detail = "the identity is missing beside segments; restore it from a copy".to_owned();

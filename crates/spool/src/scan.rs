@@ -39,33 +39,17 @@ impl std::fmt::Display for Damage {
     }
 }
 
-/// Makes this process the owner of the spool in `directory`, and checks that no shard that holds mail
-/// would be without one of the `workers`.
+/// Makes this process the owner of the spool in `directory`.
 ///
 /// The lock is held as long as `disk` lives. `owner` describes this process to a second one.
 ///
 /// # Errors
-/// When another process owns it, when a surplus shard holds undelivered mail, or when the system refuses.
-pub fn claim<D: Disk>(disk: &mut D, directory: &Path, workers: usize, owner: &str) -> Result<(), SpoolError> {
+/// When another process owns it, or when the system refuses.
+pub fn claim<D: Disk>(disk: &mut D, directory: &Path, owner: &str) -> Result<(), SpoolError> {
     disk.create_directory(directory).map_err(SpoolError::io("create", directory))?;
     let lock = directory.join("lock");
     if let Err(owner) = disk.lock(&lock, owner).map_err(SpoolError::io("lock", &lock))? {
         return Err(SpoolError::InUse { path: directory.to_owned(), owner: owner.trim().to_owned() });
-    }
-    for shard in shards(disk, directory)? {
-        if usize::from(shard) < workers {
-            continue;
-        }
-        let path = shard_directory(directory, shard);
-        let (messages, _) = crate::inspect::shard(disk, directory, shard)?;
-        let messages = messages.iter().filter(|message| message.is_queued()).count();
-        if messages > 0 {
-            return Err(SpoolError::ShardWithoutWorker {
-                path,
-                messages,
-                workers_min: usize::from(shard) + 1,
-            });
-        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Closing a full segment: its footer is chosen a little each turn and written behind its groups.
 
-use ring::{AlignedBuffer, BLOCK_BYTES, Disk, Durability, Ring, Token};
+use ring::{AlignedBuffer, BLOCK_BYTES, Disk, Durability, Ring};
 
 use crate::fail_point::fail_point;
 use crate::footer::Summary;
@@ -47,7 +47,7 @@ impl Shard {
         let footer = if is_dead { None } else { self.footer(&sealing, true) };
         match footer {
             Some((buffer, bytes)) => {
-                let token = Token { room: self.token_room, kind: KIND_FOOTER, key: sealing.segment };
+                let token = self.tokens.token(KIND_FOOTER, sealing.segment);
                 let (file, at) = (self.segments.list[slot].file, self.segments.segment_bytes - bytes);
                 fail_point!("before-footer");
                 ring.write_file(file, at, buffer, 0..bytes as usize, Durability::Durable, token);

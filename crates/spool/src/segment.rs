@@ -156,6 +156,14 @@ pub(crate) struct Segments {
     pub(crate) next_epoch: u64,
     /// Large bodies, which share the capacity.
     pub(crate) large_bytes: u64,
+    /// What shards that the same worker adopted take on disk: mail must leave it alone.
+    pub(crate) lent_bytes: u64,
+    /// And the segments of theirs that are open.
+    pub(crate) lent_segments: u64,
+    /// The most segments that there may be: each is open.
+    pub(crate) segments_max: u64,
+    /// It takes no new mail and grows for outcomes alone.
+    pub(crate) is_adopted: bool,
     /// Segments that hold something, and those that are ready or could be made so.
     pub(crate) busy: u64,
     /// Bytes of queued messages' records.
@@ -186,7 +194,8 @@ impl Segments {
             return Err(Refusal::Full);
         }
         let fits = self.fits(bytes);
-        let left = self.spare.saturating_sub(u64::from(!fits));
+        let lent = if purpose == Purpose::Mail { self.lent() } else { 0 };
+        let left = self.spare.saturating_sub(u64::from(!fits) + lent);
         let kept = match purpose {
             Purpose::Mail => self.reserve(),
             Purpose::Outcome => COPIES_SEGMENTS,
@@ -208,9 +217,41 @@ impl Segments {
         Err(if coming { Refusal::Busy } else { Refusal::Full })
     }
 
+    /// How many segments so many bytes may hold.
+    fn slots(&self, bytes: u64) -> u64 {
+        // A shard of old that has more than it may still finds some for its outcomes.
+        let segments_max = self.segments_max.max(self.list.len() as u64 + COPIES_SEGMENTS + 1);
+        (bytes / self.segment_bytes).min(segments_max)
+    }
+
+    /// Segments' worth of the share that adopted shards take.
+    pub(crate) fn lent(&self) -> u64 {
+        self.lent_bytes.div_ceil(self.segment_bytes).max(self.lent_segments)
+    }
+
+    /// What all its files take on disk, dead segments included.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.list.len() as u64 * self.segment_bytes + self.large_bytes
+    }
+
+    /// Nothing is under way on a segment, and none is kept to be looked at.
+    pub(crate) fn is_still(&self) -> bool {
+        let is_kept = |segment: &Segment| segment.quarantined || segment.footer == FooterState::Coming;
+        self.preparing.is_none() && !self.list.iter().any(is_kept)
+    }
+
+    /// Segments to keep ready. An adopted shard needs one when the end of the one it writes is near, or
+    /// when an outcome `waits` for it.
+    fn ready_wanted(&self, waits: bool) -> usize {
+        if !self.is_adopted {
+            return READY_AHEAD;
+        }
+        usize::from(waits || self.segment_bytes - self.position < self.segment_bytes / RESERVE_PART)
+    }
+
     /// Segments that mail must leave alone.
     pub(crate) fn reserve(&self) -> u64 {
-        (self.capacity_bytes / self.segment_bytes / RESERVE_PART).max(COPIES_SEGMENTS + 1)
+        (self.slots(self.capacity_bytes) / RESERVE_PART).max(COPIES_SEGMENTS + 1)
     }
 
     fn fits(&self, bytes: Need) -> bool {
@@ -234,7 +275,7 @@ impl Segments {
 
     /// Counts the spare segments anew, after something died, was prepared or was removed.
     pub(crate) fn refresh(&mut self) {
-        let slots = self.capacity_bytes.saturating_sub(self.large_bytes) / self.segment_bytes;
+        let slots = self.slots(self.capacity_bytes.saturating_sub(self.large_bytes));
         self.busy = (0..self.list.len()).filter(|&index| !self.is_spare(index)).count() as u64;
         self.live_bytes = self.list.iter().map(|segment| segment.live_bytes).sum();
         self.spare = slots.saturating_sub(self.busy);
@@ -267,9 +308,10 @@ impl Segments {
         }
     }
 
-    /// Begins to prepare the next segment if one is wanted and none is under way.
-    pub(crate) fn prepare<R: Ring>(&mut self, ring: &mut R) {
-        if self.preparing.is_some() || self.ready.len() >= READY_AHEAD {
+    /// Begins to prepare the next segment if one is wanted and none is under way; `waits`: somebody was
+    /// refused for want of one.
+    pub(crate) fn prepare<R: Ring>(&mut self, ring: &mut R, waits: bool) {
+        if self.preparing.is_some() || self.ready.len() >= self.ready_wanted(waits) {
             return;
         }
         if self.retry_at.is_some_and(|at| ring.now() < at) {

@@ -3,7 +3,7 @@ use std::rc::Rc;
 
 use mail::limits::INLINE_BODY_BYTES_MAX;
 use mail::{MessageId, UnixMillis};
-use ring::{AlignedBuffer, BLOCK_BYTES, Completion, Disk, Ring, Token};
+use ring::{AlignedBuffer, BLOCK_BYTES, Completion, Disk, Ring};
 
 use crate::commit::InFlight;
 use crate::compaction::Compaction;
@@ -16,6 +16,7 @@ use crate::index::{Deferral, Entry, Index, NOWHERE, Recipients};
 use crate::large::LargeFiles;
 #[cfg(feature = "mutants")]
 use crate::mutant::{self, Mutant};
+use crate::place::{self, HOME, Tokens};
 use crate::record::{self, Body};
 use crate::recovery::{RecoveryReport, recover};
 use crate::replay::RecoveredMail;
@@ -36,6 +37,7 @@ pub(crate) const KIND_LARGE_READ: u8 = 5;
 pub(crate) const KIND_REMOVE: u8 = 6;
 pub(crate) const KIND_FOOTER: u8 = 7;
 pub(crate) const KIND_COPY: u8 = 8;
+pub(crate) const KIND_DROP: u8 = 9;
 
 /// The largest segment: offsets in it are kept in 32 bits.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
@@ -49,7 +51,7 @@ const GROUP_EXTRA_BYTES: u64 = 256 << 10;
 /// The durable log of one worker. See the crate for how it is driven.
 #[derive(Debug)]
 pub struct Shard {
-    pub(crate) token_room: u8,
+    pub(crate) tokens: Tokens,
     pub(crate) segments: Segments,
     pub(crate) index: Index,
     pub(crate) hot: Hot,
@@ -110,14 +112,26 @@ impl Shard {
         options: Options,
         progress: &RecoveryProgress,
     ) -> Result<(Self, RecoveredMail), SpoolError> {
+        let opened = Self::open_at(disk, options, HOME, progress)?;
+        progress.end(&opened.0.report.damage);
+        Ok(opened)
+    }
+
+    /// The same for the shard in this place of a worker's spool.
+    pub(crate) fn open_at<D: Disk>(
+        disk: &mut D,
+        options: Options,
+        place: u8,
+        progress: &RecoveryProgress,
+    ) -> Result<(Self, RecoveredMail), SpoolError> {
         check(&options)?;
+        let tokens = Tokens { room: options.token_room, place };
         let (state, recovered) = recover(disk, &options, progress)?;
         let directory = shard_directory(&options.directory, options.shard);
         let mut ready: VecDeque<_> =
             (0..state.segments.len() as u32).filter(|&slot| state.segments[slot as usize].ready).collect();
         ready.make_contiguous().sort_unstable_by_key(|&slot| state.segments[slot as usize].epoch);
-        let large =
-            LargeFiles::new(directory.clone(), options.token_room, state.next_large, state.large_bodies);
+        let large = LargeFiles::new(directory.clone(), tokens, state.next_large, state.large_bodies);
         let mut segments = Segments {
             directory,
             shard: options.shard,
@@ -131,17 +145,21 @@ impl Shard {
             position: state.position,
             next_epoch: state.next_epoch + 1,
             large_bytes: large.bytes,
+            lent_bytes: 0,
+            lent_segments: 0,
+            segments_max: options.segments_max,
+            is_adopted: place != HOME,
             busy: 0,
             live_bytes: 0,
             spare: 0,
-            token: Token { room: options.token_room, kind: KIND_PREPARE, key: 0 },
+            token: tokens.token(KIND_PREPARE, 0),
             preparing: None,
             retry_at: None,
             zeros: None,
         };
         segments.refresh();
         let shard = Self {
-            token_room: options.token_room,
+            tokens,
             segments,
             index: state.index,
             hot: Hot::new(options.hot_bytes_max),
@@ -166,6 +184,12 @@ impl Shard {
             report: state.report,
         };
         Ok((shard, recovered))
+    }
+
+    /// Its number: that of its worker, where it has one.
+    #[must_use]
+    pub fn number(&self) -> u8 {
+        self.segments.shard
     }
 
     /// What the recovery found and did.
@@ -338,7 +362,8 @@ impl Shard {
     /// As [`Shard::accepts_mail`].
     pub fn accepts_bytes(&self, bytes: u64) -> Result<(), Refusal> {
         self.accepts_mail()?;
-        let free = self.segments.spare.saturating_mul(self.segments.segment_bytes);
+        let free = self.segments.spare.saturating_sub(self.segments.lent());
+        let free = free.saturating_mul(self.segments.segment_bytes);
         if bytes > free { Err(Refusal::Full) } else { Ok(()) }
     }
 
@@ -353,12 +378,13 @@ impl Shard {
         }
         self.seal_on(ring);
         self.compact(ring);
-        self.segments.prepare(ring);
+        self.segments.prepare(ring, self.refused_busy);
     }
 
     /// Takes the end of an operation of this room.
     pub fn complete<R: Ring>(&mut self, ring: &mut R, completion: Completion) {
         let Completion::File { token, result, file, buffer } = completion else { return };
+        let key = place::own_key(token);
         match token.kind {
             KIND_COMMIT => {
                 #[cfg(feature = "mutants")]
@@ -371,12 +397,12 @@ impl Shard {
                     self.tell_room();
                 }
             }
-            KIND_LOAD => self.loaded(ring, token.key, result, buffer),
-            KIND_FOOTER => self.footer_written(token.key, &result, buffer),
-            KIND_COPY => self.copy_read(token.key, result, buffer),
+            KIND_LOAD => self.loaded(ring, key, result, buffer),
+            KIND_FOOTER => self.footer_written(key, &result, buffer),
+            KIND_COPY => self.copy_read(key, result, buffer),
             KIND_LARGE_WRITE => {
                 let end = (result, file, buffer);
-                let failure = self.large.written(ring, token.key, end, &mut self.pool, &mut self.events);
+                let failure = self.large.written(ring, key, end, &mut self.pool, &mut self.events);
                 self.count_large();
                 if let Some(error) = failure {
                     self.latch(error);
@@ -384,8 +410,9 @@ impl Shard {
             }
             KIND_LARGE_READ => {
                 let end = (result, file, buffer);
-                self.large.piece_read(ring, token.key, end, &mut self.pool, &mut self.events);
+                self.large.piece_read(ring, key, end, &mut self.pool, &mut self.events);
             }
+            KIND_REMOVE => self.large.removed(),
             _ => {}
         }
     }
@@ -421,7 +448,7 @@ impl Shard {
             self.loads.push(None);
         }
         self.loads[slot] = Some(load);
-        let token = Token { room: self.token_room, kind: KIND_LOAD, key: slot as u32 };
+        let token = self.tokens.token(KIND_LOAD, slot as u32);
         let buffer = self.pool.take(bytes);
         ring.read_file(file, begin, buffer, 0..bytes, token);
     }
@@ -501,6 +528,18 @@ impl Shard {
             committed: self.committed,
             latched: self.latched,
         }
+    }
+
+    /// It was adopted, nothing is queued in it or under way, and nothing in it is to be looked at.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.index.len() == 0
+            && self.idle()
+            && !self.latched
+            && self.large.is_still()
+            && self.loads.iter().all(Option::is_none)
+            && self.events.is_empty()
+            && self.sealing.is_none()
+            && self.segments.is_still()
     }
 
     fn body<'a>(&mut self, content: &Content<'a>) -> Result<Body<'a>, Refusal> {

@@ -19,7 +19,7 @@ use observe::{EventLog, Registry, WorkerMetrics};
 use policy::{Limits, LoginRequired, Origin, RouteSource, RouteTls, Snapshot, Source, Sourced, TenantSource};
 use ring::sim::{SimOptions, SimRing, World};
 use ring::{Completion, Instant, Ring};
-use spool::{Content, Event, LargeKey, NewMessage, Options, Shard};
+use spool::{Content, Event, LargeKey, NewMessage, Options, Spool};
 
 use destination::Destination;
 
@@ -73,7 +73,7 @@ pub(crate) fn snapshot(next_hops: &[&str], connections_max: u32) -> Snapshot {
 /// Everything of a worker but ingress.
 pub(crate) struct Gateway {
     pub(crate) ring: SimRing,
-    pub(crate) shard: Shard,
+    pub(crate) shard: Spool,
     pub(crate) delivery: Delivery,
     link: WorkerLink,
     control: ControlLink,
@@ -115,12 +115,13 @@ impl Gateway {
             shard: 0,
             segment_bytes: 1 << 20,
             capacity_bytes: 64 << 20,
+            segments_max: spool::SEGMENTS_MAX,
             hot_bytes_max: 8 << 20,
             compaction_bytes_per_second: spool::COMPACTION_BYTES_PER_SECOND_DEFAULT,
             token_room: 2,
             salt: 7,
         };
-        let (shard, recovered) = Shard::open(&mut ring, options).expect("the spool opens");
+        let (shard, recovered) = Spool::open(&mut ring, options, 1).expect("the spool opens");
         let (commons, mut links, control) = Commons::new(1, snapshot);
         let registry = Registry::new(1, &["smtp"], 16);
         registry.set_policy(1, ["proseware"].into_iter());

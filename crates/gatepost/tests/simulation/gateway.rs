@@ -16,7 +16,7 @@ use policy::{
 use ring::Ring;
 use ring::sim::{SimRing, World};
 use smtp::server::TlsMode;
-use spool::{Options, Shard, SpoolError};
+use spool::{Options, Spool, SpoolError};
 use testbed::random::Random;
 
 use super::control::Control;
@@ -54,14 +54,14 @@ impl Gateway {
     ) -> Result<Self, SpoolError> {
         let (commons, links, control_link) = Commons::new(tuning.workers, snapshot());
         let mut control_ring = world.host(GATEWAY);
-        spool::claim(&mut control_ring, SPOOL.as_ref(), tuning.workers, "the simulated gateway")?;
+        spool::claim(&mut control_ring, SPOOL.as_ref(), "the simulated gateway")?;
         let registry = Registry::new(tuning.workers, &["smtp"], 1);
         let mut damage = Vec::new();
         let mut workers = Vec::new();
         for link in links {
             let number = link.worker();
             let mut ring = world.host(GATEWAY);
-            let (spool, recovered) = Shard::open(&mut ring, options(tuning, number, random.bits()))?;
+            let (spool, recovered) = Spool::open(&mut ring, options(tuning, number, random.bits()), tuning.workers)?;
             damage.extend(self::damage(&spool));
             let metrics = registry.worker(usize::from(number));
             let mut worker = equip(ring, spool, link, metrics, log(), tuning.workers > 1);
@@ -111,7 +111,7 @@ impl Gateway {
 
 fn equip(
     mut ring: SimRing,
-    spool: Shard,
+    spool: Spool,
     link: WorkerLink,
     metrics: Arc<WorkerMetrics>,
     log: EventLog,
@@ -148,7 +148,7 @@ fn equip(
 }
 
 /// What the recovery of a shard found wrong.
-pub fn damage(spool: &Shard) -> Vec<String> {
+pub fn damage(spool: &Spool) -> Vec<String> {
     let recovery = spool.recovery();
     let damaged = recovery.damage.iter().map(ToString::to_string);
     let missing = recovery.bodies_missing.iter().map(|id| format!("the body of {id} is missing"));
@@ -162,6 +162,7 @@ pub fn options(tuning: Tuning, shard: u8, salt: u64) -> Options {
         shard,
         segment_bytes: tuning.segment_bytes,
         capacity_bytes: tuning.capacity_bytes,
+        segments_max: spool::SEGMENTS_MAX,
         hot_bytes_max: tuning.hot_bytes_max,
         compaction_bytes_per_second: spool::COMPACTION_BYTES_PER_SECOND_DEFAULT,
         token_room: SPOOL_ROOM,

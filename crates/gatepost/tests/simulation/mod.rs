@@ -25,7 +25,7 @@ use std::time::Duration;
 use observe::{EventLog, Form, LogWriter, Registry};
 use ring::Instant;
 use ring::sim::World;
-use spool::Shard;
+use spool::Spool;
 use testbed::Report;
 use testbed::random::Random;
 
@@ -237,9 +237,9 @@ impl Simulation {
         for shard in 0..tuning.workers {
             let mut ring = self.world.host(GATEWAY);
             let options = gateway::options(tuning, shard as u8, self.random.bits());
-            match Shard::open(&mut ring, options) {
-                Ok((shard, recovered)) => {
-                    self.damage.extend(gateway::damage(&shard));
+            match Spool::open(&mut ring, options, tuning.workers) {
+                Ok((spool, recovered)) => {
+                    self.damage.extend(gateway::damage(&spool));
                     for message in recovered {
                         let what = format!("{} is queued again after everything was delivered", message.id);
                         let list = if self.has_rotted { &mut self.damage } else { &mut self.faults };

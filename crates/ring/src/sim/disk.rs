@@ -50,8 +50,10 @@ impl NameChange {
     }
 
     fn apply(self, names: &mut BTreeMap<PathBuf, Node>) {
-        if let Some(path) = self.gone {
-            names.remove(&path);
+        if let Some(path) = self.gone
+            && names.remove(&path) == Some(Node::Directory)
+        {
+            names.retain(|name, _| !name.starts_with(&path));
         }
         if let Some((path, node)) = self.come {
             names.insert(path, node);
@@ -188,6 +190,7 @@ impl HostDisk {
                 None => {
                     self.names.insert(part.to_path_buf(), Node::Directory);
                     self.durable_names.insert(part.to_path_buf(), Node::Directory);
+                    self.name_changes.retain(|change| change.gone.as_deref() != Some(part));
                 }
             }
         }
@@ -374,6 +377,8 @@ impl HostDisk {
             others.retain(|other| {
                 other.come.as_ref().is_none_or(|(path, _)| Some(path.as_path()) != change.gone.as_deref())
             });
+            // A directory that is gone takes what happened in it along.
+            others.retain(|other| !change.gone.as_deref().is_some_and(|gone| other.touches(gone)));
             change.apply(&mut self.durable_names);
         }
         self.name_changes = others;
@@ -398,6 +403,18 @@ impl HostDisk {
         self.file_at(path)?;
         self.change_names(Some(path), None);
         self.collect();
+        Ok(())
+    }
+
+    /// Removes a directory without names. When its removal lasts, so do those of the names it had.
+    pub(super) fn remove_directory(&mut self, path: &Path) -> io::Result<()> {
+        if self.names.get(path) != Some(&Node::Directory) {
+            return Err(errno(if self.names.contains_key(path) { libc::ENOTDIR } else { libc::ENOENT }));
+        }
+        if self.names.keys().any(|name| name.parent() == Some(path)) {
+            return Err(errno(libc::ENOTEMPTY));
+        }
+        self.change_names(Some(path), None);
         Ok(())
     }
 

@@ -34,6 +34,7 @@ pub(super) enum Action {
     Rename { from: PathBuf, to: PathBuf },
     SyncDirectory { path: PathBuf },
     Remove { path: PathBuf },
+    RemoveDirectory { path: PathBuf },
 }
 
 #[derive(Debug)]
@@ -201,6 +202,7 @@ impl State {
             Action::Rename { from, to } => disk.rename(from, to).map(|()| 0)?,
             Action::SyncDirectory { path } => disk.sync_directory(path).map(|()| 0)?,
             Action::Remove { path } => disk.remove(path).map(|()| 0)?,
+            Action::RemoveDirectory { path } => disk.remove_directory(path).map(|()| 0)?,
         };
         Ok((moved, None))
     }
@@ -311,6 +313,7 @@ fn half_done(disk: &mut HostDisk, inode: InodeId, action: &Action, random: &mut 
         // The rest may have been done just now, or not: refusals of the dead interest nobody.
         Action::Rename { from, to } if random.coin() => drop(disk.rename(from, to)),
         Action::Remove { path } if random.coin() => drop(disk.remove(path)),
+        Action::RemoveDirectory { path } if random.coin() => drop(disk.remove_directory(path)),
         Action::Open { path, mode } if mode.create_new && random.coin() => drop(disk.open(path, true)),
         _ => {}
     }

@@ -215,6 +215,11 @@ impl Disk for SimRing {
         self.world.0.borrow_mut().disk_of(self.id)?.remove(path)
     }
 
+    fn remove_directory(&mut self, path: &Path) -> io::Result<()> {
+        self.may_fail()?;
+        self.world.0.borrow_mut().disk_of(self.id)?.remove_directory(path)
+    }
+
     fn lock(&mut self, path: &Path, owner: &str) -> io::Result<Result<(), String>> {
         self.world.0.borrow_mut().disk_of(self.id)?.lock(path, self.id, owner)
     }
@@ -364,6 +369,10 @@ impl Ring for SimRing {
 
     fn remove_file(&mut self, path: &Path, token: Token) {
         self.start(token, None, Action::Remove { path: path.to_path_buf() });
+    }
+
+    fn remove_directory_file(&mut self, path: &Path, token: Token) {
+        self.start(token, None, Action::RemoveDirectory { path: path.to_path_buf() });
     }
 
     fn turn(&mut self, deadline: Option<Instant>, completions: &mut Vec<Completion>) -> io::Result<()> {

@@ -468,6 +468,29 @@ fn a_removed_file_whose_removal_was_lost_comes_back_whole() {
 }
 
 #[test]
+fn a_directory_goes_with_its_names_or_stays_with_them() {
+    for seed in 0..40 {
+        let world = World::new(seed, SimOptions::default());
+        let mut ring = world.host(ip(1));
+        let file = durable_file(&mut ring, 1);
+        ring.close_file(file);
+        ring.remove_directory(Path::new("/spool")).expect_err("it holds a name");
+        ring.remove(Path::new("/spool/log")).expect("removes");
+        ring.remove_directory_file(Path::new("/spool"), FILE);
+        file_result(&world, &mut ring).expect("removes");
+        ring.list(Path::new("/spool")).expect_err("it is gone");
+        if seed % 2 == 0 {
+            ring.sync_directory(Path::new("/")).expect("syncs");
+        }
+        world.crash(ip(1));
+        let mut ring = world.host(ip(1));
+        let is_there = ring.list(Path::new("/spool")).is_ok();
+        assert!(seed % 2 == 1 || !is_there, "seed {seed}: its removal was durable");
+        assert!(is_there || ring.open(Path::new("/spool/log"), OLD).is_err(), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_full_disk_says_so_until_space_is_freed() {
     let world = World::new(1, SimOptions { disk_capacity_bytes: 3 * 4096, ..SimOptions::default() });
     let mut ring = world.host(ip(1));

@@ -59,7 +59,7 @@ enum Request {
     Sync,
     Rename { from: CString, to: CString },
     SyncDirectory { path: CString, directory: Option<OwnedFd> },
-    Remove { path: CString },
+    Remove { path: CString, flags: i32 },
 }
 
 struct Transfer<M> {
@@ -157,7 +157,12 @@ impl Operations {
     }
 
     pub(super) fn remove(&mut self, path: &Path, token: Token, queue: &mut Queue) {
-        self.begin_path(token, queue, || Ok(Request::Remove { path: c_path(path)? }));
+        self.begin_path(token, queue, || Ok(Request::Remove { path: c_path(path)?, flags: 0 }));
+    }
+
+    pub(super) fn remove_directory(&mut self, path: &Path, token: Token, queue: &mut Queue) {
+        let flags = libc::AT_REMOVEDIR;
+        self.begin_path(token, queue, || Ok(Request::Remove { path: c_path(path)?, flags }));
     }
 
     pub(super) fn close_file(&mut self, file: File, queue: &mut Queue, disk: &mut RealDisk) {
@@ -291,7 +296,9 @@ impl Work {
             Request::SyncDirectory { directory: Some(directory), .. } => {
                 opcode::Fsync::new(types::Fd(directory.as_raw_fd())).build()
             }
-            Request::Remove { path } => opcode::UnlinkAt::new(HERE, path.as_ptr()).build(),
+            Request::Remove { path, flags } => {
+                opcode::UnlinkAt::new(HERE, path.as_ptr()).flags(*flags).build()
+            }
         }
     }
 

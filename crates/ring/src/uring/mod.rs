@@ -325,6 +325,10 @@ impl Ring for UringRing {
         self.operations.remove(path, token, &mut self.queue);
     }
 
+    fn remove_directory_file(&mut self, path: &Path, token: Token) {
+        self.operations.remove_directory(path, token, &mut self.queue);
+    }
+
     fn turn(&mut self, deadline: Option<Instant>, completions: &mut Vec<Completion>) -> io::Result<()> {
         let before = completions.len();
         loop {
@@ -401,6 +405,10 @@ impl Disk for UringRing {
 
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.disk.remove(path)
+    }
+
+    fn remove_directory(&mut self, path: &Path) -> io::Result<()> {
+        self.disk.remove_directory(path)
     }
 
     fn lock(&mut self, path: &Path, owner: &str) -> io::Result<Result<(), String>> {

@@ -458,6 +458,17 @@ fn names_are_changed_and_removed_through_the_ring() {
     file_done(&mut ring).0.expect("removes");
     ring.remove_file(&new, token(1));
     assert_eq!(file_done(&mut ring).0.expect_err("gone").kind(), io::ErrorKind::NotFound);
+    let inner = directory.path("inner");
+    std::fs::create_dir(&inner).expect("creates");
+    ring.remove_file(&inner, token(1));
+    file_done(&mut ring).0.expect_err("it is a directory");
+    std::fs::write(inner.join("name"), "x").expect("writes");
+    ring.remove_directory_file(&inner, token(1));
+    file_done(&mut ring).0.expect_err("it holds a name");
+    ring.remove(&inner.join("name")).expect("removes");
+    ring.remove_directory_file(&inner, token(1));
+    file_done(&mut ring).0.expect("removes");
+    assert!(ring.list(&directory.path(".")).expect("lists").is_empty());
     ring.open_file(Path::new("a\0b"), OpenMode::default(), token(1));
     assert_eq!(file_done(&mut ring).0.expect_err("no such name").kind(), io::ErrorKind::InvalidInput);
     ring.sync_directory_file(&new, token(1));

@@ -23,6 +23,7 @@ pub(crate) fn options() -> Options {
         shard: 0,
         segment_bytes: SEGMENT_BYTES,
         capacity_bytes: 8 * SEGMENT_BYTES,
+        segments_max: spool::SEGMENTS_MAX,
         hot_bytes_max: 1 << 20,
         compaction_bytes_per_second: 16 << 20,
         token_room: 2,

@@ -229,7 +229,7 @@ impl Admin {
         let directory = self.0.node.spool.path.clone();
         blocking(move || {
             let QueuePage { messages, recipients, .. } = page;
-            let places: Vec<_> = messages.iter().map(|message| place(worker, message)).collect();
+            let places: Vec<_> = messages.iter().map(|message| place(message)).collect();
             let mut seen = Vec::with_capacity(messages.len());
             let (mut messages, mut recipients) = (messages.into_iter(), recipients.into_iter());
             inspect::read(&mut RealDisk::default(), &directory, places, |record| {
@@ -243,7 +243,7 @@ impl Admin {
                 seen.push(Seen {
                     worker,
                     id: queued.id,
-                    place: place(worker, &queued),
+                    place: place(&queued),
                     is_sound: record.is_some(),
                     message: record.and_then(|record| record.message),
                     recipients,
@@ -270,12 +270,14 @@ impl Admin {
             return Ok(Vec::new());
         }
         let wanted = wanted.clone();
+        let workers = self.0.recovery.len().max(1);
         blocking(move || {
             let mut seen = Vec::new();
             inspect::damaged(&mut RealDisk::default(), &damage, |record| {
                 let StoredRecord { id, place, is_sound, message, .. } = record;
                 let one = Seen {
-                    worker: place.shard,
+                    // Where a shard has no worker of its own, another adopted it.
+                    worker: (usize::from(place.shard) % workers) as u8,
                     queued: None,
                     recipients: Vec::new(),
                     id,
@@ -297,9 +299,9 @@ impl Admin {
     }
 }
 
-fn place(worker: u8, message: &QueuedMessage) -> Place {
+fn place(message: &QueuedMessage) -> Place {
     let (segment, offset, length) = message.record;
-    Place { shard: worker, segment, offset, length }
+    Place { shard: message.shard, segment, offset, length }
 }
 
 /// Reads files where no other request waits for it.
