@@ -23,7 +23,9 @@ use observe::{EventLog, Form, LogWriter, Registry, TENANTS_SHOWN_DEFAULT, Worker
 use ring::uring::{UringOptions, UringRing, port_is_free};
 use ring::{RealDisk, Ring};
 use smtp::server::TlsMode;
-use spool::{Options, RecoveryProgress, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MAX, Spool, SpoolError};
+use spool::{
+    Options, RecoveryProgress, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MAX, Spool, SpoolError,
+};
 
 use crate::worker::{Commits, SPOOL_ROOM, Worker};
 

@@ -243,9 +243,7 @@ impl<R: Ring> Worker<R> {
                     let now = UnixMillis(self.ring.unix_millis());
                     let event = match &result {
                         Ok(()) => self.log.event("spool_shard_removed", now),
-                        Err(error) => {
-                            self.log.event("spool_shard_not_removed", now).display("error", error)
-                        }
+                        Err(error) => self.log.event("spool_shard_not_removed", now).display("error", error),
                     };
                     event.number("shard", shard.into()).end();
                 }

@@ -126,7 +126,12 @@ pub(crate) type Failure = Option<std::io::Error>;
 
 impl LargeFiles {
     /// `named`: the bodies that queued messages have, with their lengths on disk.
-    pub(crate) fn new(directory: PathBuf, tokens: Tokens, next_number: u64, named: HashMap<u64, u64>) -> Self {
+    pub(crate) fn new(
+        directory: PathBuf,
+        tokens: Tokens,
+        next_number: u64,
+        named: HashMap<u64, u64>,
+    ) -> Self {
         Self {
             directory,
             writing: Numbered { slots: Vec::new() },
