@@ -229,7 +229,7 @@ impl Admin {
         let directory = self.0.node.spool.path.clone();
         blocking(move || {
             let QueuePage { messages, recipients, .. } = page;
-            let places: Vec<_> = messages.iter().map(|message| place(message)).collect();
+            let places: Vec<_> = messages.iter().map(place).collect();
             let mut seen = Vec::with_capacity(messages.len());
             let (mut messages, mut recipients) = (messages.into_iter(), recipients.into_iter());
             inspect::read(&mut RealDisk::default(), &directory, places, |record| {
