@@ -61,7 +61,8 @@ impl Gateway {
         for link in links {
             let number = link.worker();
             let mut ring = world.host(GATEWAY);
-            let (spool, recovered) = Spool::open(&mut ring, options(tuning, number, random.bits()), tuning.workers)?;
+            let (spool, recovered) =
+                Spool::open(&mut ring, options(tuning, number, random.bits()), tuning.workers)?;
             damage.extend(self::damage(&spool));
             let metrics = registry.worker(usize::from(number));
             let mut worker = equip(ring, spool, link, metrics, log(), tuning.workers > 1);
