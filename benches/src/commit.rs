@@ -35,8 +35,9 @@ fn measure(directory: &Path, commits: usize, messages: u32) {
     let options = Options {
         directory: directory.join(messages.to_string()),
         shard: 0,
-        segment_bytes: spool::SEGMENT_BYTES_DEFAULT,
-        capacity_bytes: 64 * spool::SEGMENT_BYTES_DEFAULT,
+        segment_bytes: spool::SEGMENT_BYTES_MIN,
+        capacity_bytes: 64 * spool::SEGMENT_BYTES_MIN,
+        segments_max: spool::SEGMENTS_MAX,
         hot_bytes_max: 32 << 20,
         compaction_bytes_per_second: 0,
         token_room: 2,
