@@ -137,7 +137,8 @@ pub enum Completion {
 /// How far a file write must have gone when it completes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// On stable storage, data and what is needed to find it (RWF_DSYNC).
+    /// On stable storage, data and what is needed to find it: RWF_DSYNC where the file is direct, else
+    /// a buffered write and then an fdatasync. An error of either is the write's, and final.
     Durable,
     /// Wherever the kernel puts it; a [`Ring::sync_file`] follows.
     Buffered,

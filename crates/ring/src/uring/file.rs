@@ -53,13 +53,27 @@ struct Target {
 
 enum Request {
     Open { path: CString, mode: OpenMode, again: bool },
-    Write { transfer: Transfer<Memory>, durability: Durability },
+    Write { transfer: Transfer<Memory>, flush: Flush },
     Read { transfer: Transfer<AlignedBuffer>, range: Range<usize> },
     Allocate { length: u64 },
     Sync,
     Rename { from: CString, to: CString },
     SyncDirectory { path: CString, directory: Option<OwnedFd> },
     Remove { path: CString, flags: i32 },
+}
+
+/// How a write becomes durable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    /// Not by this operation.
+    No,
+    /// The write itself, by RWF_DSYNC: no more than a flag to the device where the file is direct.
+    Within,
+    /// By fdatasync once all is written: a file system without O_DIRECT may take a write's flags for
+    /// advice, and does know fdatasync.
+    After,
+    /// That fdatasync is under way.
+    Now,
 }
 
 struct Transfer<M> {
@@ -113,7 +127,12 @@ impl Operations {
         queue: &mut Queue,
         disk: &RealDisk,
     ) {
-        let request = Request::Write { transfer: Transfer { memory, offset, done: 0 }, durability };
+        let flush = match (durability, disk.descriptor(file)) {
+            (Durability::Buffered, _) => Flush::No,
+            (Durability::Durable, Some((_, false))) => Flush::After,
+            (Durability::Durable, _) => Flush::Within,
+        };
+        let request = Request::Write { transfer: Transfer { memory, offset, done: 0 }, flush };
         self.begin_file(file, request, token, queue, disk);
     }
 
@@ -269,10 +288,13 @@ impl Work {
                 .flags(open_flags(*mode, *again))
                 .mode(FILE_MODE)
                 .build(),
-            Request::Write { transfer, durability } => {
+            Request::Write { flush: Flush::Now, .. } | Request::Sync => {
+                opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build()
+            }
+            Request::Write { transfer, flush } => {
                 let rest = &transfer.memory.bytes()[transfer.done..];
                 let length = rest.len().min(PIECE_BYTES_MAX) as u32;
-                let flags = if *durability == Durability::Durable { libc::RWF_DSYNC } else { 0 };
+                let flags = if *flush == Flush::Within { libc::RWF_DSYNC } else { 0 };
                 opcode::Write::new(fd, rest.as_ptr(), length)
                     .offset(transfer.offset + transfer.done as u64)
                     .rw_flags(flags)
@@ -286,7 +308,6 @@ impl Work {
                     .build()
             }
             Request::Allocate { length } => opcode::Fallocate::new(fd, *length).build(),
-            Request::Sync => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build(),
             Request::Rename { from, to } => {
                 opcode::RenameAt::new(HERE, from.as_ptr(), HERE, to.as_ptr()).build()
             }
@@ -311,7 +332,8 @@ impl Work {
         let direct = self.target.is_some_and(|target| target.direct);
         match &mut self.request {
             Request::Open { .. } => Next::Done(Ok(count)),
-            Request::Write { transfer, .. } => {
+            Request::Write { transfer, flush: Flush::Now } => Next::Done(Ok(transfer.done)),
+            Request::Write { transfer, flush } => {
                 let length = transfer.memory.bytes().len();
                 // A direct write goes on at a whole block.
                 let count = if direct && transfer.done + count < length {
@@ -321,6 +343,10 @@ impl Work {
                 };
                 transfer.done += count;
                 match () {
+                    () if transfer.done == length && *flush == Flush::After => {
+                        *flush = Flush::Now;
+                        Next::Again
+                    }
                     () if transfer.done == length => Next::Done(Ok(length)),
                     () if count == 0 => Next::Done(Err(io::ErrorKind::WriteZero.into())),
                     () => Next::Again,
@@ -354,7 +380,7 @@ impl Work {
     fn after_error(&mut self, error: io::Error, queue: &mut Queue) -> Next {
         // A failed flush is never tried again: the kernel may have dropped what it could not write.
         let is_flush = match &mut self.request {
-            Request::Sync => true,
+            Request::Sync | Request::Write { flush: Flush::Now, .. } => true,
             Request::SyncDirectory { directory, .. } => {
                 let opened = directory.is_some();
                 close_directory(directory, queue);

@@ -443,6 +443,40 @@ fn a_durable_write_is_read_back_through_ring_and_disk() {
     }
 }
 
+/// /dev/null takes every write, whatever its flags, and refuses every flush: so a flush of its own
+/// shows, and its error is the write's.
+#[test]
+fn a_durable_write_without_direct_io_is_as_good_as_its_flush() {
+    let mut ring = ring();
+    let mode = OpenMode { write: true, create_new: false, direct: false };
+    ring.open_file(Path::new("/dev/null"), mode, token(1));
+    let (result, file, _) = file_done(&mut ring);
+    result.expect("opens");
+    let file = file.expect("a file");
+    let block = || AlignedBuffer::zeroed(BLOCK_BYTES);
+    ring.write_file(file, 0, block(), 0..BLOCK_BYTES, Durability::Buffered, token(2));
+    assert_eq!(file_done(&mut ring).0.expect("a write alone is fine"), BLOCK_BYTES);
+    ring.write_file(file, 0, block(), 0..BLOCK_BYTES, Durability::Durable, token(3));
+    let (result, _, buffer) = file_done(&mut ring);
+    assert_eq!(result.expect_err("it cannot be flushed").raw_os_error(), Some(libc::EINVAL));
+    assert!(buffer.is_some(), "the buffer comes back");
+    assert!(what_comes(&mut ring).is_empty(), "and nothing is tried again");
+}
+
+#[test]
+fn a_durable_write_without_direct_io_is_read_back() {
+    let directory = Scratch::new();
+    let mut ring = ring();
+    let mode = OpenMode { write: true, create_new: true, direct: false };
+    ring.open_file(&directory.path("log"), mode, token(1));
+    let file = file_done(&mut ring).1.expect("a file");
+    let mut block = AlignedBuffer::zeroed(BLOCK_BYTES);
+    block.fill(7);
+    ring.write_file(file, 0, block, 0..BLOCK_BYTES, Durability::Durable, token(2));
+    assert_eq!(file_done(&mut ring).0.expect("writes and flushes"), BLOCK_BYTES);
+    assert_eq!(std::fs::read(directory.path("log")).expect("reads"), [7; BLOCK_BYTES]);
+}
+
 #[test]
 fn names_are_changed_and_removed_through_the_ring() {
     let directory = Scratch::new();
