@@ -19,6 +19,7 @@ mod site;
 mod suspensions;
 mod table;
 mod tenants;
+mod unfinished;
 
 use std::fmt;
 use std::hash::BuildHasher;
@@ -48,6 +49,7 @@ pub use rates::{Rate, RateTable};
 pub use site::Site;
 pub use suspensions::{SUSPENSIONS_MAX, Subject, Suspension, Suspensions, TooManySuspensions};
 pub use tenants::ConnectionLease;
+pub use unfinished::{Hold, OverBudget, Unfinished};
 
 use denials::Denials;
 use link::Queues;

@@ -47,10 +47,21 @@ const TOP: Keys = Keys {
     later: &[],
 };
 const NODE: Keys = Keys { known: &["hostname", "workers"], later: &[] };
-const SPOOL: Keys = Keys { known: &["path", "capacity", "compaction"], later: &[] };
+const SPOOL: Keys =
+    Keys { known: &["path", "capacity", "compaction", "unfinished", "unfinished_per_client"], later: &[] };
 
 /// What compaction may read and write a second where nothing is written.
 const COMPACTION_DEFAULT: u64 = 32 << 20;
+
+/// What unfinished messages may hold where nothing is written, unless a quarter of the capacity is less.
+const UNFINISHED_DEFAULT: u64 = 4 << 30;
+
+/// The smallest budget: the smallest message that needs one is larger than a MiB.
+const UNFINISHED_MIN: u64 = 1 << 20;
+
+/// What a client may hold where nothing is written, an eighth of all or this: a large message or two.
+const UNFINISHED_PER_CLIENT_DEFAULT_MIN: u64 = 128 << 20;
+
 const LISTENER: Keys =
     Keys { known: &["name", "address", "role", "tls", "auth_without_tls"], later: &["auth"] };
 const TLS: Keys = Keys { known: &["certificate", "key"], later: &[] };
@@ -100,6 +111,10 @@ pub struct SpoolConfig {
     pub path: PathBuf,
     /// Bytes that it may hold; `u64::MAX` where nothing is written.
     pub capacity_bytes: u64,
+    /// What large messages may hold on disk before they are queued; all clients and workers together.
+    pub unfinished_bytes: u64,
+    /// The same for each client.
+    pub unfinished_bytes_per_client: u64,
     /// What compaction may read and write a second; all workers together.
     pub compaction_bytes_per_second: u64,
 }
@@ -227,11 +242,36 @@ fn read_spool(top: &Section<'_>, report: &mut Report) -> Option<SpoolConfig> {
     let path = spool.required("path", "\"/var/spool/gatepost\"", report)?;
     let capacity = spool.unit("capacity", parse_size, report);
     let compaction = spool.unit("compaction", parse_size, report);
+    let capacity_bytes = capacity.map_or(u64::MAX, |capacity| capacity.value);
+    let (unfinished_bytes, unfinished_bytes_per_client) = read_unfinished(&spool, capacity_bytes, report);
     Some(SpoolConfig {
         path: top.file.resolve(&path.value),
-        capacity_bytes: capacity.map_or(u64::MAX, |capacity| capacity.value),
+        capacity_bytes,
+        unfinished_bytes,
+        unfinished_bytes_per_client,
         compaction_bytes_per_second: compaction.map_or(COMPACTION_DEFAULT, |compaction| compaction.value),
     })
+}
+
+/// The budgets for unfinished messages: in all, and for each client.
+fn read_unfinished(spool: &Section<'_>, capacity_bytes: u64, report: &mut Report) -> (u64, u64) {
+    let mut budget = |name: &str, default: u64, (of, of_bytes): (&str, u64)| {
+        let Some(written) = spool.unit(name, parse_size, report) else { return default };
+        let remedy = format!("write a size of at least 1MiB, and no more than {of}");
+        if written.value < UNFINISHED_MIN || written.value > of_bytes {
+            let message = if written.value > of_bytes {
+                format!("more than {of} allows, which is {of_bytes} bytes")
+            } else {
+                "no large message could ever be taken".to_owned()
+            };
+            report.error(&written.origin, spool.key(name), message, remedy);
+        }
+        written.value
+    };
+    let default = (capacity_bytes / 4).clamp(UNFINISHED_MIN, UNFINISHED_DEFAULT);
+    let all = budget("unfinished", default, ("the capacity", capacity_bytes));
+    let default = (all / 8).max(UNFINISHED_PER_CLIENT_DEFAULT_MIN.min(all));
+    (all, budget("unfinished_per_client", default, ("unfinished", all)))
 }
 
 fn read_tls(top: &Section<'_>, report: &mut Report) -> Option<TlsConfig> {

@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use commons::{Commons, Rate, WorkerLink, WorkerState};
+use commons::{Commons, Rate, Unfinished, WorkerLink, WorkerState};
 use config::{Config, Loaded, NodeConfig};
 use control::tickets::{PageOptions, TicketOptions};
 use control::tls::Certificate;
@@ -187,7 +187,9 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
     })
     .map_err(StartError::new)?;
 
-    let plan = Arc::new(Plan { node, session_settings, client_tls, workers, login, recovery });
+    let unfinished =
+        Arc::new(Unfinished::new(node.spool.unfinished_bytes, node.spool.unfinished_bytes_per_client));
+    let plan = Arc::new(Plan { node, session_settings, client_tls, workers, login, recovery, unfinished });
     let mut running = Running { commons, control, workers: Vec::new(), log: writer, _spool: disk };
     let (ready, outcomes) = mpsc::channel();
     for link in links {
@@ -260,6 +262,7 @@ struct Plan {
     workers: usize,
     login: LoginSettings,
     recovery: Vec<Arc<RecoveryProgress>>,
+    unfinished: Arc<Unfinished>,
 }
 
 /// One worker's life.
@@ -406,6 +409,7 @@ fn ingress_settings(plan: &Plan, worker: u8) -> ingress::Settings {
         },
         login: plan.login.clone(),
         dns_lists: !node.dns.lists.is_empty(),
+        unfinished: Arc::clone(&plan.unfinished),
         listeners: listeners.collect(),
     }
 }

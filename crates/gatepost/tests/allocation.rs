@@ -169,6 +169,7 @@ fn ingress_settings(listener: &config::ListenerConfig) -> ingress::Settings {
         peers: ingress::Peers::default(),
         login: ingress::LoginSettings::with_secret([7; 32]),
         dns_lists: false,
+        unfinished: Arc::new(commons::Unfinished::new(32 << 20, 16 << 20)),
         listeners: vec![ListenerSettings {
             policy: listener.policy.clone(),
             session: Arc::new(smtp::server::Settings {

@@ -91,7 +91,19 @@ fn a_sound_configuration_is_said_to_be_one() {
 #[test]
 fn each_mistake_is_one_error_with_file_line_and_remedy() {
     // File, what is replaced by what, and what the error must hold: place, fact, remedy.
-    let cases: [(&str, &str, &str, &[&str]); 5] = [
+    let cases: [(&str, &str, &str, &[&str]); 7] = [
+        (
+            "gatepost.toml",
+            "path = \"spool\"",
+            "path = \"spool\"\ncapacity = \"1GiB\"\nunfinished = \"2GiB\"",
+            &["gatepost.toml:6: ", "spool.unfinished", "more than the capacity", "at least 1MiB"],
+        ),
+        (
+            "gatepost.toml",
+            "path = \"spool\"",
+            "path = \"spool\"\nunfinished_per_client = \"1KiB\"",
+            &["gatepost.toml:5: ", "spool.unfinished_per_client", "no large message", "at least 1MiB"],
+        ),
         ("gatepost.toml", "hostname", "hostnam", &["gatepost.toml:2: ", "hostnam", "hostname"]),
         (
             "gatepost.toml",

@@ -170,7 +170,7 @@ fn rate(limit: &RateLimit) -> Rate {
 }
 
 /// What one machine cannot change at will: an IPv4 address, or the /64 of an IPv6 address.
-fn machine(address: IpAddr) -> IpAddr {
+pub(crate) fn machine(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),

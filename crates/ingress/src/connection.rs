@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use commons::{GrantedIdentities, Grants, Listing, RecipientFinding};
+use commons::{GrantedIdentities, Grants, Hold, Listing, OverBudget, RecipientFinding};
 use mail::{Envelope, MessageId, Ticket, UnixMillis, Verdict};
 use policy::{IdentityIx, Snapshot, TenantIx};
 use ring::{Instant, Socket, TimerKey};
@@ -85,6 +85,10 @@ pub(crate) struct Transaction {
     /// What the client said with SIZE; 0 where it said nothing.
     pub(crate) declared_bytes: u64,
     pub(crate) large: Option<LargeKey>,
+    /// What it holds of the budgets for unfinished messages.
+    pub(crate) hold: Option<Hold>,
+    /// The budget that it did not fit in.
+    pub(crate) over: Option<OverBudget>,
     pub(crate) headers: HeaderScan,
     pub(crate) authorship: Authorship,
     pub(crate) trace: String,
@@ -243,6 +247,8 @@ impl Transaction {
         self.body.shrink_to(KEPT_BYTES_MAX);
         self.body_bytes = 0;
         self.declared_bytes = 0;
+        self.hold = None;
+        self.over = None;
         self.headers.clear();
         self.authorship.clear();
         self.id = None;

@@ -10,12 +10,13 @@ use smtp::server::{
     Credentials, Flow, Handler, Introduction, MailParameters, MessageEnd, ScramStart, Step, XClient,
     XClientRights,
 };
-use spool::{Content, NewMessage, Refusal};
+use spool::{Content, NewMessage, PIECE_BYTES, Refusal};
 
 use crate::account::Account;
 use crate::connection::{Client, Waiting};
 use crate::findings::Findings;
 use crate::headers::Found;
+use crate::large::is_large;
 use crate::trace::Trace;
 use crate::{Context, Settings};
 
@@ -113,7 +114,13 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
             self.too_large(limit, reply);
             return false;
         }
+        if let Some(size) = parameters.size
+            && !self.may_hold(size, reply)
+        {
+            return false;
+        }
         let transaction = &mut self.client.transaction;
+        transaction.hold = None;
         transaction.open = true;
         transaction.envelope.begin(from);
         transaction.envelope.set_eight_bit(parameters.eight_bit);
@@ -171,7 +178,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
 
     fn data(&mut self, reply: &mut Reply) -> bool {
         match self.cx.spool.accepts_mail() {
-            Ok(()) => self.may_go_on(reply),
+            Ok(()) => self.may_go_on(reply) && self.may_hold(self.client.transaction.declared_bytes, reply),
             Err(refusal) => {
                 self.refuse_for_spool(refusal, reply);
                 false
@@ -194,11 +201,12 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
             transaction.refused.get_or_insert(Reason::MessageTooLarge);
         }
         if transaction.refused.is_some() {
-            transaction.body.clear();
+            self.give_body_up();
             return Flow::Continue;
         }
         transaction.body.extend_from_slice(wire);
-        if transaction.body.len() < INLINE_BODY_BYTES_MAX {
+        let is_large = transaction.large.is_some() || is_large(transaction.declared_bytes);
+        if transaction.body.len() < if is_large { PIECE_BYTES } else { INLINE_BODY_BYTES_MAX } {
             return Flow::Continue;
         }
         self.spill()
@@ -260,9 +268,7 @@ impl<R: Ring> Judge<'_, '_, R> {
 
     /// Forgets the message, and what the spool holds of it.
     pub(crate) fn end_transaction(&mut self) {
-        if let Some(large) = self.client.transaction.large.take() {
-            self.cx.spool.large_abort(self.cx.ring, large);
-        }
+        self.give_body_up();
         self.client.transaction.clear();
     }
 
@@ -335,6 +341,7 @@ impl<R: Ring> Judge<'_, '_, R> {
                 self.too_large(limit, reply);
             }
             Reason::HeaderFromNotOwned => self.refuse_header(reply),
+            Reason::SpoolFull => self.refuse_over_budget(reply),
             _ => self.refuse_for(reason, None, "", reply),
         }
     }

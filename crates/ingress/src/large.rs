@@ -1,17 +1,85 @@
 //! Bodies that outgrow memory: pieces go to a file of the spool's as they arrive.
+//!
+//! What they hold on disk is counted against the budgets for unfinished messages: past those, a message
+//! is refused at MAIL or DATA if it gave its size, else read to its end and then refused (452). Memory
+//! for pieces is a matter of waiting, never of refusing.
 
-use mail::Reason;
+use commons::OverBudget;
+use mail::limits::INLINE_BODY_BYTES_MAX;
+use mail::{Reason, Reply};
 use ring::Ring;
 use smtp::server::{Flow, Resume, Step};
-use spool::{LargeKey, Refusal};
+use spool::{LargeKey, PIECE_BYTES, Refusal};
 
+use crate::account::machine;
 use crate::connection::Waiting;
 use crate::judge::Judge;
 use crate::{Context, Ingress};
 
+/// Whether a message of so many bytes goes to a file of its own.
+pub(crate) fn is_large(bytes: u64) -> bool {
+    bytes > INLINE_BODY_BYTES_MAX as u64
+}
+
+/// A growing body is counted in steps of this size, so that the counters are touched seldom.
+const GROWTH_BYTES: u64 = 1 << 20;
+
 impl<R: Ring> Judge<'_, '_, R> {
-    /// Moves the body gathered so far to the message's file.
+    /// Whether a message of `bytes`, as its client said with SIZE, fits; if so it is held from DATA on.
+    pub(crate) fn may_hold(&mut self, bytes: u64, reply: &mut Reply) -> bool {
+        if !is_large(bytes) {
+            return true;
+        }
+        if let Err(refusal) = self.cx.spool.accepts_bytes(bytes) {
+            self.refuse_for_spool(refusal, reply);
+            return false;
+        }
+        let held = self.hold(bytes);
+        if held.is_err() {
+            self.refuse_over_budget(reply);
+        }
+        held.is_ok()
+    }
+
+    /// Holds `bytes` of the budgets for the message under way.
+    fn hold(&mut self, bytes: u64) -> Result<(), OverBudget> {
+        let address = machine(self.client.address);
+        let transaction = &mut self.client.transaction;
+        let hold = transaction.hold.get_or_insert_with(|| self.settings.unfinished.hold(address));
+        hold.grow_to(bytes).inspect_err(|&over| transaction.over = Some(over))
+    }
+
+    pub(crate) fn refuse_over_budget(&mut self, reply: &mut Reply) {
+        const MIB: u64 = 1 << 20;
+        let (whose, bytes) = match self.client.transaction.over.take() {
+            Some(OverBudget::Client(bytes)) => ("this client", bytes),
+            Some(OverBudget::All(bytes)) => ("all clients", bytes),
+            None => return self.refuse_for(Reason::SpoolFull, None, "", reply),
+        };
+        let detail = format_args!("unfinished messages of {whose} may hold {} MiB", bytes / MIB);
+        self.refuse_for(Reason::SpoolFull, Some(detail), "", reply);
+    }
+
+    /// What came of the body, and what is still to come, is of no use: all that it held is free.
+    pub(crate) fn give_body_up(&mut self) {
+        let transaction = &mut self.client.transaction;
+        transaction.body.clear();
+        transaction.hold = None;
+        if let Some(large) = transaction.large.take() {
+            self.cx.spool.large_abort(self.cx.ring, large);
+            transaction.body.shrink_to(0);
+        }
+    }
+
+    /// Moves whole pieces of the body gathered so far to the message's file.
     pub(crate) fn spill(&mut self) -> Flow {
+        let transaction = &self.client.transaction;
+        let bytes = transaction.body_bytes.next_multiple_of(GROWTH_BYTES).max(transaction.declared_bytes);
+        if self.hold(bytes).is_err() {
+            self.client.transaction.refused = Some(Reason::SpoolFull);
+            self.give_body_up();
+            return Flow::Continue;
+        }
         let cx = &mut *self.cx;
         let transaction = &mut self.client.transaction;
         let large = match transaction.large {
@@ -20,12 +88,19 @@ impl<R: Ring> Judge<'_, '_, R> {
                 Ok(large) => *transaction.large.insert(large),
                 Err(refusal) => {
                     transaction.refused = Some(reason_of(refusal));
+                    self.give_body_up();
                     return Flow::Continue;
                 }
             },
         };
-        let wants_more = cx.spool.large_write(cx.ring, large, &transaction.body);
-        transaction.body.clear();
+        if !cx.spool.large_has_memory(large) {
+            self.client.waiting = Waiting::Large;
+            return Flow::Pause;
+        }
+        let whole = transaction.body.len() / PIECE_BYTES * PIECE_BYTES;
+        let wants_more = cx.spool.large_write(cx.ring, large, &transaction.body[..whole]);
+        transaction.body.drain(..whole);
+        transaction.body.shrink_to(2 * PIECE_BYTES);
         if wants_more {
             return Flow::Continue;
         }
@@ -61,6 +136,14 @@ impl Ingress {
             && connection.client.transaction.id.is_none()
         {
             connection.client.waiting = Waiting::Nothing;
+            // What it kept for want of memory goes first: others wait for the memory behind it.
+            if connection.client.transaction.body.len() >= PIECE_BYTES {
+                let mut flow = Flow::Continue;
+                self.judge(cx, key, |judge, _| flow = judge.spill());
+                if flow == Flow::Pause {
+                    return;
+                }
+            }
             self.drive(cx, key, |session, judge| session.resume(Resume::Continue, judge));
         }
     }
@@ -77,6 +160,7 @@ impl Ingress {
         let Some(connection) = self.connection(key) else { return };
         let client = &mut connection.client;
         client.transaction.large = None;
+        client.transaction.hold = None;
         client.transaction.refused = Some(reason_of(refusal));
         let ended = client.transaction.id.is_some();
         if client.waiting != Waiting::Large {

@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commons::{SnapshotCache, Verification, WorkerLink};
+use commons::{SnapshotCache, Unfinished, Verification, WorkerLink};
 use mail::{Reason, Reply, Status, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
 use ring::{Completion, Instant, ListenOptions, Listener, Ring, Token, Wheel};
@@ -71,6 +71,8 @@ pub struct Settings {
     pub login: LoginSettings,
     /// Whether there are DNS lists on which strangers are looked up.
     pub dns_lists: bool,
+    /// What large messages may hold before they are queued; common to all workers.
+    pub unfinished: Arc<Unfinished>,
     /// The listeners, in the order of the configuration.
     pub listeners: Vec<ListenerSettings>,
 }

@@ -21,6 +21,10 @@ use crate::{Event, LargeKey, LoadError, PIECE_BYTES, ReadKey, Refusal};
 /// Pieces of one body that may wait for the disk before its writer is told to pause.
 const PIECES_WAITING_MAX: usize = 2;
 
+/// Pieces of all bodies of a shard that may be in memory at once, 32 MiB: more than any disk needs to
+/// be busy. Past it, bodies wait for their turn.
+const PIECES_MAX: usize = 128;
+
 pub(crate) fn large_name(number: u64) -> String {
     format!("large-{number:016x}")
 }
@@ -116,6 +120,10 @@ pub(crate) struct LargeFiles {
     pub(crate) bytes: u64,
     /// The length on disk of each body that a record names.
     named: HashMap<u64, u64>,
+    /// Whole pieces in memory, which the disk will free whatever clients do.
+    pieces: usize,
+    /// Bodies that were told to pause for want of memory, in their order.
+    hungry: VecDeque<u64>,
     /// Files whose body is done with.
     to_close: Vec<File>,
     to_remove: Vec<u64>,
@@ -141,6 +149,8 @@ impl LargeFiles {
             removing: 0,
             bytes: named.values().sum(),
             named,
+            pieces: 0,
+            hungry: VecDeque::new(),
             to_close: Vec::new(),
             to_remove: Vec::new(),
         }
@@ -167,12 +177,14 @@ impl LargeFiles {
     pub(crate) fn begin<R: Ring>(&mut self, ring: &mut R, expected_bytes: u64, waiter: u32) -> LargeKey {
         let number = self.next_number;
         self.next_number += 1;
+        let expected_bytes = if expected_bytes == 0 { 0 } else { padded(expected_bytes) };
+        self.bytes += expected_bytes;
         let key = self.writing.insert(Writing {
             waiter,
             number,
             file: None,
             doing: Doing::Opening,
-            expected_bytes: if expected_bytes == 0 { 0 } else { padded(expected_bytes) },
+            expected_bytes,
             piece: AlignedBuffer::default(),
             filled: 0,
             waiting: VecDeque::new(),
@@ -188,6 +200,32 @@ impl LargeFiles {
         let token = self.tokens.token(KIND_LARGE_WRITE, key as u32);
         ring.open_file(&self.directory.join(large_name(number)), mode, token);
         LargeKey(key)
+    }
+
+    /// Whether a body may bring its next piece; false asks the caller to keep it and to pause until
+    /// [`Event::LargeProgress`].
+    ///
+    /// Whoever waits here waits for the disk alone, never for a client: a piece is taken only whole.
+    pub(crate) fn has_memory(&mut self, key: LargeKey) -> bool {
+        if self.pieces < PIECES_MAX {
+            return true;
+        }
+        let Some(body) = self.writing.get_mut(key.0) else { return true };
+        body.paused = true;
+        self.hungry.push_back(key.0);
+        false
+    }
+
+    /// Memory became free: those that wait for it longest have it.
+    fn feed(&mut self, events: &mut VecDeque<Event>) {
+        for _ in self.pieces..PIECES_MAX {
+            let Some(key) = self.hungry.pop_front() else { return };
+            let Some(body) = self.writing.get_mut(key).filter(|body| body.paused && !body.aborted) else {
+                continue;
+            };
+            body.paused = false;
+            events.push_back(Event::LargeProgress { large: LargeKey(key), waiter: body.waiter });
+        }
     }
 
     /// Takes more of a body; false asks the caller to pause until [`Event::LargeProgress`].
@@ -214,6 +252,7 @@ impl LargeFiles {
             bytes = later;
             if body.filled == PIECE_BYTES {
                 body.end_piece();
+                self.pieces += 1;
             }
         }
         body.paused = body.waiting.len() > PIECES_WAITING_MAX;
@@ -228,6 +267,7 @@ impl LargeFiles {
         if let Some(body) = self.writing.get_mut(key.0) {
             if body.filled > 0 {
                 body.end_piece();
+                self.pieces += 1;
             }
             body.paused = false;
             body.finishing = true;
@@ -235,11 +275,12 @@ impl LargeFiles {
         self.advance(ring, key.0);
     }
 
-    pub(crate) fn abort<R: Ring>(&mut self, ring: &mut R, key: LargeKey) {
+    pub(crate) fn abort<R: Ring>(&mut self, ring: &mut R, key: LargeKey, events: &mut VecDeque<Event>) {
         if let Some(body) = self.writing.get_mut(key.0) {
             body.aborted = true;
         }
         self.advance(ring, key.0);
+        self.feed(events);
     }
 
     /// A finished body, for the record that will name it.
@@ -251,7 +292,7 @@ impl LargeFiles {
     /// The record names it: it is no longer ours to remove.
     pub(crate) fn named(&mut self, key: LargeKey) {
         if let Some(body) = self.writing.remove(key.0) {
-            self.named.insert(body.number, body.offset);
+            self.named.insert(body.number, body.disk_bytes());
             self.to_close.extend(body.file);
         }
     }
@@ -282,7 +323,8 @@ impl LargeFiles {
         }
         if body.aborted {
             if let Some(body) = self.writing.remove(key) {
-                self.bytes -= body.offset;
+                self.bytes -= body.disk_bytes();
+                self.pieces -= body.waiting.len();
                 self.to_close.extend(body.file);
                 self.to_remove.push(body.number);
             }
@@ -292,8 +334,9 @@ impl LargeFiles {
         if let Some((piece, filled)) = body.waiting.pop_front() {
             let bytes = padded(filled as u64);
             ring.write_file(file, body.offset, piece, 0..bytes as usize, Durability::Buffered, token);
+            self.bytes -= body.disk_bytes();
             body.offset += bytes;
-            self.bytes += bytes;
+            self.bytes += body.disk_bytes();
             body.doing = Doing::Writing;
         } else if body.finishing && !body.finished {
             fail_point!("large-unsynced");
@@ -314,6 +357,7 @@ impl LargeFiles {
         let (result, opened, buffer) = end;
         if let Some(buffer) = buffer {
             pool.give_back(buffer);
+            self.pieces -= 1;
         }
         let (key, body) = self.writing.at(index)?;
         let (large, waiter) = (LargeKey(key), body.waiter);
@@ -350,13 +394,15 @@ impl LargeFiles {
                 events.push_back(Event::LargeFinished { large, waiter });
             }
             (Ok(_), _) => {
-                if body.paused && body.waiting.len() < PIECES_WAITING_MAX {
+                let is_hungry = self.hungry.contains(&key);
+                if body.paused && !is_hungry && body.waiting.len() < PIECES_WAITING_MAX {
                     body.paused = false;
                     events.push_back(Event::LargeProgress { large, waiter });
                 }
             }
         }
         self.advance(ring, key);
+        self.feed(events);
         failure
     }
 
@@ -453,6 +499,11 @@ impl LargeFiles {
 }
 
 impl Writing {
+    /// What it takes on disk: what was reserved for it, or what it has outgrown that to.
+    fn disk_bytes(&self) -> u64 {
+        self.offset.max(self.expected_bytes)
+    }
+
     /// Pads the piece with zeros and queues it.
     fn end_piece(&mut self) {
         let mut piece = std::mem::take(&mut self.piece);

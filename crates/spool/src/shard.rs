@@ -467,7 +467,15 @@ impl Shard {
         Ok(self.large.begin(ring, expected_bytes, waiter))
     }
 
-    /// Takes more of a large body, in wire form. False asks the caller to pause until [`Event::LargeProgress`].
+    /// Whether there is memory for the next piece of a large body. False asks the caller to keep it and
+    /// to pause until [`Event::LargeProgress`], and then to ask again before anything else.
+    pub fn large_has_memory(&mut self, large: LargeKey) -> bool {
+        self.large.has_memory(large)
+    }
+
+    /// Takes more of a large body, in wire form: best in whole pieces of
+    /// [`crate::PIECE_BYTES`], since part of one stays in memory until its client sends the rest. False
+    /// asks the caller to pause until [`Event::LargeProgress`].
     pub fn large_write<R: Ring>(&mut self, ring: &mut R, large: LargeKey, bytes: &[u8]) -> bool {
         let go_on = self.large.write(ring, large, bytes, &mut self.pool);
         self.count_large();
@@ -483,7 +491,7 @@ impl Shard {
 
     /// Gives a large body up, finished or not.
     pub fn large_abort<R: Ring>(&mut self, ring: &mut R, large: LargeKey) {
-        self.large.abort(ring, large);
+        self.large.abort(ring, large, &mut self.events);
         self.count_large();
     }
 

@@ -394,6 +394,11 @@ impl Spool {
         self.home.large_begin(ring, expected_bytes, waiter)
     }
 
+    /// As [`Shard::large_has_memory`].
+    pub fn large_has_memory(&mut self, large: LargeKey) -> bool {
+        self.home.large_has_memory(large)
+    }
+
     /// As [`Shard::large_write`].
     pub fn large_write<R: Ring>(&mut self, ring: &mut R, large: LargeKey, bytes: &[u8]) -> bool {
         self.home.large_write(ring, large, bytes)

@@ -40,6 +40,8 @@ pub struct Configuration {
     pub spool: Option<PathBuf>,
     /// What the spool may hold, as the node file writes it.
     pub capacity: String,
+    /// More lines of `[spool]`.
+    pub spool_extra: String,
     /// Where `/metrics` and `/readyz` are served.
     pub metrics: SocketAddr,
     /// Further lines of the node file, at its end.
@@ -70,6 +72,7 @@ impl Configuration {
             workers: 1,
             spool: None,
             capacity: "1GiB".into(),
+            spool_extra: String::new(),
             metrics: free_address(),
             node_extra: "[retry]\nfirst = \"1s\"\nlongest = \"2s\"\nexpire = \"1h\"\n".into(),
             tenants: vec![("proseware".into(), tenant.into())],
@@ -112,10 +115,11 @@ impl Configuration {
         let spool = self.spool.clone().unwrap_or_else(|| directory.join("spool"));
         let mut file = format!(
             "[node]\nhostname = \"relay.proseware.example\"\nworkers = {}\n\n\
-             [spool]\npath = \"{}\"\ncapacity = \"{}\"\n\n",
+             [spool]\npath = \"{}\"\ncapacity = \"{}\"\n{}\n",
             self.workers,
             spool.display(),
-            self.capacity
+            self.capacity,
+            self.spool_extra
         );
         for listener in &self.listeners {
             let Listener { name, address, role, tls } = listener;

@@ -49,7 +49,12 @@ fn so_is_every_reason_that_dns_gives() {
 
 #[test]
 fn so_is_a_spool_without_room() {
-    Place::open(|configuration| configuration.capacity = "192MiB".into()).assert_tells(IN_A_FULL_SPOOL);
+    Place::open(|configuration| {
+        configuration.capacity = "192MiB".into();
+        // One unfinished message is all it takes.
+        configuration.spool_extra = "unfinished = \"192MiB\"\nunfinished_per_client = \"192MiB\"\n".into();
+    })
+    .assert_tells(IN_A_FULL_SPOOL);
 }
 
 #[test]

@@ -203,6 +203,7 @@ fn ingress_settings(worker: u8) -> ingress::Settings {
         contact: None,
         submission_port: None,
         dns_lists: false,
+        unfinished: Arc::new(commons::Unfinished::new(32 << 20, 16 << 20)),
         public_url: None,
         peers: ingress::Peers::default(),
         login: ingress::LoginSettings::with_secret([7; 32]),

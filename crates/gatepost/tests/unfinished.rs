@@ -1,0 +1,147 @@
+//! What unfinished messages may hold: past it large mail is put off, and small mail goes on.
+//!
+//! `GATEPOST_UNFINISHED=200,150` sends from so many clients at once, so many MiB each.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use testbed::dialog::Reply;
+use testbed::net::{PATIENCE, eventually};
+use testbed::{Configuration, Destination, Dialog, Gateway};
+
+const GATEPOST: &str = env!("CARGO_BIN_EXE_gatepost");
+const KIM: &str = "kim@proseware.example";
+const BOB: &str = "bob@adatum.example";
+const MIB: u64 = 1 << 20;
+const SMALL: &[u8] = b"From: kim@proseware.example\r\nSubject: small\r\n\r\nA small one.\r\n";
+
+fn with_budgets(next_hop: std::net::SocketAddr, all: u64, each: u64) -> Gateway {
+    let mut configuration = Configuration::relay(next_hop);
+    configuration.capacity = "4GiB".into();
+    configuration.spool_extra =
+        format!("unfinished = \"{}MiB\"\nunfinished_per_client = \"{}MiB\"\n", all / MIB, each / MIB);
+    Gateway::start(GATEPOST, configuration)
+}
+
+fn client(number: u64) -> IpAddr {
+    Ipv4Addr::new(127, 0, 1 + (number / 200) as u8, 1 + (number % 200) as u8).into()
+}
+
+/// A client that has begun a message.
+fn in_data(gateway: &Gateway, source: IpAddr) -> Dialog {
+    let mut dialog = Dialog::hello_from(source, gateway.smtp());
+    dialog.command(&format!("MAIL FROM:<{KIM}>"), 250);
+    dialog.command(&format!("RCPT TO:<{BOB}>"), 250);
+    dialog.command("DATA", 354);
+    dialog.send("From: kim@proseware.example\r\nSubject: large\r\n\r\n");
+    dialog
+}
+
+/// What the files of large messages take on disk now.
+fn large_bytes(gateway: &Gateway) -> u64 {
+    let files = fs::read_dir(gateway.directory().join("spool/shard-000"));
+    files
+        .expect("the gateway has a shard")
+        .flatten()
+        .filter(|file| file.file_name().to_string_lossy().starts_with("large-"))
+        .filter_map(|file| Some(file.metadata().ok()?.blocks() * 512))
+        .sum()
+}
+
+fn asked_for() -> Option<(u64, u64)> {
+    let text = std::env::var("GATEPOST_UNFINISHED").ok()?;
+    let (clients, mib) = text.split_once(',')?;
+    Some((clients.parse().ok()?, mib.parse().ok()?))
+}
+
+#[test]
+fn many_large_messages_at_once_stay_within_the_budgets() {
+    let (clients, mib) = asked_for().unwrap_or((40, 6));
+    let (all, each) = (clients * mib * MIB / 5, (mib + 1) * MIB);
+    let destination = Destination::start();
+    let gateway = &with_budgets(destination.address(), all, each);
+    let chunk = "a line of sixty-four octets, as most of the lines of a mail are.\r\n".repeat(1000);
+    let chunks = mib * MIB / chunk.len() as u64;
+    let (sent, most) = (&AtomicU64::new(0), &AtomicU64::new(0));
+    let all_sent = &Barrier::new(clients as usize + 1);
+    let replies: Vec<Reply> = thread::scope(|scope| {
+        let senders: Vec<_> = (0..clients)
+            .map(|number| {
+                let chunk = &chunk;
+                scope.spawn(move || {
+                    let mut dialog = in_data(gateway, client(number));
+                    (0..chunks).for_each(|_| dialog.send(chunk));
+                    sent.fetch_add(1, Ordering::SeqCst);
+                    all_sent.wait();
+                    dialog.send(".\r\n");
+                    dialog.reply().expect("every message is answered")
+                })
+            })
+            .collect();
+        let mut small = 0;
+        // Small mail goes on, before the last dot of any large one.
+        while sent.load(Ordering::SeqCst) < clients || small < 3 {
+            most.fetch_max(large_bytes(gateway), Ordering::SeqCst);
+            Dialog::hello(gateway.smtp()).deliver(KIM, &[BOB], SMALL);
+            small += 1;
+        }
+        all_sent.wait();
+        senders.into_iter().map(|sender| sender.join().expect("no sender fails")).collect()
+    });
+    let peak = gateway.peak_bytes();
+    let most = most.load(Ordering::SeqCst);
+    let taken = replies.iter().filter(|reply| reply.code == 250).count() as u64;
+    println!(
+        "{clients} clients, {mib} MiB each: {taken} taken, at most {most} of {all} bytes on disk, peak memory {peak}"
+    );
+    assert!(most > 0 && most <= all + each, "{most} bytes of {all}");
+    assert!(taken >= 1 && taken * mib * MIB <= all + each, "{taken} messages of {mib} MiB");
+    for reply in replies.iter().filter(|reply| reply.code != 250) {
+        assert_eq!(reply.code, 452, "{reply:?}");
+        assert!(reply.text().contains("unfinished messages of all clients"), "{reply:?}");
+    }
+    // Pieces, the bodies gathered in front of them, and what a gateway takes anyway.
+    assert!(peak <= 192 * MIB + clients * 2 * MIB, "{peak} bytes of memory");
+    // All of it is free again.
+    let mut dialog = in_data(gateway, client(0));
+    (0..chunks).for_each(|_| dialog.send(&chunk));
+    dialog.send(".\r\n");
+    dialog.expect(250);
+}
+
+#[test]
+fn a_size_that_does_not_fit_is_refused_before_the_message() {
+    let destination = Destination::start();
+    let gateway = with_budgets(destination.address(), 12 * MIB, 8 * MIB);
+    let mail = |source, mib| {
+        let mut dialog = Dialog::hello_from(source, gateway.smtp());
+        dialog.send(format!("MAIL FROM:<{KIM}> SIZE={}\r\n", mib * MIB));
+        let reply = dialog.reply().expect("MAIL is answered");
+        (dialog, reply)
+    };
+    let (_, reply) = mail(client(1), 9);
+    assert_eq!(reply.code, 452, "{reply:?}");
+    assert!(
+        reply.text().contains("4.3.1") && reply.text().contains("this client may hold 8 MiB"),
+        "{reply:?}"
+    );
+    let (mut first, reply) = mail(client(1), 6);
+    assert_eq!(reply.code, 250, "{reply:?}");
+    let (mut late, reply) = mail(client(1), 6);
+    assert_eq!(reply.code, 250, "nothing is held before DATA: {reply:?}");
+    first.command(&format!("RCPT TO:<{BOB}>"), 250);
+    first.command("DATA", 354);
+    late.command(&format!("RCPT TO:<{BOB}>"), 250);
+    assert!(late.command("DATA", 452).text().contains("this client"));
+    assert_eq!(mail(client(1), 6).1.code, 452);
+    assert_eq!(mail(client(2), 6).1.code, 250, "another client has its own");
+    let (_, reply) = mail(client(2), 7);
+    assert!(reply.code == 452 && reply.text().contains("all clients may hold 12 MiB"), "{reply:?}");
+    // Whoever breaks off gives back what it held.
+    drop(first);
+    assert!(eventually(PATIENCE, || mail(client(1), 6).1.code == 250), "the budget is never free again");
+}
