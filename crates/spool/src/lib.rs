@@ -20,6 +20,7 @@ mod hot;
 mod index;
 pub mod inspect;
 mod large;
+mod loading;
 mod message;
 #[cfg(feature = "mutants")]
 pub mod mutant;
@@ -279,4 +280,24 @@ pub struct Stats {
     pub committed: u64,
     /// A durable write failed.
     pub latched: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_grow_with_the_capacity_so_that_there_are_not_too_many() {
+        const GIB: u64 = 1 << 30;
+        for (capacity, segments_max, mib) in [
+            (GIB, SEGMENTS_MAX, 64),
+            (256 * GIB, SEGMENTS_MAX, 64),
+            (257 * GIB, SEGMENTS_MAX, 128),
+            (513 * GIB, SEGMENTS_MAX, 256),
+            (5000 * GIB, SEGMENTS_MAX, 256),
+            (5 * GIB, 43, 128),
+        ] {
+            assert_eq!(segment_bytes(capacity, segments_max), mib << 20, "{capacity}");
+        }
+    }
 }

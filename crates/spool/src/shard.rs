@@ -1,19 +1,19 @@
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use mail::limits::INLINE_BODY_BYTES_MAX;
 use mail::{MessageId, UnixMillis};
-use ring::{AlignedBuffer, BLOCK_BYTES, Completion, Disk, Ring};
+use ring::{BLOCK_BYTES, Completion, Disk, Ring};
 
 use crate::commit::InFlight;
 use crate::compaction::Compaction;
 use crate::fail_point::fail_point;
 use crate::footer::Summary;
-use crate::format::{Last, padded};
+use crate::format::Last;
 use crate::group::{GroupBuffer, GroupEffects, Pool};
 use crate::hot::Hot;
 use crate::index::{Deferral, Entry, Index, NOWHERE, Recipients};
 use crate::large::LargeFiles;
+use crate::loading::Load;
 #[cfg(feature = "mutants")]
 use crate::mutant::{self, Mutant};
 use crate::place::{self, HOME, Tokens};
@@ -24,14 +24,13 @@ use crate::scan::shard_directory;
 use crate::sealing::Sealing;
 use crate::segment::{Need, Purpose, Segments};
 use crate::{
-    Content, Event, GROUP_BYTES_MAX, HELD, LargeKey, LoadError, MessageKey, NewMessage, Options, Outcome,
-    Place, RECORD_BYTES_MAX, RELEASED, ReadKey, RecoveryProgress, Refusal, SpoolError, Stats, StoredContent,
-    StoredMessage,
+    Content, Event, GROUP_BYTES_MAX, HELD, MessageKey, NewMessage, Options, Outcome, Place, RECORD_BYTES_MAX,
+    RELEASED, RecoveryProgress, Refusal, SpoolError, Stats,
 };
 
 pub(crate) const KIND_COMMIT: u8 = 1;
 const KIND_PREPARE: u8 = 2;
-const KIND_LOAD: u8 = 3;
+pub(crate) const KIND_LOAD: u8 = 3;
 pub(crate) const KIND_LARGE_WRITE: u8 = 4;
 pub(crate) const KIND_LARGE_READ: u8 = 5;
 pub(crate) const KIND_REMOVE: u8 = 6;
@@ -62,7 +61,7 @@ pub struct Shard {
     pub(crate) in_flight: Option<InFlight>,
     /// Effects of the group in flight; kept apart so that its vectors are used again.
     pub(crate) in_flight_effects: GroupEffects,
-    loads: Vec<Option<Load>>,
+    pub(crate) loads: Vec<Option<Load>>,
     pub(crate) events: VecDeque<Event>,
     /// The records of the segment that is written.
     pub(crate) summary: Summary,
@@ -80,16 +79,6 @@ pub struct Shard {
     pub(crate) groups: u64,
     pub(crate) committed: u64,
     pub(crate) report: RecoveryReport,
-}
-
-#[derive(Debug)]
-struct Load {
-    key: MessageKey,
-    request: u32,
-    /// Where the record begins in what is read.
-    skip: usize,
-    /// From where it is read.
-    place: (u32, u32),
 }
 
 impl Shard {
@@ -422,100 +411,6 @@ impl Shard {
         self.events.pop_front()
     }
 
-    /// Asks for a message; [`Event::Loaded`] follows, at once when it is in memory.
-    pub fn load<R: Ring>(&mut self, ring: &mut R, key: MessageKey, request: u32) {
-        let Some(entry) = self.index.get(key) else {
-            return self.events.push_back(Event::Loaded { request, result: Err(LoadError::Gone) });
-        };
-        let (length, in_group) = (entry.length as usize, entry.in_group as usize);
-        if let Some(buffer) = self.hot.get(entry.group) {
-            let result = StoredMessage::new(buffer.clone(), in_group, length).ok_or(LoadError::Damaged);
-            return self.events.push_back(Event::Loaded { request, result });
-        }
-        #[cfg(feature = "mutants")]
-        if mutant::is(Mutant::EarlyAck) && entry.segment == NOWHERE {
-            let result = Ok(self.early_copy(in_group, length));
-            return self.events.push_back(Event::Loaded { request, result });
-        }
-        let offset = u64::from(entry.offset);
-        let begin = offset - offset % BLOCK_BYTES as u64;
-        let skip = (offset - begin) as usize;
-        let bytes = padded((skip + length) as u64) as usize;
-        let file = self.segments.list[entry.segment as usize].file;
-        let load = Load { key, request, skip, place: (entry.segment, entry.offset) };
-        let slot = self.loads.iter().position(Option::is_none).unwrap_or(self.loads.len());
-        if slot == self.loads.len() {
-            self.loads.push(None);
-        }
-        self.loads[slot] = Some(load);
-        let token = self.tokens.token(KIND_LOAD, slot as u32);
-        let buffer = self.pool.take(bytes);
-        ring.read_file(file, begin, buffer, 0..bytes, token);
-    }
-
-    /// Begins a large body. `expected_bytes` (SIZE, 0 when unknown) is reserved on disk.
-    ///
-    /// # Errors
-    /// [`Refusal::Full`] or [`Refusal::Latched`].
-    pub fn large_begin<R: Ring>(
-        &mut self,
-        ring: &mut R,
-        expected_bytes: u64,
-        waiter: u32,
-    ) -> Result<LargeKey, Refusal> {
-        self.accepts_bytes(expected_bytes)?;
-        Ok(self.large.begin(ring, expected_bytes, waiter))
-    }
-
-    /// Whether there is memory for the next piece of a large body. False asks the caller to keep it and
-    /// to pause until [`Event::LargeProgress`], and then to ask again before anything else.
-    pub fn large_has_memory(&mut self, large: LargeKey) -> bool {
-        self.large.has_memory(large)
-    }
-
-    /// Takes more of a large body, in wire form: best in whole pieces of
-    /// [`crate::PIECE_BYTES`], since part of one stays in memory until its client sends the rest. False
-    /// asks the caller to pause until [`Event::LargeProgress`].
-    pub fn large_write<R: Ring>(&mut self, ring: &mut R, large: LargeKey, bytes: &[u8]) -> bool {
-        let go_on = self.large.write(ring, large, bytes, &mut self.pool);
-        self.count_large();
-        go_on
-    }
-
-    /// The large body is whole: the final dot is added and all made durable; [`Event::LargeFinished`]
-    /// or [`Event::LargeFailed`] follows.
-    pub fn large_finish<R: Ring>(&mut self, ring: &mut R, large: LargeKey) {
-        self.large.finish(ring, large, &mut self.pool);
-        self.count_large();
-    }
-
-    /// Gives a large body up, finished or not.
-    pub fn large_abort<R: Ring>(&mut self, ring: &mut R, large: LargeKey) {
-        self.large.abort(ring, large, &mut self.events);
-        self.count_large();
-    }
-
-    /// Begins to read the large body of a message; the first [`Event::Piece`] follows. `None` when it has none.
-    pub fn read_large<R: Ring>(
-        &mut self,
-        ring: &mut R,
-        message: &StoredMessage,
-        request: u32,
-    ) -> Option<ReadKey> {
-        matches!(message.content(), StoredContent::Large { .. }).then_some(())?;
-        Some(self.large.read(ring, message.large()?, request))
-    }
-
-    /// Asks for the next piece, once the last one is sent and dropped.
-    pub fn read_next<R: Ring>(&mut self, ring: &mut R, read: ReadKey) {
-        self.large.read_next(ring, read, &mut self.pool);
-    }
-
-    /// Gives a read up.
-    pub fn read_abort<R: Ring>(&mut self, ring: &mut R, read: ReadKey) {
-        self.large.read_abort(ring, read);
-    }
-
     /// Nothing that somebody waits for is open or on its way.
     #[must_use]
     pub fn idle(&self) -> bool {
@@ -648,47 +543,6 @@ impl Shard {
         record::put_schedule(&mut self.open, kind, id, recipients, at, attempts);
         self.open_effects.records.push(Some(key));
         Ok(())
-    }
-
-    fn loaded<R: Ring>(
-        &mut self,
-        ring: &mut R,
-        slot: u32,
-        result: std::io::Result<usize>,
-        buffer: Option<AlignedBuffer>,
-    ) {
-        let Some(load) = self.loads.get_mut(slot as usize).and_then(Option::take) else { return };
-        let Load { key, request, skip, place } = load;
-        if self.index.get(key).is_some_and(|entry| (entry.segment, entry.offset) != place) {
-            // Compaction moved it meanwhile, and what was read may be of another life of the segment.
-            self.pool.give_back(buffer.unwrap_or_default());
-            return self.load(ring, key, request);
-        }
-        let result = match (self.index.get(key), result, buffer) {
-            (None, ..) => Err(LoadError::Gone),
-            (_, Err(error), _) => Err(LoadError::Io(error)),
-            (Some(entry), Ok(read), Some(buffer)) => {
-                let length = entry.length as usize;
-                let record = buffer.get(skip..skip + length).filter(|_| read >= skip + length);
-                let is_sound = record.is_some_and(|bytes| {
-                    record::sound_length(bytes) == Some(length) && bytes[12..22] == entry.id
-                });
-                let buffer = Rc::new(buffer);
-                let message = is_sound.then(|| StoredMessage::new(buffer.clone(), skip, length)).flatten();
-                self.hot.lend(buffer, &mut self.pool);
-                message.ok_or(LoadError::Damaged)
-            }
-            _ => Err(LoadError::Damaged),
-        };
-        self.events.push_back(Event::Loaded { request, result });
-    }
-
-    /// Large bodies share the capacity.
-    fn count_large(&mut self) {
-        if self.segments.large_bytes != self.large.bytes {
-            self.segments.large_bytes = self.large.bytes;
-            self.segments.refresh();
-        }
     }
 }
 

@@ -176,6 +176,24 @@ fn full_refuses_mail_but_takes_outcomes_and_recovers() {
 }
 
 #[test]
+fn a_shard_has_no_more_segments_than_it_may_whatever_its_capacity() {
+    for capacity_bytes in [u64::MAX, 400 * SEGMENT_BYTES] {
+        let options = spool::Options { capacity_bytes, segments_max: 8, ..options() };
+        let mut bench = Bench::with(12, options, SimOptions::default());
+        let mut number = 0;
+        while let Ok(_) | Err(Refusal::Busy) = bench.append(number, 1, 12_000) {
+            bench.settle();
+            number += 1;
+            assert!(number < 200, "it must get full");
+        }
+        assert!(number > 40, "only {number} messages fit");
+        let names = bench.ring.list(Path::new("/spool/shard-000")).unwrap();
+        let segments = names.iter().filter(|name| name.starts_with("segment-")).count();
+        assert!(segments <= 8, "{names:?}");
+    }
+}
+
+#[test]
 fn a_failed_write_latches_and_nothing_is_acknowledged() {
     let mut bench = Bench::new(9);
     bench.commit(1, 1, 100);
