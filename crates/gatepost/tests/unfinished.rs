@@ -8,10 +8,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use testbed::dialog::Reply;
-use testbed::net::{PATIENCE, eventually};
-use testbed::{Configuration, Destination, Dialog, Gateway};
+use testbed::net::{PATIENCE, eventually, free_address};
+use testbed::{Configuration, Destination, Dialog, Gateway, Rules};
 
 const GATEPOST: &str = env!("CARGO_BIN_EXE_gatepost");
 const KIM: &str = "kim@proseware.example";
@@ -144,4 +145,53 @@ fn a_size_that_does_not_fit_is_refused_before_the_message() {
     // Whoever breaks off gives back what it held.
     drop(first);
     assert!(eventually(PATIENCE, || mail(client(1), 6).1.code == 250), "the budget is never free again");
+}
+
+#[test]
+fn past_the_watermark_mail_is_put_off_and_deliveries_make_room() {
+    let mut configuration = Configuration::relay(free_address());
+    configuration.capacity = "192MiB".into();
+    let gateway = Gateway::start(GATEPOST, configuration);
+    let mut body = SMALL.to_vec();
+    while body.len() < 900_000 {
+        body.extend_from_slice(b"a line of sixty-four octets, as most of the lines of a mail are.\r\n");
+    }
+    let mut accepted = 0;
+    let mut dialog = Dialog::hello(gateway.smtp());
+    let refused = loop {
+        assert!(accepted < 250, "192 MiB never are full");
+        dialog.send(format!("MAIL FROM:<{KIM}>\r\n"));
+        let reply = dialog.reply().expect("MAIL is answered");
+        if reply.code != 250 {
+            break reply;
+        }
+        // Every tenth recipient will be refused: its bounce needs room past the watermark.
+        let to = if accepted % 10 == 0 { "nobody@adatum.example" } else { BOB };
+        dialog.command(&format!("RCPT TO:<{to}>"), 250);
+        dialog.command("DATA", 354);
+        dialog.send(&body);
+        dialog.send(".\r\n");
+        let reply = dialog.reply().expect("a message is answered");
+        match reply.code {
+            250 => accepted += 1,
+            _ => break reply,
+        }
+    };
+    assert_eq!(refused.code, 452, "{refused:?}");
+    assert!(refused.text().contains("4.3.1"), "{refused:?}");
+    assert!(accepted > 60, "only {accepted} messages found room");
+    let recipient = |to: &str| to.starts_with("nobody").then(|| "550 5.1.1 no such user".to_owned());
+    let rules = Rules { recipient: Some(Box::new(recipient)), ..Rules::default() };
+    let destination = Destination::at(gateway.configuration().next_hop, rules);
+    // Bounces go to the sender by the same next hop: as many arrive as were accepted.
+    let _ = destination.wait_until(Duration::from_secs(60), |arrivals| arrivals.len() >= accepted);
+    assert_eq!(destination.count(), accepted, "every message is delivered or bounced");
+    let resumed = eventually(PATIENCE, || {
+        let mut dialog = Dialog::hello(gateway.smtp());
+        dialog.send(format!("MAIL FROM:<{KIM}>\r\n"));
+        dialog.reply().is_some_and(|reply| reply.code == 250)
+    });
+    assert!(resumed, "mail is never accepted again");
+    Dialog::hello(gateway.smtp()).deliver(KIM, &[BOB], SMALL);
+    assert_eq!(destination.wait_for(accepted + 1).len(), accepted + 1);
 }

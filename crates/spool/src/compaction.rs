@@ -18,7 +18,7 @@ use crate::format::{Trailer, padded};
 use crate::group::GroupEffects;
 use crate::index::Entry;
 use crate::record::{self, MessageView, Record};
-use crate::segment::{COPIES_SEGMENTS, FooterState, Purpose, Segment, Segments};
+use crate::segment::{FooterState, Purpose, Segment, Segments};
 use crate::shard::{KIND_COPY, Shard};
 use crate::{HELD, MessageKey, Outcome, RELEASED, Refusal};
 
@@ -163,7 +163,7 @@ impl Segments {
         let least = candidates.min_by_key(|(_, segment)| (segment.live_bytes, segment.epoch))?;
         // A full spool is worth the copying of more for less: small groups leave gaps, copies leave none.
         let live_max = match self.spare {
-            0..=COPIES_SEGMENTS => self.segment_bytes / 16 * 15,
+            spare if spare <= self.kept_for_copies() => self.segment_bytes / 16 * 15,
             _ if is_pressed => self.segment_bytes / 4 * 3,
             _ => self.segment_bytes / 2,
         };

@@ -29,8 +29,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// One part in so many of the segments, or of the last one, is kept for outcomes and bounces.
 const RESERVE_PART: u64 = 8;
 
-/// Segments that outcomes leave alone too: with one to copy to, compaction empties another.
-pub(crate) const COPIES_SEGMENTS: u64 = 1;
+/// From so many segments on, one is kept for compaction. A smaller spool can ill afford it.
+const SEGMENTS_WITH_COPIES: u64 = 5;
 
 pub(crate) const TEMPORARY_NAME: &str = "segment.tmp";
 
@@ -198,7 +198,7 @@ impl Segments {
         let left = self.spare.saturating_sub(u64::from(!fits) + lent);
         let kept = match purpose {
             Purpose::Mail => self.reserve(),
-            Purpose::Outcome => COPIES_SEGMENTS,
+            Purpose::Outcome => self.kept_for_copies(),
             Purpose::Copy => 0,
         };
         if !(fits && purpose != Purpose::Mail) && left < kept {
@@ -251,7 +251,12 @@ impl Segments {
 
     /// Segments that mail must leave alone.
     pub(crate) fn reserve(&self) -> u64 {
-        (self.slots(self.capacity_bytes) / RESERVE_PART).max(COPIES_SEGMENTS + 1)
+        (self.slots(self.capacity_bytes) / RESERVE_PART).max(self.kept_for_copies() + 1)
+    }
+
+    /// Segments that outcomes leave alone too: with one to copy to, compaction empties another.
+    pub(crate) fn kept_for_copies(&self) -> u64 {
+        u64::from(self.slots(self.capacity_bytes) >= SEGMENTS_WITH_COPIES)
     }
 
     fn fits(&self, bytes: Need) -> bool {
