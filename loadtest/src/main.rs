@@ -4,6 +4,8 @@
 //! that a round compares servers and nothing else. It prints one table and, on request, writes every
 //! round as JSON. It ends with a sentence when a program is missing or a message is refused.
 
+mod backlog;
+mod latency;
 mod meter;
 mod rounds;
 mod servers;
@@ -40,6 +42,15 @@ pub(crate) struct Options {
     /// Measure denials instead: 200 strangers pipeline recipients that are denied, beside a tenant's mail.
     #[arg(long)]
     storm: bool,
+    /// Measure beside a queue of so many messages instead, and how long a start takes with it.
+    #[arg(long)]
+    backlog: Option<u64>,
+    /// With --backlog: how many Postfix holds for comparison.
+    #[arg(long, default_value_t = 20_000)]
+    postfix_backlog: u64,
+    /// Measure from the last dot to the 250 instead, at half of the highest rate.
+    #[arg(long)]
+    latency: bool,
     /// Write the result here as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -68,6 +79,13 @@ fn run(options: &Options) -> Result<(), String> {
     }
     if options.storm {
         return storm::run(&gatepost, options.rounds);
+    }
+    if options.latency {
+        return latency::run(&gatepost);
+    }
+    if let Some(messages) = options.backlog {
+        backlog::quick_start(options, &gatepost)?;
+        return backlog::run(options, &gatepost, messages, options.postfix_backlog);
     }
     let disk = sync::disk(&std::env::temp_dir())?;
     println!("spools on {disk}");

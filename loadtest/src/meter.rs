@@ -173,7 +173,8 @@ fn tree_micros(root: u32) -> u64 {
     ticks * 1_000_000 / TICKS_PER_SECOND
 }
 
-fn tree_bytes(root: u32) -> u64 {
+/// Memory of `root` and its descendants: the sum of proportional set sizes.
+pub(crate) fn tree_bytes(root: u32) -> u64 {
     let pss = |pid: u32| {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;

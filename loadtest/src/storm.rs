@@ -187,7 +187,7 @@ fn time_accepted(address: SocketAddr, count: usize) -> Latency {
     Latency { median: times[times.len() / 2], p99: times[times.len() * 99 / 100] }
 }
 
-fn stay_beside() {
+pub(crate) fn stay_beside() {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     if let Some(&core) = cores.get(CORE) {
         core_affinity::set_for_current(core);

@@ -1,0 +1,156 @@
+//! A queue that has grown: what a message costs beside it, what it takes in memory, and how long a start takes.
+//!
+//! Gatepost gets its mail from smtp-source like everyone else, with its next hop down. Postfix holds a
+//! smaller backlog, the cheapest that it can do with mail that must not leave; the table says how many.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use testbed::gateway::http_get;
+use testbed::{Configuration, Gateway};
+
+use crate::Options;
+use crate::meter::{Meter, tree_bytes};
+use crate::servers::{Server, generate};
+
+/// Messages by which the cost of one is measured.
+const MEASURED: u64 = 20_000;
+
+/// A start that takes longer than this is no start.
+const START_MAX: Duration = Duration::from_secs(300);
+
+/// Builds a backlog of `messages` and prints what was found.
+pub(crate) fn run(options: &Options, binary: &Path, messages: u64, postfix: u64) -> Result<(), String> {
+    gatepost(options, binary, messages)?;
+    if postfix > 0 {
+        measure_postfix(options, postfix)?;
+    }
+    Ok(())
+}
+
+fn gatepost(options: &Options, binary: &Path, messages: u64) -> Result<(), String> {
+    let meter = Meter::new();
+    let mut configuration = Configuration::relay(testbed::net::free_address());
+    configuration.capacity = "64GiB".into();
+    configuration.node_extra = "[retry]\nfirst = \"5m\"\nlongest = \"1h\"\nexpire = \"5d\"\n".into();
+    let mut gateway = Gateway::start_under(binary, configuration, meter.wrapper());
+    let send = |gateway: &Gateway, count: u64| -> Result<f64, String> {
+        let before = meter.cpu_micros(gateway.pid())?;
+        generate(options, gateway.smtp(), count, true)?;
+        Ok((meter.cpu_micros(gateway.pid())? - before) as f64 / count as f64)
+    };
+    // Processes and segments are there before anything is measured.
+    send(&gateway, 2000)?;
+    let idle = tree_bytes(gateway.pid());
+    let empty = [send(&gateway, MEASURED)?, send(&gateway, MEASURED)?];
+    let begin = Instant::now();
+    send(&gateway, messages - 2 * MEASURED - 2000)?;
+    let filled = begin.elapsed();
+    let beside = [send(&gateway, MEASURED)?, send(&gateway, MEASURED)?];
+    let full = tree_bytes(gateway.pid());
+    let queued = messages + 2 * MEASURED;
+    println!(
+        "Gatepost, {queued} messages of {} bytes queued (filled in {:.0} s):",
+        options.bytes,
+        filled.as_secs_f64()
+    );
+    println!(
+        "  CPU of a message: {:.1} and {:.1} us with a short queue, {:.1} and {:.1} us beside the backlog",
+        empty[0], empty[1], beside[0], beside[1]
+    );
+    println!(
+        "  memory: {} MiB after the first 2,000, {} MiB with all of them: {:.0} bytes a message more",
+        idle >> 20,
+        full >> 20,
+        (full.saturating_sub(idle)) as f64 / queued as f64
+    );
+    let used = gateway.metric("gatepost_spool_bytes");
+    println!("  spool: {:.0} MiB, {:.0} bytes a message", used / 1048576.0, used / queued as f64);
+    for (how, is_clean, is_cold) in
+        [("SIGKILL, cold cache", false, true), ("SIGKILL", false, false), ("SIGTERM", true, false)]
+    {
+        if is_clean {
+            gateway.terminate();
+        } else {
+            gateway.kill();
+        }
+        if is_cold {
+            forget_files();
+        }
+        let start = start(&mut gateway)?;
+        println!(
+            "  start after {how}: ready in {:.2} s, then {} MiB; {:.0} messages queued",
+            start.as_secs_f64(),
+            tree_bytes(gateway.pid()) >> 20,
+            gateway.metric("gatepost_spool_messages")
+        );
+    }
+    Ok(())
+}
+
+/// A start with a queue of ten thousand, after a stop in order.
+pub(crate) fn quick_start(options: &Options, binary: &Path) -> Result<(), String> {
+    let meter = Meter::new();
+    let mut configuration = Configuration::relay(testbed::net::free_address());
+    configuration.capacity = "4GiB".into();
+    let mut gateway = Gateway::start_under(binary, configuration, meter.wrapper());
+    let mut empty = Vec::new();
+    for _ in 0..3 {
+        gateway.terminate();
+        empty.push(start(&mut gateway)?.as_secs_f64());
+    }
+    generate(options, gateway.smtp(), 10_000, true)?;
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        gateway.terminate();
+        times.push(start(&mut gateway)?.as_secs_f64());
+    }
+    println!(
+        "start with 10,000 queued after a clean stop: {times:.3?} s; with none: {empty:.3?} s (process start, tables and listeners included)"
+    );
+    Ok(())
+}
+
+fn start(gateway: &mut Gateway) -> Result<Duration, String> {
+    let begin = Instant::now();
+    gateway.spawn();
+    let address = gateway.configuration().metrics;
+    while begin.elapsed() < START_MAX {
+        if http_get(address, "/readyz").is_some_and(|(code, _)| code == 200) {
+            return Ok(begin.elapsed());
+        }
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+    Err("the gateway is not ready in time".to_owned())
+}
+
+/// Drops the page cache, where that is allowed; then a start reads from the disk.
+fn forget_files() {
+    let _ = std::process::Command::new("sync").status();
+    if fs::write("/proc/sys/vm/drop_caches", "3").is_err() {
+        println!("  (the page cache could not be dropped: not cold)");
+    }
+}
+
+fn measure_postfix(options: &Options, messages: u64) -> Result<(), String> {
+    let server = Server::postfix(None)?;
+    let send = |count: u64| -> Result<f64, String> {
+        let before = server.meter().cpu_micros(server.root())?;
+        generate(options, server.address(), count, true)?;
+        Ok((server.meter().cpu_micros(server.root())? - before) as f64 / count as f64)
+    };
+    send(500)?;
+    let idle = tree_bytes(server.root());
+    let empty = send(2000)?;
+    send(messages)?;
+    let beside = send(2000)?;
+    println!("Postfix, {messages} messages held:");
+    println!("  CPU of a message: {empty:.0} us with a short queue, {beside:.0} us beside the backlog");
+    println!(
+        "  memory: {} MiB, then {} MiB (its queue is files)",
+        idle >> 20,
+        tree_bytes(server.root()) >> 20
+    );
+    Ok(())
+}
