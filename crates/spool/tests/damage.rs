@@ -196,3 +196,33 @@ fn a_tail_that_the_footer_knows_of_is_missed() {
     assert_eq!(verified.damage.len(), 1, "{:?}", verified.damage);
     assert_eq!(verified.damage[0].offset, last as u64);
 }
+
+/// What a stop in order leaves behind the groups of version 1.
+const GOLDEN_FOOTER: &[u8] = include_bytes!("golden/footer-1.bin");
+
+#[test]
+fn the_footer_of_version_1_is_written_as_it_was_released() {
+    let mut bench = Bench::new(33);
+    let (partly, _) = bench.commit(1, 2, 300);
+    bench.shard.outcomes(partly, &[(0, Outcome::Failed)], None).unwrap();
+    bench.settle();
+    bench.shard.deferred(partly, &[1], mail::UnixMillis(1_795_390_500_000), 2).unwrap();
+    bench.settle();
+    let (done, _) = bench.commit(2, 1, 300);
+    bench.deliver(done, 1).unwrap();
+    bench.settle();
+    let Bench { world, mut ring, shard, options, .. } = bench;
+    shard.close(&mut ring).unwrap();
+    drop(ring);
+    let mut ring = world.host(HOST);
+    let (shard, recovered) = Shard::open(&mut ring, options.clone()).unwrap();
+    let mut bench = Bench { world, ring, shard, recovered: recovered.collect(), options };
+    assert_eq!(bench.recovered_ids(), [id(1)]);
+    assert_eq!(bench.shard.recovery().groups, 0, "the footer says it all");
+    let bytes = bench.read(segment(0));
+    let written = &bytes[bytes.len() - 8192..];
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write("tests/golden/footer-1.bin", written).unwrap();
+    }
+    assert!(written == GOLDEN_FOOTER, "the bytes differ from those of version 1");
+}
