@@ -193,12 +193,10 @@ fn read_shard<D: Disk>(
         let path = path.join(name);
         let file = disk.open(&path, OpenMode::default()).map_err(SpoolError::io("open", &path))?;
         let length = scan::usable_length(disk, file, &path)?;
-        let scanned =
-            Scan { disk, file, path: &path, salt: identity.salt, length, unreadable: Default::default() }
-                .run(reading, |seen| {
-                    let (offset, length) = (seen.offset as u32, seen.length() as u32);
-                    log.record(&seen, Place { shard: number, segment, offset, length });
-                });
+        let scanned = Scan { disk, file, path: &path, salt: identity.salt, length }.run(reading, |seen| {
+            let (offset, length) = (seen.offset as u32, seen.length() as u32);
+            log.record(&seen, Place { shard: number, segment, offset, length });
+        });
         disk.close_file(file);
         let scanned = scanned?;
         found.segments += 1;

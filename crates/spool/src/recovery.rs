@@ -216,7 +216,7 @@ fn read_segment<D: Disk>(
     state.segments.push(Segment::new(file, number, 0));
     let salt = state.identity.salt;
     replay.begin(slot);
-    let scanned = Scan { disk, file: reader, path, salt, length, unreadable: Default::default() }
+    let scanned = Scan { disk, file: reader, path, salt, length }
         .run(Reading::Footers, |seen| replay.take(state, &seen));
     disk.close_file(reader);
     let Scanned { header, last, end, groups, sealed_at, damage } = scanned?;

@@ -3,7 +3,6 @@
 //! Blocking, for the start and for tools. Promises that whoever visits sees only records whose CRCs
 //! are right; what is damaged in the middle is reported, what is torn at the end is not there.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use mail::MessageId;
@@ -18,9 +17,6 @@ use crate::record::{self, Record};
 const WINDOW_BYTES: usize = 1 << 20;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
-
-/// A sector cannot be read (errno(3)).
-const EIO: i32 = 5;
 
 /// Bytes in the middle of a segment that are not what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +99,7 @@ pub(crate) fn in_order<D: Disk>(
     for (number, name) in files.segments.drain(..) {
         let path = directory.join(&name);
         let file = disk.open(&path, OpenMode::default()).map_err(SpoolError::io("open", &path))?;
-        let header =
-            Scan { disk, file, path: &path, salt, length: BLOCK, unreadable: BTreeSet::new() }.header();
+        let header = Scan { disk, file, path: &path, salt, length: BLOCK }.header();
         disk.close_file(file);
         ordered.push((header?.map_or(0, |header| header.epoch), number, name));
     }
@@ -186,8 +181,6 @@ pub(crate) struct Scan<'a, D> {
     pub(crate) path: &'a Path,
     pub(crate) salt: u64,
     pub(crate) length: u64,
-    /// Where blocks begin that the device does not give out.
-    pub(crate) unreadable: BTreeSet<u64>,
 }
 
 impl<D: Disk> Scan<'_, D> {
@@ -221,8 +214,6 @@ impl<D: Disk> Scan<'_, D> {
         if reading == Reading::Everything {
             self.miss_the_tail(&mut scanned)?;
         }
-        let damage = |&offset: &u64| Damage { path: self.path.to_owned(), offset, bytes: BLOCK };
-        scanned.damage.extend(self.unreadable.iter().map(damage));
         if header.is_none() && scanned.groups > 0 {
             scanned.damage.insert(0, Damage { path: self.path.to_owned(), offset: 0, bytes: BLOCK });
         }
@@ -375,31 +366,8 @@ impl<D: Disk> Scan<'_, D> {
     }
 
     fn read(&mut self, at: u64, bytes: &mut [u8]) -> Result<(), SpoolError> {
-        match self.disk.read_at(self.file, at, bytes) {
-            Ok(read) => bytes[read..].fill(0),
-            Err(error) if error.raw_os_error() == Some(EIO) => return self.read_by_blocks(at, bytes),
-            Err(error) => return Err(SpoolError::io("read", self.path)(error)),
-        }
-        Ok(())
-    }
-
-    /// Reads what the device gives out. The rest is damage, as if other bytes stood there.
-    fn read_by_blocks(&mut self, at: u64, bytes: &mut [u8]) -> Result<(), SpoolError> {
-        let mut offset = at;
-        while offset < at + bytes.len() as u64 {
-            let begin = (offset - at) as usize;
-            let length = (BLOCK - offset % BLOCK).min((bytes.len() - begin) as u64) as usize;
-            let piece = &mut bytes[begin..begin + length];
-            match self.disk.read_at(self.file, offset, piece) {
-                Ok(read) => piece[read..].fill(0),
-                Err(error) if error.raw_os_error() == Some(EIO) => {
-                    piece.fill(0);
-                    self.unreadable.insert(offset - offset % BLOCK);
-                }
-                Err(error) => return Err(SpoolError::io("read", self.path)(error)),
-            }
-            offset += length as u64;
-        }
+        let read = self.disk.read_at(self.file, at, bytes).map_err(SpoolError::io("read", self.path))?;
+        bytes[read..].fill(0);
         Ok(())
     }
 }

@@ -162,26 +162,6 @@ fn a_later_version_and_a_strangers_file_are_named() {
 }
 
 #[test]
-fn a_sector_that_cannot_be_read_is_damage_and_no_end() {
-    let mut hit = 0;
-    for seed in 0..60 {
-        let mut bench = Bench::new(1000 + seed);
-        for number in 0..10 {
-            bench.commit(number, 1, 7000);
-        }
-        let is_first = |path: &Path| path == segment(0);
-        assert_eq!(bench.world.spoil_sectors(HOST, 1, is_first).len(), 1);
-        let bench = bench.restart();
-        let damage = &bench.shard.recovery().damage;
-        assert!(!damage.is_empty(), "an unreadable sector is told, wherever it is");
-        let found = bench.recovered_ids();
-        assert!(found.len() >= 9, "seed {seed}: {} of 10 are left", found.len());
-        hit += usize::from(found.len() == 9);
-    }
-    assert!(hit > 5, "messages are hit: {hit}");
-}
-
-#[test]
 fn a_tail_that_the_footer_knows_of_is_missed() {
     let mut bench = Bench::new(32);
     for number in 0..40 {
