@@ -190,11 +190,21 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
     let unfinished =
         Arc::new(Unfinished::new(node.spool.unfinished_bytes, node.spool.unfinished_bytes_per_client));
     let plan = Arc::new(Plan { node, session_settings, client_tls, workers, login, recovery, unfinished });
-    let mut running = Running { commons, control, workers: Vec::new(), log: writer, _spool: disk };
+    let running = Running { commons, control, workers: Vec::new(), log: writer, _spool: disk };
+    start_workers(running, &plan, links, &registry)
+}
+
+/// Starts a thread for each link, and waits until all of them are ready or one is not.
+fn start_workers(
+    mut running: Running,
+    plan: &Arc<Plan>,
+    links: Vec<WorkerLink>,
+    registry: &Registry,
+) -> Result<Running, StartError> {
     let (ready, outcomes) = mpsc::channel();
     for link in links {
         let metrics = registry.worker(usize::from(link.worker()));
-        let (plan, log, ready) = (Arc::clone(&plan), running.log.log(), ready.clone());
+        let (plan, log, ready) = (Arc::clone(plan), running.log.log(), ready.clone());
         let name = format!("worker-{}", link.worker());
         let spawned =
             std::thread::Builder::new().name(name).spawn(move || serve(&plan, link, metrics, log, &ready));

@@ -1,6 +1,7 @@
 //! The admin API by the command line: a gateway at a glance, suspensions that outlive a restart, and
 //! tokens that say what their holder may do.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -143,6 +144,16 @@ fn queued(house: &House, ask: impl Fn(&str) -> (u16, String)) -> String {
     listed["messages"][0]["id"].as_str().expect("it is queued").to_owned()
 }
 
+/// Writes a file of tokens: each with its role, and its tenant where it has one.
+fn write_tokens(folder: &Path, tokens: &[(&str, &str, &str)]) -> PathBuf {
+    let path = folder.join("tokens.toml");
+    let text = tokens.iter().map(|(token, role, tenant)| {
+        format!("[[token]]\nname = \"x\"\ntoken = \"{token}\"\nrole = \"{role}\"\n{tenant}\n")
+    });
+    std::fs::write(&path, text.collect::<String>()).expect("the test folder can be written");
+    path
+}
+
 #[test]
 fn a_token_lets_its_holder_do_what_its_role_says_and_for_its_tenant_only() {
     const TOKENS: [(&str, &str, &str); 3] = [
@@ -152,11 +163,7 @@ fn a_token_lets_its_holder_do_what_its_role_says_and_for_its_tenant_only() {
     ];
     let admin = free_address();
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let tokens = folder.path().join("tokens.toml");
-    let text = TOKENS.map(|(token, role, tenant)| {
-        format!("[[token]]\nname = \"x\"\ntoken = \"{token}\"\nrole = \"{role}\"\n{tenant}\n")
-    });
-    std::fs::write(&tokens, text.concat()).expect("the test folder can be written");
+    let tokens = write_tokens(folder.path(), &TOKENS);
     let house = House::start_with(|configuration| {
         configuration.next_hop = free_address();
         let tokens = tokens.display();
