@@ -179,6 +179,8 @@ pub(super) const IN_A_BROKEN_SPOOL: &[Row] = &[("spool_failed", "spool", "prosew
     for _ in 0..12 {
         at.house.connect(INSIDE).deliver(KIM, &[BOB], lines.as_bytes());
     }
+    // Zeros that fail are no broken spool, only one that does not grow: it would say that it has no room.
+    assert!(eventually(PATIENCE, || segments_are_ready(at)), "the next segments do not come");
     let pid = at.house.gateway.pid().to_string();
     let limit = Command::new("prlimit").args(["--pid", &pid, "--fsize=8388608"]).status();
     assert!(limit.is_ok_and(|status| status.success()), "prlimit fails");
@@ -198,6 +200,15 @@ pub(super) const IN_A_CROWD: &[Row] = &[("login_busy", "credential", "none", |at
     assert!(!busy.is_empty(), "all were looked at");
     busy
 })];
+
+/// Nothing is prepared any more: the segment that is written has two behind it.
+fn segments_are_ready(at: &Place) -> bool {
+    let shard = at.house.gateway.directory().join("spool/shard-000");
+    let names = fs::read_dir(&shard).unwrap_or_else(|error| panic!("{}: {error}", shard.display()));
+    let names: Vec<_> = names.map(|entry| entry.expect("it is read").file_name()).collect();
+    let segments = names.iter().filter(|name| name.to_string_lossy().ends_with(".log")).count();
+    segments == 3 && names.iter().all(|name| name != "segment.tmp")
+}
 
 const FROM_ANN: &str = "From: ann@contoso.example\r\nSubject: x\r\n\r\nhello\r\n";
 
