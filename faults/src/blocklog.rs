@@ -8,14 +8,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 
-use testbed::net::eventually;
 use testbed::random::Random;
 
 use crate::device::text;
-use crate::stand::PATIENCE;
-use crate::tools;
+use crate::exported::Exported;
 
 /// Unit of the log and of the device (`linux/drivers/md/dm-log-writes.c`).
 const SECTOR: usize = 512;
@@ -34,54 +31,30 @@ const CHUNK: usize = 64 << 10;
 /// An image whose writes are being recorded; the recording stops when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    daemon: Child,
-    exported: PathBuf,
+    exported: Exported,
     log: PathBuf,
 }
 
 impl Recorder {
     /// Exports `image` as a file of its own beside it and records into a log beside it.
     pub(crate) fn start(image: &Path) -> Self {
-        let (exported, log) = (image.with_extension("exported"), image.with_extension("log"));
-        for path in [&exported, &log] {
-            File::create(path).expect("the work folder can be written");
-        }
-        let daemon = tools::command(&["qemu-storage-daemon"])
-            .args(["--blockdev", &format!("driver=file,node-name=image,filename={}", text(image))])
-            .args(["--blockdev", &format!("driver=file,node-name=log,filename={}", text(&log))])
-            .args([
-                "--blockdev",
-                "driver=blklogwrites,node-name=logged,file=image,log=log,log-sector-size=512",
-            ])
-            .arg("--export")
-            .arg(format!("fuse,id=disk,node-name=logged,mountpoint={},writable=on", text(&exported)))
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("qemu-storage-daemon: {error}"));
-        let length = fs::metadata(image).expect("the image was made").len();
-        let is_exported =
-            eventually(PATIENCE, || fs::metadata(&exported).is_ok_and(|file| file.len() == length));
-        assert!(is_exported, "qemu-storage-daemon does not export {}", image.display());
-        Self { daemon, exported, log }
+        let log = image.with_extension("log");
+        File::create(&log).expect("the work folder can be written");
+        let recorded = format!("driver=file,node-name=log,filename={}", text(&log));
+        let logged = "driver=blklogwrites,node-name=disk,file=image,log=log,log-sector-size=512";
+        // The log's superblock is written by the flush of the unmounting.
+        let exported = Exported::start(image, &[recorded, logged.to_owned()]);
+        Self { exported, log }
     }
 
     /// The file that is the disk.
     pub(crate) fn disk(&self) -> &Path {
-        &self.exported
+        self.exported.disk()
     }
 
     /// The log.
     pub(crate) fn log(&self) -> &Path {
         &self.log
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        // The log's superblock was written by the flush of the unmounting.
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-        let _ = tools::try_run(&["umount", "--lazy", text(&self.exported)]);
     }
 }
 

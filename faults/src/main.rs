@@ -8,6 +8,7 @@
 mod blocklog;
 mod device;
 mod enclosure;
+mod exported;
 mod scenarios;
 mod segment_file;
 mod spool_dump;

@@ -26,6 +26,9 @@ const SERIALS_A_CLIENT: u64 = 10_000_000;
 /// Every so many recipients the destination refuses for good: their senders get bounces.
 const REFUSED_ONE_IN: u64 = 16;
 
+/// Every so many recipients wait while the gate for them is shut, a few in each segment.
+const LATE_ONE_IN: u64 = 40;
+
 /// The recipients of messages with large bodies: a bounce does not quote such a message's header, so
 /// that the ledger could not know what it is about.
 pub(crate) const LARGE_DOMAIN: &str = "large.example";
@@ -50,7 +53,7 @@ impl Setup {
     }
 }
 
-/// Whether the destination takes mail; it answers 421 at connect while it does not.
+/// Whether the destination takes mail, or that of some recipients.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate(Arc<AtomicBool>);
 
@@ -64,6 +67,10 @@ impl Gate {
     pub(crate) fn open(&self) {
         self.0.store(false, Ordering::Release);
     }
+
+    fn is_shut(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// The gateway, its destination, and what happened to them.
@@ -73,8 +80,10 @@ pub(crate) struct Stand {
     pub(crate) gateway: Gateway,
     /// Where its mail goes.
     pub(crate) destination: Destination,
-    /// The way there.
+    /// The way there; the destination answers 421 at connect while it is shut.
     pub(crate) gate: Gate,
+    /// The way of one recipient in 40, who is answered 451 while it is shut.
+    pub(crate) late_gate: Gate,
     binary: PathBuf,
     ends: Vec<End>,
     clients: u64,
@@ -85,13 +94,18 @@ pub(crate) struct Stand {
 impl Stand {
     /// Starts destination and gateway.
     pub(crate) fn start(plan: &Plan, setup: Setup) -> Self {
-        let gate = Gate::default();
+        let (gate, late_gate) = (Gate::default(), Gate::default());
         let mut rules = setup.rules;
-        let shut = gate.clone();
-        rules.greeting.get_or_insert_with(|| {
-            Box::new(move |_| shut.0.load(Ordering::Acquire).then(|| "421 4.3.2 not now".to_owned()))
+        let (all, late) = (gate.clone(), late_gate.clone());
+        rules
+            .greeting
+            .get_or_insert_with(|| Box::new(move |_| all.is_shut().then(|| "421 4.3.2 not now".to_owned())));
+        rules.recipient.get_or_insert_with(|| {
+            Box::new(move |recipient| {
+                let waits = late.is_shut() && is_late(recipient);
+                refuse_some(recipient).or_else(|| waits.then(|| "451 4.2.0 not yet".to_owned()))
+            })
         });
-        rules.recipient.get_or_insert_with(|| Box::new(refuse_some));
         let destination = Destination::with_rules(rules);
         let mut configuration = Configuration::relay(destination.address());
         configuration.spool = Some(setup.spool);
@@ -102,6 +116,7 @@ impl Stand {
             gateway,
             destination,
             gate,
+            late_gate,
             binary: plan.gatepost.clone(),
             ends: Vec::new(),
             clients: 0,
@@ -198,6 +213,7 @@ impl Stand {
     /// Waits until nothing is queued any more.
     pub(crate) fn drain(&self) {
         self.gate.open();
+        self.late_gate.open();
         // The metric is 0 also where nothing is served, and until the first turn after a recovery: the
         // spool itself has the last word.
         let is_empty = || {
@@ -218,6 +234,11 @@ impl Stand {
     pub(crate) fn verdict(&self, sent: Vec<Sent>) -> Verdict {
         self.drain();
         Verdict::of(sent, self.destination.arrivals(), &self.ends)
+    }
+
+    /// How often, in all its lives, the gateway said that a write had failed for good.
+    pub(crate) fn latches(&self) -> usize {
+        self.gateway.output().matches("\"spool_latched\"").count()
     }
 
     /// The end of what the gateway wrote.
@@ -242,6 +263,10 @@ pub(crate) fn refuse_some(recipient: &str) -> Option<String> {
     }
     let serial = spool_dump::serial_of(recipient)?;
     (serial % REFUSED_ONE_IN == 3).then(|| "550 5.1.1 nobody of that name".to_owned())
+}
+
+fn is_late(recipient: &str) -> bool {
+    spool_dump::serial_of(recipient).is_some_and(|serial| serial % LATE_ONE_IN == 1)
 }
 
 /// The end of what a gateway wrote.

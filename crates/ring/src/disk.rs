@@ -51,7 +51,7 @@ pub trait Disk {
     /// Writes all of `bytes` at `offset` (buffered; whole aligned blocks where the file is direct).
     fn write_at(&mut self, file: File, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Reserves space up to `length` bytes, extending the file.
+    /// Reserves space up to `length` bytes, extending the file; does nothing where the file system cannot.
     fn allocate(&mut self, file: File, length: u64) -> io::Result<()>;
 
     /// Makes data and size durable.
@@ -220,7 +220,7 @@ impl Disk for RealDisk {
         // SAFETY: a system call on a descriptor that `file` keeps open; no memory is handed in.
         match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes) } {
             0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
+            _ => allocated(Err(io::Error::last_os_error())),
         }
     }
 
@@ -289,6 +289,15 @@ fn is_aligned(offset: u64, bytes: &[u8]) -> bool {
 fn block_of(offset: u64) -> (u64, usize) {
     let skip = offset % BLOCK_BYTES as u64;
     (offset - skip, skip as usize)
+}
+
+/// What an attempt to reserve space comes to: a file system that cannot is taken as it is, and the file
+/// grows as it is written.
+pub(crate) fn allocated<T: Default>(outcome: io::Result<T>) -> io::Result<T> {
+    match outcome {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(T::default()),
+        outcome => outcome,
+    }
 }
 
 /// Reads until `bytes` is full or the file ends.

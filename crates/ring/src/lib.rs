@@ -256,7 +256,8 @@ pub trait Ring: Disk {
         token: Token,
     );
 
-    /// Reserves space (fallocate) up to `length` bytes, extending the file.
+    /// Reserves space (fallocate) up to `length` bytes, extending the file; does nothing where the file system
+    /// cannot.
     fn allocate_file(&mut self, file: File, length: u64, token: Token);
 
     /// Makes a file's data (and size) durable.

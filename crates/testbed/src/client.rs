@@ -162,6 +162,9 @@ impl LedgerClient {
     }
 }
 
+/// Before the next attempt at a gateway that is being restarted, or has no room: nothing tells us when that ends.
+const PAUSE: Duration = Duration::from_millis(5);
+
 fn send_all(shared: &Shared, session: u64) {
     let mut random = Random::new(shared.options.seed.wrapping_add(session.wrapping_mul(7919)));
     let mut held = None;
@@ -172,8 +175,7 @@ fn send_all(shared: &Shared, session: u64) {
                 return;
             }
             held = Some(serial);
-            // The gateway is being restarted: nothing tells us when it is back.
-            thread::park_timeout(Duration::from_millis(5));
+            thread::park_timeout(PAUSE);
             continue;
         };
         let quota = 1 + random.below(shared.options.messages_per_connection_max);
@@ -181,6 +183,7 @@ fn send_all(shared: &Shared, session: u64) {
         for _ in 0..quota {
             let Some(serial) = next.take().or_else(|| shared.next_serial()) else { break };
             if !connection.transaction(shared, serial, &mut random) {
+                thread::park_timeout(PAUSE);
                 break;
             }
         }

@@ -18,6 +18,13 @@ pub(crate) fn cargo<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(arguments: I) ->
     Chore(command)
 }
 
+/// A program that was built here.
+pub(crate) fn built(program: &Path) -> Chore {
+    let mut command = Command::new(program);
+    command.current_dir(root());
+    Chore(command)
+}
+
 /// What git says, of the repository as it lies here.
 pub(crate) fn git(arguments: &[&str]) -> Result<Vec<u8>, Failure> {
     let mut command = Command::new("git");

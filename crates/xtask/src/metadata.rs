@@ -9,6 +9,8 @@ use crate::command::{Failure, cargo};
 pub(crate) struct Metadata {
     pub(crate) packages: Vec<Package>,
     workspace_members: Vec<String>,
+    /// Where cargo puts what it builds.
+    pub(crate) target_directory: std::path::PathBuf,
 }
 
 /// One package, ours or not.

@@ -33,9 +33,9 @@ fn one_spool(plan: &Plan, number: u64, cycles: u64, random: &mut Random) -> Stri
     for _ in 0..cycles {
         let wanted = client.acknowledged() + 1 + random.below(200);
         assert!(client.wait_acknowledged(wanted, PATIENCE), "no mail is taken:\n{}", stand.output());
+        let latches = stand.latches();
         disk.shut_down();
-        let latched =
-            testbed::net::eventually(PATIENCE, || stand.gateway.output().contains("\"spool_latched\""));
+        let latched = testbed::net::eventually(PATIENCE, || stand.latches() > latches);
         assert!(latched, "the gateway does not notice that its disk is gone:\n{}", stand.output());
         stand.gateway.kill();
         stand.note_blind_end();

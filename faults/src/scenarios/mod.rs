@@ -6,6 +6,7 @@ mod crash_in_recovery;
 mod destination_dies;
 mod disk_full;
 mod ext4_shutdown;
+mod io_errors;
 mod power_cut;
 mod sigkill;
 mod starved;
@@ -39,10 +40,18 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "sigkill",
         about: "SIGKILL at random moments under load, and crashes at every named fail point",
-        quick: 28,
-        usual: 140,
+        quick: 32,
+        usual: 160,
         full: 1000,
         run: sigkill::run,
+    },
+    Scenario {
+        name: "buffered",
+        about: "the same on a file system that refuses O_DIRECT and reserves no space",
+        quick: 4,
+        usual: 32,
+        full: 100,
+        run: sigkill::run_buffered,
     },
     Scenario {
         name: "power-cut",
@@ -75,6 +84,14 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         usual: 1000,
         full: 10000,
         run: bit_flips::run,
+    },
+    Scenario {
+        name: "io-errors",
+        about: "the device fails the nth write or flush, once or from then on; it is whole at the next start",
+        quick: 6,
+        usual: 30,
+        full: 200,
+        run: io_errors::run,
     },
     Scenario {
         name: "disk-full",

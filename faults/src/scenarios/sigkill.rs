@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -9,14 +10,16 @@ use testbed::random::Random;
 use testbed::{LedgerClient, Sent};
 
 use crate::Plan;
-use crate::device::Ext4;
+use crate::device::{Ext4, text};
 use crate::stand::{PATIENCE, Setup, Stand};
+use crate::tools;
 
 const IMAGE_BYTES: u64 = 256 << 20;
 const SIGABRT: i32 = 6;
 
-/// A new spool after so many cycles: a young one grows, one that is full of years only turns over.
-const CYCLES_A_SPOOL: u64 = 100;
+/// A new spool after so many cycles, each point once: a young one grows, one that has all the segments it may
+/// have only turns over.
+const CYCLES_A_SPOOL: u64 = 2 * POINTS.len() as u64;
 
 /// A place in `crates/spool` at which the gateway is made to crash.
 struct Point {
@@ -33,6 +36,8 @@ enum Needs {
     Load,
     /// A queue that grows.
     Growth,
+    /// Segments in which little is left.
+    Leftovers,
     /// Bodies that get files of their own.
     LargeBodies,
     /// A start.
@@ -53,6 +58,8 @@ const POINTS: &[Point] = &[
     point("new-segment-filling", 2, Needs::Growth),
     point("new-segment-unnamed", 1, Needs::Growth),
     point("new-segment-named", 1, Needs::Growth),
+    point("before-compaction", 12, Needs::Leftovers),
+    point("mid-compaction", 12, Needs::Leftovers),
     point("large-unsynced", 3, Needs::LargeBodies),
     point("large-unnamed", 3, Needs::LargeBodies),
     point("before-footer", 2, Needs::Load),
@@ -71,33 +78,71 @@ struct Cycles {
     crashes: BTreeMap<&'static str, u64>,
 }
 
+impl Cycles {
+    /// Whose turn it is. A spool that keeps `leftovers` has soon all the segments that it may have, and little
+    /// room for large messages.
+    fn next_point(&mut self, leftovers: bool) -> &'static Point {
+        loop {
+            let point = &POINTS[self.turn % POINTS.len()];
+            self.turn += 1;
+            if !(leftovers && matches!(point.needs, Needs::Growth | Needs::LargeBodies)) {
+                return point;
+            }
+        }
+    }
+}
+
 /// Half of the cycles at random moments, the other half at the named points in turn.
 pub(crate) fn run(plan: &Plan) -> String {
     let mut all = Cycles { random: Random::new(plan.seed), turn: 0, crashes: BTreeMap::new() };
     let mut lines = Vec::new();
     for number in 0..plan.cycles.div_ceil(CYCLES_A_SPOOL) {
         let cycles = CYCLES_A_SPOOL.min(plan.cycles - number * CYCLES_A_SPOOL);
-        lines.push(one_spool(plan, number, cycles, &mut all));
+        lines.push(on_ext4(plan, number, cycles, &mut all));
     }
     let crashes: Vec<_> = all.crashes.iter().map(|(name, count)| format!("{name} {count}")).collect();
     format!("{}; crashes: {}", lines.join(" | "), crashes.join(", "))
 }
 
-fn one_spool(plan: &Plan, number: u64, cycles: u64, all: &mut Cycles) -> String {
+/// The same on a file system that neither takes O_DIRECT nor reserves space: ramfs.
+pub(crate) fn run_buffered(plan: &Plan) -> String {
+    let folder = plan.work.join("ramfs");
+    std::fs::create_dir(&folder).expect("the work folder can be written");
+    tools::run(&["mount", "-t", "ramfs", "none", text(&folder)]);
+    let mut all = Cycles { random: Random::new(plan.seed), turn: 0, crashes: BTreeMap::new() };
+    let verdict = one_spool(plan, &folder.join("spool"), 0, plan.cycles, &mut all);
+    tools::run(&["umount", "--lazy", text(&folder)]);
+    verdict
+}
+
+fn on_ext4(plan: &Plan, number: u64, cycles: u64, all: &mut Cycles) -> String {
     let image = plan.work.join(format!("disk-{number}"));
     let disk = Ext4::create(&image, IMAGE_BYTES);
-    let setup = Setup::at(disk.path().join("spool"));
-    let mut stand = Stand::start(plan, setup);
+    let verdict = one_spool(plan, &disk.path().join("spool"), number, cycles, all);
+    drop(disk);
+    std::fs::remove_file(image).expect("the work folder can be written");
+    verdict
+}
+
+fn one_spool(plan: &Plan, spool: &Path, number: u64, cycles: u64, all: &mut Cycles) -> String {
+    let mut stand = Stand::start(plan, Setup::at(spool.to_owned()));
     let client = stand.client(plan.seed + number, |_| {});
+    let has_leftovers = number % 2 == 1;
+    if has_leftovers {
+        // Some of the mail is deferred without end: what holds it has to be emptied all the time.
+        stand.late_gate.shut();
+    }
     let mut sent = Vec::new();
     for cycle in 0..cycles {
         let name = if cycle % 2 == 0 {
             sent.extend(at_random(&mut stand, &client, &mut all.random));
             "SIGKILL"
         } else {
-            let point = &POINTS[all.turn % POINTS.len()];
-            all.turn += 1;
+            let point = all.next_point(has_leftovers);
             sent.extend(at_point(&mut stand, &client, point, &mut all.random));
+            if point.needs == Needs::Leftovers && !has_leftovers {
+                stand.late_gate.open();
+            }
             point.name
         };
         stand.assert_sound();
@@ -107,9 +152,6 @@ fn one_spool(plan: &Plan, number: u64, cycles: u64, all: &mut Cycles) -> String 
     sent.extend(client.stop());
     let verdict = stand.verdict(sent);
     verdict.assert_kept();
-    drop(stand);
-    drop(disk);
-    std::fs::remove_file(image).expect("the work folder can be written");
     verdict.to_string()
 }
 
@@ -129,8 +171,10 @@ fn at_point(stand: &mut Stand, client: &LedgerClient, point: &Point, random: &mu
     let visit = 1 + random.below(point.visits_max);
     stand.kill();
     stand.arm(point.name, visit);
-    if point.needs == Needs::Growth {
-        stand.gate.shut();
+    match point.needs {
+        Needs::Growth => stand.gate.shut(),
+        Needs::Leftovers => stand.late_gate.shut(),
+        Needs::Load | Needs::LargeBodies | Needs::Recovery => {}
     }
     stand.gateway.spawn();
     let large =
@@ -138,7 +182,8 @@ fn at_point(stand: &mut Stand, client: &LedgerClient, point: &Point, random: &mu
     let before = client.acknowledged();
     let status = stand.gateway.wait_end(PATIENCE).unwrap_or_else(|| {
         let taken = client.acknowledged() - before;
-        panic!("{}, visit {visit}, was never reached; {taken} messages were taken", point.name)
+        let name = point.name;
+        panic!("{name}, visit {visit}, was never reached; {taken} messages taken:\n{}", stand.output())
     });
     let name = point.name;
     assert_eq!(status.signal(), Some(SIGABRT), "{name}: it ended otherwise:\n{}", stand.output());

@@ -11,7 +11,7 @@ use io_uring::squeue::Entry;
 use io_uring::{opcode, types};
 
 use super::queue::{Ended, Kind, Operation, Queue};
-use crate::disk::FILE_MODE;
+use crate::disk::{FILE_MODE, allocated};
 use crate::{
     AlignedBuffer, BLOCK_BYTES, Completion, Durability, File, OpenMode, RealDisk, SharedBuffer, Token,
 };
@@ -218,6 +218,7 @@ impl Operations {
         }
         let (result, file) = match request {
             Request::Open { mode, again, .. } => adopt(outcome, mode.direct && !again, disk),
+            Request::Allocate { .. } => (allocated(outcome), None),
             _ => (outcome, None),
         };
         completions.push(Completion::File { token, result, file, buffer: request.into_buffer() });
