@@ -8,18 +8,25 @@ use spool::RecoveryProgress;
 /// The shards, by number, as their recovery goes on.
 pub(crate) type Shards = Arc<[Arc<RecoveryProgress>]>;
 
-/// `recovering: shard 0, 12 of 40 segments, 310,000 messages`, for every shard that is still read.
+/// `recovering: shard 0, 12 of 40 segments, 310,000 messages`, for every shard that is still read, or what it waits
+/// for before that.
 pub(crate) fn sentence(commons: &Commons, shards: &[Arc<RecoveryProgress>]) -> String {
     let mut parts = Vec::new();
     for (shard, progress) in (0..commons.workers() as u8).zip(shards) {
         if commons.state(shard) == WorkerState::Recovering {
             let stand = progress.stand();
-            parts.push(format!(
-                "shard {shard}, {} of {} segments, {} messages",
-                stand.segments_read,
-                stand.segments,
-                thousands(stand.messages)
-            ));
+            parts.push(match progress.awaited() {
+                Some(segment) => format!(
+                    "shard {shard} waits for the disk to end a killed process's write to {}",
+                    segment.display()
+                ),
+                None => format!(
+                    "shard {shard}, {} of {} segments, {} messages",
+                    stand.segments_read,
+                    stand.segments,
+                    thousands(stand.messages)
+                ),
+            });
         }
     }
     format!("recovering: {}", parts.join("; "))

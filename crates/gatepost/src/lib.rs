@@ -1,5 +1,6 @@
 //! The program: command line, the worker's turn, wiring, signals, drain. No logic of its own.
 
 pub mod cli;
+mod opening;
 pub mod run;
 pub mod worker;

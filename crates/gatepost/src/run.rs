@@ -23,10 +23,9 @@ use observe::{EventLog, Form, LogWriter, Registry, TENANTS_SHOWN_DEFAULT, Worker
 use ring::uring::{UringOptions, UringRing, port_is_free};
 use ring::{RealDisk, Ring};
 use smtp::server::TlsMode;
-use spool::{
-    Options, RecoveryProgress, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MAX, Spool, SpoolError,
-};
+use spool::{Options, RecoveryProgress, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MAX};
 
+use crate::opening::{self, Watch};
 use crate::worker::{Commits, SPOOL_ROOM, Worker};
 
 /// Bodies that a worker keeps in memory after their commit.
@@ -311,7 +310,7 @@ fn equip(
     plan: &Plan,
     link: WorkerLink,
     metrics: Arc<WorkerMetrics>,
-    log: EventLog,
+    mut log: EventLog,
 ) -> Result<Worker<UringRing>, StartError> {
     let number = link.worker();
     let mut ring = UringRing::new(UringOptions::default()).map_err(StartError::new)?;
@@ -330,8 +329,9 @@ fn equip(
         salt: u64::from_le_bytes(salt),
     };
     let progress = &plan.recovery[usize::from(number)];
-    let (spool, recovered) = Spool::open_watched(&mut ring, options, plan.workers, progress)
-        .map_err(|error: SpoolError| StartError::new(error))?;
+    let watch = Watch { commons: link.commons(), progress, log: &mut log };
+    let (spool, recovered) =
+        opening::open_spool(&mut ring, &options, plan.workers, watch).map_err(StartError::new)?;
     let ingress = Ingress::new(ingress_settings(plan, number), &mut ring, true).map_err(StartError::new)?;
     let delivery = Delivery::new(DeliverySettings {
         hostname: plan.node.hostname.as_ref().into(),

@@ -53,4 +53,6 @@ fn every_planted_mistake_is_caught() {
     // Where the first group of a segment's new life is torn, the old one shows behind it.
     catch(Mutant::IgnoreEpoch, Name::Recovery, reports_damage);
     catch(Mutant::ForgetOutcome, Name::Kill, delivers_twice);
+    // A killed process's write lands on that of the next one.
+    catch(Mutant::SkipFence, Name::SlowHost, loses_mail);
 }

@@ -1,4 +1,5 @@
-//! A start that cannot succeed: one clear error with its remedy, exit code 2, nothing half started.
+//! A start that cannot succeed: one clear error with its remedy, exit code 2, nothing half started. And one
+//! that cannot succeed yet: it waits, and says for what.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -6,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
+use testbed::http::http_get;
 use testbed::net::{PATIENCE, eventually, free_address};
 use testbed::{Configuration, Destination, Dialog, Gateway};
 
@@ -218,4 +220,43 @@ fn a_spool_with_a_foreign_file_for_a_shard_is_named_and_left_alone() {
     fs::write(&shard, "precious").expect("the test folder can be written");
     assert_says(&refused(&config), &[&shard.display().to_string(), "directory"]);
     assert_eq!(fs::read_to_string(&shard).expect("it is still there"), "precious");
+}
+
+/// A gateway that starts after a kill while the lock of its segment is held, as by a write that the disk has
+/// not ended; it says that it waits.
+fn waiting() -> (Gateway, Destination, fs::File) {
+    let (mut gateway, destination) = running();
+    still_serves(&gateway, &destination);
+    gateway.kill();
+    let segment = gateway.directory().join("spool/shard-000/segment-00000000.log");
+    let writer = fs::File::options().write(true).open(segment).expect("the gateway made it");
+    writer.lock().expect("its owner is gone");
+    gateway.spawn();
+    let mut said = String::new();
+    let says_so = eventually(PATIENCE, || {
+        said =
+            http_get(gateway.configuration().metrics, "/readyz").map_or_else(String::new, |(_, body)| body);
+        said.contains("waits for the disk") && gateway.output().contains("spool_awaited")
+    });
+    assert!(says_so, "{said}\n{}", gateway.output());
+    assert_says(&said, &["shard 0 ", "segment-00000000.log"]);
+    (gateway, destination, writer)
+}
+
+#[test]
+fn a_start_waits_until_the_writes_of_a_killed_process_have_ended() {
+    let (gateway, destination, writer) = waiting();
+    assert!(TcpStream::connect(gateway.smtp()).is_err(), "it takes mail although it cannot keep it");
+    drop(writer);
+    let is_ready =
+        || http_get(gateway.configuration().metrics, "/readyz").is_some_and(|(code, _)| code == 200);
+    assert!(eventually(PATIENCE, is_ready), "{}", gateway.output());
+    still_serves(&gateway, &destination);
+}
+
+#[test]
+fn a_start_that_waits_for_the_disk_ends_when_it_is_asked_to() {
+    let (mut gateway, _destination, _writer) = waiting();
+    assert_eq!(gateway.terminate().code(), Some(2));
+    assert_says(&gateway.output(), &["gatepost: a write to ", "segment-00000000.log", "has not ended"]);
 }

@@ -73,6 +73,15 @@ pub trait Disk {
     /// and writes `owner` into it. `Ok(Err(text))` gives the text of the owner that holds it.
     fn lock(&mut self, path: &Path, owner: &str) -> io::Result<Result<(), String>>;
 
+    /// Takes the exclusive lock on an open file, which lasts as long as it is open **or an operation on it is
+    /// under way**, also one of a process that was killed; false when another holds it. It is per opening,
+    /// not per process, and touches nothing but the file's own state in the kernel: it never waits.
+    fn lock_file(&mut self, file: File) -> io::Result<bool>;
+
+    /// Whether somebody holds the lock on the file at `path`, this process included. A file that was closed
+    /// may hold it until the next turn of the ring.
+    fn is_locked(&mut self, path: &Path) -> io::Result<bool>;
+
     /// Free bytes of the file system that holds `path`.
     fn free_bytes(&mut self, path: &Path) -> io::Result<u64>;
 }
@@ -263,6 +272,24 @@ impl Disk for RealDisk {
         Ok(Ok(()))
     }
 
+    fn lock_file(&mut self, file: File) -> io::Result<bool> {
+        // flock(2): of the open file description, which the kernel keeps until its last operation has ended.
+        match self.get(file)?.file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn is_locked(&mut self, path: &Path) -> io::Result<bool> {
+        // Opened as for writing: some file systems give exclusive locks to no others.
+        match fs::OpenOptions::new().read(true).write(true).open(path)?.try_lock() {
+            Ok(()) => Ok(false),
+            Err(fs::TryLockError::WouldBlock) => Ok(true),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     fn free_bytes(&mut self, path: &Path) -> io::Result<u64> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         let mut stat = MaybeUninit::<libc::statvfs>::uninit();
@@ -357,6 +384,22 @@ mod tests {
         drop(first);
         assert_eq!(second.lock(&path, "two").expect("locks"), Ok(()));
         assert_eq!(fs::read_to_string(&path).expect("reads"), "two");
+    }
+
+    #[test]
+    fn the_lock_of_a_file_is_of_an_opening_and_goes_with_it() {
+        let directory = Scratch::new();
+        let path = directory.path("log");
+        let mut disk = RealDisk::default();
+        let first = disk.open(&path, DIRECT).expect("creates");
+        assert!(disk.lock_file(first).expect("locks"));
+        assert!(disk.lock_file(first).expect("has it already"));
+        let second = disk.open(&path, OpenMode { create_new: false, ..DIRECT }).expect("opens");
+        assert!(!disk.lock_file(second).expect("asks"), "it is not the process's");
+        assert!(disk.is_locked(&path).expect("asks"));
+        disk.close_file(first);
+        assert!(!disk.is_locked(&path).expect("asks"));
+        assert!(disk.lock_file(second).expect("locks"));
     }
 
     #[test]

@@ -67,6 +67,11 @@ pub enum SpoolError {
         /// What the owner wrote about itself.
         owner: String,
     },
+    /// A write of a killed process to a segment has not ended: again when the disk has answered.
+    UnderWay {
+        /// The segment.
+        path: PathBuf,
+    },
     /// A file is none of ours, or of another version.
     Format {
         /// The file.
@@ -108,6 +113,12 @@ impl fmt::Display for SpoolError {
             Self::InUse { path, owner } => write!(
                 f,
                 "the spool {} is in use by {owner}; stop that process or name another spool directory",
+                path.display()
+            ),
+            Self::UnderWay { path } => write!(
+                f,
+                "a write to {} by a process that was killed has not ended, since the disk is slow or does not \
+                 answer; look at the disk, or start again when it has answered",
                 path.display()
             ),
             Self::Format { path, detail } => write!(f, "{}: {detail}", path.display()),

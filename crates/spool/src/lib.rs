@@ -13,6 +13,7 @@ mod commit;
 mod compaction;
 mod error;
 mod fail_point;
+mod fence;
 mod footer;
 mod format;
 mod group;

@@ -16,12 +16,20 @@ pub enum Mutant {
     IgnoreEpoch,
     /// The outcomes of some messages are not written.
     ForgetOutcome,
+    /// A start does not wait for the writes that a killed process has left to the device.
+    SkipFence,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::EarlyAck, Self::SkipFlush, Self::RetryFlush, Self::IgnoreEpoch, Self::ForgetOutcome];
+    pub const ALL: [Self; 6] = [
+        Self::EarlyAck,
+        Self::SkipFlush,
+        Self::RetryFlush,
+        Self::IgnoreEpoch,
+        Self::ForgetOutcome,
+        Self::SkipFence,
+    ];
 
     /// As in `GATEPOST_MUTANT`.
     #[must_use]
@@ -32,6 +40,7 @@ impl Mutant {
             Self::RetryFlush => "retry-flush",
             Self::IgnoreEpoch => "ignore-epoch",
             Self::ForgetOutcome => "forget-outcome",
+            Self::SkipFence => "skip-fence",
         }
     }
 }

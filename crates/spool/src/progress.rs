@@ -1,7 +1,8 @@
 //! How far the recovery of a shard is, for whoever watches it from another thread.
 
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::Damage;
 
@@ -13,6 +14,8 @@ pub struct RecoveryProgress {
     messages: AtomicU64,
     /// Of the shards that are read already.
     messages_before: AtomicU64,
+    /// The segment to which a former process's write is under way.
+    awaited: Mutex<Option<PathBuf>>,
     damage: OnceLock<Box<[Damage]>>,
 }
 
@@ -36,6 +39,16 @@ impl RecoveryProgress {
             segments_read: self.segments_read.load(Ordering::Relaxed),
             messages: self.messages.load(Ordering::Relaxed),
         }
+    }
+
+    /// The segment that a killed process is still writing, for which the start waits before it reads.
+    #[must_use]
+    pub fn awaited(&self) -> Option<PathBuf> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn waits_for(&self, segment: Option<&Path>) {
+        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = segment.map(Path::to_owned);
     }
 
     /// What the recovery found damaged, once it is over.

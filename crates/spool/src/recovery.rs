@@ -8,6 +8,7 @@ use mail::{MessageId, UnixMillis};
 use ring::{AlignedBuffer, BLOCK_BYTES, Disk, OpenMode};
 
 use crate::fail_point::fail_point;
+use crate::fence;
 use crate::footer::Summary;
 use crate::format::{Identity, Last, SegmentHeader};
 use crate::index::Index;
@@ -208,11 +209,11 @@ fn read_segment<D: Disk>(
     empty: &mut Vec<u32>,
 ) -> Result<(), SpoolError> {
     let (slot, path) = (state.segments.len() as u32, path.as_path());
+    let file = disk.open(path, fence::WRITING).map_err(SpoolError::io("open", path))?;
+    fence::lock(disk, file).map_err(SpoolError::io("lock", path))?;
     // Read through the page cache; written directly.
     let reader = disk.open(path, OpenMode::default()).map_err(SpoolError::io("open", path))?;
     let length = scan::usable_length(disk, reader, path)?;
-    let mode = OpenMode { write: true, create_new: false, direct: true };
-    let file = disk.open(path, mode).map_err(SpoolError::io("open", path))?;
     state.segments.push(Segment::new(file, number, 0));
     let salt = state.identity.salt;
     replay.begin(slot);

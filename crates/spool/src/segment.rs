@@ -14,6 +14,7 @@ use ring::{
 };
 
 use crate::fail_point::fail_point;
+use crate::fence;
 use crate::format::SegmentHeader;
 use crate::{Refusal, SpoolError};
 
@@ -346,6 +347,10 @@ impl Segments {
     ) -> bool {
         let Some(Preparing { step, epoch, file }) = self.preparing.take() else { return false };
         let file = opened.or(file);
+        let result = match opened {
+            Some(file) => result.and_then(|_| fence::lock(ring, file).map(|()| 0)),
+            None => result,
+        };
         if result.is_err() && !matches!(step, Step::Remove) {
             if let Some(file) = file {
                 ring.close_file(file);
@@ -479,6 +484,7 @@ pub(crate) fn create<D: Disk>(
     let path = directory.join(segment_name(number));
     let mode = OpenMode { write: true, create_new: true, direct: true };
     let file = disk.open(&temporary, mode).map_err(SpoolError::io("create", &temporary))?;
+    fence::lock(disk, file).map_err(SpoolError::io("lock", &temporary))?;
     let filled = (|| {
         disk.allocate(file, segment_bytes)?;
         let mut block = AlignedBuffer::zeroed(ZERO_BYTES.min(segment_bytes as usize));

@@ -7,6 +7,7 @@ use ring::{BLOCK_BYTES, Completion, Disk, Ring};
 use crate::commit::InFlight;
 use crate::compaction::Compaction;
 use crate::fail_point::fail_point;
+use crate::fence;
 use crate::footer::Summary;
 use crate::format::Last;
 use crate::group::{GroupBuffer, GroupEffects, Pool};
@@ -87,7 +88,8 @@ impl Shard {
     /// Whoever opens owns the spool: see [`crate::claim`].
     ///
     /// # Errors
-    /// When the options cannot work, the files are not a shard of this version, or the system refuses.
+    /// When the options cannot work, the files are not a shard of this version, or the system refuses. With
+    /// [`SpoolError::UnderWay`] nothing was read, and nothing is left open: try again in a while.
     pub fn open<D: Disk>(disk: &mut D, options: Options) -> Result<(Self, RecoveredMail), SpoolError> {
         Self::open_watched(disk, options, &RecoveryProgress::default())
     }
@@ -101,12 +103,13 @@ impl Shard {
         options: Options,
         progress: &RecoveryProgress,
     ) -> Result<(Self, RecoveredMail), SpoolError> {
+        fence::pass(disk, &shard_directory(&options.directory, options.shard), progress)?;
         let opened = Self::open_at(disk, options, HOME, progress)?;
         progress.end(&opened.0.report.damage);
         Ok(opened)
     }
 
-    /// The same for the shard in this place of a worker's spool.
+    /// The same for the shard in this place of a worker's spool, to which all writes have ended.
     pub(crate) fn open_at<D: Disk>(
         disk: &mut D,
         options: Options,

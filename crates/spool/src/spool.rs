@@ -11,6 +11,7 @@ use std::path::Path;
 use mail::{MessageId, UnixMillis};
 use ring::{Completion, Disk, Ring};
 
+use crate::fence;
 use crate::place::{self, HOME};
 use crate::removal::{self, Removal};
 use crate::replay::RecoveredMail;
@@ -114,6 +115,9 @@ impl Spool {
     ) -> Result<(Self, RecoveredSpool), SpoolError> {
         disk.create_directory(&options.directory).map_err(SpoolError::io("create", &options.directory))?;
         let surplus = surplus(disk, &options.directory, options.shard, workers)?;
+        for &shard in surplus.iter().chain([&options.shard]) {
+            fence::pass(disk, &shard_directory(&options.directory, shard), progress)?;
+        }
         let (home, mail) = Shard::open_at(disk, options.clone(), HOME, progress)?;
         let mut report = home.recovery().clone();
         let (mut adopted, mut parts) = (Vec::new(), Vec::new());

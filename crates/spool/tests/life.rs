@@ -3,12 +3,13 @@
 mod harness;
 
 use std::path::Path;
+use std::time::Duration;
 
 use harness::*;
 use mail::UnixMillis;
 use ring::sim::SimOptions;
-use ring::{Disk, RealDisk};
-use spool::{Content, Event, LoadError, Outcome, Refusal, Shard, SpoolError, inspect};
+use ring::{Disk, OpenMode, RealDisk};
+use spool::{Content, Event, LoadError, Outcome, RecoveryProgress, Refusal, Shard, SpoolError, inspect};
 
 #[test]
 fn a_message_comes_back_as_it_went_in() {
@@ -243,15 +244,52 @@ fn a_spool_has_one_owner() {
     assert!(error.to_string().contains("in use by gatepost 1"), "{error}");
 }
 
+/// A write of the killed process is under way; it lands where the next one goes on.
+#[test]
+fn a_start_reads_nothing_before_a_killed_process_s_writes_have_ended() {
+    let mut bench = Bench::new(12);
+    bench.commit(1, 1, 100);
+    bench.append(2, 1, 5000).unwrap();
+    bench.turn();
+    let Bench { world, ring, options, .. } = bench;
+    world.freeze_disk(HOST, world.now().after(Duration::from_secs(20)));
+    drop(ring);
+
+    let progress = RecoveryProgress::default();
+    let mut tries = 0;
+    let mut ring = world.host(HOST);
+    let (shard, recovered) = loop {
+        match Shard::open_watched(&mut ring, options.clone(), &progress) {
+            Ok(opened) => break opened,
+            Err(error) => {
+                assert!(matches!(&error, SpoolError::UnderWay { path } if *path == segment(0)), "{error}");
+                assert_eq!((progress.awaited(), progress.stand().segments), (Some(segment(0)), 0));
+                assert!(world.step(), "the write ends");
+            }
+        }
+        tries += 1;
+    };
+    assert!(tries > 0 && progress.awaited().is_none());
+    assert_eq!(recovered.len(), 2, "what has landed is there");
+    // The opening through which it writes holds the segment, and so do those of new ones.
+    let file = ring.open(&segment(0), OpenMode { write: true, ..OpenMode::default() }).unwrap();
+    assert!(!ring.lock_file(file).unwrap());
+    ring.close_file(file);
+    let mut bench = Bench { world, ring, shard, recovered: Vec::new(), options };
+    bench.settle();
+    let file = bench.ring.open(&segment(1), OpenMode { write: true, ..OpenMode::default() }).unwrap();
+    assert!(!bench.ring.lock_file(file).unwrap());
+}
+
 #[test]
 fn the_files_of_this_machine_hold_a_shard_too() {
     let directory = tempfile::tempdir().unwrap();
     let mut disk = RealDisk::default();
     let mut options = options();
     options.directory = directory.path().join("spool");
-    let (_, recovered) = Shard::open(&mut disk, options.clone()).unwrap();
+    let (_, recovered) = Shard::open(&mut RealDisk::default(), options.clone()).unwrap();
     assert!(recovered.len() == 0);
-    let (shard, _) = Shard::open(&mut RealDisk::default(), options.clone()).unwrap();
+    let (shard, _) = Shard::open(&mut disk, options.clone()).unwrap();
     assert_eq!(shard.recovery().segments, 1);
     assert!(inspect::verify(&mut disk, &options.directory).unwrap().is_sound());
     let blocked = directory.path().join("file");

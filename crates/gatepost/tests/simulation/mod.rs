@@ -25,7 +25,7 @@ use std::time::Duration;
 use observe::{EventLog, Form, LogWriter, Registry};
 use ring::Instant;
 use ring::sim::World;
-use spool::Spool;
+use spool::{Spool, SpoolError};
 use testbed::Report;
 use testbed::random::Random;
 
@@ -53,6 +53,8 @@ const LIFE_MAX: Duration = Duration::from_secs(120);
 const CALM_MAX: Duration = Duration::from_secs(1800);
 /// Starts in a row that a failing disk may refuse.
 const STARTS_MAX: usize = 40;
+/// The longest that a disk may take to end what a killed process had asked of it.
+const AWAITED_MAX: Duration = Duration::from_secs(120);
 /// Until whoever runs the gateway starts it again.
 const START_AGAIN: Duration = Duration::from_secs(1);
 
@@ -297,8 +299,7 @@ impl Simulation {
 
     /// Starts, unless the disk or the power fails on the way.
     fn start(&mut self) -> bool {
-        let random = Random::new(self.random.bits());
-        match Gateway::start(&self.world, self.scenario.tuning, || self.log(), random) {
+        match self.try_to_start() {
             Ok(gateway) => {
                 self.tell(format_args!("the gateway starts with {} queued", gateway.queued_messages()));
                 self.damage.extend(gateway.damage.iter().cloned());
@@ -315,6 +316,24 @@ impl Simulation {
                 }
                 false
             }
+        }
+    }
+
+    /// Starts as soon as the disk has ended what a killed process had asked of it.
+    fn try_to_start(&mut self) -> Result<Gateway, SpoolError> {
+        let mut tries = AWAITED_MAX.as_millis() / START_AGAIN.as_millis();
+        loop {
+            let random = Random::new(self.random.bits());
+            match Gateway::start(&self.world, self.scenario.tuning, || self.log(), random) {
+                Err(error @ (SpoolError::InUse { .. } | SpoolError::UnderWay { .. })) if tries > 0 => {
+                    self.tell(format_args!("the start waits: {error}"));
+                    tries -= 1;
+                }
+                started => return started,
+            }
+            self.wait(START_AGAIN);
+            // One that met what the dead process had under way.
+            self.power_cuts = self.world.power_cuts(GATEWAY);
         }
     }
 

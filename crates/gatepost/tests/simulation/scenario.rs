@@ -328,10 +328,11 @@ impl Scenario {
         self.world.accept_error_probability = 0.05;
         self.happen(random, 2, |random| Happening::DiskFreezes(up_to_seconds(random, 20)));
         self.happen(random, 2, |random| Happening::ProcessFreezes(up_to_seconds(random, 400)));
-        // Not met here: a killed process's write that a slow disk lets land only after the next process has
-        // written to the same place. The spool has no fence against it yet (crates/spool/EVIDENCE.md).
-        for life in self.lives.iter_mut().filter(|life| !matches!(life.end, End::PowerCut)) {
-            life.end = End::PowerCut;
+        // Killed while the disk stands still, and started again before what was under way has landed.
+        if let Some(first) = self.lives.first_mut().filter(|_| random.below(2) == 0) {
+            (first.end, first.pause) = (End::Kill, up_to_seconds(random, 2));
+            let frozen = first.events.saturating_sub(random.below(60));
+            self.happenings.push((frozen, Happening::DiskFreezes(up_to_seconds(random, 20))));
         }
     }
 

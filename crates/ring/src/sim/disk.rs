@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::faults::DiskFaults;
 use super::random::Random;
+use crate::File;
 
 /// What a disk writes whole or not at all.
 pub(super) const SECTOR_BYTES: u64 = 512;
@@ -102,8 +103,10 @@ pub(super) struct HostDisk {
     name_changes: Vec<NameChange>,
     inodes: BTreeMap<InodeId, Inode>,
     next_inode: InodeId,
-    /// Who holds which lock: the ring and its text.
-    locks: BTreeMap<PathBuf, (u32, String)>,
+    /// Who took which lock last: the ring and its text. Whether it still holds it is for the world to say.
+    pub(super) locks: BTreeMap<PathBuf, (u32, String)>,
+    /// The same for files: by which opening.
+    pub(super) file_locks: BTreeMap<InodeId, File>,
     pub(super) capacity_bytes: u64,
     pub(super) faults: DiskFaults,
 }
@@ -117,6 +120,7 @@ impl HostDisk {
             inodes: BTreeMap::new(),
             next_inode: 1,
             locks: BTreeMap::new(),
+            file_locks: BTreeMap::new(),
             capacity_bytes,
             faults: DiskFaults::default(),
         }
@@ -148,7 +152,7 @@ impl HostDisk {
         path.parent().is_none() || self.names.get(path) == Some(&Node::Directory)
     }
 
-    fn file_at(&self, path: &Path) -> io::Result<InodeId> {
+    pub(super) fn file_at(&self, path: &Path) -> io::Result<InodeId> {
         match self.names.get(path) {
             Some(Node::File(inode)) => Ok(*inode),
             Some(Node::Directory) => Err(errno(libc::EISDIR)),
@@ -240,6 +244,7 @@ impl HostDisk {
             .filter_map(|node| if let Node::File(inode) = node { Some(*inode) } else { None })
             .collect();
         self.inodes.retain(|id, inode| inode.holds > 0 || named.contains(id));
+        self.file_locks.retain(|id, _| self.inodes.contains_key(id));
     }
 
     pub(super) fn content(&self, inode: InodeId) -> &[u8] {
@@ -418,19 +423,12 @@ impl HostDisk {
         Ok(())
     }
 
-    /// `Ok(Err(text))`: the owner that has it.
-    pub(super) fn lock(&mut self, path: &Path, ring: u32, owner: &str) -> io::Result<Result<(), String>> {
-        if let Some((_, text)) = self.locks.get(path) {
-            return Ok(Err(text.clone()));
-        }
+    /// Gives the lock to a process: nobody holds it any more.
+    pub(super) fn lock(&mut self, path: &Path, ring: u32, owner: &str) -> io::Result<()> {
         let inode = if self.names.contains_key(path) { self.file_at(path)? } else { self.create(path)? };
         self.inode(inode)?.content = owner.as_bytes().to_vec();
         self.locks.insert(path.to_path_buf(), (ring, owner.to_owned()));
-        Ok(Ok(()))
-    }
-
-    pub(super) fn unlock_all(&mut self, ring: u32) {
-        self.locks.retain(|_, (holder, _)| *holder != ring);
+        Ok(())
     }
 
     /// The power is gone and back: what was not durable is lost, kept or torn.
@@ -453,6 +451,7 @@ impl HostDisk {
         }
         self.names = self.durable_names.clone();
         self.locks.clear();
+        self.file_locks.clear();
         for inode in self.inodes.values_mut() {
             inode.lose_some(random);
             inode.content = inode.durable.clone();

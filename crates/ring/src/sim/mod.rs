@@ -125,8 +125,8 @@ impl World {
     }
 
     /// Starts a process on a host, on the disk that this host has (an empty one the first time). Several
-    /// may run on a host. Dropping the ring kills the process: its connections close, its locks
-    /// go, what it wrote stays.
+    /// may run on a host. Dropping the ring kills the process: its connections close, what it wrote stays,
+    /// and what it had asked of the disk still happens; as long as that takes its locks stay.
     #[must_use]
     pub fn host(&self, ip: IpAddr) -> SimRing {
         let state = &mut *self.0.borrow_mut();

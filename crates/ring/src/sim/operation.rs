@@ -22,6 +22,8 @@ pub(super) struct Operation {
     action: Action,
     /// The sequence at its start: a flush covers what was written before it.
     started: u64,
+    /// No thread waits for it: it goes on when its process has ended.
+    is_left_to_the_device: bool,
 }
 
 #[derive(Debug)]
@@ -96,7 +98,11 @@ impl State {
         }
         let id = self.next_id();
         let started = self.sequence;
-        self.operations.insert(id, Operation { ring, ip, token, file: held, action, started });
+        let moves = matches!(action, Action::Write { .. } | Action::Read { .. });
+        let is_direct = |file| self.open_file(ring, file).is_ok_and(|open| open.mode.direct);
+        let is_left_to_the_device = moves && file.is_some_and(is_direct);
+        let operation = Operation { ring, ip, token, file: held, action, started, is_left_to_the_device };
+        self.operations.insert(id, operation);
         let at = self.now.after(self.disk_latency());
         self.schedule(at, Event::Disk(id));
     }
@@ -283,9 +289,46 @@ impl State {
                 disk.let_go(open.inode);
             }
         }
-        for disk in self.disks.values_mut() {
-            disk.unlock_all(ring);
+    }
+
+    /// `Ok(Err(text))`: the owner that has it, or had it and is not gone yet.
+    pub(super) fn lock(
+        &mut self,
+        ring: u32,
+        path: &std::path::Path,
+        owner: &str,
+    ) -> io::Result<Result<(), String>> {
+        let ip = self.ip_of(ring)?;
+        if let Some((holder, text)) = self.disks.get(&ip).and_then(|disk| disk.locks.get(path))
+            && (self.rings.contains_key(holder) || self.is_ending(ip))
+        {
+            return Ok(Err(text.clone()));
         }
+        self.disk_of(ring)?.lock(path, ring, owner).map(Ok)
+    }
+
+    /// A killed process of this host has calls under way, each in a thread, without which it does not end;
+    /// a write or read that a file takes directly needs none, and is in nobody's way.
+    fn is_ending(&self, ip: IpAddr) -> bool {
+        let holds_up =
+            |it: &Operation| it.ip == ip && !self.rings.contains_key(&it.ring) && !it.is_left_to_the_device;
+        self.operations.values().any(holds_up)
+    }
+
+    pub(super) fn lock_file(&mut self, ring: u32, file: File) -> io::Result<bool> {
+        let inode = self.open_file(ring, file)?.inode;
+        let holder = self.disk_of(ring)?.file_locks.get(&inode).copied();
+        let is_free = holder.is_none_or(|holder| holder == file || !self.is_in_use(holder));
+        if is_free {
+            self.disk_of(ring)?.file_locks.insert(inode, file);
+        }
+        Ok(is_free)
+    }
+
+    /// A file is open, or an operation on it is under way.
+    pub(super) fn is_in_use(&self, file: File) -> bool {
+        let is_on_it = |operation: &Operation| operation.file.is_some_and(|(on, _)| on == file);
+        self.files.contains_key(&file.0) || self.operations.values().any(is_on_it)
     }
 
     /// Power cut: operations on their way are lost, done or torn, then what was not synced is.

@@ -221,7 +221,19 @@ impl Disk for SimRing {
     }
 
     fn lock(&mut self, path: &Path, owner: &str) -> io::Result<Result<(), String>> {
-        self.world.0.borrow_mut().disk_of(self.id)?.lock(path, self.id, owner)
+        self.world.0.borrow_mut().lock(self.id, path, owner)
+    }
+
+    fn lock_file(&mut self, file: File) -> io::Result<bool> {
+        self.world.0.borrow_mut().lock_file(self.id, file)
+    }
+
+    fn is_locked(&mut self, path: &Path) -> io::Result<bool> {
+        let state = &mut *self.world.0.borrow_mut();
+        let disk = state.disk_of(self.id)?;
+        let inode = disk.file_at(path)?;
+        let holder = disk.file_locks.get(&inode).copied();
+        Ok(holder.is_some_and(|holder| state.is_in_use(holder)))
     }
 
     fn free_bytes(&mut self, _path: &Path) -> io::Result<u64> {

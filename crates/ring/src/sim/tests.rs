@@ -6,6 +6,7 @@ use super::*;
 use crate::{AlignedBuffer, Disk, Durability, File, ListenOptions, Output, Ring, Socket};
 
 mod faults;
+mod locks;
 
 const LISTEN: Token = Token { room: 1, kind: 0, key: 0 };
 const SERVER: Token = Token { room: 1, kind: 1, key: 0 };
@@ -505,17 +506,6 @@ fn a_full_disk_says_so_until_space_is_freed() {
     ring.remove(Path::new("/spool/log")).expect("removes");
     ring.allocate(more, 2 * 4096).expect("there is room again");
     assert_eq!(ring.free_bytes(path).expect("knows"), 4096);
-}
-
-#[test]
-fn a_lock_lasts_as_long_as_its_process() {
-    let world = World::new(1, SimOptions::default());
-    let (mut first, mut second) = (world.host(ip(1)), world.host(ip(1)));
-    let path = Path::new("/lock");
-    assert_eq!(first.lock(path, "process 1").expect("locks"), Ok(()));
-    assert_eq!(second.lock(path, "process 2").expect("asks"), Err("process 1".to_owned()));
-    drop(first);
-    assert_eq!(second.lock(path, "process 2").expect("locks"), Ok(()));
 }
 
 #[test]

@@ -415,6 +415,14 @@ impl Disk for UringRing {
         self.disk.lock(path, owner)
     }
 
+    fn lock_file(&mut self, file: File) -> io::Result<bool> {
+        self.disk.lock_file(file)
+    }
+
+    fn is_locked(&mut self, path: &Path) -> io::Result<bool> {
+        self.disk.is_locked(path)
+    }
+
     fn free_bytes(&mut self, path: &Path) -> io::Result<u64> {
         self.disk.free_bytes(path)
     }

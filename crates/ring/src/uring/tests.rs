@@ -528,6 +528,32 @@ fn a_file_closed_under_a_write_is_finished_in_silence() {
 }
 
 #[test]
+fn a_locked_file_stays_so_until_the_operation_on_it_has_ended() {
+    let directory = Scratch::new();
+    let path = directory.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo is there");
+    assert!(made.success());
+    let mode = OpenMode { write: true, create_new: false, direct: false };
+    let mut ring = ring();
+    ring.open_file(&path, mode, token(1));
+    let file = file_done(&mut ring).1.expect("opens");
+    assert!(ring.lock_file(file).expect("locks"));
+    // Nobody has written to it yet: the operation stays under way.
+    ring.read_file(file, 0, AlignedBuffer::zeroed(BLOCK_BYTES), 0..BLOCK_BYTES, token(2));
+    assert!(what_comes(&mut ring).is_empty());
+    ring.close_file(file);
+
+    let mut other = RealDisk::default();
+    let opened = other.open(&path, mode).expect("opens");
+    assert!(what_comes(&mut ring).is_empty());
+    assert!(!other.lock_file(opened).expect("asks"));
+    std::fs::write(&path, [1; BLOCK_BYTES]).expect("writes");
+    while !other.lock_file(opened).expect("asks") {
+        assert!(what_comes(&mut ring).is_empty(), "it was closed: nobody hears of it");
+    }
+}
+
+#[test]
 fn more_operations_than_the_ring_has_places_all_end() {
     let directory = Scratch::new();
     let options = UringOptions { submissions: 8, completions: 16, ..UringOptions::default() };

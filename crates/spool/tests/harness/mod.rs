@@ -90,9 +90,17 @@ impl Bench {
         let Self { world, ring, options, .. } = self;
         drop(ring);
         let mut ring = world.host(HOST);
-        let (shard, recovered) = Shard::open(&mut ring, options.clone())?;
-        let recovered = recovered.collect();
-        Ok(Self { world, ring, shard, recovered, options })
+        loop {
+            match Shard::open(&mut ring, options.clone()) {
+                // The disk has yet to end what the killed process had asked of it.
+                Err(SpoolError::UnderWay { .. }) if world.step() => {}
+                opened => {
+                    let (shard, recovered) = opened?;
+                    let recovered = recovered.collect();
+                    return Ok(Self { world, ring, shard, recovered, options });
+                }
+            }
+        }
     }
 
     pub(crate) fn append(
