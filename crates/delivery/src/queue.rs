@@ -1,34 +1,36 @@
 //! What is kept in memory of queued mail: messages, their jobs, and the recipients of each job.
 //!
 //! A job is what one transaction can carry: recipients of one message that go to one site. The
-//! texts stay in the spool; here are numbers only, in slabs that are used again, so that a queued
-//! message costs a few dozen bytes and nothing is allocated once the slabs have grown.
+//! texts stay in the spool; here are numbers only, in slabs that grow by pages and are used again, so
+//! that a queued message costs a few dozen bytes and a turn never waits for a table that grows.
+
+use std::num::NonZeroU32;
 
 use mail::UnixMillis;
-use ring::TimerKey;
-use slab::Slab;
+use ring::{Slab, TimerKey, Wheel};
 use spool::MessageKey;
+
+use crate::Timer;
 
 /// Recipients of one transaction: what every server must take (RFC 5321 section 4.5.3.1.8).
 pub(crate) const RECIPIENTS_PER_TRANSACTION_MAX: usize = 100;
 
 /// What delivery keeps of a queued message, in bytes. With what the spool keeps, it must stay below the 128 of
 /// the design (spool.md, promise 7).
-pub const MESSAGE_BYTES_MAX: usize = 48;
+pub const MESSAGE_BYTES_MAX: usize = 24;
 
 /// What delivery keeps of each recipient of a queued message, in bytes: the recipient, and in the
 /// worst case a job, a place in a site's queue and a timer of its own.
-pub const RECIPIENT_BYTES_MAX: usize = 124;
+pub const RECIPIENT_BYTES_MAX: usize = 92;
 
-/// A timer of the wheel and the doubled place in a queue that grows by doubling.
-const TIMER_BYTES: usize = 48;
+/// A place in a queue that grows by doubling.
 const PLACE_BYTES: usize = 2 * size_of::<JobIx>();
 
 const _: () = assert!(MESSAGE_BYTES_MAX + spool::MEMORY_PER_MESSAGE_BYTES_MAX <= 128);
 const _: () = assert!(RECIPIENT_BYTES_MAX <= 128);
-const _: () = assert!(size_of::<Message>() + size_of::<usize>() <= MESSAGE_BYTES_MAX);
+const _: () = assert!(Slab::<Message>::ENTRY_BYTES <= MESSAGE_BYTES_MAX);
 const _: () = assert!(
-    size_of::<Job>() + size_of::<Recipient>() + 2 * size_of::<usize>() + TIMER_BYTES + PLACE_BYTES
+    Slab::<Job>::ENTRY_BYTES + Slab::<Recipient>::ENTRY_BYTES + Wheel::<Timer>::TIMER_BYTES + PLACE_BYTES
         <= RECIPIENT_BYTES_MAX
 );
 
@@ -54,8 +56,8 @@ pub(crate) struct SiteIx(pub(crate) u32);
 pub(crate) struct Message {
     pub(crate) key: MessageKey,
     pub(crate) arrived: UnixMillis,
-    /// Recipients without a logged outcome.
-    pub(crate) pending: u32,
+    /// Recipients without a logged outcome; a message that has none is not here.
+    pub(crate) pending: NonZeroU32,
     /// The latest of its jobs.
     first_job: u32,
 }
@@ -125,8 +127,12 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// Takes a message up, with `pending` recipients that will be given to jobs.
+    ///
+    /// # Panics
+    /// When `pending` is 0.
     pub(crate) fn add_message(&mut self, key: MessageKey, arrived: UnixMillis, pending: u32) -> MessageIx {
-        MessageIx(narrow(self.messages.insert(Message { key, arrived, pending, first_job: END })))
+        let pending = NonZeroU32::new(pending).expect("a queued message has a recipient");
+        MessageIx(self.messages.insert(Message { key, arrived, pending, first_job: END }))
     }
 
     /// Makes a job of `recipients`, which ascend.
@@ -140,10 +146,10 @@ impl Queue {
     ) -> JobIx {
         let (mut first, mut count) = (END, 0);
         for index in recipients.rev() {
-            first = narrow(self.recipients.insert(Recipient { next: first, index }));
+            first = self.recipients.insert(Recipient { next: first, index });
             count += 1;
         }
-        let next_job = self.messages[message.0 as usize].first_job;
+        let next_job = self.messages[message.0].first_job;
         let job = Job {
             message,
             site,
@@ -160,62 +166,62 @@ impl Queue {
             timer: None,
         };
         self.counts[State::Ready as usize] += u64::from(count);
-        let index = narrow(self.jobs.insert(job));
-        if let Some(next) = self.jobs.get_mut(next_job as usize) {
+        let index = self.jobs.insert(job);
+        if let Some(next) = self.jobs.get_mut(next_job) {
             next.previous_job = index;
         }
-        self.messages[message.0 as usize].first_job = index;
+        self.messages[message.0].first_job = index;
         JobIx(index)
     }
 
     /// The message in a slot, if there is one.
     pub(crate) fn message_at(&self, slot: u32) -> Option<&Message> {
-        self.messages.get(slot as usize)
+        self.messages.get(slot)
     }
 
     /// Slots from here on hold no message.
     pub(crate) fn slots(&self) -> u32 {
-        narrow(self.messages.capacity())
+        self.messages.end()
     }
 
     /// The jobs of a message, the latest first.
     pub(crate) fn jobs_of(&self, message: MessageIx) -> impl Iterator<Item = JobIx> {
-        let mut next = self.messages[message.0 as usize].first_job;
+        let mut next = self.messages[message.0].first_job;
         std::iter::from_fn(move || {
-            let job = self.jobs.get(next as usize)?;
+            let job = self.jobs.get(next)?;
             Some(JobIx(std::mem::replace(&mut next, job.next_job)))
         })
     }
 
     /// Notes that a place in a queue leads to a job.
     pub(crate) fn link(&mut self, job: JobIx) {
-        self.jobs[job.0 as usize].links += 1;
+        self.jobs[job.0].links += 1;
     }
 
     /// A place in a queue that led to a job is gone; true when the job is over, and no other place does.
     pub(crate) fn unlink(&mut self, job: JobIx) -> bool {
-        let job = &mut self.jobs[job.0 as usize];
+        let job = &mut self.jobs[job.0];
         job.links -= 1;
         job.links == 0 && job.state == State::Void
     }
 
     pub(crate) fn message(&self, message: MessageIx) -> &Message {
-        &self.messages[message.0 as usize]
+        &self.messages[message.0]
     }
 
     pub(crate) fn job(&self, job: JobIx) -> &Job {
-        &self.jobs[job.0 as usize]
+        &self.jobs[job.0]
     }
 
     pub(crate) fn job_mut(&mut self, job: JobIx) -> &mut Job {
-        &mut self.jobs[job.0 as usize]
+        &mut self.jobs[job.0]
     }
 
     /// The indexes of a job's recipients in the message's envelope, ascending.
     pub(crate) fn recipients(&self, job: JobIx) -> impl Iterator<Item = u16> {
-        let mut next = self.jobs[job.0 as usize].first;
+        let mut next = self.jobs[job.0].first;
         std::iter::from_fn(move || {
-            let recipient = self.recipients.get(next as usize)?;
+            let recipient = self.recipients.get(next)?;
             next = recipient.next;
             Some(recipient.index)
         })
@@ -223,17 +229,17 @@ impl Queue {
 
     /// Takes those recipients out of a job for which `keep` says no; also gives how many are left.
     pub(crate) fn retain(&mut self, job: JobIx, mut keep: impl FnMut(u16) -> bool) -> u16 {
-        let job = &mut self.jobs[job.0 as usize];
+        let job = &mut self.jobs[job.0];
         let (mut before, mut at) = (END, job.first);
         while at != END {
-            let Recipient { next, index } = self.recipients[at as usize];
+            let Recipient { next, index } = self.recipients[at];
             if keep(index) {
                 before = at;
             } else {
-                self.recipients.remove(at as usize);
+                self.recipients.remove(at);
                 job.recipients -= 1;
                 self.counts[job.state as usize] -= 1;
-                match self.recipients.get_mut(before as usize) {
+                match self.recipients.get_mut(before) {
                     Some(recipient) => recipient.next = next,
                     None => job.first = next,
                 }
@@ -245,7 +251,7 @@ impl Queue {
 
     /// Ends a job, whatever recipients it still has; false when it stays, void, because a place in a queue leads to it.
     pub(crate) fn remove_job(&mut self, job: JobIx) -> bool {
-        let index = job.0 as usize;
+        let index = job.0;
         if self.jobs[index].state != State::Void {
             self.empty(index);
         }
@@ -257,36 +263,37 @@ impl Queue {
     }
 
     /// Makes a job void: without recipients, and no longer one of its message's.
-    fn empty(&mut self, index: usize) {
+    fn empty(&mut self, index: u32) {
         let job = &mut self.jobs[index];
         let Job { message, first: mut at, recipients, state, next_job, previous_job, .. } = *job;
         (job.first, job.recipients, job.state) = (END, 0, State::Void);
         self.counts[state as usize] -= u64::from(recipients);
         while at != END {
-            at = self.recipients.remove(at as usize).next;
+            at = self.recipients.remove(at).map_or(END, |recipient| recipient.next);
         }
-        if let Some(next) = self.jobs.get_mut(next_job as usize) {
+        if let Some(next) = self.jobs.get_mut(next_job) {
             next.previous_job = previous_job;
         }
-        match self.jobs.get_mut(previous_job as usize) {
+        match self.jobs.get_mut(previous_job) {
             Some(previous) => previous.next_job = next_job,
-            None => self.messages[message.0 as usize].first_job = next_job,
+            None => self.messages[message.0].first_job = next_job,
         }
     }
 
     /// Notes that `count` recipients of a message have their outcome in the log; the message is
     /// forgotten with the last one.
     pub(crate) fn settled(&mut self, message: MessageIx, count: u32) {
-        let entry = &mut self.messages[message.0 as usize];
-        entry.pending = entry.pending.checked_sub(count).expect("a recipient has one outcome");
-        if entry.pending == 0 {
-            self.messages.remove(message.0 as usize);
+        let entry = &mut self.messages[message.0];
+        let pending = entry.pending.get().checked_sub(count).expect("a recipient has one outcome");
+        match NonZeroU32::new(pending) {
+            Some(pending) => entry.pending = pending,
+            None => drop(self.messages.remove(message.0)),
         }
     }
 
     /// Notes where a job stands now.
     pub(crate) fn set_state(&mut self, job: JobIx, state: State) {
-        let job = &mut self.jobs[job.0 as usize];
+        let job = &mut self.jobs[job.0];
         self.counts[job.state as usize] -= u64::from(job.recipients);
         self.counts[state as usize] += u64::from(job.recipients);
         job.state = state;
@@ -294,7 +301,7 @@ impl Queue {
 
     /// Where a job stands.
     pub(crate) fn state(&self, job: JobIx) -> State {
-        self.jobs[job.0 as usize].state
+        self.jobs[job.0].state
     }
 
     /// Recipients whose job stands so.
@@ -304,13 +311,8 @@ impl Queue {
 
     /// Messages that are queued.
     pub(crate) fn message_count(&self) -> usize {
-        self.messages.len()
+        self.messages.len() as usize
     }
-}
-
-/// An index of a slab: a shard does not hold four thousand million messages.
-fn narrow(index: usize) -> u32 {
-    u32::try_from(index).expect("a queue outgrew its 32-bit indexes")
 }
 
 #[cfg(test)]
@@ -347,7 +349,7 @@ mod tests {
     fn a_message_is_forgotten_with_its_last_outcome() {
         let (mut queue, message, job) = queue_with_job(&[0, 1]);
         queue.settled(message, 1);
-        assert_eq!(queue.message(message).pending, 1);
+        assert_eq!(queue.message(message).pending.get(), 1);
         queue.set_state(job, State::Deferred);
         assert_eq!((queue.recipients_in(State::Ready), queue.recipients_in(State::Deferred)), (0, 2));
         queue.remove_job(job);

@@ -28,8 +28,9 @@ use spool::{Options, RecoveryProgress, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEG
 use crate::opening::{self, Watch};
 use crate::worker::{Commits, SPOOL_ROOM, Worker};
 
-/// Bodies that a worker keeps in memory after their commit.
-const HOT_BYTES_MAX: usize = 128 << 20;
+/// Bodies that a worker keeps in memory after their commit: those of half a second at its best rate with
+/// messages of 4 KiB. Mail that waits longer waits for its next hop, and is read back when that is there.
+const HOT_BYTES_MAX: usize = 32 << 20;
 /// A drain ends after this at the latest: sooner than those who sent SIGTERM lose their patience.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// Descriptors that are for neither clients nor next hops: files, rings, the control plane.

@@ -13,6 +13,7 @@ mod disk;
 #[cfg(test)]
 mod scratch;
 pub mod sim;
+mod slab;
 mod time;
 pub mod uring;
 mod wheel;
@@ -22,6 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use buffer::{AlignedBuffer, BLOCK_BYTES, Output, SharedBuffer};
 pub use disk::{Disk, File, OpenMode, RealDisk};
+pub use slab::{Pages, Slab};
 pub use time::Instant;
 pub use wheel::{TimerKey, Wheel};
 

@@ -4,9 +4,10 @@
 //! the order of their ticks, those of one tick in the order of their insertion or nearly so. In steady state nothing is
 //! allocated. Cannot fail.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::Instant;
+use crate::{Instant, Pages};
 
 /// Slots of one level, 64 so that a level's occupancy is one word.
 const SLOTS: usize = 64;
@@ -24,7 +25,8 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerKey {
     index: u32,
-    generation: u32,
+    /// Of the timers that this place has held; never 0, so that a key that may be missing takes no more.
+    generation: NonZeroU32,
 }
 
 /// A hierarchical timer wheel.
@@ -33,7 +35,7 @@ pub struct Wheel<T> {
     tick_nanos: u64,
     /// The tick up to which timers were moved to the due list.
     elapsed: u64,
-    timers: Vec<Timer<T>>,
+    timers: Pages<Timer<T>>,
     free: u32,
     lists: Box<[List; DUE + 1]>,
     occupied: [u64; LEVELS],
@@ -44,7 +46,7 @@ pub struct Wheel<T> {
 struct Timer<T> {
     /// `None` while the entry is free.
     value: Option<T>,
-    generation: u32,
+    generation: NonZeroU32,
     tick: u64,
     list: u16,
     previous: u32,
@@ -58,6 +60,9 @@ struct List {
 }
 
 impl<T> Wheel<T> {
+    /// What a timer takes of memory.
+    pub const TIMER_BYTES: usize = size_of::<Timer<T>>();
+
     /// An empty wheel whose timers are kept to a `tick`.
     ///
     /// # Panics
@@ -69,7 +74,7 @@ impl<T> Wheel<T> {
         Self {
             tick_nanos,
             elapsed: 0,
-            timers: Vec::new(),
+            timers: Pages::default(),
             free: NONE,
             lists: Box::new([List { head: NONE, tail: NONE }; DUE + 1]),
             occupied: [0; LEVELS],
@@ -98,12 +103,12 @@ impl<T> Wheel<T> {
         let index = self.take_entry(tick, value);
         self.place(index);
         self.length += 1;
-        TimerKey { index, generation: self.timers[index as usize].generation }
+        TimerKey { index, generation: self.timers[index].generation }
     }
 
     /// Takes a timer out and gives its value; `None` when it has fired or was cancelled.
     pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
-        let timer = self.timers.get(key.index as usize)?;
+        let timer = self.timers.get(key.index)?;
         if timer.generation != key.generation || timer.value.is_none() {
             return None;
         }
@@ -125,7 +130,7 @@ impl<T> Wheel<T> {
     /// When a timer is due; `None` when it has fired or was cancelled.
     #[must_use]
     pub fn due(&self, key: TimerKey) -> Option<Instant> {
-        let timer = self.timers.get(key.index as usize)?;
+        let timer = self.timers.get(key.index)?;
         let is_live = timer.generation == key.generation && timer.value.is_some();
         is_live.then(|| Instant(timer.tick.saturating_mul(self.tick_nanos)))
     }
@@ -148,7 +153,7 @@ impl<T> Wheel<T> {
             self.lists[list] = List { head: NONE, tail: NONE };
             self.occupied[level] &= !(1 << slot);
             while index != NONE {
-                let next = self.timers[index as usize].next;
+                let next = self.timers[index].next;
                 self.place(index);
                 index = next;
             }
@@ -170,7 +175,7 @@ impl<T> Wheel<T> {
 
     /// Puts an entry into the list where its tick belongs.
     fn place(&mut self, index: u32) {
-        let tick = self.timers[index as usize].tick;
+        let tick = self.timers[index].tick;
         let list = if tick <= self.elapsed {
             DUE
         } else {
@@ -183,27 +188,27 @@ impl<T> Wheel<T> {
             level * SLOTS + slot
         };
         let tail = self.lists[list].tail;
-        let timer = &mut self.timers[index as usize];
+        let timer = &mut self.timers[index];
         timer.list = list as u16;
         timer.previous = tail;
         timer.next = NONE;
         self.lists[list].tail = index;
         match tail {
             NONE => self.lists[list].head = index,
-            tail => self.timers[tail as usize].next = index,
+            tail => self.timers[tail].next = index,
         }
     }
 
     fn unlink(&mut self, index: u32) {
-        let Timer { list, previous, next, .. } = self.timers[index as usize];
+        let Timer { list, previous, next, .. } = self.timers[index];
         let list = usize::from(list);
         match previous {
             NONE => self.lists[list].head = next,
-            previous => self.timers[previous as usize].next = next,
+            previous => self.timers[previous].next = next,
         }
         match next {
             NONE => self.lists[list].tail = previous,
-            next => self.timers[next as usize].previous = previous,
+            next => self.timers[next].previous = previous,
         }
         if list != DUE && self.lists[list].head == NONE {
             self.occupied[list / SLOTS] &= !(1 << (list % SLOTS));
@@ -212,15 +217,11 @@ impl<T> Wheel<T> {
 
     fn take_entry(&mut self, tick: u64, value: T) -> u32 {
         if self.free == NONE {
-            let index = u32::try_from(self.timers.len()).expect("fewer than 2^32 timers");
-            assert!(index != NONE, "fewer than 2^32 - 1 timers");
-            let timer =
-                Timer { value: Some(value), generation: 0, tick, list: 0, previous: NONE, next: NONE };
-            self.timers.push(timer);
-            return index;
+            let (value, generation) = (Some(value), NonZeroU32::MIN);
+            return self.timers.push(Timer { value, generation, tick, list: 0, previous: NONE, next: NONE });
         }
         let index = self.free;
-        let timer = &mut self.timers[index as usize];
+        let timer = &mut self.timers[index];
         self.free = timer.next;
         timer.value = Some(value);
         timer.tick = tick;
@@ -228,8 +229,8 @@ impl<T> Wheel<T> {
     }
 
     fn free_entry(&mut self, index: u32) -> Option<T> {
-        let timer = &mut self.timers[index as usize];
-        timer.generation = timer.generation.wrapping_add(1);
+        let timer = &mut self.timers[index];
+        timer.generation = timer.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         timer.next = self.free;
         self.free = index;
         self.length -= 1;

@@ -18,8 +18,8 @@ pub(crate) struct InFlight {
     buffer: SharedBuffer,
     /// Its length on disk.
     bytes: u64,
-    /// Its number among the groups in memory; 0 when it holds no message.
-    hot: u64,
+    /// Its number among the groups in memory; none when it holds no message.
+    hot: Option<u32>,
     segment: u32,
     offset: u64,
 }
@@ -50,7 +50,7 @@ impl Shard {
         std::mem::swap(&mut self.open_effects, &mut self.in_flight_effects);
         self.open_effects.clear();
         let buffer = Rc::new(buffer);
-        let hot = self.place_messages(segment, offset, &buffer);
+        let hot = self.place_messages(segment, (offset, bytes), &buffer);
         self.refer(segment);
         self.summarize(segment, offset, &buffer, &header);
         let file = self.segments.list[segment as usize].file;
@@ -64,18 +64,25 @@ impl Shard {
     }
 
     /// Tells the index where the new messages of the group in flight lie; gives its number among the groups in memory.
-    fn place_messages(&mut self, segment: u32, offset: u64, buffer: &SharedBuffer) -> u64 {
+    fn place_messages(
+        &mut self,
+        segment: u32,
+        (offset, bytes): (u64, u64),
+        buffer: &SharedBuffer,
+    ) -> Option<u32> {
         let messages = &self.in_flight_effects.messages;
-        let count = messages.len() as u32;
-        let hot = if count == 0 { 0 } else { self.hot.push(buffer.clone(), count) };
+        if messages.is_empty() {
+            return None;
+        }
+        let hot = self.hot.push(buffer.clone(), segment, offset..offset + bytes, messages.len() as u32);
         for &(key, _) in messages {
             if let Some(entry) = self.index.get_mut(key) {
                 (entry.segment, entry.group) = (segment, hot);
-                entry.offset = (offset + u64::from(entry.in_group)) as u32;
+                entry.offset += offset as u32;
                 self.segments.list[segment as usize].gain(entry.length);
             }
         }
-        hot
+        Some(hot)
     }
 
     /// Notes which segments must be gone before this one, since it speaks of their messages.
@@ -126,7 +133,8 @@ impl Shard {
         }
         for &(key, waiter) in &effects.messages {
             let Some(entry) = self.index.get(key) else { continue };
-            let message = StoredMessage::new(buffer.clone(), entry.in_group as usize, entry.length as usize)
+            let start = (u64::from(entry.offset) - offset) as usize;
+            let message = StoredMessage::new(buffer.clone(), start, entry.length as usize)
                 .expect("the record was written from a valid message");
             self.events.push_back(Event::Committed { key, waiter, message });
         }
@@ -136,7 +144,7 @@ impl Shard {
         }
         effects.clear();
         self.in_flight_effects = effects;
-        if hot == 0 {
+        if hot.is_none() {
             self.hot.lend(buffer, &mut self.pool);
         } else {
             drop(buffer);
@@ -155,7 +163,7 @@ impl Shard {
             return;
         }
         let Some((entry, large)) = self.index.remove(key) else { return };
-        self.hot.release(entry.group, &mut self.pool);
+        self.hot.release(&entry, &mut self.pool);
         if let Some(segment) = self.segments.list.get_mut(entry.segment as usize) {
             segment.lose(entry.length);
         }

@@ -430,6 +430,7 @@ impl Shard {
         for &(key, start) in &effects.copies {
             fail_point!("mid-compaction");
             let Some(entry) = self.index.get_mut(key) else { continue };
+            self.hot.release(entry, &mut self.pool);
             let before = std::mem::replace(&mut entry.segment, segment);
             entry.offset = (offset + u64::from(start)) as u32;
             entry.is_copy = true;

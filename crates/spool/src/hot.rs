@@ -1,29 +1,46 @@
 //! Groups that stay in memory after their write, so that mail is sent from where it was received.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 
 use ring::SharedBuffer;
 
 use crate::group::Pool;
+use crate::index::Entry;
 
 #[derive(Debug)]
 struct HotGroup {
     buffer: SharedBuffer,
+    /// Where it lies: its segment, and from where to where in it.
+    segment: u32,
+    range: Range<u64>,
     /// Messages of it that are still queued.
     live: u32,
 }
 
 /// The latest groups, oldest first, under a budget of bytes.
+///
+/// They are counted round and round; what is asked for is found by its place as well, so that nobody
+/// is given a group that took up the number of his.
 #[derive(Debug, Default)]
 pub(crate) struct Hot {
     groups: VecDeque<Option<HotGroup>>,
     /// The number of the first in `groups`.
-    first: u64,
+    first: u32,
     bytes: usize,
     bytes_max: usize,
     /// No longer kept for their messages, but somebody still reads them: reused when he is done.
     lent: Vec<SharedBuffer>,
+}
+
+impl HotGroup {
+    /// Where the record of a message begins in the group, if it lies there.
+    fn start_of(&self, entry: &Entry) -> Option<usize> {
+        let offset = u64::from(entry.offset);
+        let is_here = entry.segment == self.segment && self.range.contains(&offset);
+        is_here.then(|| (offset - self.range.start) as usize)
+    }
 }
 
 /// Buffers that are remembered while others hold them; the rest is left to the allocator.
@@ -31,38 +48,43 @@ const LENT_MAX: usize = 64;
 
 impl Hot {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        // Number 0 is no group: entries that were recovered say so.
-        Self { first: 1, bytes_max, ..Self::default() }
+        Self { bytes_max, ..Self::default() }
     }
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Keeps a group of `live` messages; gives its number.
-    pub(crate) fn push(&mut self, buffer: SharedBuffer, live: u32) -> u64 {
-        let number = self.first + self.groups.len() as u64;
+    /// Keeps a group of `live` messages, which lies in a segment from where to where `range` says; gives its number.
+    pub(crate) fn push(&mut self, buffer: SharedBuffer, segment: u32, range: Range<u64>, live: u32) -> u32 {
+        let number = self.first.wrapping_add(self.groups.len() as u32);
         self.bytes += buffer.len();
-        self.groups.push_back(Some(HotGroup { buffer, live }));
+        self.groups.push_back(Some(HotGroup { buffer, segment, range, live }));
         number
     }
 
-    pub(crate) fn get(&self, number: u64) -> Option<&SharedBuffer> {
-        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.groups.get(index)?.as_ref().map(|group| &group.buffer)
+    /// The buffer in which the record of a message is, and where it begins there.
+    pub(crate) fn get(&self, entry: &Entry) -> Option<(&SharedBuffer, usize)> {
+        let group = self.groups.get(self.index(entry.group))?.as_ref()?;
+        Some((&group.buffer, group.start_of(entry)?))
     }
 
-    /// A message of the group is done.
-    pub(crate) fn release(&mut self, number: u64, pool: &mut Pool) {
-        let Some(index) = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok()) else {
-            return;
-        };
+    /// A message is done, or lies elsewhere now.
+    pub(crate) fn release(&mut self, entry: &Entry, pool: &mut Pool) {
+        let index = self.index(entry.group);
         let Some(Some(group)) = self.groups.get_mut(index) else { return };
+        if group.start_of(entry).is_none() {
+            return;
+        }
         group.live = group.live.saturating_sub(1);
         if group.live == 0 {
             self.evict(index, pool);
             self.trim();
         }
+    }
+
+    fn index(&self, number: u32) -> usize {
+        number.wrapping_sub(self.first) as usize
     }
 
     /// Drops the oldest groups until the budget holds; the newest, whose write may be under way, stays.
@@ -93,7 +115,7 @@ impl Hot {
     fn trim(&mut self) {
         while let Some(None) = self.groups.front() {
             self.groups.pop_front();
-            self.first += 1;
+            self.first = self.first.wrapping_add(1);
         }
     }
 

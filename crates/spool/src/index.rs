@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use mail::{MessageId, UnixMillis};
+use ring::Pages;
 
 use crate::place::GENERATION_MASK;
 use crate::{HELD, MessageKey, Outcome};
 
-/// What the spool keeps for each queued message of up to 64 recipients; more take two bits each. The
+/// What the spool keeps for each queued message of up to 32 recipients; more take two bits each. The
 /// schedule above it has the rest of the 128 bytes a message may cost.
-pub const MEMORY_PER_MESSAGE_BYTES_MAX: usize = 80;
+pub const MEMORY_PER_MESSAGE_BYTES_MAX: usize = 64;
 
 const _: () = assert!(size_of::<Slot>() <= MEMORY_PER_MESSAGE_BYTES_MAX);
 
@@ -24,10 +25,8 @@ pub(crate) struct Entry {
     /// Where its record lies: in the segment once its group is sealed, in the group before.
     pub(crate) offset: u32,
     pub(crate) length: u32,
-    /// Its offset in its group's buffer, while that is in memory.
-    pub(crate) in_group: u32,
-    /// The number of its group among those kept in memory.
-    pub(crate) group: u64,
+    /// The number of its group among those kept in memory: see [`crate::hot::Hot`].
+    pub(crate) group: u32,
     pub(crate) recipients: Recipients,
     pub(crate) deferral: Deferral,
     /// Outcome records of it that are not durable yet.
@@ -78,23 +77,23 @@ impl Deferral {
 /// The recipients that have no outcome yet, and those whose outcome was no delivery.
 #[derive(Debug)]
 pub(crate) enum Recipients {
-    Few { pending: u64, failed: u64 },
+    Few { pending: u32, failed: u32 },
     Many(Box<Many>),
 }
 
 #[derive(Debug)]
 pub(crate) struct Many {
-    pending: Box<[u64]>,
-    failed: Box<[u64]>,
+    pending: Box<[u32]>,
+    failed: Box<[u32]>,
 }
 
 impl Recipients {
     pub(crate) fn pending(count: usize) -> Self {
-        let word = |count: usize| if count >= 64 { u64::MAX } else { (1 << count) - 1 };
-        if count <= 64 {
+        let word = |count: usize| if count >= BITS { u32::MAX } else { (1 << count) - 1 };
+        if count <= BITS {
             return Self::Few { pending: word(count), failed: 0 };
         }
-        let pending: Box<[u64]> = (0..count.div_ceil(64)).map(|index| word(count - index * 64)).collect();
+        let pending: Box<[u32]> = (0..count.div_ceil(BITS)).map(|index| word(count - index * BITS)).collect();
         let failed = vec![0; pending.len()].into();
         Self::Many(Box::new(Many { pending, failed }))
     }
@@ -117,11 +116,6 @@ impl Recipients {
         was_pending
     }
 
-    pub(crate) fn is_pending(&self, recipient: u16) -> bool {
-        let (index, bit) = place(recipient);
-        self.words().0.get(index).is_some_and(|word| word & bit != 0)
-    }
-
     /// What became of a recipient that is not pending; expiry is remembered as failure.
     pub(crate) fn outcome(&self, recipient: u16) -> Option<Outcome> {
         let (index, bit) = place(recipient);
@@ -134,7 +128,7 @@ impl Recipients {
         self.words().0.iter().all(|&word| word == 0)
     }
 
-    fn words(&self) -> (&[u64], &[u64]) {
+    fn words(&self) -> (&[u32], &[u32]) {
         match self {
             Self::Few { pending, failed } => (std::slice::from_ref(pending), std::slice::from_ref(failed)),
             Self::Many(many) => (&many.pending, &many.failed),
@@ -142,80 +136,120 @@ impl Recipients {
     }
 }
 
-fn place(recipient: u16) -> (usize, u64) {
-    (usize::from(recipient / 64), 1 << (recipient % 64))
+/// Recipients of one word.
+const BITS: usize = u32::BITS as usize;
+
+fn place(recipient: u16) -> (usize, u32) {
+    let recipient = usize::from(recipient);
+    (recipient / BITS, 1 << (recipient % BITS))
 }
 
 #[derive(Debug)]
 struct Slot {
-    entry: Option<Entry>,
+    state: State,
     generation: u32,
 }
 
+#[derive(Debug)]
+enum State {
+    Queued(Entry),
+    /// The next slot that is free.
+    Free(u32),
+}
+
+/// No slot: the end of the list of those that are free.
+const NONE: u32 = u32::MAX;
+
 /// The queued messages of a shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Index {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    slots: Pages<Slot>,
+    free: u32,
+    length: u32,
     /// The numbers of the bodies that lie in files of their own: few have one.
     large: HashMap<u32, u64>,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { slots: Pages::default(), free: NONE, length: 0, large: HashMap::new() }
+    }
 }
 
 impl Index {
     /// `large`: the number of its body's file, where it has one.
     pub(crate) fn insert(&mut self, entry: Entry, large: Option<u64>) -> MessageKey {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { entry: None, generation: 0 });
-            (self.slots.len() - 1) as u32
-        });
-        let slot = &mut self.slots[index as usize];
-        slot.entry = Some(entry);
+        self.length += 1;
+        let (index, generation) = match self.slots.get_mut(self.free) {
+            Some(slot) => {
+                let index = self.free;
+                if let State::Free(next) = std::mem::replace(&mut slot.state, State::Queued(entry)) {
+                    self.free = next;
+                }
+                (index, slot.generation)
+            }
+            None => (self.slots.push(Slot { state: State::Queued(entry), generation: 0 }), 0),
+        };
         if let Some(number) = large {
             self.large.insert(index, number);
         }
-        MessageKey(u64::from(slot.generation) << 32 | u64::from(index))
+        MessageKey(u64::from(generation) << 32 | u64::from(index))
     }
 
     pub(crate) fn get(&self, key: MessageKey) -> Option<&Entry> {
-        let slot = self.slots.get(key.0 as u32 as usize)?;
-        slot.entry.as_ref().filter(|_| u64::from(slot.generation) == key.0 >> 32)
+        let slot = self.slots.get(key.0 as u32)?;
+        slot.entry().filter(|_| u64::from(slot.generation) == key.0 >> 32)
     }
 
     pub(crate) fn get_mut(&mut self, key: MessageKey) -> Option<&mut Entry> {
-        let slot = self.slots.get_mut(key.0 as u32 as usize)?;
-        slot.entry.as_mut().filter(|_| u64::from(slot.generation) == key.0 >> 32)
+        match self.slots.get_mut(key.0 as u32)? {
+            Slot { state: State::Queued(entry), generation } if u64::from(*generation) == key.0 >> 32 => {
+                Some(entry)
+            }
+            _ => None,
+        }
     }
 
     /// Also gives the number of its body's file, where it has one.
     pub(crate) fn remove(&mut self, key: MessageKey) -> Option<(Entry, Option<u64>)> {
-        let is_large = self.get(key)?.is_large;
+        self.get(key)?;
         let index = key.0 as u32;
-        let large = if is_large { self.large.remove(&index) } else { None };
-        let slot = &mut self.slots[index as usize];
+        let slot = &mut self.slots[index];
+        let State::Queued(entry) = std::mem::replace(&mut slot.state, State::Free(self.free)) else {
+            return None;
+        };
         slot.generation = slot.generation.wrapping_add(1) & GENERATION_MASK;
-        self.free.push(index);
-        Some((slot.entry.take()?, large))
+        self.free = index;
+        self.length -= 1;
+        let large = if entry.is_large { self.large.remove(&index) } else { None };
+        Some((entry, large))
     }
 
     /// The bodies that lie in files of their own, and the messages that name them.
     pub(crate) fn large_bodies(&self) -> impl Iterator<Item = (u64, MessageId)> {
         let named = self.large.iter();
-        named.filter_map(|(&slot, &number)| Some((number, self.slots[slot as usize].entry.as_ref()?.id())))
+        named.filter_map(|(&slot, &number)| Some((number, self.slots[slot].entry()?.id())))
     }
 
     /// Slots, those that are free included: where a walk through all messages ends.
     pub(crate) fn slot_count(&self) -> u32 {
-        self.slots.len() as u32
+        self.slots.len()
     }
 
     /// The message in a slot, with its key.
     pub(crate) fn at(&self, slot: u32) -> Option<(MessageKey, &Entry)> {
-        let Slot { entry, generation } = self.slots.get(slot as usize)?;
-        Some((MessageKey(u64::from(*generation) << 32 | u64::from(slot)), entry.as_ref()?))
+        let found = self.slots.get(slot)?;
+        Some((MessageKey(u64::from(found.generation) << 32 | u64::from(slot)), found.entry()?))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.length as usize
+    }
+}
+
+impl Slot {
+    fn entry(&self) -> Option<&Entry> {
+        if let State::Queued(entry) = &self.state { Some(entry) } else { None }
     }
 }
 
@@ -225,12 +259,12 @@ mod tests {
 
     #[test]
     fn a_recipient_is_settled_once() {
-        for count in [1, 63, 64, 65, 10_000] {
+        for count in [1, 31, 32, 33, 64, 10_000] {
             let mut recipients = Recipients::pending(count);
             assert!(!recipients.settle(count as u16, Outcome::Delivered));
             for recipient in 0..count as u16 {
                 assert!(!recipients.all_settled());
-                assert!(recipients.is_pending(recipient) && recipients.outcome(recipient).is_none());
+                assert_eq!(recipients.outcome(recipient), None);
                 let outcome = if recipient % 3 == 0 { Outcome::Failed } else { Outcome::Delivered };
                 assert!(recipients.settle(recipient, outcome));
                 assert!(!recipients.settle(recipient, Outcome::Expired));

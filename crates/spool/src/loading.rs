@@ -29,14 +29,14 @@ impl Shard {
         let Some(entry) = self.index.get(key) else {
             return self.events.push_back(Event::Loaded { request, result: Err(LoadError::Gone) });
         };
-        let (length, in_group) = (entry.length as usize, entry.in_group as usize);
-        if let Some(buffer) = self.hot.get(entry.group) {
-            let result = StoredMessage::new(buffer.clone(), in_group, length).ok_or(LoadError::Damaged);
+        let length = entry.length as usize;
+        if let Some((buffer, start)) = self.hot.get(entry) {
+            let result = StoredMessage::new(buffer.clone(), start, length).ok_or(LoadError::Damaged);
             return self.events.push_back(Event::Loaded { request, result });
         }
         #[cfg(feature = "mutants")]
         if mutant::is(Mutant::EarlyAck) && entry.segment == NOWHERE {
-            let result = Ok(self.early_copy(in_group, length));
+            let result = Ok(self.early_copy(entry.offset as usize, length));
             return self.events.push_back(Event::Loaded { request, result });
         }
         let offset = u64::from(entry.offset);

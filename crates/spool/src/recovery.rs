@@ -31,8 +31,6 @@ pub struct Recovered {
     pub arrived: UnixMillis,
     /// The name of its tenant.
     pub tenant: Arc<str>,
-    /// Its sender is `<>`.
-    pub is_notification: bool,
     /// Who still waits for it.
     pub pending: Vec<PendingRecipient>,
 }

@@ -1,13 +1,16 @@
 //! Replaying a shard's records, oldest first, into its index; and the mail that is then found queued.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::vec;
 
+use hashbrown::HashTable;
 use mail::{MessageId, UnixMillis};
+use ring::Pages;
 
 use crate::footer::{About, Summary};
-use crate::index::{Deferral, Entry, Recipients};
+use crate::index::{self, Deferral, Entry};
 use crate::record::{MessageView, Outcomes, Record, Schedule};
 use crate::recovery::State;
 use crate::scan::Seen;
@@ -43,43 +46,56 @@ impl Names {
 
 /// What the schedule must know of a message and the index does not.
 struct Facts {
-    arrived: UnixMillis,
+    id: [u8; 10],
     tenant: Name,
-    is_notification: bool,
-    domains: Domains,
+    arrived: UnixMillis,
+    recipients: Recipients,
 }
 
-/// The domain of each recipient; most messages have one.
-enum Domains {
-    One(Name),
-    Many(Box<[Name]>),
+/// Most messages have one.
+enum Recipients {
+    One(Recipient),
+    Many(Box<[Recipient]>),
 }
 
-impl Domains {
-    fn as_slice(&self) -> &[Name] {
+struct Recipient {
+    domain: Name,
+    not_before: UnixMillis,
+    attempts: u16,
+    is_under_way: bool,
+    is_settled: bool,
+}
+
+impl Recipients {
+    fn as_slice(&self) -> &[Recipient] {
         match self {
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Many(names) => names,
+            Self::One(recipient) => std::slice::from_ref(recipient),
+            Self::Many(recipients) => recipients,
+        }
+    }
+
+    fn get_mut(&mut self, index: u16) -> Option<&mut Recipient> {
+        match self {
+            Self::One(recipient) => (index == 0).then_some(recipient),
+            Self::Many(recipients) => recipients.get_mut(usize::from(index)),
         }
     }
 }
 
-#[derive(Default, Clone, Copy)]
-struct Progress {
-    attempts: u16,
-    not_before: UnixMillis,
-    is_under_way: bool,
-}
-
 /// What the records so far amount to.
+///
+/// A start holds all of it for each message of the log beside what stays for good: no text twice, no
+/// table that holds ids, and pages that do not double.
 #[derive(Default)]
 pub(crate) struct Replay {
     /// The segment whose records come now.
     segment: u32,
-    slots: HashMap<MessageId, u32>,
-    facts: Vec<Facts>,
+    /// By slot.
+    facts: Pages<Facts>,
+    /// The slots, to be found by the ids that their facts have.
+    slots: HashTable<u32>,
+    hasher: RandomState,
     names: Names,
-    progress: HashMap<(u32, u16), Progress>,
     /// Outcomes of messages that are not known, with their segment. Where a segment's header is damaged, the
     /// message may still come.
     unknown: Vec<(u32, MessageId, u16, Outcome)>,
@@ -103,10 +119,16 @@ impl Replay {
         self.slots.len()
     }
 
+    /// The slot of the message of this id.
+    fn slot(&self, id: MessageId) -> Option<u32> {
+        let id = id.to_bytes();
+        self.slots.find(self.hasher.hash_one(id), |&slot| self.facts[slot].id == id).copied()
+    }
+
     pub(crate) fn take(&mut self, state: &mut State, seen: &Seen<'_>) {
         let slot = match seen.record {
             Record::Message(view) => Some(self.message(state, seen, &view)),
-            _ => self.slots.get(&seen.id).copied(),
+            _ => self.slot(seen.id),
         };
         let about = match seen.record {
             Record::Outcome(outcomes) => self.outcomes(state, seen.id, slot, &outcomes),
@@ -123,7 +145,7 @@ impl Replay {
 
     fn message(&mut self, state: &mut State, seen: &Seen<'_>, view: &MessageView<'_>) -> u32 {
         let (offset, length) = (seen.offset as u32, seen.length() as u32);
-        if let Some(&slot) = self.slots.get(&seen.id) {
+        if let Some(slot) = self.slot(seen.id) {
             // A copy by compaction: what holds for the one holds for the other.
             if let Some(entry) = state.index.get_mut(key_of(slot)) {
                 let before = std::mem::replace(&mut entry.segment, self.segment);
@@ -137,9 +159,8 @@ impl Replay {
             segment: self.segment,
             offset,
             length,
-            in_group: 0,
             group: 0,
-            recipients: Recipients::pending(view.recipient_count()),
+            recipients: index::Recipients::pending(view.recipient_count()),
             deferral: Deferral::default(),
             outcomes_open: 0,
             id: seen.id.to_bytes(),
@@ -147,27 +168,35 @@ impl Replay {
             is_copy: false,
         };
         let slot = state.index.insert(entry, large).0 as u32;
-        let names = &mut self.names;
-        let mut domains = view.recipients().map(|address| names.number(address.domain()));
-        let domains = match (domains.len(), domains.next()) {
-            (1, Some(name)) => Domains::One(name),
-            (_, first) => Domains::Many(first.into_iter().chain(domains).collect()),
-        };
-        self.facts.push(Facts {
-            arrived: view.arrived(),
-            tenant: self.names.number(view.tenant()),
-            is_notification: view.reverse_path().address().is_none(),
-            domains,
-        });
-        self.slots.insert(seen.id, slot);
+        self.note_facts(seen.id.to_bytes(), view);
         slot
+    }
+
+    /// Takes in what is not in the index of the message in the next slot.
+    fn note_facts(&mut self, id: [u8; 10], view: &MessageView<'_>) {
+        let mut recipients = view.recipients().map(|address| Recipient {
+            domain: self.names.number(address.domain()),
+            not_before: UnixMillis(0),
+            attempts: 0,
+            is_under_way: false,
+            is_settled: false,
+        });
+        let recipients = match (recipients.len(), recipients.next()) {
+            (1, Some(recipient)) => Recipients::One(recipient),
+            (_, first) => Recipients::Many(first.into_iter().chain(recipients).collect()),
+        };
+        let tenant = self.names.number(view.tenant());
+        let slot = self.facts.push(Facts { id, tenant, arrived: view.arrived(), recipients });
+        let Self { facts, hasher, .. } = self;
+        self.slots.insert_unique(hasher.hash_one(id), slot, |&slot| hasher.hash_one(facts[slot].id));
     }
 
     fn schedule(&mut self, state: &mut State, slot: u32, schedule: &Schedule<'_>, is_attempt: bool) {
         // What an operator says counts whatever attempts were noted meanwhile.
         let is_order = !is_attempt && matches!(schedule.at(), HELD | RELEASED);
         for recipient in schedule.recipients() {
-            let progress = self.progress.entry((slot, recipient)).or_default();
+            let progress = self.facts[slot].recipients.get_mut(recipient);
+            let Some(progress) = progress.filter(|progress| !progress.is_settled) else { continue };
             if is_attempt {
                 progress.is_under_way = true;
             } else if is_order || schedule.attempts() >= progress.attempts {
@@ -215,22 +244,25 @@ impl Replay {
             entry.deferral.is_under_way = false;
             segment::refer(&mut state.segments, segment, entry.segment);
         }
-        self.progress.remove(&(slot, recipient));
+        if let Some(recipient) = self.facts[slot].recipients.get_mut(recipient) {
+            (recipient.is_settled, recipient.is_under_way) = (true, false);
+        }
     }
 
     /// All records were seen: leaves in the index what is queued, counts it, and gives it in the order in which it came.
     pub(crate) fn finish(mut self, state: &mut State) -> RecoveredMail {
         for (segment, id, recipient, outcome) in std::mem::take(&mut self.unknown) {
-            match self.slots.get(&id).copied() {
+            match self.slot(id) {
                 Some(slot) => self.settle(state, segment, slot, recipient, outcome),
                 // Its message was done when its segment's footer was written. Should that footer be lost, the
                 // groups will show the message again: until every older segment is gone, this outcome must stay.
                 None => refer_to_older(state, segment),
             }
         }
-        drop(std::mem::take(&mut self.slots));
+        let Self { facts, names, slots, .. } = self;
+        drop(slots);
         let mut queued = Vec::new();
-        for (slot, facts) in (0..).zip(std::mem::take(&mut self.facts)) {
+        for slot in 0..facts.len() {
             let key = key_of(slot);
             let Some(entry) = state.index.get(key) else { continue };
             if entry.recipients.all_settled() {
@@ -238,26 +270,14 @@ impl Replay {
                 continue;
             }
             state.segments[entry.segment as usize].gain(entry.length);
-            let id = entry.id();
-            for recipient in 0..facts.domains.as_slice().len() as u16 {
-                let progress = self.progress.get(&(slot, recipient));
-                state.report.possible_duplicates +=
-                    u64::from(progress.is_some_and(|progress| progress.is_under_way));
-            }
-            let pending = (0..=u16::MAX)
-                .zip(facts.domains.as_slice())
-                .filter(|&(recipient, _)| entry.recipients.is_pending(recipient))
-                .map(|(recipient, &domain)| (recipient, domain));
-            let pending = match facts.domains {
-                Domains::One(domain) => Pending::One(domain),
-                Domains::Many(_) => Pending::Many(pending.collect()),
-            };
-            let Facts { arrived, tenant, is_notification, .. } = facts;
-            queued.push(Queued { key, id, arrived, tenant, is_notification, pending });
+            let recipients = facts[slot].recipients.as_slice();
+            let under_way = recipients.iter().filter(|recipient| recipient.is_under_way).count();
+            state.report.possible_duplicates += under_way as u64;
+            queued.push(slot);
         }
-        queued.sort_unstable_by_key(|message| message.id);
+        queued.sort_unstable_by_key(|&slot| facts[slot].id);
         state.report.messages = queued.len();
-        RecoveredMail { queued: queued.into_iter(), names: self.names, progress: self.progress }
+        RecoveredMail { queued: queued.into_iter(), facts, names }
     }
 }
 
@@ -273,49 +293,36 @@ fn refer_to_older(state: &mut State, segment: u32) {
     }
 }
 
-/// A queued message, as small as a million of them should be.
-struct Queued {
-    key: MessageKey,
-    id: MessageId,
-    arrived: UnixMillis,
-    tenant: Name,
-    is_notification: bool,
-    pending: Pending,
-}
-
-enum Pending {
-    One(Name),
-    Many(Box<[(u16, Name)]>),
-}
-
 /// The queued messages that a start found, oldest first; each is made when it is asked for.
 pub struct RecoveredMail {
-    queued: vec::IntoIter<Queued>,
+    /// Their slots.
+    queued: vec::IntoIter<u32>,
+    facts: Pages<Facts>,
     names: Names,
-    progress: HashMap<(u32, u16), Progress>,
 }
 
 impl Iterator for RecoveredMail {
     type Item = Recovered;
 
     fn next(&mut self) -> Option<Recovered> {
-        let Queued { key, id, arrived, tenant, is_notification, pending } = self.queued.next()?;
-        let recipient = |recipient: u16, domain: Name| {
-            let progress = self.progress.get(&(key.0 as u32, recipient)).copied().unwrap_or_default();
-            PendingRecipient {
-                recipient,
-                domain: self.names.text(domain),
-                attempts: progress.attempts,
-                not_before: progress.not_before,
-            }
-        };
-        let pending = match pending {
-            Pending::One(domain) => vec![recipient(0, domain)],
-            Pending::Many(pending) => {
-                pending.iter().map(|&(index, domain)| recipient(index, domain)).collect()
-            }
-        };
-        Some(Recovered { key, id, arrived, tenant: self.names.text(tenant), is_notification, pending })
+        let slot = self.queued.next()?;
+        let Facts { id, tenant, arrived, recipients } = &self.facts[slot];
+        let pending = (0..=u16::MAX)
+            .zip(recipients.as_slice())
+            .filter(|(_, recipient)| !recipient.is_settled)
+            .map(|(index, recipient)| PendingRecipient {
+                recipient: index,
+                domain: self.names.text(recipient.domain),
+                attempts: recipient.attempts,
+                not_before: recipient.not_before,
+            });
+        Some(Recovered {
+            key: key_of(slot),
+            id: MessageId::from_bytes(*id),
+            arrived: *arrived,
+            tenant: self.names.text(*tenant),
+            pending: pending.collect(),
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -511,7 +511,6 @@ impl Shard {
             segment: NOWHERE,
             offset: start as u32,
             length: length as u32,
-            in_group: start as u32,
             group: 0,
             recipients: Recipients::pending(recipients),
             deferral: Deferral::default(),
