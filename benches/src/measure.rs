@@ -69,16 +69,29 @@ fn medians<const WAITING: bool, K>(batches: usize, keys: &[K], call: &mut impl F
 
 /// Measures one long run of `work`, by the clock and in processor time of this thread.
 pub(crate) fn once<T>(name: &str, work: impl FnOnce() -> T) -> T {
-    let (begin, processor) = (Instant::now(), processor_time());
+    once_by(ClockId::ThreadCPUTime, name, work)
+}
+
+/// The same for work of many threads, in processor time of all of them.
+pub(crate) fn once_by_all<T>(name: &str, work: impl FnOnce() -> T) -> T {
+    once_by(ClockId::ProcessCPUTime, name, work)
+}
+
+fn once_by<T>(clock: ClockId, name: &str, work: impl FnOnce() -> T) -> T {
+    let (begin, processor) = (Instant::now(), time_of(clock));
     let made = work();
-    let (time, processor) = (begin.elapsed(), processor_time() - processor);
+    let (time, processor) = (begin.elapsed(), time_of(clock) - processor);
     println!("{name:<58} {:>8.3} ms  ({:.3} of the processor)", millis(time), millis(processor));
     made
 }
 
 /// Processor time of this thread.
 pub(crate) fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time_of(ClockId::ThreadCPUTime)
+}
+
+fn time_of(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 

@@ -56,7 +56,7 @@ fn read_list(section: &Section<'_>, report: &mut Report) -> Vec<Sourced<IpNet>> 
     }
     if let Some(first) = peers.first()
         && !is_told
-        && policy::is_too_wide(peers.iter().map(|peer| &peer.value))
+        && policy::is_too_wide(peers.iter().map(|peer| peer.value))
     {
         let message = "these networks together are wider than one may be".to_owned();
         opening(section, first, message, report);

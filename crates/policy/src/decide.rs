@@ -4,6 +4,7 @@ use crate::decision::Decision;
 use crate::explain::{Outcome, Trace};
 use crate::facts::{Facts, Role, TlsPolicy};
 use crate::network::NetworkMatch;
+use crate::presented::Presented;
 use crate::remedy::Remedy;
 use crate::responsible::with_untagged;
 use crate::rule::Rule;
@@ -37,12 +38,24 @@ impl Snapshot {
         transaction_tenant: Option<TenantIx>,
         trace: &mut impl Trace,
     ) -> Decision {
+        self.decide_presented(facts, from, to, transaction_tenant, trace)
+    }
+
+    /// The same for paths that it looks at only where they matter.
+    pub(crate) fn decide_presented<'a>(
+        &self,
+        facts: &Facts<'_>,
+        from: impl Presented<ReversePath<'a>>,
+        to: impl Presented<ForwardPath<'a>>,
+        transaction_tenant: Option<TenantIx>,
+        trace: &mut impl Trace,
+    ) -> Decision {
         let network = self.network_of(facts);
         let sender_tenant = self.sender_tenant(facts, network);
         if let Some(decision) = self.admit(facts, sender_tenant, trace) {
             return decision.by(facts.identity);
         }
-        let address = match self.plain_recipient(to, trace) {
+        let address = match self.plain_recipient(to.look(), trace) {
             Ok(address) => address,
             Err(decision) => return Decision { tenant: sender_tenant, ..decision }.by(facts.identity),
         };

@@ -19,6 +19,7 @@ mod names;
 mod network;
 mod next_hop;
 mod patterns;
+mod presented;
 mod proof;
 mod remedy;
 mod reply;

@@ -9,6 +9,7 @@ use crate::facts::Facts;
 use crate::front::Identity;
 use crate::network::NetworkMatch;
 use crate::patterns::Patterns;
+use crate::presented::Presented;
 use crate::remedy::Remedy;
 use crate::rule::Rule;
 use crate::senders::{Reserved, SenderRules};
@@ -106,11 +107,11 @@ pub(crate) fn reserved<'a>(rules: Option<&'a SenderRules>, names: Names<'_>) -> 
 
 impl Snapshot {
     /// Mail that goes out: somebody must answer for the sender, and own it.
-    pub(crate) fn relaying(
+    pub(crate) fn relaying<'a>(
         &self,
         facts: &Facts<'_>,
         network: NetworkMatch,
-        from: ReversePath<'_>,
+        from: impl Presented<ReversePath<'a>>,
         trace: &mut impl Trace,
     ) -> Result<Responsible, Decision> {
         let Some(chosen) = self.responsible(facts, network, from) else {
@@ -121,17 +122,17 @@ impl Snapshot {
         if let Some(decision) = self.strict_login(facts, network, LoginRequired::Outside, trace) {
             return Err(decision);
         }
-        self.owns(chosen, from, trace)
+        self.owns(chosen, from.look(), trace)
     }
 
     /// A login before a network before a grant. A sender that the network does not own may still be
     /// that of a grant: nobody inside gets less than a stranger. Where nobody owns the sender, the
     /// first of them answers for the denial.
-    pub(crate) fn responsible(
+    pub(crate) fn responsible<'a>(
         &self,
         facts: &Facts<'_>,
         network: NetworkMatch,
-        from: ReversePath<'_>,
+        from: impl Presented<ReversePath<'a>>,
     ) -> Option<Responsible> {
         if let Some(identity) = facts.identity {
             return Some(Responsible::Login(self.identity_tenant(identity), identity));
@@ -144,6 +145,7 @@ impl Snapshot {
         let grants = grants.iter().map(|&ix| Responsible::Grant(self.identity_tenant(ix), ix));
         let mut candidates = network.into_iter().chain(grants);
         let first = candidates.next()?;
+        let from = from.look();
         if self.ownership(first, from).is_owned() {
             return Some(first);
         }
@@ -241,18 +243,18 @@ impl Snapshot {
 
     /// A stranger's mail for a relay domain under the name of the tenant's own senders, where the
     /// tenant denies that (relay-control.md B1).
-    pub(crate) fn own_sender_of_stranger(
+    pub(crate) fn own_sender_of_stranger<'a>(
         &self,
         facts: &Facts<'_>,
         network: NetworkMatch,
-        from: ReversePath<'_>,
+        from: impl Presented<ReversePath<'a>>,
         relay: &RelayDomain,
         trace: &mut impl Trace,
     ) -> Option<Decision> {
         let ix = relay.tenant;
         let rules = self.sender_rules_if(relay.has_sender_rules, ix)?;
         let origin = rules.own_denied.as_ref()?;
-        let address = from.address()?;
+        let address = from.look().address()?;
         let identities = facts.identity.iter().chain(facts.grants_that_count());
         let is_own = network.tenant() == Some(ix)
             || identities.into_iter().any(|&identity| self.identity_tenant(identity) == ix);

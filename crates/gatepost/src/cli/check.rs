@@ -46,11 +46,10 @@ fn for_people(loaded: &Loaded) -> String {
     let proof = &loaded.proof;
     let _ = writeln!(
         out,
-        "{} no stranger can relay: {} decisions on {} addresses, {} senders and {} recipients denied all of it",
+        "{} no stranger can relay: {} decisions on {} addresses and {} recipients denied all of it, whoever is named as its sender",
         styled(YES, "proved:"),
         proof.decisions,
         proof.clients,
-        proof.senders,
         proof.recipients,
     );
     out
@@ -76,7 +75,6 @@ fn as_json(loaded: &Loaded) -> Value {
         "proof": {
             "decisions": loaded.proof.decisions,
             "clients": loaded.proof.clients,
-            "senders": loaded.proof.senders,
             "recipients": loaded.proof.recipients,
         },
     })

@@ -5,22 +5,31 @@
 //! that is not mail for a relay domain may be accepted; what is, is an [`Opening`], which names the
 //! lines behind it.
 //!
-//! Every class of clients meets every class of recipients on every listener. A decision tells which
-//! rules it asked: where none of them reads the sender, all senders are one class, and one
-//! evaluation stands for all; where one does, every sender is tried. Beside that every sender is
-//! tried with a recipient elsewhere, so that a rule that reads it in silence is caught too.
+//! Every class of clients meets every class of recipients and every class of senders on every
+//! listener. Paths are presented so that it is known whether a decision looked at them
+//! ([`Watched`]): one that never saw the sender stands for all senders, one that saw neither path for
+//! all mail. Where a sender is looked at, every sender is tried. All cores share the work.
 
 mod classes;
+mod parts;
+mod strangers;
+#[cfg(test)]
+mod tests;
 pub(crate) mod width;
 
+use std::cell::Cell;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use mail::{ForwardPath, ReversePath};
 
-use classes::Owners;
+use classes::RelayDomains;
+use parts::in_parts;
+use strangers::Strangers;
 
-use crate::explain::{Outcome, Step, Trace};
+use crate::explain::{NoTrace, Step};
 use crate::facts::{Facts, Listener};
+use crate::presented::Watched;
 use crate::rule::Rule;
 use crate::snapshot::Snapshot;
 use crate::source::{Origin, Source};
@@ -46,8 +55,6 @@ pub struct Doors<'a> {
 pub struct Proof {
     /// Representatives of clients that are strangers.
     pub clients: u64,
-    /// Representatives of senders.
-    pub senders: u64,
     /// Representatives of recipients elsewhere.
     pub recipients: u64,
     /// Decisions that were made.
@@ -77,101 +84,152 @@ impl Proof {
     pub fn holds(&self) -> bool {
         self.openings.is_empty()
     }
+
+    /// What another part of the work has found, too.
+    fn add(&mut self, part: Self) {
+        let Self { clients, recipients, decisions, openings } = part;
+        self.clients += clients;
+        self.recipients += recipients;
+        self.decisions += decisions;
+        openings.into_iter().for_each(|opening| self.open(opening));
+    }
+
+    /// Reports an opening: one line is to be mended once.
+    fn open(&mut self, opening: Opening) {
+        let is_known = self.openings.iter().any(|known| known.origins.first() == opening.origins.first());
+        if !is_known && self.openings.len() < OPENINGS_MAX {
+            self.openings.push(opening);
+        }
+    }
 }
 
 impl Snapshot {
     /// Tries what strangers could present to this snapshot, which was compiled from `source`.
     #[must_use]
     pub fn prove(&self, source: &Source, doors: &Doors<'_>) -> Proof {
-        let owners = Owners::new(source);
-        let senders = classes::senders(source, doors.hostname);
-        let recipients = classes::recipients(source, doors.hostname);
-        let proof =
-            Proof { senders: senders.len() as u64, recipients: recipients.len() as u64, ..Proof::default() };
-        let mut prover = Prover { snapshot: self, source, doors, proof };
-        prover.every_client(&owners);
-        for client in classes::witnesses(source, &owners) {
-            prover.every_recipient(client, &recipients, &senders);
-            prover.every_sender(client, &senders, RECIPIENT);
+        let strangers = Strangers::of(source);
+        let prover = Prover { snapshot: self, source, doors, senders: OnceLock::new() };
+        let mut proof = Proof { clients: strangers.clients.len() as u64, ..Proof::default() };
+        let parts = in_parts(&strangers.clients, |clients| {
+            let mut part = Proof::default();
+            for client in clients {
+                prover.asks(*client, |_| {}, &mut part);
+            }
+            part
+        });
+        parts.into_iter().for_each(|part| proof.add(part));
+        let mut askers = Vec::new();
+        for witness in strangers.witnesses {
+            prover.asks(witness, |asker| askers.push(asker), &mut proof);
         }
-        prover.proof
+        let relay_domains = RelayDomains::of(source);
+        let elsewhere = relay_domains.recipients_elsewhere(source, doors.hostname);
+        proof.add(prover.every_recipient(&askers, elsewhere));
+        let parts = in_parts(&source.tenants, |tenants| {
+            let recipients = tenants.iter().flat_map(|tenant| relay_domains.recipients_of(tenant));
+            prover.every_recipient(&askers, recipients)
+        });
+        parts.into_iter().for_each(|part| proof.add(part));
+        proof
     }
+}
+
+/// A stranger on a listener, and whatever else that is asked of the decision depends on.
+#[derive(Clone, Copy)]
+struct Asker<'a> {
+    client: IpAddr,
+    listener: &'a Listener,
+}
+
+/// How a decision came out.
+#[derive(Clone, Copy)]
+struct Answer {
+    is_accepted: bool,
+    saw_sender: bool,
+    saw_recipient: bool,
 }
 
 struct Prover<'a> {
     snapshot: &'a Snapshot,
     source: &'a Source,
     doors: &'a Doors<'a>,
-    proof: Proof,
+    /// Every sender, made where one is wanted.
+    senders: OnceLock<Vec<String>>,
 }
 
-impl Prover<'_> {
-    /// Every stranger asks for one recipient elsewhere.
-    fn every_client(&mut self, owners: &Owners) {
-        for client in classes::strangers(self.source, owners) {
-            self.proof.clients += 1;
-            if let Some(tenant) = self.snapshot.network_tenant(client) {
-                // In a network that is no customer's: it would relay as this tenant.
-                let tenant = self.source.tenants.get(tenant.0 as usize);
-                let patterns = tenant.into_iter().flat_map(|tenant| &tenant.senders);
-                let senders: Vec<_> = patterns.flat_map(|pattern| classes::members(&pattern.value)).collect();
-                self.every_sender(client, &senders, RECIPIENT);
+impl<'a> Prover<'a> {
+    /// A stranger asks for one recipient elsewhere on every listener. `further` is told where the
+    /// denial is of that mail, and says nothing yet of other mail.
+    fn asks(&self, client: IpAddr, mut further: impl FnMut(Asker<'a>), proof: &mut Proof) {
+        let to = ForwardPath::parse(RECIPIENT).expect("it is a path");
+        for listener in self.doors.listeners {
+            let asker = Asker { client, listener };
+            let Answer { is_accepted, saw_sender, saw_recipient } = self.attempt(asker, SENDER, to, proof);
+            if is_accepted || saw_sender && self.claims_own_sender(asker, to, proof) {
+                continue;
             }
-            for listener in self.doors.listeners {
-                self.attempt(listener, client, SENDER, RECIPIENT);
+            if saw_sender || saw_recipient {
+                further(asker);
             }
         }
     }
 
-    /// `client` asks for every recipient, and with every sender where a rule reads it.
-    fn every_recipient(&mut self, client: IpAddr, recipients: &[String], senders: &[String]) {
+    /// Whether a stranger is taken for the tenant whose network, which is no customer's, it is in.
+    fn claims_own_sender(&self, asker: Asker<'_>, to: ForwardPath<'_>, proof: &mut Proof) -> bool {
+        let tenant = self.snapshot.network_tenant(asker.client);
+        let tenant = tenant.and_then(|tenant| self.source.tenants.get(tenant.0 as usize));
+        let patterns = tenant.into_iter().flat_map(|tenant| &tenant.senders);
+        let mut senders = patterns.flat_map(|pattern| classes::members(&pattern.value));
+        senders.any(|from| self.attempt(asker, &from, to, proof).is_accepted)
+    }
+
+    /// Every asker asks for every one of these recipients, and as every sender where that is looked
+    /// at. One that has been let in is not asked any further: the same line does it each time.
+    fn every_recipient(&self, askers: &[Asker<'_>], recipients: impl IntoIterator<Item = String>) -> Proof {
+        let mut proof = Proof::default();
+        let mut askers = askers.to_vec();
         for to in recipients {
-            let mut reads_sender = false;
-            for listener in self.doors.listeners {
-                reads_sender |= self.attempt(listener, client, SENDER, to);
-            }
-            if reads_sender {
-                self.every_sender(client, senders, to);
-            }
+            proof.recipients += 1;
+            // What is no path at all is refused before any decision.
+            let Ok(to) = ForwardPath::parse(&to) else { continue };
+            askers.retain(|&asker| {
+                let answer = self.attempt(asker, SENDER, to, &mut proof);
+                let mut senders = answer.saw_sender.then(|| self.senders()).into_iter().flatten();
+                !answer.is_accepted
+                    && !senders.any(|from| self.attempt(asker, from, to, &mut proof).is_accepted)
+            });
         }
+        proof
     }
 
-    /// `client` claims every sender.
-    fn every_sender(&mut self, client: IpAddr, senders: &[String], to: &str) {
-        for from in senders {
-            for listener in self.doors.listeners {
-                self.attempt(listener, client, from, to);
-            }
-        }
+    fn senders(&self) -> &[String] {
+        self.senders.get_or_init(|| classes::senders(self.source, self.doors.hostname))
     }
 
-    /// Makes one decision; says whether a rule was asked that reads the sender.
-    fn attempt(&mut self, listener: &Listener, client: IpAddr, from: &str, to: &str) -> bool {
-        if self.proof.openings.len() >= OPENINGS_MAX {
-            return false;
-        }
+    /// Makes one decision.
+    fn attempt(&self, asker: Asker<'_>, from: &str, to: ForwardPath<'_>, proof: &mut Proof) -> Answer {
+        let (saw_sender, saw_recipient) = (Cell::new(false), Cell::new(false));
+        let mut is_accepted = false;
         // What is no path at all is refused before any decision.
-        let (Ok(path), Ok(recipient)) = (ReversePath::parse(from), ForwardPath::parse(to)) else {
-            return false;
-        };
-        let mut asked = Asked::default();
-        // TLS takes no stranger further than its absence does.
-        let facts = Facts { listener, client, tls: true, identity: None, grants: &[] };
-        let decision = self.snapshot.decide_recipient(&facts, path, recipient, None, &mut asked);
-        self.proof.decisions += 1;
-        if decision.verdict.is_accept() {
-            let origins = self.lines_behind(&facts, path, recipient);
-            // One line is to be mended once.
-            if !self.proof.openings.iter().any(|known| known.origins.first() == origins.first()) {
-                let (listener, from, to) = (listener.name.clone(), from.to_owned(), to.to_owned());
-                self.proof.openings.push(Opening { client, listener, from, to, origins });
+        if let Ok(path) = ReversePath::parse(from)
+            && proof.openings.len() < OPENINGS_MAX
+        {
+            let Asker { client, listener } = asker;
+            // TLS takes no stranger further than its absence does.
+            let facts = Facts { listener, client, tls: true, identity: None, grants: &[] };
+            let shown = (Watched::new(path, &saw_sender), Watched::new(to, &saw_recipient));
+            let decision = self.snapshot.decide_presented(&facts, shown.0, shown.1, None, &mut NoTrace);
+            proof.decisions += 1;
+            is_accepted = decision.verdict.is_accept();
+            if is_accepted {
+                proof.open(self.opening(&facts, path, to));
             }
         }
-        asked.reads_sender
+        Answer { is_accepted, saw_sender: saw_sender.get(), saw_recipient: saw_recipient.get() }
     }
 
-    /// What makes somebody of a stranger comes first, then what else had a say.
-    fn lines_behind(&self, facts: &Facts<'_>, from: ReversePath<'_>, to: ForwardPath<'_>) -> Vec<Origin> {
+    /// What makes somebody of a stranger comes first among the lines, then what else had a say.
+    fn opening(&self, facts: &Facts<'_>, from: ReversePath<'_>, to: ForwardPath<'_>) -> Opening {
         let mut steps: Vec<Step> = Vec::new();
         let _ = self.snapshot.decide_recipient(facts, from, to, None, &mut steps);
         steps.retain(|step| step.rule != Rule::OneTenant);
@@ -180,22 +238,7 @@ impl Prover<'_> {
         if origins.is_empty() {
             origins.push(self.source.origin.clone());
         }
-        origins
-    }
-}
-
-/// Notes whether a rule was asked whose answer depends on the sender.
-#[derive(Default)]
-struct Asked {
-    reads_sender: bool,
-}
-
-impl Trace for Asked {
-    fn step(&mut self, rule: Rule, _: Outcome, _: Option<&Origin>, _: impl FnOnce() -> String) {
-        self.reads_sender |= matches!(rule, Rule::Sender | Rule::SenderList);
-    }
-
-    fn wants_lines(&self) -> bool {
-        false
+        let (client, listener) = (facts.client, facts.listener.name.clone());
+        Opening { client, listener, from: from.text().to_owned(), to: to.text().to_owned(), origins }
     }
 }

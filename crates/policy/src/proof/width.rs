@@ -1,6 +1,7 @@
 //! How much of the Internet a list of prefixes covers.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use ipnet::IpNet;
 
@@ -24,12 +25,12 @@ const INSIDE: [&str; 10] = [
 /// Whether the public addresses of `nets` together are more than the widest single network may hold
 /// (relay-control.md A5): then some of them are strangers, however the list is cut.
 #[must_use]
-pub fn is_too_wide<'a>(nets: impl IntoIterator<Item = &'a IpNet>) -> bool {
-    let inside: Vec<IpNet> =
-        INSIDE.iter().map(|net| net.parse().expect("the table holds prefixes")).collect();
+pub fn is_too_wide(nets: impl IntoIterator<Item = IpNet>) -> bool {
+    static INSIDE_NETS: LazyLock<[IpNet; 10]> =
+        LazyLock::new(|| INSIDE.map(|net| net.parse().expect("the table holds prefixes")));
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for net in nets {
-        if inside.iter().any(|range| range.contains(net)) {
+        if INSIDE_NETS.iter().any(|range| range.contains(&net)) {
             continue;
         }
         match net {
@@ -56,35 +57,13 @@ fn covered(mut ranges: Vec<(u128, u128)>) -> u128 {
     total
 }
 
-/// The addresses just inside and just outside of both ends of a prefix: wherever an answer of the
-/// table may change, one of them lies on each side.
-pub(crate) fn edges(net: IpNet) -> impl Iterator<Item = IpAddr> {
-    let (first, last) = (net.network(), net.broadcast());
-    [Some(first), Some(last), step(first, false), step(last, true)].into_iter().flatten()
-}
-
-fn step(ip: IpAddr, up: bool) -> Option<IpAddr> {
-    match ip {
-        IpAddr::V4(ip) => {
-            let bits = u32::from(ip);
-            let next = if up { bits.checked_add(1) } else { bits.checked_sub(1) };
-            next.map(|bits| Ipv4Addr::from(bits).into())
-        }
-        IpAddr::V6(ip) => {
-            let bits = u128::from(ip);
-            let next = if up { bits.checked_add(1) } else { bits.checked_sub(1) };
-            next.map(|bits| Ipv6Addr::from(bits).into())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn too_wide(nets: &[&str]) -> bool {
         let nets: Vec<IpNet> = nets.iter().map(|net| net.parse().unwrap()).collect();
-        is_too_wide(&nets)
+        is_too_wide(nets)
     }
 
     #[test]

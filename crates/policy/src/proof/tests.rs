@@ -1,0 +1,233 @@
+//! The proof against one that tries everything, on tables that fit their configuration and on tables
+//! that do not.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use super::*;
+use crate::compile::canonical;
+use crate::facts::{Role, TlsPolicy};
+use crate::limits::NodeLimits;
+use crate::source::{
+    CONNECTIONS_DEFAULT, ListsSource, LoginRequired, RelayDomainSource, ReservedSendersSource, RouteSource,
+    RouteTls, SenderRulesSource, Sourced, TenantSource,
+};
+
+const HOSTNAME: &str = "relay.example";
+const TENANTS: usize = 3;
+
+/// Nested, side by side, at the ends of a family; some of them together too wide for a customer.
+const NETWORKS: [&str; 16] = [
+    "64.0.0.0/8",
+    "65.0.0.0/9",
+    "65.128.0.0/9",
+    "65.128.7.0/24",
+    "65.128.7.9/32",
+    "0.0.0.0/9",
+    "10.255.255.0/24",
+    "255.255.255.255/32",
+    "::ffff:65.128.8.0/120",
+    "::/80",
+    "::ffc0:0:0/90",
+    "2001:d00::/24",
+    "2001::/20",
+    "2001:1000::/20",
+    "ffff:ffff::/32",
+    "2001:db8:ffff::1/128",
+];
+const SENDERS: [&str; 5] = ["@a.example", "@*.a.example", "x@b.example", "f@stranger.invalid", "@*"];
+const DOMAINS: [&str; 5] =
+    ["a.example", "in.a.example", "elsewhere.example", "stranger.invalid", "[192.0.2.1]"];
+
+fn at<T>(line: u32, value: T) -> Sourced<T> {
+    Sourced::new(value, Origin::new("test.toml", line))
+}
+
+fn texts(line: u32, texts: &[&str]) -> Vec<Sourced<String>> {
+    (line..).zip(texts).map(|(line, text)| at(line, (*text).to_owned())).collect()
+}
+
+fn route(domains: &[&str]) -> RouteSource {
+    RouteSource {
+        origin: Origin::new("test.toml", 90),
+        recipient_domains: texts(91, domains),
+        next_hops: vec!["mail.example".parse().unwrap()],
+        tls: RouteTls::Off,
+        connections_max: CONNECTIONS_DEFAULT,
+    }
+}
+
+/// Senders, which of them are nobody's, null sender, strict mode, routes.
+type Draw = (Vec<&'static str>, Vec<&'static str>, bool, LoginRequired, Vec<&'static str>);
+
+fn tenant() -> impl Strategy<Value = Draw> {
+    (
+        subsequence(SENDERS.to_vec(), 1..=SENDERS.len()),
+        subsequence(SENDERS.to_vec(), 0..=1),
+        any::<bool>(),
+        select(vec![LoginRequired::Never, LoginRequired::Outside, LoginRequired::Always]),
+        subsequence(vec!["*", "*.routed.example", "b.example"], 0..=2),
+    )
+}
+
+/// Whose each network and each relay domain is: a tenant's, or of nobody; of networks also excluded.
+fn source() -> impl Strategy<Value = Source> {
+    let networks = prop::collection::vec((0..=TENANTS, 0..4), NETWORKS.len());
+    let domains = prop::collection::vec(0..=TENANTS, DOMAINS.len());
+    (networks, domains, prop::collection::vec(tenant(), TENANTS)).prop_map(|(networks, domains, draws)| {
+        let tenant = |(index, draw): (usize, Draw)| {
+            let (senders, reserved, null_sender, login_required, routes) = draw;
+            let nets = |is_excluded: bool| {
+                let own = (100..).zip(NETWORKS).zip(&networks);
+                let own =
+                    own.filter(move |(_, (owner, kind))| *owner == index && (*kind == 0) == is_excluded);
+                own.map(|((line, net), _)| at(line, net.parse::<IpNet>().unwrap())).collect()
+            };
+            let own = DOMAINS.iter().zip(&domains).filter(|(_, owner)| **owner == index);
+            let own: Vec<&str> = own.map(|(domain, _)| *domain).collect();
+            let relay = RelayDomainSource {
+                domains: texts(50, &own),
+                route: route(&[]),
+                recipients: None,
+                call_ahead: false,
+            };
+            let identity = crate::IdentitySource::new(at(60, format!("login{index}")), String::new());
+            let reserved = (!reserved.is_empty()).then(|| ReservedSendersSource {
+                origin: Origin::new("test.toml", 70),
+                senders: texts(71, &reserved),
+                identities: vec![at(72, format!("login{index}"))],
+            });
+            Arc::new(TenantSource {
+                networks: nets(false),
+                excluded_networks: nets(true),
+                senders: texts(4, &senders),
+                null_sender: at(6, null_sender),
+                login_required: at(5, login_required),
+                sender_rules: SenderRulesSource {
+                    reserved: reserved.into_iter().collect(),
+                    ..SenderRulesSource::default()
+                },
+                relay_domains: if own.is_empty() { Vec::new() } else { vec![relay] },
+                routes: if routes.is_empty() { Vec::new() } else { vec![route(&routes)] },
+                identities: vec![identity],
+                ..TenantSource::named(at(1, format!("tenant{index}")))
+            })
+        };
+        Source {
+            generation: 1,
+            origin: Origin::new("test.toml", 0),
+            routes: Vec::new(),
+            limits: NodeLimits::default(),
+            lists: ListsSource::default(),
+            tenants: draws.into_iter().enumerate().map(tenant).collect(),
+        }
+    })
+}
+
+fn listeners() -> [Listener; 2] {
+    [(Role::Relay, "smtp"), (Role::Submission, "submission")].map(|(role, name)| Listener {
+        name: name.into(),
+        role,
+        tls: TlsPolicy::Off,
+        auth_without_tls: true,
+    })
+}
+
+/// The longest prefix that holds an address, by looking at each: the tenant's, an excluded one, or none.
+fn owner(source: &Source, ip: IpAddr) -> Option<Option<usize>> {
+    let ip = ip.to_canonical();
+    let prefixes = source.tenants.iter().enumerate().flat_map(|(index, tenant)| {
+        let own = tenant.networks.iter().map(move |net| (canonical(net.value), Some(index)));
+        own.chain(tenant.excluded_networks.iter().map(|net| (canonical(net.value), None)))
+    });
+    let holds = |(net, _): &(IpNet, _)| net.contains(&ip) && !ip.is_unspecified();
+    prefixes.filter(holds).max_by_key(|(net, _)| net.prefix_len()).map(|(_, owner)| owner)
+}
+
+fn is_stranger(source: &Source, ip: IpAddr) -> bool {
+    owner(source, ip).flatten().is_none_or(|tenant| {
+        width::is_too_wide(source.tenants[tenant].networks.iter().map(|net| canonical(net.value)))
+    })
+}
+
+/// Just inside and just outside of both ends of every prefix.
+fn edges(source: &Source) -> BTreeSet<IpAddr> {
+    let prefixes =
+        source.tenants.iter().flat_map(|tenant| tenant.networks.iter().chain(&tenant.excluded_networks));
+    let edges = prefixes.flat_map(|net| match canonical(net.value) {
+        IpNet::V4(net) => {
+            let (first, last) = (u32::from(net.network()), u32::from(net.broadcast()));
+            let edges = [Some(first), Some(last), first.checked_sub(1), last.checked_add(1)];
+            edges.map(|edge| edge.map(|edge| IpAddr::V4(edge.into())))
+        }
+        IpNet::V6(net) => {
+            let (first, last) = (u128::from(net.network()), u128::from(net.broadcast()));
+            let edges = [Some(first), Some(last), first.checked_sub(1), last.checked_add(1)];
+            edges.map(|edge| edge.map(|edge| IpAddr::V6(edge.into())))
+        }
+    });
+    // Those of the range of IPv6 that is IPv4 are tried as what they are.
+    edges.flatten().filter(|ip| ip.to_canonical() == *ip).collect()
+}
+
+/// Whether anything at all is open: every witness with every sender and every recipient, and every
+/// other client with one of each and with the senders of the tenant that it is taken for.
+fn is_open(snapshot: &Snapshot, source: &Source, listeners: &[Listener]) -> bool {
+    let Strangers { clients, witnesses } = Strangers::of(source);
+    let senders = classes::senders(source, HOSTNAME);
+    let relay_domains = RelayDomains::of(source);
+    let mut recipients = relay_domains.recipients_elsewhere(source, HOSTNAME);
+    recipients.extend(source.tenants.iter().flat_map(|tenant| relay_domains.recipients_of(tenant)));
+    let accepts = |listener: &Listener, client: IpAddr, from: &str, to: &str| {
+        let (Ok(from), Ok(to)) = (ReversePath::parse(from), ForwardPath::parse(to)) else { return false };
+        let facts = Facts { listener, client, tls: true, identity: None, grants: &[] };
+        snapshot.decide_recipient(&facts, from, to, None, &mut NoTrace).verdict.is_accept()
+    };
+    listeners.iter().any(|listener| {
+        let as_any = |client, to| senders.iter().any(|from| accepts(listener, client, from, to));
+        witnesses.iter().any(|&client| recipients.iter().any(|to| as_any(client, to)))
+            || clients.iter().any(|&client| {
+                let tenant = snapshot.network_tenant(client).map(|tenant| &source.tenants[tenant.0 as usize]);
+                let own = tenant.into_iter().flat_map(|tenant| &tenant.senders);
+                let mut own = own.flat_map(|pattern| classes::members(&pattern.value));
+                accepts(listener, client, SENDER, RECIPIENT)
+                    || own.any(|from| accepts(listener, client, &from, RECIPIENT))
+            })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn strangers_stand_on_both_sides_of_every_edge(source in source()) {
+        let Strangers { clients, witnesses } = Strangers::of(&source);
+        for ip in &clients {
+            prop_assert!(is_stranger(&source, *ip), "{} is no stranger", ip);
+        }
+        for ip in edges(&source).into_iter().filter(|ip| is_stranger(&source, *ip)) {
+            prop_assert!(clients.contains(&ip), "{} is missing", ip);
+            let is_alike = |other: &IpAddr| {
+                other.is_ipv4() == ip.is_ipv4() && owner(&source, *other) == owner(&source, ip)
+            };
+            prop_assert!(witnesses.iter().any(is_alike), "none is like {}", ip);
+        }
+    }
+
+    /// A table that was compiled from another configuration is wrong in every way that there is.
+    #[test]
+    fn what_no_decision_looked_at_could_have_changed_none(judged in source(), compiled in source(), same in any::<bool>()) {
+        let compiled = if same { &judged } else { &compiled };
+        let listeners = listeners();
+        let snapshot = Snapshot::compile(compiled);
+        prop_assume!(snapshot.is_ok());
+        let snapshot = snapshot.unwrap();
+        let proof = snapshot.prove(&judged, &Doors { listeners: &listeners, hostname: HOSTNAME });
+        prop_assert_eq!(proof.holds(), !is_open(&snapshot, &judged, &listeners));
+    }
+}
