@@ -28,6 +28,7 @@ mod units;
 mod warn;
 
 use std::path::Path;
+use std::thread;
 
 pub use admin::{AdminConfig, AdminRole, AdminToken, admin_socket};
 pub use dns::{DnsConfig, DnsList};
@@ -84,9 +85,13 @@ impl Config {
         let Some((node, source, kept)) = read else {
             return Err(report.into_errors());
         };
-        warn::about(&source, &mut report);
-        overlaps::warn(&source, &mut report);
-        let snapshot = match Snapshot::compile(&source) {
+        let (overlaps, compiled) = thread::scope(|scope| {
+            let overlaps = scope.spawn(|| overlaps::warnings(&source));
+            let compiled = Snapshot::compile(&source);
+            (overlaps.join().expect("it warns and does not panic"), compiled)
+        });
+        report.warnings.extend(overlaps);
+        let snapshot = match compiled {
             Ok(snapshot) => Some(snapshot),
             Err(errors) => {
                 report.errors.extend(errors.into_iter().map(ConfigError::from));

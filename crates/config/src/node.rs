@@ -174,7 +174,8 @@ pub(crate) fn read(
     let file = File::read(path, report)?;
     let table = parse(&file, report)?;
     let top = Section::top(&file, table.get_ref(), &TOP, report);
-    let Tenants { sources: tenants, mut files, kept } = read_tenants(&top, kept, report);
+    let mut of_tenants = Report::default();
+    let Tenants { sources: tenants, mut files, kept } = read_tenants(&top, kept, &mut of_tenants);
     files.insert(0, path.to_owned());
     let source = Source {
         generation,
@@ -185,6 +186,9 @@ pub(crate) fn read(
         tenants,
     };
     let node = read_node(&top, files, report);
+    // The node's own come first: of very many warnings a log shows the first.
+    report.errors.append(&mut of_tenants.errors);
+    report.warnings.append(&mut of_tenants.warnings);
     if let Some(node) = &node {
         peers::warn(&node.peers, &source, report);
     }

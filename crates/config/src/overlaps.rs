@@ -3,10 +3,11 @@
 use ipnet::IpNet;
 use policy::{Source, Sourced};
 
-use crate::error::Report;
+use crate::error::{Report, Warning};
 
 /// Warns of each network that takes its clients from a wider one of another tenant.
-pub(crate) fn warn(source: &Source, report: &mut Report) {
+pub(crate) fn warnings(source: &Source) -> Vec<Warning> {
+    let mut report = Report::default();
     let mut claims: Vec<(&Sourced<IpNet>, &str)> = Vec::new();
     for tenant in &source.tenants {
         claims.extend(tenant.networks.iter().map(|network| (network, tenant.name.value.as_str())));
@@ -31,4 +32,5 @@ pub(crate) fn warn(source: &Source, report: &mut Report) {
         }
         around.push((network, name));
     }
+    report.warnings
 }

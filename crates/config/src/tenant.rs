@@ -11,6 +11,7 @@ use crate::lists;
 use crate::node::{route, routes};
 use crate::section::{Keys, Section};
 use crate::sender_rules;
+use crate::warn;
 
 pub(crate) const TOP: Keys = Keys {
     known: &[
@@ -43,7 +44,7 @@ const RELAY_DOMAIN: Keys =
 /// The word that asks the next hop, where the name of a list could stand.
 const CALL_AHEAD: &str = "call-ahead";
 
-/// Reads a tenant, as far as it can be read.
+/// Reads a tenant, as far as it can be read, and warns of what is unwise in it.
 pub(crate) fn read(top: &Section<'_>, report: &mut Report) -> TenantSource {
     let name = top.required("name", "\"the tenant's name\"", report);
     if let Some(name) = name.as_ref().filter(|name| !is_name(&name.value)) {
@@ -67,7 +68,7 @@ pub(crate) fn read(top: &Section<'_>, report: &mut Report) -> TenantSource {
     let null_sender = top.boolean("null_sender", report);
     // Without a name the rest is still worth checking, under the place where it stands.
     let origin = name.as_ref().map_or_else(|| top.origin.clone(), |name| name.origin.clone());
-    TenantSource {
+    let tenant = TenantSource {
         name: name.unwrap_or_else(|| Sourced::new(origin.to_string(), origin.clone())),
         networks,
         excluded_networks,
@@ -81,7 +82,9 @@ pub(crate) fn read(top: &Section<'_>, report: &mut Report) -> TenantSource {
         identities: identity::read(top, report),
         limits: limits::tenant(top, report),
         grants: grants::read_tenant(top, report),
-    }
+    };
+    warn::about(&tenant, report);
+    tenant
 }
 
 /// Stands in labels and records; two words have a meaning of their own there.

@@ -1,5 +1,7 @@
+use std::sync::LazyLock;
+
 use ipnet::IpNet;
-use policy::{RelayDomainSource, Source, Sourced, TenantSource};
+use policy::{RelayDomainSource, Sourced, TenantSource};
 
 use crate::error::Report;
 
@@ -17,30 +19,27 @@ const NEAR: [(&str, &str); 10] = [
     ("::ffff:0:0/96", "IPv4 in IPv6 form: write it as IPv4"),
 ];
 
-/// Warns of what is legal but unwise.
-pub(crate) fn about(source: &Source, report: &mut Report) {
-    for tenant in &source.tenants {
-        for network in &tenant.networks {
-            warn_of_network(tenant, network, report);
-        }
-        for sender in tenant.senders.iter().chain(tenant.identities.iter().flat_map(|login| &login.senders)) {
-            warn_of_sender(sender, report);
-        }
-        let unlisted = |relay: &&RelayDomainSource| relay.recipients.is_none() && !relay.call_ahead;
-        for relay in tenant.relay_domains.iter().filter(unlisted) {
-            let message = "every local part is taken, known or not, and bounces go to forged senders: list them, \
-                           or write \"call-ahead\" to ask the next hop";
-            report.warn(&relay.route.origin, "relay_domain.recipients", message);
-        }
+/// Warns of what is legal but unwise in a tenant file, whatever the others say.
+pub(crate) fn about(tenant: &TenantSource, report: &mut Report) {
+    for network in &tenant.networks {
+        warn_of_network(tenant, network, report);
+    }
+    for sender in tenant.senders.iter().chain(tenant.identities.iter().flat_map(|login| &login.senders)) {
+        warn_of_sender(sender, report);
+    }
+    let unlisted = |relay: &&RelayDomainSource| relay.recipients.is_none() && !relay.call_ahead;
+    for relay in tenant.relay_domains.iter().filter(unlisted) {
+        let message = "every local part is taken, known or not, and bounces go to forged senders: list them, \
+                       or write \"call-ahead\" to ask the next hop";
+        report.warn(&relay.route.origin, "relay_domain.recipients", message);
     }
 }
 
 fn warn_of_network(tenant: &TenantSource, network: &Sourced<IpNet>, report: &mut Report) {
     let net = network.value;
-    let near = NEAR.iter().find(|(range, _)| {
-        let range: IpNet = range.parse().expect("the table holds prefixes");
-        range.contains(&net) || net.contains(&range)
-    });
+    static RANGES: LazyLock<[(IpNet, &str); 10]> =
+        LazyLock::new(|| NEAR.map(|(range, what)| (range.parse().expect("the table holds prefixes"), what)));
+    let near = RANGES.iter().find(|(range, _)| range.contains(&net) || net.contains(range));
     if let Some((_, what)) = near {
         let name = &tenant.name.value;
         let message = format!(
