@@ -132,3 +132,49 @@ impl Hot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{Deferral, Recipients};
+    use ring::{AlignedBuffer, BLOCK_BYTES};
+
+    fn entry(segment: u32, offset: u32, group: u32) -> Entry {
+        Entry {
+            segment,
+            offset,
+            length: 100,
+            group,
+            recipients: Recipients::pending(1),
+            deferral: Deferral::default(),
+            outcomes_open: 0,
+            id: [0; 10],
+            is_large: false,
+            is_copy: false,
+        }
+    }
+
+    #[test]
+    fn groups_are_counted_round_and_a_message_finds_none_but_its_own() {
+        let (mut hot, mut pool) = (Hot::new(usize::MAX), Pool::default());
+        hot.first = u32::MAX;
+        let block = BLOCK_BYTES as u64;
+        let mut push = |segment, at: u64| {
+            let buffer = Rc::new(AlignedBuffer::zeroed(BLOCK_BYTES));
+            hot.push(buffer, segment, at..at + block, 1)
+        };
+        let groups = [push(7, 0), push(7, block), push(8, 0)];
+        assert_eq!(groups, [u32::MAX, 0, 1]);
+        let (own, later) = (entry(7, BLOCK_BYTES as u32 + 64, 0), entry(7, 2 * BLOCK_BYTES as u32, 0));
+        let of_other_segment = entry(9, BLOCK_BYTES as u32 + 64, 0);
+        assert_eq!(hot.get(&own).map(|(_, start)| start), Some(64));
+        assert!(hot.get(&later).is_none() && hot.get(&of_other_segment).is_none());
+        hot.release(&later, &mut pool);
+        assert!(hot.get(&own).is_some(), "another message's end is none of this group's");
+        hot.release(&own, &mut pool);
+        assert!(hot.get(&own).is_none());
+        assert_eq!((hot.first, hot.bytes()), (u32::MAX, 2 * BLOCK_BYTES));
+        hot.release(&entry(7, 64, u32::MAX), &mut pool);
+        assert_eq!((hot.first, hot.bytes()), (1, BLOCK_BYTES));
+    }
+}
