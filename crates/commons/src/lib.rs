@@ -43,7 +43,7 @@ pub use link::{
 pub use queue::{
     QUEUE_PAGE_MESSAGES_MAX, QUEUE_PAGE_RECIPIENTS_MAX, QUEUE_REQUESTS_MAX, QueueAct, QueueActed,
     QueueAnswer, QueueBusy, QueuePage, QueuePageRequest, QueueRequest, QueueTask, QueuedMessage,
-    QueuedRecipient, QueuedState,
+    QueuedRecipient,
 };
 pub use rates::{Rate, RateTable};
 pub use site::Site;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::queue::ArrayQueue;
-use mail::{MessageId, UnixMillis};
+use mail::{MessageId, QueueState, UnixMillis};
 
 /// Requests of one worker that wait for their answer, at most: an operator's doing.
 pub const QUEUE_REQUESTS_MAX: usize = 16;
@@ -19,44 +19,6 @@ pub const QUEUE_PAGE_MESSAGES_MAX: usize = 500;
 /// A page ends behind the message with which it has so many recipients: one message may bring more.
 pub const QUEUE_PAGE_RECIPIENTS_MAX: usize = 5000;
 
-/// Where a queued recipient stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum QueuedState {
-    /// Due: waits for its site.
-    Ready,
-    /// Under way.
-    Active,
-    /// Waits for its next attempt.
-    Deferred,
-    /// Waits until an operator releases it.
-    Held,
-    /// Its message is damaged: it is never tried.
-    Quarantined,
-}
-
-impl QueuedState {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Ready, Self::Active, Self::Deferred, Self::Held, Self::Quarantined];
-
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Active => "active",
-            Self::Deferred => "deferred",
-            Self::Held => "held",
-            Self::Quarantined => "quarantined",
-        }
-    }
-
-    /// The state that `word` names.
-    #[must_use]
-    pub fn named(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == word)
-    }
-}
-
 /// Which part of a worker's queue is wanted. What only the envelope tells is not known there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueuePageRequest {
@@ -65,7 +27,7 @@ pub struct QueuePageRequest {
     /// So many messages, at most [`QUEUE_PAGE_MESSAGES_MAX`].
     pub messages_max: usize,
     /// Only messages with a recipient that stands so.
-    pub state: Option<QueuedState>,
+    pub state: Option<QueueState>,
     /// Only messages that came before.
     pub arrived_before: Option<UnixMillis>,
     /// Only this message.
@@ -148,7 +110,7 @@ pub struct QueuedRecipient {
     /// Attempts that a destination deferred.
     pub attempts: u16,
     /// Where it stands.
-    pub state: QueuedState,
+    pub state: QueueState,
     /// When it is tried again; 0 unless it is deferred.
     pub until: UnixMillis,
 }

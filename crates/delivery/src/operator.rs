@@ -7,7 +7,7 @@
 
 use commons::{
     QUEUE_PAGE_MESSAGES_MAX, QUEUE_PAGE_RECIPIENTS_MAX, QueueAct, QueueActed, QueueAnswer, QueuePage,
-    QueuePageRequest, QueueRequest, QueueTask, QueuedMessage, QueuedRecipient, QueuedState,
+    QueuePageRequest, QueueRequest, QueueTask, QueuedMessage, QueuedRecipient,
 };
 use mail::{MessageId, Reply, Status, UnixMillis};
 use ring::{Instant, Ring};
@@ -127,16 +127,18 @@ impl Delivery {
             return;
         }
         let jobs = || self.queue.jobs_of(MessageIx(slot));
-        let is_wanted = |job: JobIx| wanted.state.is_none_or(|state| state == shown(self.queue.state(job)));
+        let is_wanted =
+            |job: JobIx| wanted.state.is_none_or(|state| Some(state) == self.queue.state(job).shown());
         if !jobs().any(is_wanted) {
             return;
         }
         let before = page.recipients.len();
         for job in jobs() {
-            let entry = self.queue.job(job);
+            let (entry, state) = (self.queue.job(job), self.queue.state(job));
+            let Some(state) = state.shown() else { continue };
             let until = entry.timer.and_then(|timer| self.wheel.due(timer));
             let until = until.map_or(UnixMillis(0), |due| in_unix_time(cx, due));
-            let (state, attempts) = (shown(self.queue.state(job)), entry.attempts);
+            let attempts = entry.attempts;
             let recipients = self.queue.recipients(job);
             page.recipients.extend(recipients.map(|index| QueuedRecipient { index, attempts, state, until }));
         }
@@ -296,16 +298,6 @@ fn begin(QueueRequest { number, task }: QueueRequest) -> Operation {
         }
     };
     Operation { number, work }
-}
-
-fn shown(state: State) -> QueuedState {
-    match state {
-        State::Ready | State::Void => QueuedState::Ready,
-        State::Active => QueuedState::Active,
-        State::Deferred => QueuedState::Deferred,
-        State::Held => QueuedState::Held,
-        State::Quarantined => QueuedState::Quarantined,
-    }
 }
 
 fn in_unix_time<R: Ring>(cx: &Context<'_, R>, due: Instant) -> UnixMillis {

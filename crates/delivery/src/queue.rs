@@ -6,7 +6,7 @@
 
 use std::num::NonZeroU32;
 
-use mail::UnixMillis;
+use mail::{QueueState, UnixMillis};
 use ring::{Slab, TimerKey, Wheel};
 use spool::MessageKey;
 
@@ -102,6 +102,20 @@ pub(crate) enum State {
     Quarantined,
     /// It is over, but for a place in a queue that still leads to it.
     Void,
+}
+
+impl State {
+    /// As operators see it; what is over is not shown.
+    pub(crate) fn shown(self) -> Option<QueueState> {
+        match self {
+            Self::Ready => Some(QueueState::Ready),
+            Self::Active => Some(QueueState::Active),
+            Self::Deferred => Some(QueueState::Deferred),
+            Self::Held => Some(QueueState::Held),
+            Self::Quarantined => Some(QueueState::Quarantined),
+            Self::Void => None,
+        }
+    }
 }
 
 const STATES: usize = 6;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use commons::Sender;
 use mail::{Address, MessageId, Reply, SuspensionCause, UnixMillis};
-use observe::{DeliveryOutcome, EventLog, QueueState, WorkerMetrics};
+use observe::{DeliveryOutcome, EventLog, WorkerMetrics};
 use ring::Ring;
 use spool::{LoadError, MessageKey, Outcome, StoredMessage};
 
@@ -124,13 +124,9 @@ pub(crate) fn ordered(log: &mut EventLog, now: UnixMillis, act: &str, id: Messag
 
 /// How many recipients are queued, by where they stand.
 pub(crate) fn queue(metrics: &WorkerMetrics, queue: &Queue) {
-    for (state, shown) in [
-        (State::Ready, QueueState::Ready),
-        (State::Active, QueueState::Active),
-        (State::Deferred, QueueState::Deferred),
-        (State::Held, QueueState::Held),
-        (State::Quarantined, QueueState::Quarantined),
-    ] {
-        metrics.set_queue(shown, queue.recipients_in(state));
+    for state in [State::Ready, State::Active, State::Deferred, State::Held, State::Quarantined] {
+        if let Some(shown) = state.shown() {
+            metrics.set_queue(shown, queue.recipients_in(state));
+        }
     }
 }

@@ -6,9 +6,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use commons::{QueueAct, QueueActed, QueuePageRequest, QueueTask, QueuedState};
+use commons::{QueueAct, QueueActed, QueuePageRequest, QueueTask};
 use harness::{RETRY, Scene};
-use mail::UnixMillis;
+use mail::{QueueState, UnixMillis};
 
 const FROM: &str = "terri@proseware.example";
 const BODY: &str = "Subject: hello\r\n\r\nbye\r\n";
@@ -27,7 +27,7 @@ fn all() -> QueuePageRequest {
     QueuePageRequest { messages_max: 500, ..QueuePageRequest::default() }
 }
 
-fn states(scene: &mut Scene) -> Vec<QueuedState> {
+fn states(scene: &mut Scene) -> Vec<QueueState> {
     scene.page(all()).recipients.iter().map(|recipient| recipient.state).collect()
 }
 
@@ -48,7 +48,7 @@ fn what_is_held_waits_over_restarts_past_its_expiry_and_goes_when_it_is_released
         scene.crash();
         scene.pass(DAY * 10);
         assert_eq!(scene.taken(0), 0, "seed {seed}");
-        assert_eq!(states(&mut scene), [QueuedState::Held; 2]);
+        assert_eq!(states(&mut scene), [QueueState::Held; 2]);
         assert_eq!(scene.gateway.metric("gatepost_queue_recipients{state=\"held\"}"), 2);
         assert_eq!(scene.act(QueueAct::Retry), QueueActed { unchanged: 1, ..QueueActed::default() });
         assert_eq!(scene.page(all()).messages[0].id, id);
@@ -86,14 +86,14 @@ fn holds_and_releases_outlive_the_other_use_of_their_segments_and_the_latest_cou
             assert_eq!(scene.act(QueueAct::Hold), done(1));
             fill(&mut scene, 30);
             scene.crash();
-            assert_eq!(states(&mut scene), [QueuedState::Held], "{before}, {between}: the hold is lost");
+            assert_eq!(states(&mut scene), [QueueState::Held], "{before}, {between}: the hold is lost");
             fill(&mut scene, between);
             scene.crash();
-            assert_eq!(states(&mut scene), [QueuedState::Held], "{before}, {between}: a recovery forgot it");
+            assert_eq!(states(&mut scene), [QueueState::Held], "{before}, {between}: a recovery forgot it");
             assert_eq!(scene.act(QueueAct::Release), done(1));
             fill(&mut scene, 30);
             scene.crash();
-            let is_free = states(&mut scene)[0] != QueuedState::Held;
+            let is_free = states(&mut scene)[0] != QueueState::Held;
             assert!(is_free, "{before}, {between}: the release is lost, or the hold was heeded after it");
         }
     }
@@ -109,10 +109,10 @@ fn an_attempt_under_way_ends_before_its_message_is_held() {
     });
     assert_eq!(scene.act(QueueAct::Hold), done(1));
     scene.pass(Duration::from_secs(60));
-    assert_eq!(states(&mut scene), [QueuedState::Held]);
+    assert_eq!(states(&mut scene), [QueueState::Held]);
     scene.crash();
     scene.pass(DAY);
-    assert_eq!(states(&mut scene), [QueuedState::Held]);
+    assert_eq!(states(&mut scene), [QueueState::Held]);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_retry_does_not_wait_for_a_message_or_for_a_site() {
     scene.pass(Duration::from_secs(3 * 3600));
     let page = scene.page(all());
     let recipient = page.recipients[0];
-    assert_eq!(recipient.state, QueuedState::Deferred);
+    assert_eq!(recipient.state, QueueState::Deferred);
     assert!(recipient.attempts > 8 && recipient.until > UnixMillis(0), "{recipient:?}");
     is_shut.set(false);
     assert_eq!(scene.act(QueueAct::Retry), done(1));
@@ -136,7 +136,7 @@ fn a_retry_does_not_wait_for_a_message_or_for_a_site() {
     let mut scene = Scene::new(4, &ONE_HOP);
     scene.send(FROM, &["kim@a.example"], BODY);
     scene.pass(Duration::from_secs(3 * 3600));
-    assert_eq!(states(&mut scene), [QueuedState::Ready], "its site has the back-off");
+    assert_eq!(states(&mut scene), [QueueState::Ready], "its site has the back-off");
     scene.destination(2, usual);
     assert_eq!(scene.act(QueueAct::Retry), done(1));
     scene.pass(Duration::from_secs(5));
@@ -203,7 +203,7 @@ fn a_queue_is_paged_through_while_mail_comes_and_goes() {
     assert!(sent.iter().all(|id| shown.binary_search(id).is_ok()), "what stays queued is shown");
     let one = scene.page(QueuePageRequest { id: Some(sent[500]), ..all() });
     assert_eq!(one.messages.iter().map(|message| message.id).collect::<Vec<_>>(), [sent[500]]);
-    let none = scene.page(QueuePageRequest { state: Some(QueuedState::Held), ..all() });
+    let none = scene.page(QueuePageRequest { state: Some(QueueState::Held), ..all() });
     assert_eq!(none.messages, []);
     let old = scene.page(QueuePageRequest { arrived_before: Some(UnixMillis(1)), ..all() });
     assert_eq!(old.messages, []);

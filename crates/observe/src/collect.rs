@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
-use mail::{Reason, SuspensionCause};
+use mail::{QueueState, Reason, SuspensionCause};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
 use crate::admin::AdminMetrics;
 use crate::histogram::{Histogram, Total};
-use crate::metrics::{DeliveryOutcome, PeerFault, QueueState, WorkerMetrics};
+use crate::metrics::{DeliveryOutcome, PeerFault, WorkerMetrics};
 use crate::tenants::TenantSlots;
 
 pub use totals::Totals;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mail::{Reason, SuspensionCause};
+use mail::{QueueState, Reason, SuspensionCause};
 
 use crate::histogram::{Histogram, MESSAGES, SECONDS};
 use crate::tenants::TenantSlots;
@@ -32,39 +32,6 @@ impl DeliveryOutcome {
             Self::Deferred => "deferred",
             Self::Failed => "failed",
             Self::Expired => "expired",
-        }
-    }
-}
-
-/// Where a queued recipient stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum QueueState {
-    /// Due: waits for its site.
-    Ready,
-    /// Under way on a connection.
-    Active,
-    /// Waits for its next attempt.
-    Deferred,
-    /// Waits until an operator releases it.
-    Held,
-    /// Its message is damaged: it is never tried.
-    Quarantined,
-}
-
-impl QueueState {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Ready, Self::Active, Self::Deferred, Self::Held, Self::Quarantined];
-
-    /// The label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Active => "active",
-            Self::Deferred => "deferred",
-            Self::Held => "held",
-            Self::Quarantined => "quarantined",
         }
     }
 }

@@ -1,5 +1,7 @@
 use super::{Registry, Source};
-use crate::metrics::{DeliveryOutcome, QueueState, WorkerMetrics};
+use mail::QueueState;
+
+use crate::metrics::{DeliveryOutcome, WorkerMetrics};
 
 /// What has happened since the start, and what is now, over all workers: for `status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use commons::QueuedState;
 use config::parse_duration;
+use mail::QueueState;
 use spool::inspect::ListedMessage;
 
 use super::super::access::Principal;
@@ -29,7 +29,7 @@ pub(super) struct Wanted {
     sender: Option<String>,
     domain: Option<String>,
     pub(super) older_than: Option<Duration>,
-    pub(super) state: Option<QueuedState>,
+    pub(super) state: Option<QueueState>,
 }
 
 impl Filter {
@@ -57,8 +57,8 @@ impl Filter {
     pub(super) fn understood(&self, principal: &Principal) -> Result<Wanted, Problem> {
         let older_than = self.older_than.as_deref().map(parse_duration).transpose();
         let state = self.state.as_deref().map(|word| {
-            QueuedState::named(word).ok_or_else(|| {
-                let words = QueuedState::ALL.map(QueuedState::as_str).join(", ");
+            QueueState::named(word).ok_or_else(|| {
+                let words = QueueState::ALL.map(QueueState::as_str).join(", ");
                 Problem::malformed(format!("there is no state {word:?}; one of {words}"))
             })
         });

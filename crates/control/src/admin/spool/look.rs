@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use commons::{QueuePage, QueuePageRequest, QueuedMessage, QueuedRecipient, QueuedState};
-use mail::{MessageId, UnixMillis};
+use commons::{QueuePage, QueuePageRequest, QueuedMessage, QueuedRecipient};
+use mail::{MessageId, QueueState, UnixMillis};
 use ring::RealDisk;
 use serde_json::{Value, json};
 use spool::inspect::{self, ListedMessage, StoredRecord};
@@ -84,16 +84,16 @@ impl Seen {
     }
 
     /// The state that speaks for the message: the one that most needs a person.
-    fn state(&self) -> QueuedState {
-        let urgency = |state: &QueuedState| match state {
-            QueuedState::Quarantined => 4,
-            QueuedState::Held => 3,
-            QueuedState::Active => 2,
-            QueuedState::Ready => 1,
-            QueuedState::Deferred => 0,
+    fn state(&self) -> QueueState {
+        let urgency = |state: &QueueState| match state {
+            QueueState::Quarantined => 4,
+            QueueState::Held => 3,
+            QueueState::Active => 2,
+            QueueState::Ready => 1,
+            QueueState::Deferred => 0,
         };
         let states = self.recipients.iter().map(|recipient| recipient.state);
-        states.max_by_key(urgency).unwrap_or(QueuedState::Quarantined)
+        states.max_by_key(urgency).unwrap_or(QueueState::Quarantined)
     }
 
     pub(super) fn as_json(&self) -> Value {
@@ -235,7 +235,7 @@ impl Admin {
             inspect::read(&mut RealDisk::default(), &directory, places, |record| {
                 let Some(queued) = messages.next() else { return };
                 let recipients: Vec<_> = recipients.by_ref().take(queued.recipients as usize).collect();
-                let is_damaged = recipients.iter().any(|one| one.state == QueuedState::Quarantined);
+                let is_damaged = recipients.iter().any(|one| one.state == QueueState::Quarantined);
                 let record = record.filter(|record| record.is_sound && record.id == queued.id);
                 if record.is_none() && !is_damaged {
                     return;
@@ -261,7 +261,7 @@ impl Admin {
         wanted: &Wanted,
         arrived_before: Option<UnixMillis>,
     ) -> Result<Vec<Seen>, Problem> {
-        if wanted.state.is_some_and(|state| state != QueuedState::Quarantined) {
+        if wanted.state.is_some_and(|state| state != QueueState::Quarantined) {
             return Ok(Vec::new());
         }
         let damage: Vec<Damage> =
