@@ -122,6 +122,7 @@ impl<R: Ring> Worker<R> {
             self.log
                 .event("spool_recovered", now)
                 .number("shard", shard.number().into())
+                .str("writes", if report.is_direct { "direct" } else { "buffered" })
                 .number("segments", report.segments as u64)
                 .number("messages", report.messages as u64)
                 .number("damaged_places", report.damage.len() as u64)

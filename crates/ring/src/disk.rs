@@ -41,6 +41,9 @@ pub trait Disk {
     /// Closes a file; operations in flight on it are finished first, their completions swallowed.
     fn close_file(&mut self, file: File);
 
+    /// Whether it was opened as [`OpenMode::direct`] asks; false where the file system refuses that.
+    fn is_direct(&mut self, file: File) -> io::Result<bool>;
+
     /// The length of a file in bytes.
     fn length(&mut self, file: File) -> io::Result<u64>;
 
@@ -270,6 +273,10 @@ impl Disk for RealDisk {
         file.write_all_at(owner.as_bytes(), 0)?;
         self.locks.push(file);
         Ok(Ok(()))
+    }
+
+    fn is_direct(&mut self, file: File) -> io::Result<bool> {
+        Ok(self.get(file)?.direct)
     }
 
     fn lock_file(&mut self, file: File) -> io::Result<bool> {

@@ -51,6 +51,9 @@ pub struct PendingRecipient {
 /// What a recovery did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
+    /// Groups are written past the page cache (O_DIRECT), each by one durable write; false where the file
+    /// system refuses that, and each is a buffered write and then an fdatasync.
+    pub is_direct: bool,
     /// Segments that were read.
     pub segments: usize,
     /// Valid groups in them.

@@ -118,8 +118,10 @@ impl Shard {
     ) -> Result<(Self, RecoveredMail), SpoolError> {
         check(&options)?;
         let tokens = Tokens { room: options.token_room, place };
-        let (state, recovered) = recover(disk, &options, progress)?;
+        let (mut state, recovered) = recover(disk, &options, progress)?;
         let directory = shard_directory(&options.directory, options.shard);
+        let current = state.segments[state.current as usize].file;
+        state.report.is_direct = disk.is_direct(current).map_err(SpoolError::io("look at", &directory))?;
         let mut ready: VecDeque<_> =
             (0..state.segments.len() as u32).filter(|&slot| state.segments[slot as usize].ready).collect();
         ready.make_contiguous().sort_unstable_by_key(|&slot| state.segments[slot as usize].epoch);

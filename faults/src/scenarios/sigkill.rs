@@ -110,7 +110,7 @@ pub(crate) fn run_buffered(plan: &Plan) -> String {
     std::fs::create_dir(&folder).expect("the work folder can be written");
     tools::run(&["mount", "-t", "ramfs", "none", text(&folder)]);
     let mut all = Cycles { random: Random::new(plan.seed), turn: 0, crashes: BTreeMap::new() };
-    let verdict = one_spool(plan, &folder.join("spool"), 0, plan.cycles, &mut all);
+    let verdict = one_spool(plan, (&folder.join("spool"), "buffered"), 0, plan.cycles, &mut all);
     tools::run(&["umount", "--lazy", text(&folder)]);
     verdict
 }
@@ -118,14 +118,23 @@ pub(crate) fn run_buffered(plan: &Plan) -> String {
 fn on_ext4(plan: &Plan, number: u64, cycles: u64, all: &mut Cycles) -> String {
     let image = plan.work.join(format!("disk-{number}"));
     let disk = Ext4::create(&image, IMAGE_BYTES);
-    let verdict = one_spool(plan, &disk.path().join("spool"), number, cycles, all);
+    let verdict = one_spool(plan, (&disk.path().join("spool"), "direct"), number, cycles, all);
     drop(disk);
     std::fs::remove_file(image).expect("the work folder can be written");
     verdict
 }
 
-fn one_spool(plan: &Plan, spool: &Path, number: u64, cycles: u64, all: &mut Cycles) -> String {
+/// `cycles` on a new spool there, to which the gateway says that it writes so.
+fn one_spool(
+    plan: &Plan,
+    (spool, writes): (&Path, &str),
+    number: u64,
+    cycles: u64,
+    all: &mut Cycles,
+) -> String {
     let mut stand = Stand::start(plan, Setup::at(spool.to_owned()));
+    let said = stand.gateway.output();
+    assert!(said.contains(&format!("\"writes\":\"{writes}\"")), "it does not write {writes}:\n{said}");
     let client = stand.client(plan.seed + number, |_| {});
     let has_leftovers = number % 2 == 1;
     if has_leftovers {

@@ -224,6 +224,10 @@ impl Disk for SimRing {
         self.world.0.borrow_mut().lock(self.id, path, owner)
     }
 
+    fn is_direct(&mut self, _file: File) -> io::Result<bool> {
+        Ok(true)
+    }
+
     fn lock_file(&mut self, file: File) -> io::Result<bool> {
         self.world.0.borrow_mut().lock_file(self.id, file)
     }

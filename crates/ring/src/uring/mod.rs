@@ -415,6 +415,10 @@ impl Disk for UringRing {
         self.disk.lock(path, owner)
     }
 
+    fn is_direct(&mut self, file: File) -> io::Result<bool> {
+        self.disk.is_direct(file)
+    }
+
     fn lock_file(&mut self, file: File) -> io::Result<bool> {
         self.disk.lock_file(file)
     }
