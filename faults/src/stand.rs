@@ -150,6 +150,12 @@ impl Stand {
         })
     }
 
+    /// From the next start on it has so many workers.
+    pub(crate) fn set_workers(&mut self, workers: u32) {
+        let configuration = Configuration { workers, ..self.gateway.configuration().clone() };
+        self.gateway.rewrite(configuration);
+    }
+
     /// From the next start on the gateway crashes when it comes to `point` for the `visit`th time.
     pub(crate) fn arm(&mut self, point: &str, visit: u64) {
         let mut wrapper = self.environment.clone();

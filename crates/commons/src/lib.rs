@@ -264,18 +264,25 @@ impl Commons {
     /// # Errors
     /// Why it is not, the worst first.
     pub fn readiness(&self) -> Result<(), NotReady> {
-        let count = |state: WorkerState| {
-            self.states.iter().filter(|worker| worker.load(Ordering::Acquire) == state as u8).count()
-        };
         if self.is_draining() {
             Err(NotReady::Draining)
-        } else if count(WorkerState::Latched) > 0 {
+        } else if self.has_latched() {
             Err(NotReady::Latched)
-        } else if count(WorkerState::Recovering) > 0 {
+        } else if self.is_any(WorkerState::Recovering) {
             Err(NotReady::Recovering)
         } else {
             Ok(())
         }
+    }
+
+    /// Whether a durable write of some worker failed, so that only a restart helps.
+    #[must_use]
+    pub fn has_latched(&self) -> bool {
+        self.is_any(WorkerState::Latched)
+    }
+
+    fn is_any(&self, state: WorkerState) -> bool {
+        self.states.iter().any(|worker| worker.load(Ordering::Acquire) == state as u8)
     }
 
     fn tell_all(&self, answer: impl Fn() -> Answer) {

@@ -34,13 +34,25 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 pub(crate) fn router(registry: Arc<Registry>, commons: Arc<Commons>, recovery: Shards) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .with_state(Rooms { registry, commons, recovery })
 }
 
 async fn metrics(State(rooms): State<Rooms>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], rooms.registry.text())
+}
+
+/// Health is for whoever restarts what is ill, and a restart helps where a write failed for good: what the
+/// device holds is found out by a recovery.
+async fn healthy(State(rooms): State<Rooms>) -> (StatusCode, &'static str) {
+    if rooms.commons.has_latched() {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "latched: a write to the spool failed; a restart recovers it\n",
+        );
+    }
+    (StatusCode::OK, "ok\n")
 }
 
 async fn ready(State(rooms): State<Rooms>) -> impl IntoResponse {

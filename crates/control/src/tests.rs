@@ -194,6 +194,9 @@ fn health_is_not_readiness() {
     assert_eq!(reason(&stage), (200, None));
     stage.commons.set_state(0, WorkerState::Latched);
     assert_eq!(reason(&stage), (503, Some("latched".into())));
+    let (status, body) = stage.get("/healthz");
+    assert!(status == 503 && body.contains("a restart recovers it"), "{status} {body}");
+    stage.commons.set_state(0, WorkerState::Ready);
     stage.commons.drain();
     assert_eq!(reason(&stage), (503, Some("draining".into())));
     assert_eq!(stage.get("/healthz").0, 200);

@@ -26,6 +26,8 @@ fn catch(mutant: Mutant, name: Name, shows: impl Fn(&Run) -> bool) -> u64 {
     choose(None);
     let _ = std::panic::take_hook();
     let seed = caught.unwrap_or_else(|| panic!("{} is not caught by {name} in {SEEDS:?}", mutant.name()));
+    let sound = simulation::run(name, seed, &Trim::default(), false);
+    assert!(!shows(&sound), "{name}, seed {seed}, is not kept without {} either", mutant.name());
     println!("{} is caught by {name}, seed {seed}", mutant.name());
     seed
 }

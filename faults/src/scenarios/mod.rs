@@ -40,8 +40,8 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "sigkill",
         about: "SIGKILL at random moments under load, and crashes at every named fail point",
-        quick: 32,
-        usual: 160,
+        quick: 38,
+        usual: 190,
         full: 1000,
         run: sigkill::run,
     },

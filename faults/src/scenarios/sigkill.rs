@@ -40,6 +40,8 @@ enum Needs {
     Leftovers,
     /// Bodies that get files of their own.
     LargeBodies,
+    /// A start with fewer workers, one of which drains the shard of another.
+    Adoption,
     /// A start.
     Recovery,
 }
@@ -63,12 +65,18 @@ const POINTS: &[Point] = &[
     point("large-unsynced", 3, Needs::LargeBodies),
     point("large-unnamed", 3, Needs::LargeBodies),
     point("before-footer", 2, Needs::Load),
+    point("shard-marked-unsynced", 1, Needs::Adoption),
+    point("shard-half-removed", 3, Needs::Adoption),
+    point("shard-empty", 1, Needs::Adoption),
     point("mid-recovery", 1, Needs::Recovery),
     point("end-of-recovery", 1, Needs::Recovery),
 ];
 
 /// Large messages in a cycle that has some.
 const LARGE_MESSAGES: u64 = 12;
+
+/// Messages after which either of two workers has taken some.
+const SHARED: u64 = 200;
 
 /// What the cycles of all spools have in common.
 struct Cycles {
@@ -79,13 +87,14 @@ struct Cycles {
 }
 
 impl Cycles {
-    /// Whose turn it is. A spool that keeps `leftovers` has soon all the segments that it may have, and little
-    /// room for large messages.
+    /// Whose turn it is. A spool that keeps `leftovers` has soon all the segments that it may have, little room
+    /// for large messages, and no shard that is ever empty.
     fn next_point(&mut self, leftovers: bool) -> &'static Point {
         loop {
             let point = &POINTS[self.turn % POINTS.len()];
             self.turn += 1;
-            if !(leftovers && matches!(point.needs, Needs::Growth | Needs::LargeBodies)) {
+            let is_out = matches!(point.needs, Needs::Growth | Needs::LargeBodies | Needs::Adoption);
+            if !(leftovers && is_out) {
                 return point;
             }
         }
@@ -179,15 +188,19 @@ fn at_random(stand: &mut Stand, client: &LedgerClient, random: &mut Random) -> V
 fn at_point(stand: &mut Stand, client: &LedgerClient, point: &Point, random: &mut Random) -> Vec<Sent> {
     let visit = 1 + random.below(point.visits_max);
     stand.kill();
+    if point.needs == Needs::Adoption {
+        leave_a_shard(stand, client);
+    }
     stand.arm(point.name, visit);
     match point.needs {
         Needs::Growth => stand.gate.shut(),
         Needs::Leftovers => stand.late_gate.shut(),
-        Needs::Load | Needs::LargeBodies | Needs::Recovery => {}
+        Needs::Load | Needs::LargeBodies | Needs::Adoption | Needs::Recovery => {}
     }
     stand.gateway.spawn();
+    // A spool under pressure may refuse any number of them before one comes to the place.
     let large =
-        (point.needs == Needs::LargeBodies).then(|| stand.large_client(random.bits(), LARGE_MESSAGES, None));
+        (point.needs == Needs::LargeBodies).then(|| stand.large_client(random.bits(), u64::MAX, None));
     let before = client.acknowledged();
     let status = stand.gateway.wait_end(PATIENCE).unwrap_or_else(|| {
         let taken = client.acknowledged() - before;
@@ -200,4 +213,14 @@ fn at_point(stand: &mut Stand, client: &LedgerClient, point: &Point, random: &mu
     stand.disarm();
     stand.gate.open();
     large.map(LedgerClient::stop).unwrap_or_default()
+}
+
+/// A second worker takes mail into a shard of its own, and is no more.
+fn leave_a_shard(stand: &mut Stand, client: &LedgerClient) {
+    stand.set_workers(2);
+    stand.gateway.restart();
+    let wanted = client.acknowledged() + SHARED;
+    assert!(client.wait_acknowledged(wanted, PATIENCE), "no mail is taken:\n{}", stand.output());
+    stand.kill();
+    stand.set_workers(1);
 }
