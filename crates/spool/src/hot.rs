@@ -43,6 +43,9 @@ impl HotGroup {
     }
 }
 
+/// A larger group is not lent for a record of less than half of it.
+const LENT_BYTES_MAX: usize = 32 << 10;
+
 /// Buffers that are remembered while others hold them; the rest is left to the allocator.
 const LENT_MAX: usize = 64;
 
@@ -63,10 +66,21 @@ impl Hot {
         number
     }
 
-    /// The buffer in which the record of a message is, and where it begins there.
-    pub(crate) fn get(&self, entry: &Entry) -> Option<(&SharedBuffer, usize)> {
+    /// The buffer in which the record of a message is, and where it begins there: its group, or a copy where the
+    /// group is much larger. A reader may keep it for as long as a slow peer takes, and what he keeps is in no
+    /// budget.
+    pub(crate) fn get(&mut self, entry: &Entry, pool: &mut Pool) -> Option<(SharedBuffer, usize)> {
         let group = self.groups.get(self.index(entry.group))?.as_ref()?;
-        Some((&group.buffer, group.start_of(entry)?))
+        let (start, length) = (group.start_of(entry)?, entry.length as usize);
+        if group.buffer.len() <= LENT_BYTES_MAX.max(2 * length) {
+            return Some((group.buffer.clone(), start));
+        }
+        let record = group.buffer.get(start..start + length)?;
+        let mut copy = pool.take(length);
+        copy[..length].copy_from_slice(record);
+        let copy = SharedBuffer::new(copy);
+        self.lend(copy.clone(), pool);
+        Some((copy, 0))
     }
 
     /// A message is done, or lies elsewhere now.
@@ -167,14 +181,31 @@ mod tests {
         assert_eq!(groups, [u32::MAX, 0, 1]);
         let (own, later) = (entry(7, BLOCK_BYTES as u32 + 64, 0), entry(7, 2 * BLOCK_BYTES as u32, 0));
         let of_other_segment = entry(9, BLOCK_BYTES as u32 + 64, 0);
-        assert_eq!(hot.get(&own).map(|(_, start)| start), Some(64));
-        assert!(hot.get(&later).is_none() && hot.get(&of_other_segment).is_none());
+        let get = |hot: &mut Hot, entry| hot.get(entry, &mut Pool::default());
+        assert_eq!(get(&mut hot, &own).map(|(_, start)| start), Some(64));
+        assert!(get(&mut hot, &later).is_none() && get(&mut hot, &of_other_segment).is_none());
         hot.release(&later, &mut pool);
-        assert!(hot.get(&own).is_some(), "another message's end is none of this group's");
+        assert!(get(&mut hot, &own).is_some(), "another message's end is none of this group's");
         hot.release(&own, &mut pool);
-        assert!(hot.get(&own).is_none());
+        assert!(get(&mut hot, &own).is_none());
         assert_eq!((hot.first, hot.bytes()), (u32::MAX, 2 * BLOCK_BYTES));
         hot.release(&entry(7, 64, u32::MAX), &mut pool);
         assert_eq!((hot.first, hot.bytes()), (1, BLOCK_BYTES));
+    }
+
+    #[test]
+    fn a_slow_reader_of_a_small_message_keeps_no_large_group() {
+        let (mut hot, mut pool) = (Hot::new(usize::MAX), Pool::default());
+        let mut push = |bytes: usize| {
+            let mut buffer = AlignedBuffer::zeroed(bytes);
+            buffer[64..164].fill(b'x');
+            hot.push(Rc::new(buffer), 7, 0..bytes as u64, 1)
+        };
+        let groups = [push(LENT_BYTES_MAX), push(1 << 20)];
+        let [(small, at), (copy, copied_to)] =
+            groups.map(|group| hot.get(&entry(7, 64, group), &mut pool).expect("it is there"));
+        assert_eq!((small.len(), &small[at..at + 100]), (LENT_BYTES_MAX, &[b'x'; 100][..]));
+        assert_eq!(copy[copied_to..copied_to + 100], [b'x'; 100]);
+        assert!(copy.len() <= LENT_BYTES_MAX, "{} bytes are kept for 100", copy.len());
     }
 }

@@ -30,8 +30,8 @@ impl Shard {
             return self.events.push_back(Event::Loaded { request, result: Err(LoadError::Gone) });
         };
         let length = entry.length as usize;
-        if let Some((buffer, start)) = self.hot.get(entry) {
-            let result = StoredMessage::new(buffer.clone(), start, length).ok_or(LoadError::Damaged);
+        if let Some((buffer, start)) = self.hot.get(entry, &mut self.pool) {
+            let result = StoredMessage::new(buffer, start, length).ok_or(LoadError::Damaged);
             return self.events.push_back(Event::Loaded { request, result });
         }
         #[cfg(feature = "mutants")]
