@@ -5,17 +5,23 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use testbed::gateway::http_get;
+use testbed::net::eventually;
 use testbed::{Configuration, Gateway};
 
-use crate::Options;
 use crate::meter::{Meter, tree_bytes};
 use crate::servers::{Server, generate};
+use crate::{Options, replies};
 
 /// Messages by which the cost of one is measured.
 const MEASURED: u64 = 20_000;
+
+/// How long the gateway is asked with nothing beside it.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// A start that takes longer than this is no start.
 const START_MAX: Duration = Duration::from_secs(300);
@@ -33,16 +39,19 @@ fn gatepost(options: &Options, binary: &Path, messages: u64) -> Result<(), Strin
     let meter = Meter::new();
     let mut configuration = Configuration::relay(testbed::net::free_address());
     configuration.capacity = "64GiB".into();
-    configuration.node_extra = "[retry]\nfirst = \"5m\"\nlongest = \"1h\"\nexpire = \"5d\"\n".into();
+    configuration.node_extra = "[retry]\nfirst = \"5m\"\nlongest = \"1h\"\nexpire = \"5d\"\n\n\
+                                [admin]\nsocket = \"admin.sock\"\n"
+        .into();
     let mut gateway = Gateway::start_under(binary, configuration, meter.wrapper());
     let send = |gateway: &Gateway, count: u64| -> Result<f64, String> {
         let before = meter.cpu_micros(gateway.pid())?;
         generate(options, gateway.smtp(), count, true)?;
         Ok((meter.cpu_micros(gateway.pid())? - before) as f64 / count as f64)
     };
-    // Processes and segments are there before anything is measured.
-    send(&gateway, 2000)?;
     let idle = tree_bytes(gateway.pid());
+    // Segments are there before anything is measured.
+    send(&gateway, 2000)?;
+    let first = tree_bytes(gateway.pid());
     let empty = [send(&gateway, MEASURED)?, send(&gateway, MEASURED)?];
     let begin = Instant::now();
     send(&gateway, messages - 2 * MEASURED - 2000)?;
@@ -60,13 +69,18 @@ fn gatepost(options: &Options, binary: &Path, messages: u64) -> Result<(), Strin
         empty[0], empty[1], beside[0], beside[1]
     );
     println!(
-        "  memory: {} MiB after the first 2,000, {} MiB with all of them: {:.0} bytes a message more",
+        "  memory: {} MiB idle, {} MiB after the first 2,000, {} MiB with all of them: {:.0} bytes a message",
         idle >> 20,
+        first >> 20,
         full >> 20,
         (full.saturating_sub(idle)) as f64 / queued as f64
     );
     let used = gateway.metric("gatepost_spool_bytes");
     println!("  spool: {:.0} MiB, {:.0} bytes a message", used / 1048576.0, used / queued as f64);
+    let ((), alone) = replies::beside(gateway.smtp(), || thread::park_timeout(QUIET));
+    println!("  a NOOP is answered in: {alone}");
+    let (listed, beside) = replies::beside(gateway.smtp(), || list(&gateway, binary));
+    println!("  {}; a NOOP beside it is answered in: {beside}", listed?);
     for (how, is_clean, is_cold) in
         [("SIGKILL, cold cache", false, true), ("SIGKILL", false, false), ("SIGTERM", true, false)]
     {
@@ -79,14 +93,31 @@ fn gatepost(options: &Options, binary: &Path, messages: u64) -> Result<(), Strin
             forget_files();
         }
         let start = start(&mut gateway)?;
+        // The first turn of the worker counts the queue.
+        let counted = eventually(START_MAX, || gateway.metric("gatepost_spool_messages") > 0.0);
         println!(
             "  start after {how}: ready in {:.2} s, then {} MiB; {:.0} messages queued",
             start.as_secs_f64(),
             tree_bytes(gateway.pid()) >> 20,
-            gateway.metric("gatepost_spool_messages")
+            if counted { gateway.metric("gatepost_spool_messages") } else { 0.0 }
         );
     }
     Ok(())
+}
+
+/// Lists all of the queue; says how long that took.
+fn list(gateway: &Gateway, binary: &Path) -> Result<String, String> {
+    let begin = Instant::now();
+    let output = Command::new(binary)
+        .args(["spool", "list", "--json", "--config"])
+        .arg(gateway.config_path())
+        .output()
+        .map_err(|error| format!("{}: {error}", binary.display()))?;
+    if !output.status.success() {
+        return Err(format!("spool list: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    let lines = output.stdout.iter().filter(|&&byte| byte == b'\n').count();
+    Ok(format!("spool list: {lines} lines in {:.1} s", begin.elapsed().as_secs_f64()))
 }
 
 /// A start with a queue of ten thousand, after a stop in order.
@@ -120,14 +151,14 @@ fn start(gateway: &mut Gateway) -> Result<Duration, String> {
         if http_get(address, "/readyz").is_some_and(|(code, _)| code == 200) {
             return Ok(begin.elapsed());
         }
-        std::thread::park_timeout(Duration::from_millis(2));
+        thread::park_timeout(Duration::from_millis(2));
     }
     Err("the gateway is not ready in time".to_owned())
 }
 
 /// Drops the page cache, where that is allowed; then a start reads from the disk.
 fn forget_files() {
-    let _ = std::process::Command::new("sync").status();
+    let _ = Command::new("sync").status();
     if fs::write("/proc/sys/vm/drop_caches", "3").is_err() {
         println!("  (the page cache could not be dropped: not cold)");
     }

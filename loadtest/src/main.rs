@@ -7,6 +7,7 @@
 mod backlog;
 mod latency;
 mod meter;
+mod replies;
 mod rounds;
 mod servers;
 mod storm;
