@@ -1,4 +1,4 @@
-//! Where the groups of a segment lie, read anew from `crates/spool/FORMAT.md`.
+//! Segments on disk, to be damaged and restored.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -7,20 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use testbed::ledger::Delivery;
-use testbed::message;
+use testbed::segment::{self, Group};
 
 const BLOCK: usize = 4096;
-const HEADER: usize = 64;
-const MAGIC: &[u8] = b"GPGROUP\n";
-
-/// One group.
-#[derive(Clone, Debug)]
-pub(crate) struct Group {
-    /// Its header and records, without the padding.
-    pub(crate) bytes: Range<usize>,
-    /// The serial numbers of the ledger's messages in it.
-    pub(crate) serials: BTreeSet<u64>,
-}
 
 /// A segment as it lies on disk.
 #[derive(Debug)]
@@ -45,13 +34,13 @@ impl SegmentFile {
 
     fn read(path: PathBuf) -> Self {
         let bytes = fs::read(&path).expect("the spool can be read");
-        let (mut groups, mut at) = (Vec::new(), BLOCK);
-        while at + HEADER <= bytes.len() && bytes[at..].starts_with(MAGIC) {
-            let word = bytes[at + 12..at + 16].try_into().expect("four bytes");
-            let end = at + HEADER + u32::from_le_bytes(word) as usize;
-            groups.push(Group { bytes: at..end, serials: serials(&bytes[at..end]) });
-            at = end.next_multiple_of(BLOCK);
-        }
+        let (mut groups, mut at) = (segment::groups(&bytes), BLOCK);
+        // What comes after a gap is of a former life.
+        groups.retain(|group| {
+            let follows = group.bytes.start == at;
+            at = if follows { group.bytes.end.next_multiple_of(BLOCK) } else { at };
+            follows
+        });
         Self { path, bytes, groups }
     }
 
@@ -75,16 +64,4 @@ impl SegmentFile {
 /// Those of `queued` that are of one of the `serials`.
 pub(crate) fn of(queued: &BTreeSet<Delivery>, serials: &BTreeSet<u64>) -> BTreeSet<Delivery> {
     queued.iter().filter(|(serial, _)| serials.contains(serial)).cloned().collect()
-}
-
-fn serials(bytes: &[u8]) -> BTreeSet<u64> {
-    let field = format!("{}: ", message::SERIAL_FIELD).into_bytes();
-    let starts = bytes.windows(field.len()).enumerate().filter(|(_, window)| *window == field);
-    let digits = |at: usize| bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    starts
-        .filter_map(|(at, _)| {
-            let at = at + field.len();
-            std::str::from_utf8(&bytes[at..at + digits(at)]).ok()?.parse().ok()
-        })
-        .collect()
 }

@@ -23,6 +23,7 @@ pub mod postfix;
 pub mod proseware;
 pub mod random;
 pub mod scram;
+pub mod segment;
 pub mod tools;
 
 pub use client::{LedgerClient, LoadOptions};

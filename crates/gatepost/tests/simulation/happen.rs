@@ -1,15 +1,36 @@
 //! Faults at their moments.
 
-use ring::Instant;
+use std::collections::BTreeSet;
 use std::path::Path;
+
+use ring::sim::Rot;
+use ring::{BLOCK_BYTES, Instant};
+use testbed::segment;
 
 use super::scenario::{self, Happening};
 use super::{GATEWAY, Simulation};
 
 /// Files of the spool that hold mail: what else lies there is laid out once and written by nobody.
 fn holds_mail(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.starts_with("segment-") || name.starts_with("large-")
+    holds_groups(path) || begins(path, "large-")
+}
+
+fn holds_groups(path: &Path) -> bool {
+    begins(path, "segment-")
+}
+
+fn begins(path: &Path, with: &str) -> bool {
+    path.file_name().unwrap_or_default().to_string_lossy().starts_with(with)
+}
+
+/// The messages that may be lost by it: those of its group, or of all where no group can be trusted.
+fn hit(rot: &Rot) -> BTreeSet<u64> {
+    let in_header = rot.at < BLOCK_BYTES;
+    if in_header || !holds_groups(&rot.path) {
+        return segment::serials(&rot.before);
+    }
+    let groups = segment::groups(&rot.before).into_iter();
+    groups.filter(|group| group.bytes.contains(&rot.at)).flat_map(|group| group.serials).collect()
 }
 
 impl Simulation {
@@ -57,10 +78,10 @@ impl Simulation {
 
     /// Bits flip in the spool.
     pub(super) fn rot(&mut self, sectors: u64) {
-        let files = self.world.rot_sectors(GATEWAY, sectors, holds_mail);
-        if !files.is_empty() {
+        for rot in self.world.rot_sectors(GATEWAY, sectors, holds_mail) {
             self.has_rotted = true;
-            self.tell(format_args!("bits flip in {files:?}"));
+            self.tell(format_args!("a bit flips in {}, byte {}", rot.path.display(), rot.at));
+            self.rotten.extend(hit(&rot));
         }
     }
 

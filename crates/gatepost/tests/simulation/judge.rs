@@ -30,9 +30,13 @@ impl Simulation {
         let (mut quarantined, mut taken_for_torn) = (0, 0);
         if self.has_rotted {
             // What rots may be lost, and so may be the outcomes that rot with it. Where nothing was
-            // reported the last group of a segment rotted, which looks as if it had never been whole.
-            let lost = std::mem::take(&mut report.lost).len() as u64;
-            *if self.damage.is_empty() { &mut taken_for_torn } else { &mut quarantined } += lost;
+            // reported the last group of a segment rotted, which looks as if it had never been whole. A
+            // group that names a large body says nothing of what is in it.
+            let has_large = self.scenario.habits.iter().any(|habits| habits.large_one_in > 0);
+            let excused: Vec<_> =
+                report.lost.extract_if(.., |(serial, _)| has_large || self.rotten.contains(serial)).collect();
+            let excused = excused.len() as u64;
+            *if self.damage.is_empty() { &mut taken_for_torn } else { &mut quarantined } += excused;
         } else {
             self.faults.append(&mut self.damage);
             self.faults.extend(unexcused(&taken, &self.deaths));

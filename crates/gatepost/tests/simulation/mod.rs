@@ -19,6 +19,7 @@ mod peer;
 pub mod scenario;
 pub mod shrink;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -113,6 +114,8 @@ struct Simulation {
     deaths: Vec<Death>,
     /// Bits have flipped, or sectors were given up.
     has_rotted: bool,
+    /// Serial numbers of the messages that lay where bits flipped.
+    rotten: BTreeSet<u64>,
     /// What recoveries and verification called damaged.
     damage: Vec<String>,
     full_cycles: u64,
@@ -153,6 +156,7 @@ impl Simulation {
             power_cuts: 0,
             deaths: Vec::new(),
             has_rotted: false,
+            rotten: BTreeSet::new(),
             damage: Vec::new(),
             full_cycles: 0,
             events: 0,

@@ -11,6 +11,17 @@ use crate::Instant;
 /// How often a sector is chosen anew in the hope of one that is not all zeros.
 const CHOICES_MAX: usize = 64;
 
+/// A bit that flipped.
+#[derive(Clone, Debug)]
+pub struct Rot {
+    /// In which file.
+    pub path: PathBuf,
+    /// In which byte of it.
+    pub at: usize,
+    /// What the file held before.
+    pub before: Vec<u8>,
+}
+
 /// What becomes of a change of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -95,19 +106,23 @@ impl HostDisk {
         chosen.into_iter().map(|(path, ..)| path).collect()
     }
 
-    /// Flips a bit in up to `count` sectors; gives the files.
+    /// Flips a bit in up to `count` sectors; says where, and what was there before.
     pub(super) fn rot(
         &mut self,
         count: u64,
         is_meant: &dyn Fn(&Path) -> bool,
         random: &mut Random,
-    ) -> Vec<PathBuf> {
+    ) -> Vec<Rot> {
         let chosen = self.choose_sectors(count, is_meant, random);
-        for (_, inode, sector) in &chosen {
+        let mut rotten = Vec::new();
+        for (path, inode, sector) in &chosen {
             let at = (sector * SECTOR_BYTES + random.below(SECTOR_BYTES)) as usize;
-            self.flip(*inode, at, 1 << random.below(8));
+            rotten.push(Rot { path: path.clone(), at, before: self.content(*inode).to_vec() });
         }
-        chosen.into_iter().map(|(path, ..)| path).collect()
+        for (rot, (_, inode, _)) in rotten.iter().zip(&chosen) {
+            self.flip(*inode, rot.at, 1 << random.below(8));
+        }
+        rotten
     }
 
     /// Sectors of files with a name, rather such as hold something.

@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use self::disk::{HostDisk, InodeId};
+pub use self::faults::Rot;
 use self::network::{Endpoint, ListenerState, NetworkEvent};
 use self::operation::Operation;
 use self::random::Random;
@@ -244,11 +245,11 @@ impl World {
         self.with_disk(ip, |disk, _| disk.faults.read_again());
     }
 
-    /// Flips a bit in each of up to `count` sectors of the files that are meant; gives their files.
-    pub fn rot_sectors(&self, ip: IpAddr, count: u64, is_meant: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
-        let mut files = Vec::new();
-        self.with_disk(ip, |disk, random| files = disk.rot(count, &is_meant, random));
-        files
+    /// Flips a bit in each of up to `count` sectors of the files that are meant; says where.
+    pub fn rot_sectors(&self, ip: IpAddr, count: u64, is_meant: impl Fn(&Path) -> bool) -> Vec<Rot> {
+        let mut rotten = Vec::new();
+        self.with_disk(ip, |disk, random| rotten = disk.rot(count, &is_meant, random));
+        rotten
     }
 
     /// Sets every host's wall clock forward by so many milliseconds, or back. The monotonic one goes on.
