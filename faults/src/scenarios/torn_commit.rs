@@ -5,6 +5,7 @@ use std::path::Path;
 
 use testbed::ledger::Delivery;
 use testbed::random::Random;
+use testbed::segment::Group;
 use testbed::{LedgerClient, Sent};
 
 use crate::Plan;
@@ -78,7 +79,7 @@ fn finish(client: LedgerClient) -> Vec<Sent> {
     client.finish()
 }
 
-fn last_message(segments: &[SegmentFile]) -> (&SegmentFile, &crate::segment_file::Group) {
+fn last_message(segments: &[SegmentFile]) -> (&SegmentFile, &Group) {
     let mut with_mail =
         segments.iter().flat_map(|segment| segment.groups.iter().map(move |group| (segment, group)));
     with_mail.rfind(|(_, group)| !group.serials.is_empty()).expect("mail was acknowledged")
