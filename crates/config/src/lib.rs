@@ -42,7 +42,7 @@ pub use tickets::TicketsConfig;
 pub use token::TokenDigest;
 pub use units::{parse_duration, parse_size};
 
-use policy::{Doors, Proof, Snapshot, Source};
+use policy::{Doors, Listener, Proof, Snapshot};
 
 use crate::error::Report;
 
@@ -61,7 +61,7 @@ pub struct Loaded {
     pub proof: Proof,
     /// What is legal but unwise.
     pub warnings: Vec<Warning>,
-    /// What a reload need not read again.
+    /// What a reload takes over.
     pub kept: Kept,
 }
 
@@ -75,14 +75,15 @@ impl Config {
     }
 
     /// The same for a reload: `generation` numbers the snapshot, and tenants of files that have not
-    /// changed since `kept` are not read again.
+    /// changed since `kept` are not read again. Listeners need a restart: what is proved holds for those
+    /// that run as well as for those of the new file.
     ///
     /// # Errors
     /// Everything that is wrong with the files.
     pub fn reload(path: &Path, generation: u64, kept: &Kept) -> Result<Loaded, ConfigErrors> {
         let mut report = Report::default();
         let read = node::read(path, generation, kept, &mut report);
-        let Some((node, source, kept)) = read else {
+        let Some((node, source, mut taken_over)) = read else {
             return Err(report.into_errors());
         };
         let (overlaps, compiled) = thread::scope(|scope| {
@@ -99,18 +100,27 @@ impl Config {
             }
         };
         let (Some(node), Some(snapshot)) = (node, snapshot) else { return Err(report.into_errors()) };
-        let proof = prove(&node, &source, &snapshot);
+        let mut listeners: Vec<_> = node.listeners.iter().map(|listener| listener.policy.clone()).collect();
+        taken_over.listeners =
+            if kept.listeners.is_empty() { listeners.clone() } else { kept.listeners.clone() };
+        listeners.extend(as_they_run(&kept.listeners, &listeners));
+        let doors = Doors { listeners: &listeners, hostname: &node.hostname };
+        // No configuration is loaded by which a stranger could relay (relay-control.md G4).
+        let proof = snapshot.prove(&source, &doors);
         proof.openings.iter().for_each(|opening| report.opening(opening));
         if !report.errors.is_empty() {
             return Err(report.into_errors());
         }
-        Ok(Loaded { node, snapshot, proof, warnings: report.warnings, kept })
+        Ok(Loaded { node, snapshot, proof, warnings: report.warnings, kept: taken_over })
     }
 }
 
-/// No configuration is loaded by which a stranger could relay (relay-control.md G4).
-fn prove(node: &NodeConfig, source: &Source, snapshot: &Snapshot) -> Proof {
-    let listeners: Vec<_> = node.listeners.iter().map(|listener| listener.policy.clone()).collect();
-    let doors = Doors { listeners: &listeners, hostname: &node.hostname };
-    snapshot.prove(source, &doors)
+/// Those of `running` that `new` does not hold as they are.
+fn as_they_run(running: &[Listener], new: &[Listener]) -> Vec<Listener> {
+    let changed = running.iter().filter(|listener| !new.contains(listener));
+    let named = changed.map(|listener| Listener {
+        name: format!("{} (as it runs until a restart)", listener.name).into(),
+        ..listener.clone()
+    });
+    named.collect()
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use policy::{Sourced, TenantSource};
+use policy::{Listener, Sourced, TenantSource};
 
 use crate::error::{ConfigError, Report, Warning};
 use crate::file::{File, Stamp};
@@ -26,9 +26,14 @@ const TENANT_HEADER: &str = "[[tenant]]";
 /// Fewer than this are not worth another thread.
 const EACH_MIN: usize = 16;
 
-/// The tenants of files that were read before.
+/// What a reload takes over from the configurations before it: the tenants of files that were read,
+/// and the listeners, which stay what the first of them made them.
 #[derive(Clone, Debug, Default)]
-pub struct Kept(HashMap<PathBuf, KeptFile>);
+pub struct Kept {
+    files: HashMap<PathBuf, KeptFile>,
+    /// None before the first configuration.
+    pub(crate) listeners: Vec<Listener>,
+}
 
 #[derive(Clone, Debug)]
 struct KeptFile {
@@ -69,7 +74,7 @@ pub(crate) fn read(path: &Path, written: &Sourced<String>, kept: &Kept, report: 
         tenants.sources.extend(file.tenants.iter().cloned());
         report.warnings.extend(file.warnings.iter().cloned());
         if errors.is_empty() {
-            tenants.kept.0.insert(path.clone(), file);
+            tenants.kept.files.insert(path.clone(), file);
         }
         report.errors.extend(errors);
     }
@@ -108,7 +113,7 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
 /// What was kept of a file where nothing of it changed, else what `read` reads.
 fn unless_kept(path: &Path, kept: &Kept, read: impl Fn(&Path) -> Vec<Piece>) -> Found {
     let unchanged = kept
-        .0
+        .files
         .get(path)
         .filter(|file| file.stamps.iter().all(|(path, stamp)| stamp.is_some() && Stamp::of(path) == *stamp));
     if let Some(file) = unchanged {
@@ -251,7 +256,7 @@ mod tests {
         let fourth = read(&third.kept);
         assert_eq!(same(&third, &fourth), [false, false], "b and c moved up");
         assert!(Arc::ptr_eq(&third.sources[1], &fourth.sources[0]));
-        assert_eq!(fourth.kept.0.len(), 2);
+        assert_eq!(fourth.kept.files.len(), 2);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use config::Config;
-use testbed::folder::NODE;
+use config::{Config, Kept};
+use testbed::folder::{Folder, NODE, TENANT};
 
 const CONFIGURATIONS: u64 = 200;
 
@@ -196,6 +196,40 @@ fn no_opened_configuration_loads_and_the_error_names_the_line() {
         let named = errors.iter().any(|error| line_of(&error.origin).contains(&opened_by));
         assert!(named, "seed {seed}: {opened_by} is not named by: {errors}");
     }
+}
+
+/// Networks of which none is too wide, and all are.
+const TOO_WIDE: &str = "name = \"wide\"\nsenders = [\"@wide.example\"]\nnetworks = [\n\"64.0.0.0/9\",\n\
+                        \"64.128.0.0/9\",\n\"65.0.0.0/8\",\n]\n";
+
+#[test]
+fn a_reload_may_open_no_listener_that_runs_whatever_the_new_file_makes_of_it() {
+    let relay = "name = \"smtp\"\naddress = \"127.0.0.1:0\"\nrole = \"relay\"\n";
+    assert!(NODE.contains(relay));
+    let submission =
+        "name = \"smtp\"\naddress = \"127.0.0.1:0\"\nrole = \"submission\"\nauth_without_tls = true\n";
+    for replaced in [submission.to_owned(), submission.replace("\"smtp\"", "\"other\"")] {
+        let folder = Folder::new(NODE, &[("proseware", TENANT)]);
+        let started = Config::load(&folder.node()).unwrap_or_else(|errors| panic!("{errors}"));
+        // Of itself the new file is sound: on a submission listener nobody relays without a login.
+        folder.write("gatepost.toml", &NODE.replace(relay, &replaced));
+        let reloaded =
+            Config::reload(&folder.node(), 2, &started.kept).unwrap_or_else(|errors| panic!("{errors}"));
+        folder.write("tenants/wide.toml", TOO_WIDE);
+        assert!(Config::load(&folder.node()).is_ok(), "a restart closes the relay listener");
+        // Also at the second reload after the change.
+        for kept in [&started.kept, &reloaded.kept] {
+            let errors = Config::reload(&folder.node(), 3, kept).unwrap_err();
+            assert!(errors.are_openings(), "{errors}");
+            assert!(errors.to_string().contains("on listener smtp (as it runs until a restart)"), "{errors}");
+        }
+    }
+    // One that is to be opened by the restart counts as well.
+    let folder = Folder::new(&NODE.replace(relay, submission), &[("wide", TOO_WIDE)]);
+    let started = Config::load(&folder.node()).unwrap_or_else(|errors| panic!("{errors}"));
+    folder.write("gatepost.toml", NODE);
+    assert!(Config::reload(&folder.node(), 2, &started.kept).is_err());
+    assert!(Config::reload(&folder.node(), 2, &Kept::default()).is_err());
 }
 
 fn line_of(origin: &policy::Origin) -> String {

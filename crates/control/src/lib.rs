@@ -66,7 +66,8 @@ pub struct ControlOptions {
     pub metrics_address: Option<SocketAddr>,
     /// The node file, read again at a reload; without it there is none.
     pub config_path: Option<PathBuf>,
-    /// What was read of the tenants at the start: files that do not change are not read again.
+    /// What was read at the start: files that do not change are not read again, and no reload may open
+    /// the listeners that run.
     pub kept: config::Kept,
     /// The certificate of the listeners, replaced at a reload.
     pub certificate: Option<Arc<tls::Certificate>>,

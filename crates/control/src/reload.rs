@@ -42,7 +42,8 @@ pub(crate) struct Reloader {
     registry: Arc<Registry>,
     admin: Option<Admin>,
     path: Option<PathBuf>,
-    /// The tenants in force: those of files that do not change are not read again.
+    /// The tenants in force, those of files that do not change are not read again; and the listeners
+    /// that run, whatever the file says of them now.
     kept: Arc<Kept>,
     certificate: Option<Arc<Certificate>>,
     finished: (mpsc::Sender<Read>, mpsc::Receiver<Read>),

@@ -25,7 +25,7 @@ pub enum TlsPolicy {
 }
 
 /// What a decision needs to know of the listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Its name, as labels hold it.
     pub name: Box<str>,

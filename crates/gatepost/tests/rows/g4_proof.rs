@@ -3,8 +3,9 @@
 
 use std::process::Command;
 
+use testbed::Dialog;
 use testbed::net::{PATIENCE, eventually};
-use testbed::proseware::{HOTEL, LOGIN};
+use testbed::proseware::{HOTEL, LOGIN, WORK};
 
 use crate::house::House;
 
@@ -69,4 +70,29 @@ fn a_network_of_everyone_is_an_opening_too() {
     let (code, said) = gatepost(&house, &["check", "--json"]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("\"opens_relay\":true") && said.contains("\"line\":3"), "{said}");
+}
+
+#[test]
+fn a_reload_opens_no_listener_that_runs_though_the_new_file_closes_it() {
+    let mut house = House::start_with(|configuration| {
+        configuration.node_extra.push_str(&format!("\n[proxy_protocol]\nfrom = [\"{WORK}\"]\n"));
+    });
+    let mut closed = house.gateway.configuration().clone();
+    closed.listeners[0].role = "submission".into();
+    closed.listeners[0].tls = "required".into();
+    closed.tenants.push(("open".into(), OPEN.into()));
+    house.gateway.rewrite(closed);
+    // After a restart it would be sound: only a login relays there.
+    let (code, said) = gatepost(&house, &["check"]);
+    assert_eq!(code, Some(0), "{said}");
+
+    house.gateway.signal("HUP");
+    let outcome = |event: &str| house.gateway.output().contains(&format!("\"event\":\"{event}\""));
+    assert!(eventually(PATIENCE, || outcome("policy_reload_failed") || outcome("policy_reloaded")));
+    let mut stranger = Dialog::connect_from(WORK, house.gateway.smtp());
+    stranger.send("PROXY TCP4 64.1.2.3 127.0.0.1 40001 25\r\n");
+    stranger.expect(220);
+    stranger.command("EHLO client.example", 250);
+    stranger.command("MAIL FROM:<f@open.example>", 250);
+    stranger.command(&format!("RCPT TO:<{BOB}>"), 550);
 }
