@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use policy::{Source, Sourced};
+use policy::{Source, Sourced, canonical};
 
 use crate::error::Report;
 use crate::section::{Keys, Section};
@@ -48,11 +48,18 @@ fn read_list(section: &Section<'_>, report: &mut Report) -> Vec<Sourced<IpNet>> 
     let mut is_told = false;
     for peer in &peers {
         let shortest = if peer.value.addr().is_ipv4() { V4_PREFIX_MIN } else { V6_PREFIX_MIN };
-        if peer.value.prefix_len() < shortest {
-            let message = format!("{} is wider than /{shortest}", peer.value);
-            opening(section, peer, message, report);
-            is_told = true;
-        }
+        let message = match peer.value.prefix_len() < shortest {
+            true => format!("{} is wider than /{shortest}", peer.value),
+            false if policy::is_too_wide([peer.value]) => {
+                format!(
+                    "{} is more of IPv4, behind a translator (RFC 6052), than a /{V4_PREFIX_MIN}",
+                    peer.value
+                )
+            }
+            false => continue,
+        };
+        opening(section, peer, message, report);
+        is_told = true;
     }
     if let Some(first) = peers.first()
         && !is_told
@@ -90,17 +97,30 @@ pub(crate) fn warn(peers: &PeersConfig, source: &Source, report: &mut Report) {
     let lists = [("proxy_protocol.from", &peers.proxies, LISTED), ("xclient.from", &peers.xclient, XCLIENT)];
     for (key, list, danger) in lists {
         for (peer, tenant) in list.iter().flat_map(|peer| source.tenants.iter().map(move |t| (peer, t))) {
-            let overlaps = |net: &IpNet| net.contains(&peer.value) || peer.value.contains(net);
-            let excluded = tenant.excluded_networks.iter().any(|net| net.value.contains(&peer.value));
-            let network = tenant.networks.iter().find(|network| overlaps(&network.value));
-            if let Some(network) = network.filter(|_| !excluded) {
+            let decides = |network: &&Sourced<IpNet>| {
+                let net = canonical(network.value);
+                peer.value.contains(&net)
+                    || net.contains(&peer.value) && !is_overruled(net, peer.value, source)
+            };
+            if let Some(network) = tenant.networks.iter().find(decides) {
                 let (name, net, proxy, place) = (&tenant.name.value, network.value, peer.value, &peer.origin);
+                let remedy = match proxy.contains(&canonical(net)) {
+                    true => "take it out of networks",
+                    false => "put the proxy into excluded_networks",
+                };
                 let message = format!(
-                    "{net} of tenant {name} holds the proxy {proxy} ({key} at {place}): {danger}; put the proxy \
-                     into excluded_networks"
+                    "{net} of tenant {name} holds the proxy {proxy} ({key} at {place}): {danger}; {remedy}"
                 );
                 report.warn(&network.origin, "networks", message);
             }
         }
     }
+}
+
+/// Whether an entry that is more specific than `net` decides about all of `peer`.
+fn is_overruled(net: IpNet, peer: IpNet, source: &Source) -> bool {
+    let entries =
+        source.tenants.iter().flat_map(|tenant| tenant.networks.iter().chain(&tenant.excluded_networks));
+    let mut entries = entries.map(|entry| canonical(entry.value));
+    entries.any(|entry| entry.contains(&peer) && entry.prefix_len() > net.prefix_len())
 }

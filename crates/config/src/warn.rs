@@ -5,8 +5,10 @@ use policy::{RelayDomainSource, Sourced, TenantSource};
 
 use crate::error::Report;
 
+const TRANSLATED: &str = "IPv4 behind a translator (RFC 6052)";
+
 /// Ranges in which an address says nothing about who uses it (relay-control.md F1).
-const NEAR: [(&str, &str); 10] = [
+const NEAR: [(&str, &str); 13] = [
     ("127.0.0.0/8", "loopback"),
     ("::1/128", "loopback"),
     ("10.0.0.0/8", "a private range"),
@@ -16,6 +18,9 @@ const NEAR: [(&str, &str); 10] = [
     ("169.254.0.0/16", "link-local"),
     ("fe80::/10", "link-local"),
     ("fc00::/7", "a private range"),
+    ("64:ff9b::/96", TRANSLATED),
+    ("64:ff9b:1::/48", TRANSLATED),
+    ("::ffff:0:0:0/96", TRANSLATED),
     ("::ffff:0:0/96", "IPv4 in IPv6 form: write it as IPv4"),
 ];
 
@@ -37,7 +42,7 @@ pub(crate) fn about(tenant: &TenantSource, report: &mut Report) {
 
 fn warn_of_network(tenant: &TenantSource, network: &Sourced<IpNet>, report: &mut Report) {
     let net = network.value;
-    static RANGES: LazyLock<[(IpNet, &str); 10]> =
+    static RANGES: LazyLock<[(IpNet, &str); 13]> =
         LazyLock::new(|| NEAR.map(|(range, what)| (range.parse().expect("the table holds prefixes"), what)));
     let near = RANGES.iter().find(|(range, _)| range.contains(&net) || net.contains(range));
     if let Some((_, what)) = near {

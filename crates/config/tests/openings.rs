@@ -121,7 +121,7 @@ impl House {
     fn open(&mut self, random: &mut Random) -> String {
         let victim = random.below(self.tenants.len() as u64) as usize;
         let tenant = &mut self.tenants[victim];
-        match random.below(9) {
+        match random.below(11) {
             0 => tenant.add(short_v4(random.below(8), random)),
             1 => tenant.add(short_v6(random.below(20), random)),
             2 => tenant.add(format!("::ffff:0.0.0.0/{}", 96 + random.below(8))),
@@ -134,6 +134,8 @@ impl House {
             5 => tenant.add_union(&["2400::/20", "2600::/20", "2a00::/32"]),
             6 => self.believe("proxy_protocol", random),
             7 => self.believe("xclient", random),
+            8 => tenant.add(behind_a_translator(&short_v4(random.below(8), random))),
+            9 => tenant.add_union(&["64:ff9b::4000:0/104", "64:ff9b:1::4100:0/105"]),
             // Half the world each.
             _ => {
                 let halves = ["32.0.0.0/8", "33.0.0.0/8"];
@@ -176,6 +178,12 @@ fn short_v4(bits: u64, random: &mut Random) -> String {
 fn short_v6(bits: u64, random: &mut Random) -> String {
     let address = u128::from(random.below(1 << bits)).checked_shl(128 - bits as u32).unwrap_or(0);
     format!("{}/{bits}", std::net::Ipv6Addr::from(address))
+}
+
+/// The same by RFC 6052.
+fn behind_a_translator(v4: &str) -> String {
+    let net: ipnet::Ipv4Net = v4.parse().unwrap();
+    format!("64:ff9b::{}/{}", net.addr(), 96 + net.prefix_len())
 }
 
 #[test]

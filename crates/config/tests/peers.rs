@@ -37,6 +37,8 @@ fn a_list_that_lets_too_many_speak_for_others_is_refused() {
         ("[\"0.0.0.0/0\"]", "wider than /8"),
         ("[\"10.0.0.0/7\"]", "wider than /8"),
         ("[\"2001::/19\"]", "wider than /20"),
+        ("[\"64:ff9b::/96\"]", "behind a translator"),
+        ("[\"64:ff9b:1::/48\"]", "behind a translator"),
         ("[\"10.8.0.1/24\"]", "bits set"),
         ("[\"::ffff:10.8.0.9\"]", "write it as IPv4"),
         ("[\"balancer.example\"]", "no address"),
@@ -71,8 +73,33 @@ fn a_proxy_in_a_tenants_network_is_warned_of() {
     assert_eq!(texts.len(), 2, "{texts:?}");
     assert!(texts[0].contains("198.51.100.0/24 of tenant proseware holds the proxy 198.51.100.8/32"));
     assert!(texts[1].contains("203.0.113.7/32 of tenant proseware holds the proxy 203.0.113.0/24"));
-    let apart = format!("{tenant}excluded_networks = [\"198.51.100.8\", \"203.0.113.0/24\"]\n");
-    assert_eq!(load(peers, &apart).unwrap().warnings, []);
+}
+
+#[test]
+fn what_excludes_a_proxy_is_the_most_specific_entry_and_no_wider_one() {
+    let warnings = |from: &str, tenant: &str| {
+        let peers = format!("[xclient]\nfrom = [\"{from}\"]\n");
+        load(&peers, tenant).unwrap_or_else(|errors| panic!("{errors}")).warnings
+    };
+    let wide = "networks = [\"198.51.100.0/24\"]\nexcluded_networks = ";
+    for excluded in ["198.51.100.8", "198.51.100.0/28", "::ffff:198.51.100.8"] {
+        assert_eq!(warnings("198.51.100.8", &format!("{wide}[\"{excluded}\"]\n")), [], "{excluded}");
+    }
+    for excluded in ["198.51.100.9", "198.51.0.0/16"] {
+        assert_eq!(warnings("198.51.100.8", &format!("{wide}[\"{excluded}\"]\n")).len(), 1, "{excluded}");
+    }
+    // The proxy's own address relays, whatever range around it is excluded.
+    for net in ["203.0.113.9", "203.0.113.9/32"] {
+        for from in ["203.0.113.9", "203.0.113.0/24"] {
+            let tenant = format!("networks = [\"{net}\"]\nexcluded_networks = [\"203.0.113.0/24\"]\n");
+            let [warning] = &*warnings(from, &tenant) else { panic!("one warning") };
+            assert!(warning.to_string().ends_with("take it out of networks"), "{warning}");
+        }
+    }
+    // One network in another: the inner one decides.
+    let nested = "networks = [\"198.51.100.0/24\", \"198.51.100.0/26\"]\n";
+    let [warning] = &*warnings("198.51.100.8", nested) else { panic!("one warning") };
+    assert!(warning.to_string().contains("198.51.100.0/26 of tenant"), "{warning}");
 }
 
 #[test]

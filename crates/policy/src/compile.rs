@@ -16,7 +16,7 @@ use crate::patterns::Patterns;
 use crate::snapshot::{IdentityIx, RelayDomains, Route, ScramShape, Snapshot, Tenant, TenantIx};
 use crate::source::{GrantTerms, IdentitySource, Origin, Source, TenantSource};
 
-pub(crate) use networks::canonical;
+pub use networks::canonical;
 
 /// The shortest IPv4 prefix of a network: 1/256 of the address space (relay-control.md A5).
 pub const PREFIX_BITS_MIN_V4: u8 = 8;

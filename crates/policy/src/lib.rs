@@ -31,7 +31,7 @@ mod source;
 mod trie;
 mod witness;
 
-pub use compile::{CompileError, PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6};
+pub use compile::{CompileError, PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6, canonical};
 pub use decision::Decision;
 pub use explain::{Explanation, NoTrace, Outcome, Step, Trace};
 pub use facts::{Facts, Listener, Role, TlsPolicy};

@@ -302,7 +302,9 @@ fn every_contradiction_is_reported_with_its_lines() {
         (errors[0].key, errors[0].origin.line, errors[0].other.is_some())
     };
     let net = |text: &str| at(70, text.parse().unwrap());
-    for wide in ["0.0.0.0/0", "64.0.0.0/7", "::/0", "2000::/19", "::ffff:0:0/96"] {
+    for wide in
+        ["0.0.0.0/0", "64.0.0.0/7", "::/0", "2000::/19", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48"]
+    {
         assert_eq!(with(&|s| second(s).networks.push(net(wide))), ("networks", 70, false), "{wide}");
     }
     assert_eq!(with(&|s| second(s).networks.push(net("192.0.2.1/24"))), ("networks", 70, false));

@@ -93,8 +93,8 @@ const MUTANTS: [Mutant; 34] = [
     Mutant {
         name: "a network may be of any width",
         file: CLAIMS,
-        original: "if tenant.is_some() && net.prefix_len() < bits_min {",
-        mutated: "if tenant.is_some() && net.prefix_len() < bits_min.min(0) {",
+        original: "if tenant.is_some() && counted.prefix_len() < bits_min {",
+        mutated: "if tenant.is_some() && counted.prefix_len() < bits_min.min(0) {",
     },
     Mutant {
         name: "a prefix of two tenants belongs to the first",

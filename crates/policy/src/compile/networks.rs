@@ -6,6 +6,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::{Compiler, PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6};
 use crate::network::{Networks, Prefix};
+use crate::proof::width::counted;
 use crate::snapshot::TenantIx;
 use crate::source::{Sourced, TenantSource};
 
@@ -46,7 +47,8 @@ impl Compiler {
     fn claim<'a>(&mut self, written: &'a Sourced<IpNet>, tenant: Option<TenantIx>) -> Option<Claim<'a>> {
         let (net, origin) = (canonical(written.value), &written.origin);
         let claim = Claim { prefix: Prefix { net, tenant }, written };
-        let (kind, bits_min) = match net {
+        let counted = counted(net);
+        let (kind, bits_min) = match counted {
             IpNet::V4(_) => ("IPv4", PREFIX_BITS_MIN_V4),
             IpNet::V6(_) => ("IPv6", PREFIX_BITS_MIN_V6),
         };
@@ -58,9 +60,12 @@ impl Compiler {
             return None;
         }
         // An excluded range may be of any width: it only ever closes.
-        if tenant.is_some() && net.prefix_len() < bits_min {
-            let message =
-                format!("{written} is wider than /{bits_min}: that is no customer's {kind} network");
+        if tenant.is_some() && counted.prefix_len() < bits_min {
+            let what = match counted == net {
+                true => written.to_string(),
+                false => format!("{written} is {counted} behind a translator (RFC 6052), which"),
+            };
+            let message = format!("{what} is wider than /{bits_min}: that is no customer's {kind} network");
             self.error(origin, claim.key(), message, "list the networks that are the tenant's own");
             self.errors.last_mut().expect("it was just added").opens = true;
             return None;
@@ -87,7 +92,8 @@ impl Compiler {
 }
 
 /// IPv4 mapped into IPv6 is IPv4: clients are folded the same way.
-pub(crate) fn canonical(net: IpNet) -> IpNet {
+#[must_use]
+pub fn canonical(net: IpNet) -> IpNet {
     if let IpNet::V6(v6) = net
         && let (Some(addr), Some(bits)) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
         && let Ok(v4) = Ipv4Net::new(addr, bits)

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::compile::{PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6};
 
@@ -17,10 +17,28 @@ const INSIDE: [&str; 10] = [
     "169.254.0.0/16",
     "172.16.0.0/12",
     "192.168.0.0/16",
-    "::/8",
+    "::1/128",
     "fc00::/7",
     "fe80::/10",
 ];
+
+/// Where the last 32 bits are IPv4, for clients that come through a translator: RFC 6052 and RFC 8215,
+/// and RFC 2765 before them.
+const TRANSLATED: [&str; 3] = ["64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96"];
+
+/// As what `net` counts where its width is asked for: IPv4 behind a translator as that IPv4, all of it
+/// where `net` is a translator's whole prefix.
+pub(crate) fn counted(net: IpNet) -> IpNet {
+    static RANGES: LazyLock<[Ipv6Net; 3]> =
+        LazyLock::new(|| TRANSLATED.map(|net| net.parse().expect("the table holds prefixes")));
+    let IpNet::V6(v6) = net else { return net };
+    if !RANGES.iter().any(|range| range.contains(&v6) || v6.contains(range)) {
+        return net;
+    }
+    let [.., a, b, c, d] = v6.network().octets();
+    let bits = v6.prefix_len().saturating_sub(96);
+    Ipv4Net::new(Ipv4Addr::new(a, b, c, d), bits).map_or(net, |v4| IpNet::V4(v4.trunc()))
+}
 
 /// Whether the public addresses of `nets` together are more than the widest single network may hold
 /// (relay-control.md A5): then some of them are strangers, however the list is cut.
@@ -29,7 +47,7 @@ pub fn is_too_wide(nets: impl IntoIterator<Item = IpNet>) -> bool {
     static INSIDE_NETS: LazyLock<[IpNet; 10]> =
         LazyLock::new(|| INSIDE.map(|net| net.parse().expect("the table holds prefixes")));
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    for net in nets {
+    for net in nets.into_iter().map(counted) {
         if INSIDE_NETS.iter().any(|range| range.contains(&net)) {
             continue;
         }
@@ -79,5 +97,19 @@ mod tests {
         );
         assert!(too_wide(&["2001::/20", "2400::/20"]));
         assert!(!too_wide(&["2001::/20", "fd00::/8"]));
+        assert!(!too_wide(&["::1/128", "2001::/20"]));
+        assert!(too_wide(&["100::/20", "2001::/20"]), "what is not private counts");
+    }
+
+    #[test]
+    fn ipv4_behind_a_translator_is_as_wide_as_ipv4() {
+        for all in ["64:ff9b::/96", "64:ff9b:1::/48", "64:ff9b:1:7::/96", "64:ff9b::/32", "::/20"] {
+            assert!(too_wide(&[all]), "{all}");
+        }
+        assert!(!too_wide(&["64:ff9b::c600:0/104"]));
+        assert!(!too_wide(&["64:ff9b::c600:0/104", "198.0.0.0/8"]), "the same hosts");
+        assert!(too_wide(&["64:ff9b::c600:0/104", "203.0.113.7/32"]));
+        assert!(too_wide(&["64:ff9b:1::c600:0/104", "64:ff9b::cb00:7107/128"]));
+        assert!(!too_wide(&["64:ff9b::a00:0/104", "198.0.0.0/8"]), "private ranges stay what they are");
     }
 }
