@@ -350,8 +350,40 @@ fn a_network_in_anothers_network_is_warned_of_and_an_equal_one_is_an_error() {
     );
     let [warning] = &*overlaps("\"198.51.100.65\"") else { panic!("one warning") };
     assert!(warning.contains("lies in 198.51.100.64/26"), "{warning}");
+    // The same address in another form.
+    let [form, warning] = &*overlaps("\"::ffff:198.51.100.128/121\"") else { panic!("two warnings") };
+    assert!(form.contains("write it as IPv4") && warning.contains("lies in 198.51.100.0/24"), "{warning}");
     let folder = Folder::new(NODE, &[("wide", &wide), ("narrow", &tenant("narrow", "\"198.51.100.0/24\""))]);
     assert_eq!(folder.errors().len(), 1);
+}
+
+#[test]
+fn an_excluded_range_in_anothers_network_is_warned_of() {
+    let warnings = |wide: &str, narrow: &str| {
+        let tenant =
+            |name: &str, nets: &str| format!("name = \"{name}\"\nsenders = [\"@{name}.example\"]\n{nets}\n");
+        let folder =
+            Folder::new(NODE, &[("wide", &tenant("wide", wide)), ("narrow", &tenant("narrow", narrow))]);
+        let warnings = folder.load().unwrap_or_else(|errors| panic!("{errors}")).warnings;
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let wide = "networks = [\"198.51.100.0/24\"]";
+    for excluded in ["198.51.100.7", "198.51.100.64/26", "::ffff:198.51.100.64/122"] {
+        let [warning] = &*warnings(wide, &format!("excluded_networks = [\"{excluded}\"]")) else {
+            panic!("one")
+        };
+        assert!(
+            warning.contains("excluded_networks: ") && warning.contains("its clients are strangers"),
+            "{warning}"
+        );
+    }
+    for excluded in ["198.51.0.0/16", "203.0.113.0/24"] {
+        assert_eq!(warnings(wide, &format!("excluded_networks = [\"{excluded}\"]")), [""; 0], "{excluded}");
+    }
+    let excluded = "excluded_networks = [\"198.51.100.64/26\"]";
+    assert_eq!(warnings(&format!("{wide}\n{excluded}"), ""), [""; 0], "its own");
+    // Strangers already.
+    assert_eq!(warnings(&format!("{wide}\n{excluded}"), "excluded_networks = [\"198.51.100.65\"]"), [""; 0]);
 }
 
 #[test]
