@@ -240,6 +240,15 @@ fn a_reload_may_open_no_listener_that_runs_whatever_the_new_file_makes_of_it() {
     assert!(Config::reload(&folder.node(), 2, &Kept::default()).is_err());
 }
 
+#[test]
+fn a_relay_domain_may_have_any_name() {
+    let names = "\"elsewhere.invalid\", \"Elsewhere0.invalid\", \"stranger.invalid\", \"relay.example\"";
+    let relay = format!("{TENANT}[[relay_domain]]\ndomains = [{names}]\nnext_hops = [\"mail.example\"]\n");
+    let folder = Folder::new(NODE, &[("proseware", &relay)]);
+    let loaded = Config::load(&folder.node()).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(loaded.proof.holds());
+}
+
 fn line_of(origin: &policy::Origin) -> String {
     let text = fs::read_to_string(&*origin.file).unwrap();
     text.lines().nth(origin.line as usize - 1).unwrap_or_default().to_owned()

@@ -33,18 +33,25 @@ impl RelayDomains {
         Self(domains.map(|domain| domain.value.to_ascii_lowercase()).collect())
     }
 
+    /// A domain with which nobody here has to do.
+    pub(crate) fn foreign(&self) -> String {
+        let candidates = (0_u32..).map(|number| format!("elsewhere{number}.invalid"));
+        candidates.into_iter().find(|domain| !self.0.contains(domain)).expect("the relay domains end")
+    }
+
     /// Representatives of the classes of recipients that no tenant distinguishes, and the ways to
     /// hide one. Nothing of it may be taken from a stranger.
     pub(crate) fn recipients_elsewhere(&self, source: &Source, hostname: &str) -> BTreeSet<String> {
         let mut recipients = BTreeSet::new();
-        for domain in FOREIGN.into_iter().chain([hostname, "[192.0.2.1]", "localhost"]) {
+        let foreign = self.foreign();
+        for domain in FOREIGN.into_iter().chain([&*foreign, hostname, "[192.0.2.1]", "localhost"]) {
             self.outside(domain, &mut recipients);
         }
         self.routed(&source.routes, &mut recipients);
         let first_relay = source.tenants.iter().flat_map(|tenant| relay_domains(tenant)).next();
         let first_relay = first_relay.map(|domain| domain.value.as_str());
         for us in [Some(hostname), Some("[192.0.2.1]"), first_relay].into_iter().flatten() {
-            recipients.extend(tricks(FOREIGN[0], us));
+            recipients.extend(tricks(&foreign, us));
         }
         recipients
     }
@@ -104,15 +111,18 @@ fn tricks(foreign: &str, us: &str) -> [String; 9] {
     ]
 }
 
-/// Addresses that a sender pattern owns.
+/// Addresses that a sender pattern owns, and near ones that it does not.
 pub(crate) fn members(pattern: &str) -> Vec<String> {
     match pattern.strip_prefix('@') {
         Some("*") => vec!["f@anyone.invalid".to_owned()],
         Some(domain) => match domain.strip_prefix("*.") {
             Some(parent) => vec![format!("f@below.{parent}"), format!("f@{parent}")],
-            None => vec![format!("f@{domain}")],
+            None => vec![format!("f@{domain}"), format!("f@below.{domain}")],
         },
         None if pattern == "*" => vec!["f@anyone.invalid".to_owned()],
-        None => vec![pattern.to_owned()],
+        None => {
+            let domain = pattern.rsplit('@').next().unwrap_or_default();
+            vec![pattern.to_owned(), format!("f@{domain}")]
+        }
     }
 }

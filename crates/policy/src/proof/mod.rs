@@ -18,6 +18,7 @@ mod tests;
 pub(crate) mod width;
 
 use std::cell::Cell;
+use std::iter::once;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
@@ -37,9 +38,8 @@ use crate::source::{Origin, Source};
 /// Openings that are reported; more of them say nothing new.
 const OPENINGS_MAX: usize = 20;
 
-/// A sender and a recipient with whom nobody here has to do.
+/// A sender with whom nobody here has to do.
 const SENDER: &str = "f@stranger.invalid";
-const RECIPIENT: &str = "t@elsewhere.invalid";
 
 /// What the proof needs to know beside the tenants.
 #[derive(Clone, Copy, Debug)]
@@ -108,21 +108,29 @@ impl Snapshot {
     #[must_use]
     pub fn prove(&self, source: &Source, doors: &Doors<'_>) -> Proof {
         let strangers = Strangers::of(source);
+        let relay_domains = RelayDomains::of(source);
+        let elsewhere = format!("t@{}", relay_domains.foreign());
+        let to = ForwardPath::parse(&elsewhere).expect("it is a path");
         let prover = Prover { snapshot: self, source, doors, senders: OnceLock::new() };
         let mut proof = Proof { clients: strangers.clients.len() as u64, ..Proof::default() };
         let parts = in_parts(&strangers.clients, |clients| {
-            let mut part = Proof::default();
+            let (mut part, mut known) = (Proof::default(), Vec::new());
             for client in clients {
-                prover.asks(*client, |_| {}, &mut part);
+                // A stranger whose sender is looked at is taken for somebody; all others are as the
+                // witness of their kind is.
+                let known = |asker, answer: Answer| known.extend(answer.saw_sender.then_some(asker));
+                prover.asks(*client, to, known, &mut part);
             }
-            part
+            (part, known)
         });
-        parts.into_iter().for_each(|part| proof.add(part));
         let mut askers = Vec::new();
-        for witness in strangers.witnesses {
-            prover.asks(witness, |asker| askers.push(asker), &mut proof);
+        for (part, known) in parts {
+            proof.add(part);
+            askers.extend(known);
         }
-        let relay_domains = RelayDomains::of(source);
+        for witness in strangers.witnesses {
+            prover.asks(witness, to, |asker, _| askers.push(asker), &mut proof);
+        }
         let elsewhere = relay_domains.recipients_elsewhere(source, doors.hostname);
         proof.add(prover.every_recipient(&askers, elsewhere));
         let parts = in_parts(&source.tenants, |tenants| {
@@ -160,26 +168,33 @@ struct Prover<'a> {
 impl<'a> Prover<'a> {
     /// A stranger asks for one recipient elsewhere on every listener. `further` is told where the
     /// denial is of that mail, and says nothing yet of other mail.
-    fn asks(&self, client: IpAddr, mut further: impl FnMut(Asker<'a>), proof: &mut Proof) {
-        let to = ForwardPath::parse(RECIPIENT).expect("it is a path");
+    fn asks(
+        &self,
+        client: IpAddr,
+        to: ForwardPath<'_>,
+        mut further: impl FnMut(Asker<'a>, Answer),
+        proof: &mut Proof,
+    ) {
         for listener in self.doors.listeners {
             let asker = Asker { client, listener };
-            let Answer { is_accepted, saw_sender, saw_recipient } = self.attempt(asker, SENDER, to, proof);
-            if is_accepted || saw_sender && self.claims_own_sender(asker, to, proof) {
+            let answer = self.attempt(asker, SENDER, to, proof);
+            if answer.is_accepted || answer.saw_sender && self.claims_own_sender(asker, to, proof) {
                 continue;
             }
-            if saw_sender || saw_recipient {
-                further(asker);
+            if answer.saw_sender || answer.saw_recipient {
+                further(asker, answer);
             }
         }
     }
 
-    /// Whether a stranger is taken for the tenant whose network, which is no customer's, it is in.
+    /// Whether a stranger is taken for the tenant whose network, which is no customer's, it is in: with
+    /// `<>` or one of the tenant's senders.
     fn claims_own_sender(&self, asker: Asker<'_>, to: ForwardPath<'_>, proof: &mut Proof) -> bool {
         let tenant = self.snapshot.network_tenant(asker.client);
         let tenant = tenant.and_then(|tenant| self.source.tenants.get(tenant.0 as usize));
         let patterns = tenant.into_iter().flat_map(|tenant| &tenant.senders);
-        let mut senders = patterns.flat_map(|pattern| classes::members(&pattern.value));
+        let own = patterns.flat_map(|pattern| classes::members(&pattern.value));
+        let mut senders = once(String::new()).chain(own);
         senders.any(|from| self.attempt(asker, &from, to, proof).is_accepted)
     }
 
