@@ -17,7 +17,7 @@ const OPEN: &str = "name = \"open\"\nsenders = [\"@open.example\"]\nnetworks = [
                     \"64.128.0.0/9\",\n  \"65.0.0.0/8\",\n]\n";
 
 /// What `gatepost COMMAND` says of the house's configuration, and its exit code.
-fn gatepost(house: &House, words: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn gatepost(house: &House, words: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(GATEPOST)
         .args(words)
         .arg("--config")

@@ -20,6 +20,7 @@ mod e2_dnsbl;
 mod e2_lists;
 mod e3_limits;
 mod e4_containment;
+mod f1_near;
 mod f2_proxy;
 mod g1_reasons;
 mod g2_explanations;

@@ -1,0 +1,73 @@
+//! F1: trust is never inferred from being near, and `check` warns of each tenant's network that is.
+
+use testbed::Dialog;
+use testbed::proseware::WORK;
+
+use crate::g4_proof::gatepost;
+use crate::house::House;
+
+const KIM: &str = "kim@proseware.example";
+const BOB: &str = "bob@adatum.example";
+
+/// A client, a network that holds it, and what `check` calls that network.
+const NEAR: [(&str, &str, &str); 9] = [
+    ("127.0.0.1", "127.0.0.1/32", "loopback"),
+    ("::1", "::1/128", "loopback"),
+    ("10.8.0.9", "10.8.0.0/24", "a private range"),
+    ("172.16.0.9", "172.16.0.0/16", "a private range"),
+    ("192.168.1.9", "192.168.1.0/24", "a private range"),
+    ("fd00::9", "fd00::/64", "a private range"),
+    ("169.254.0.9", "169.254.0.0/16", "link-local"),
+    ("fe80::9", "fe80::/64", "link-local"),
+    ("100.64.0.9", "100.64.0.0/16", "the shared range of carriers"),
+];
+
+/// The house with a proxy at work, which says for whom it speaks: of those near only loopback can be
+/// had as an address of one's own. `networks` are the tenant's beside its own.
+fn house(networks: &[&str]) -> House {
+    House::start_with(|configuration| {
+        configuration.node_extra.push_str(&format!("\n[proxy_protocol]\nfrom = [\"{WORK}\"]\n"));
+        let more: String = networks.iter().map(|net| format!(", \"{net}\"")).collect();
+        let (_, tenant) = &mut configuration.tenants[0];
+        *tenant = tenant.replace("\"127.0.1.0/24\"", &format!("\"127.0.1.0/24\"{more}"));
+    })
+}
+
+/// The code of the answer to whoever asks to relay, from an own address on loopback or by the proxy.
+fn answers(house: &House, client: &str) -> Vec<u16> {
+    let family = if client.contains(':') { "TCP6" } else { "TCP4" };
+    let mut dialogs = vec![Dialog::connect_from(WORK, house.gateway.smtp())];
+    dialogs[0].send(format!("PROXY {family} {client} {client} 40001 25\r\n"));
+    if client.starts_with("127.") {
+        dialogs.push(Dialog::connect_from(client.parse().unwrap(), house.gateway.smtp()));
+    }
+    let answer = |mut dialog: Dialog| {
+        dialog.expect(220);
+        dialog.command("EHLO client.example", 250);
+        dialog.command(&format!("MAIL FROM:<{KIM}>"), 250);
+        dialog.send(format!("RCPT TO:<{BOB}>\r\n"));
+        dialog.reply().expect("a recipient is answered").code
+    };
+    dialogs.into_iter().map(answer).collect()
+}
+
+#[test]
+fn f1_whoever_is_near_is_a_stranger_until_a_tenant_lists_him() {
+    let strict = house(&[]);
+    let open = house(&NEAR.map(|(_, net, _)| net));
+    for (client, ..) in NEAR {
+        assert!(answers(&strict, client).into_iter().all(|code| code == 550), "{client} relays");
+        assert!(answers(&open, client).into_iter().all(|code| code == 250), "{client} is listed");
+    }
+    strict.nothing_went_elsewhere();
+}
+
+#[test]
+fn f1_check_warns_of_each_network_that_is_near() {
+    let (code, said) = gatepost(&house(&NEAR.map(|(_, net, _)| net)), &["check"]);
+    assert_eq!(code, Some(0), "{said}");
+    for (_, net, what) in NEAR {
+        let warning = format!("{net} is {what}: whoever has such an address");
+        assert!(said.contains(&warning), "{said:?} lacks {warning:?}");
+    }
+}
