@@ -2,7 +2,8 @@
 //!
 //! Each mutant opens the relay, or takes from a tenant what is its own, by changing one place of the
 //! source in a copy of the repository. What counts is that the tests of `policy` and `config` (the
-//! proof that runs at every load among them) notice. One that survives fails the chore.
+//! proof that runs at every load among them) notice, and of the lists, which `ingress` asks, those
+//! over real sockets. One that survives fails the chore.
 
 use std::fs;
 use std::path::Path;
@@ -27,9 +28,15 @@ const FRONT: &str = "crates/policy/src/front.rs";
 const COMPILE: &str = "crates/policy/src/compile.rs";
 const PATTERNS: &str = "crates/policy/src/patterns.rs";
 const CLAIMS: &str = "crates/policy/src/compile/networks.rs";
+const PRESENTED: &str = "crates/policy/src/presented.rs";
+const STRANGERS: &str = "crates/policy/src/proof/strangers.rs";
+const WIDTH: &str = "crates/policy/src/proof/width.rs";
+const LISTS: &str = "crates/policy/src/lists.rs";
+const LOADING: &str = "crates/config/src/lib.rs";
+const LISTS_ASKED: &str = "crates/ingress/src/lists.rs";
 const FACTS: &str = "crates/policy/src/facts.rs";
 
-const MUTANTS: [Mutant; 34] = [
+const MUTANTS: [Mutant; 42] = [
     Mutant {
         name: "an excluded range is a network",
         file: NETWORK,
@@ -234,6 +241,54 @@ const MUTANTS: [Mutant; 34] = [
         original: "if is_own || !claims() {",
         mutated: "if is_own || claims() {",
     },
+    Mutant {
+        name: "the proof takes no decision for one that looked at a path",
+        file: PRESENTED,
+        original: "self.seen.set(true);",
+        mutated: "self.seen.set(false);",
+    },
+    Mutant {
+        name: "the proof has no witnesses",
+        file: STRANGERS,
+        original: "Self { clients, witnesses }",
+        mutated: "Self { clients, witnesses: Vec::new() }",
+    },
+    Mutant {
+        name: "the proof leaves out the last address of each range",
+        file: STRANGERS,
+        original: "clients.extend(ends.clone());",
+        mutated: "clients.extend(ends.clone().take(1));",
+    },
+    Mutant {
+        name: "IPv4 behind a translator has no width",
+        file: WIDTH,
+        original: "let IpNet::V6(v6) = net else { return net };",
+        mutated: "let IpNet::V6(v6) = net else { return net };\n    if true {\n        return net;\n    }",
+    },
+    Mutant {
+        name: "a reload is not judged by the listeners that run",
+        file: LOADING,
+        original: "listeners.extend(as_they_run(&kept.listeners, &listeners));",
+        mutated: "listeners.extend(as_they_run(&[], &listeners));",
+    },
+    Mutant {
+        name: "the last client of a block is not on the list",
+        file: LISTS,
+        original: "(bits <= last).then(",
+        mutated: "(bits < last).then(",
+    },
+    Mutant {
+        name: "a blocked recipient is taken",
+        file: LISTS,
+        original: "if found.is_some() {\n",
+        mutated: "if found.is_some() && rule == Rule::SenderList {\n",
+    },
+    Mutant {
+        name: "nobody heeds what a list says of a recipient",
+        file: LISTS_ASKED,
+        original: "let Some(decision) = listed.map(|listed| listed.decision) else { return false };",
+        mutated: "let Some(decision) = listed.map(|listed| listed.decision).filter(|_| false) else { return false };",
+    },
 ];
 
 /// Plants each mutant in a copy of the working tree, and runs the tests there.
@@ -246,7 +301,7 @@ pub(crate) fn run(only: Option<&str>) -> Result<(), Failure> {
         let path = copy.join(mutant.file);
         let sound = read(&path)?;
         write(&path, &sound.replacen(mutant.original, mutant.mutated, 1))?;
-        let outcome = judge(&copy);
+        let outcome = judge(&copy, mutant.file);
         write(&path, &sound)?;
         match outcome? {
             true => println!("mutants: caught: {}", mutant.name),
@@ -259,12 +314,19 @@ pub(crate) fn run(only: Option<&str>) -> Result<(), Failure> {
     if survivors.is_empty() { Ok(()) } else { Err(Failure(format!("survived: {}", survivors.join(", ")))) }
 }
 
-/// Whether a test goes red: of policy, which is quick, else of config. A mutant that does not even
-/// compile is a mistake of this list.
-fn judge(copy: &Path) -> Result<bool, Failure> {
-    for package in ["gatepost-policy", "gatepost-config"] {
+/// The tests that may notice, the quick ones first: packages, and what to run of them.
+fn judges(file: &str) -> &'static [(&'static str, &'static [&'static str])] {
+    match file.starts_with("crates/ingress/") {
+        true => &[("gatepost", &["--test", "rows", "e2_lists"])],
+        false => &[("gatepost-policy", &[]), ("gatepost-config", &[])],
+    }
+}
+
+/// Whether a test goes red. A mutant that does not even compile is a mistake of this list.
+fn judge(copy: &Path, file: &str) -> Result<bool, Failure> {
+    for (package, tests) in judges(file) {
         let chore = |words: &[&str]| {
-            cargo(words.iter().copied())
+            cargo(words.iter().chain(*tests).copied())
                 .args(["--quiet", "--package", package, "--manifest-path"])
                 .args([copy.join("Cargo.toml")])
                 // Its own: cargo tells crates apart by where they lie below the workspace, and would
