@@ -4,13 +4,14 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 
-use config::Config;
+use config::{Config, Kept, Loaded};
 
 use crate::measure::{Effort, once_by_all};
 
 /// What `check` is asked to do within five seconds.
-const TENANTS: usize = 10_000;
+pub(crate) const TENANTS: usize = 10_000;
 
 /// The most that Gatepost is built for; of such a `check` nothing is asked but that it ends.
 const TENANTS_MAX: usize = 100_000;
@@ -93,22 +94,52 @@ fn load_one(what: &str, file: &str) {
     });
 }
 
-fn check(count: usize) {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let tenants = folder.path().join("tenants");
-    fs::create_dir(&tenants).expect("the folder can be written");
-    for number in 0..count {
-        fs::write(tenants.join(format!("{number}.toml")), tenant(number)).expect("the folder can be written");
+/// A configuration of many tenants in files of a folder, which goes with it.
+pub(crate) struct Files(tempfile::TempDir);
+
+impl Files {
+    pub(crate) fn write(count: usize) -> Self {
+        let files = Self(tempfile::tempdir().expect("a temporary folder can be made"));
+        fs::create_dir(files.0.path().join("tenants")).expect("the folder can be written");
+        for number in 0..count {
+            files.write_tenant(number, &tenant(number));
+        }
+        fs::write(files.node(), NODE).expect("the folder can be written");
+        files
     }
-    let path = folder.path().join("gatepost.toml");
-    fs::write(&path, NODE).expect("the folder can be written");
-    let loaded = once_by_all(&format!("check of {count} tenants: read, compiled and proved"), || {
-        Config::load(&path).unwrap_or_else(|errors| panic!("a sound configuration: {errors}"))
-    });
+
+    pub(crate) fn node(&self) -> PathBuf {
+        self.0.path().join("gatepost.toml")
+    }
+
+    pub(crate) fn load(&self) -> Loaded {
+        Config::load(&self.node()).unwrap_or_else(|errors| panic!("a sound configuration: {errors}"))
+    }
+
+    /// Reads again what has changed since.
+    pub(crate) fn reload(&self, kept: &Kept) -> Loaded {
+        Config::reload(&self.node(), 2, kept)
+            .unwrap_or_else(|errors| panic!("a sound configuration: {errors}"))
+    }
+
+    pub(crate) fn change_one(&self) {
+        self.write_tenant(0, &(tenant(0) + "\n# changed\n"));
+    }
+
+    fn write_tenant(&self, number: usize, text: &str) {
+        let path = self.0.path().join(format!("tenants/{number}.toml"));
+        fs::write(path, text).expect("the folder can be written");
+    }
+}
+
+fn check(count: usize) {
+    let files = Files::write(count);
+    let loaded =
+        once_by_all(&format!("check of {count} tenants: read, compiled and proved"), || files.load());
     let policy::Proof { decisions, clients, recipients, .. } = loaded.proof;
     println!("  ({decisions} decisions, {clients} strangers' addresses, {recipients} recipients)");
-    fs::write(tenants.join("0.toml"), tenant(0) + "\n# changed\n").expect("the folder can be written");
+    files.change_one();
     once_by_all("  reload of them with one changed: read, compiled and proved", || {
-        Config::reload(&path, 2, &loaded.kept).expect("a sound configuration")
+        files.reload(&loaded.kept)
     });
 }

@@ -1,5 +1,6 @@
 //! A new table beside workers that decide: how long it takes to compile and to put in force, and the
-//! longest turn that a worker sees meanwhile.
+//! longest turn that a worker sees meanwhile; and the same beside a whole reload, whose proof takes all
+//! cores.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,6 +10,7 @@ use commons::{Commons, SnapshotCache};
 use mail::{ForwardPath, ReversePath};
 use policy::Snapshot;
 
+use crate::check::{Files, TENANTS};
 use crate::decision::{self, Command};
 use crate::measure::{Effort, once, processor_time, shown};
 use crate::table;
@@ -34,18 +36,24 @@ pub(crate) fn run(effort: Effort) {
         .collect();
     let stop = AtomicBool::new(false);
     let time = Duration::from_millis(if effort == Effort::Full { 1500 } else { 20 });
+    let tenants = effort.of(TENANTS);
+    let files = Files::write(tenants);
+    let loaded = files.load();
+    files.change_one();
     for (name, work) in [
         ("alone", &(|| thread::sleep(time)) as &dyn Fn()),
         ("beside work of another kind", &|| busy(time)),
         ("beside compiling and swapping", &|| {
-            // As a reload does, on a thread of its own that lets the mail go first.
-            thread::scope(|scope| {
-                scope.spawn(|| {
-                    let _ = rustix::process::nice(10);
-                    let made = once("  compile", || compile(&second));
-                    once("  swap", || commons.publish(made));
-                    once("  free the table before", || while commons.free_retired() > 0 {});
-                });
+            aside(|| {
+                let made = once("  compile", || compile(&second));
+                once("  swap", || commons.publish(made));
+                once("  free the table before", || while commons.free_retired() > 0 {});
+            });
+        }),
+        ("beside a whole reload", &|| {
+            aside(|| {
+                let name = format!("  reload of {tenants} tenants: read, compiled, proved on all cores");
+                drop(once(&name, || files.reload(&loaded.kept)));
             });
         }),
     ] {
@@ -65,6 +73,16 @@ pub(crate) fn run(effort: Effort) {
         shown("    longest turn by the clock", turns.longest);
         shown("    longest turn in processor time of the worker", turns.longest_processor);
     }
+}
+
+/// As a reload does, on a thread of its own that lets the mail go first; threads that it starts do too.
+fn aside(work: impl FnOnce() + Send) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = rustix::process::nice(10);
+            work();
+        });
+    });
 }
 
 #[derive(Default)]
