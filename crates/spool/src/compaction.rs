@@ -47,8 +47,8 @@ const FOOTER_KEY: u32 = READS_MAX as u32;
 #[derive(Debug)]
 pub(crate) struct Compaction {
     bytes_per_second: u64,
-    /// Bytes that may be read or written now.
-    allowance: u64,
+    /// Bytes that may be read or written now; below 0 a debt, since a record is read whole or not at all.
+    allowance: i64,
     refilled: Option<Instant>,
     look_at: Option<Instant>,
     victim: Option<Victim>,
@@ -117,13 +117,14 @@ impl Compaction {
         let since = self.refilled.map_or(PAUSE, |at| now.since(at)).min(PAUSE);
         let more = u128::from(self.bytes_per_second) * since.as_nanos() / 1_000_000_000;
         if more > 0 {
-            self.allowance = (self.allowance + more as u64).min(self.bytes_per_second);
+            let most = i64::try_from(self.bytes_per_second).unwrap_or(i64::MAX);
+            self.allowance = self.allowance.saturating_add_unsigned(more as u64).min(most);
             self.refilled = Some(now);
         }
     }
 
     fn spend(&mut self, bytes: u64) {
-        self.allowance = self.allowance.saturating_sub(bytes);
+        self.allowance = self.allowance.saturating_sub_unsigned(bytes);
         self.moved_bytes += bytes;
     }
 
@@ -376,7 +377,10 @@ impl Shard {
         if !outcomes.is_empty() {
             (records, more) = (records + 1, more + record::outcome_bytes(outcomes.len()));
         }
-        if deferral.is_noted || deferral.is_under_way {
+        // An attempt that is under way leaves a hold as it is: where there are both, the copy says both.
+        let schedules =
+            [deferral.is_noted.then_some(record::DEFERRED), deferral.is_under_way.then_some(record::ATTEMPT)];
+        for _ in schedules.iter().flatten() {
             (records, more) = (records + 1, more + record::schedule_bytes(pending.len()));
         }
         let room = self.room(record.len() + more, (records, outline + more), Purpose::Copy);
@@ -386,8 +390,7 @@ impl Shard {
             if !outcomes.is_empty() {
                 record::put_outcomes(&mut self.open, id, &outcomes);
             }
-            if deferral.is_noted || deferral.is_under_way {
-                let kind = if deferral.is_under_way { record::ATTEMPT } else { record::DEFERRED };
+            for kind in schedules.into_iter().flatten() {
                 let (time, attempts) = (deferral.time(), deferral.attempts);
                 record::put_schedule(&mut self.open, kind, id, &pending, time, attempts);
             }
@@ -404,7 +407,7 @@ impl Shard {
         while let Some((outline, length)) = footer::first(&buffer[rest.clone()]) {
             if let Record::Outcome(_) = outline.record {
                 let bytes = outline.bytes.len();
-                if self.compaction.allowance == 0 || self.room(bytes, (1, bytes), Purpose::Copy).is_err() {
+                if self.compaction.allowance <= 0 || self.room(bytes, (1, bytes), Purpose::Copy).is_err() {
                     return Some(Phase::Outcomes(buffer, rest));
                 }
                 self.open.reserve(bytes, &mut self.pool);
@@ -437,9 +440,10 @@ impl Shard {
             self.segments.list[before as usize].lose(entry.length);
             self.segments.list[segment as usize].gain(entry.length);
         }
-        if let Some(victim) = self.compaction.victim.take_if(|victim| matches!(victim.phase, Phase::Last))
-            && self.open_effects.emptied.is_none()
-        {
+        // Its last outcomes may be in the open group still, behind the one that is durable now.
+        let is_emptied = self.open_effects.emptied.is_none();
+        let is_over = |victim: &mut Victim| is_emptied && matches!(victim.phase, Phase::Last);
+        if let Some(victim) = self.compaction.victim.take_if(is_over) {
             self.segments.list[victim.segment as usize].references.fill(0);
         }
     }
