@@ -68,6 +68,8 @@ pub struct RecoveryReport {
     pub bodies_missing: Vec<MessageId>,
     /// Large bodies that no queued message named, removed.
     pub orphans_removed: usize,
+    /// The same, kept: something is damaged, and they may be of messages whose records cannot be read.
+    pub orphans_kept: usize,
 }
 
 impl RecoveryReport {
@@ -80,6 +82,7 @@ impl RecoveryReport {
         self.damage.extend_from_slice(&other.damage);
         self.bodies_missing.extend_from_slice(&other.bodies_missing);
         self.orphans_removed += other.orphans_removed;
+        self.orphans_kept += other.orphans_kept;
     }
 }
 
@@ -253,7 +256,8 @@ fn read_segment<D: Disk>(
     Ok(())
 }
 
-/// Measures the large bodies of queued messages, and removes those that nobody names.
+/// Measures the large bodies of queued messages, and removes those that nobody names; where something is damaged
+/// they stay, and count against the capacity: the record that names one may be what is damaged.
 fn tidy_large<D: Disk>(
     disk: &mut D,
     directory: &Path,
@@ -261,9 +265,13 @@ fn tidy_large<D: Disk>(
     state: &mut State,
 ) -> Result<(), SpoolError> {
     let mut named: HashMap<u64, MessageId> = state.index.large_bodies().collect();
+    let is_sound =
+        state.report.damage.is_empty() && !state.segments.iter().any(|segment| segment.quarantined);
     for &number in present {
         let path = directory.join(large_name(number));
-        if named.remove(&number).is_some() {
+        let is_named = named.remove(&number).is_some();
+        if is_named || !is_sound {
+            state.report.orphans_kept += usize::from(!is_named);
             let file = disk.open(&path, OpenMode::default()).map_err(SpoolError::io("open", &path))?;
             let length = disk.length(file);
             disk.close_file(file);

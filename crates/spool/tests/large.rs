@@ -114,6 +114,29 @@ fn a_body_without_a_record_is_removed() {
 }
 
 #[test]
+fn a_body_whose_record_may_be_damaged_is_kept() {
+    let mut options = options();
+    options.capacity_bytes = 64 * SEGMENT_BYTES;
+    let mut bench = Bench::with(35, options, ring::sim::SimOptions::default());
+    commit(&mut bench, 1);
+    bench.commit(2, 1, 100);
+    let group = bench.read(segment(0))[4096..].to_vec();
+    assert!(group.starts_with(b"GPGROUP\n"));
+    bench.write(segment(0), 4096 + 70, &[group[70] ^ 1]);
+    // However often it starts: the body is all that is left of the message.
+    for _ in 0..2 {
+        bench = bench.crash();
+        assert_eq!(bench.recovered_ids(), [id(2)]);
+        assert_eq!(bench.shard.recovery().damage.len(), 1);
+        assert_eq!((large_files(&mut bench).len(), bench.shard.recovery().orphans_removed), (1, 0));
+        assert!(bench.shard.stats().used_bytes >= BYTES as u64, "it counts against the capacity");
+    }
+    // A new body does not take its name.
+    commit(&mut bench, 3);
+    assert_eq!(large_files(&mut bench).len(), 2);
+}
+
+#[test]
 fn a_damaged_body_never_gets_its_final_dot() {
     let mut options = options();
     options.capacity_bytes = 64 * SEGMENT_BYTES;
