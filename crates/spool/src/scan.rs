@@ -217,6 +217,10 @@ impl<D: Disk> Scan<'_, D> {
         if header.is_none() && scanned.groups > 0 {
             scanned.damage.insert(0, Damage { path: self.path.to_owned(), offset: 0, bytes: BLOCK });
         }
+        if !scanned.damage.is_empty() && self.header()? != header {
+            // A gateway in service has used the segment again meanwhile: what was read is of two lives.
+            scanned.damage.clear();
+        }
         Ok(scanned)
     }
 

@@ -2,10 +2,12 @@
 
 mod harness;
 
+use std::io;
 use std::path::Path;
 
 use harness::*;
-use ring::{Disk, RealDisk};
+use ring::sim::SimRing;
+use ring::{Disk, File, OpenMode, RealDisk};
 use spool::{Outcome, Shard, inspect};
 
 /// Where the last group begins, and its length, from its header.
@@ -175,6 +177,108 @@ fn a_tail_that_the_footer_knows_of_is_missed() {
     let verified = inspect::verify(&mut bench.ring, ROOT.as_ref()).unwrap();
     assert_eq!(verified.damage.len(), 1, "{:?}", verified.damage);
     assert_eq!(verified.damage[0].offset, last as u64);
+}
+
+/// A disk on which a segment is used again while it is read: after its header, before its first group.
+struct Recycling<'a> {
+    disk: &'a mut SimRing,
+    /// What is written over the segment then.
+    next_life: Option<Vec<u8>>,
+}
+
+impl Disk for Recycling<'_> {
+    fn read_at(&mut self, file: File, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        if offset == 4096
+            && let Some(next_life) = self.next_life.take()
+        {
+            let mode = OpenMode { write: true, ..OpenMode::default() };
+            let file = self.disk.open(&segment(0), mode)?;
+            self.disk.write_at(file, 0, &next_life)?;
+            self.disk.close_file(file);
+        }
+        self.disk.read_at(file, offset, bytes)
+    }
+
+    fn list(&mut self, directory: &Path) -> io::Result<Vec<String>> {
+        self.disk.list(directory)
+    }
+    fn create_directory(&mut self, path: &Path) -> io::Result<()> {
+        self.disk.create_directory(path)
+    }
+    fn open(&mut self, path: &Path, mode: OpenMode) -> io::Result<File> {
+        self.disk.open(path, mode)
+    }
+    fn close_file(&mut self, file: File) {
+        self.disk.close_file(file);
+    }
+    fn is_direct(&mut self, file: File) -> io::Result<bool> {
+        self.disk.is_direct(file)
+    }
+    fn length(&mut self, file: File) -> io::Result<u64> {
+        self.disk.length(file)
+    }
+    fn write_at(&mut self, file: File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.write_at(file, offset, bytes)
+    }
+    fn allocate(&mut self, file: File, length: u64) -> io::Result<()> {
+        self.disk.allocate(file, length)
+    }
+    fn sync(&mut self, file: File) -> io::Result<()> {
+        self.disk.sync(file)
+    }
+    fn sync_directory(&mut self, path: &Path) -> io::Result<()> {
+        self.disk.sync_directory(path)
+    }
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+    fn remove_directory(&mut self, path: &Path) -> io::Result<()> {
+        self.disk.remove_directory(path)
+    }
+    fn lock(&mut self, path: &Path, owner: &str) -> io::Result<Result<(), String>> {
+        self.disk.lock(path, owner)
+    }
+    fn lock_file(&mut self, file: File) -> io::Result<bool> {
+        self.disk.lock_file(file)
+    }
+    fn is_locked(&mut self, path: &Path) -> io::Result<bool> {
+        self.disk.is_locked(path)
+    }
+    fn free_bytes(&mut self, path: &Path) -> io::Result<u64> {
+        self.disk.free_bytes(path)
+    }
+}
+
+#[test]
+fn a_segment_that_is_used_again_while_it_is_verified_is_not_damaged() {
+    let mut bench = Bench::new(34);
+    // Something lives in it when it is full, so that it gets its footer.
+    let (first, _) = bench.commit(1000, 1, 100);
+    let (mut old, mut number) = (Vec::new(), 0);
+    let next_life = loop {
+        if number == 20 {
+            bench.deliver(first, 1).unwrap();
+        }
+        let (key, _) = bench.commit(number, 1, 8 << 10);
+        bench.deliver(key, 1).unwrap();
+        bench.settle();
+        let now = bench.read(segment(0));
+        if old.is_empty() || now[..4096] == old[..4096] {
+            old = now;
+        } else if now[4096..8192] != old[4096..8192] {
+            break now;
+        }
+        number += 1;
+        assert!(number < 400, "the first segment is used again");
+    };
+    bench.write(segment(0), 0, &old);
+    let mut disk = Recycling { disk: &mut bench.ring, next_life: Some(next_life) };
+    let verified = inspect::verify(&mut disk, ROOT.as_ref()).unwrap();
+    assert!(disk.next_life.is_none(), "it was used again");
+    assert_eq!(verified.damage, []);
 }
 
 /// What a stop in order leaves behind the groups of version 1.
