@@ -11,7 +11,7 @@ use ingress::Ingress;
 use mail::UnixMillis;
 use observe::{EventLog, WorkerMetrics};
 use ring::{Completion, Instant, Ring};
-use spool::{Event, Recovered, Spool};
+use spool::{Damage, Event, Recovered, Spool};
 
 /// The room number of the spool in a token.
 pub const SPOOL_ROOM: u8 = 2;
@@ -110,12 +110,7 @@ impl<R: Ring> Worker<R> {
         let (report, now) = (self.spool.recovery(), UnixMillis(self.ring.unix_millis()));
         self.metrics.set_damaged_places(report.damage.len() as u64);
         for damage in &report.damage {
-            self.log
-                .event("spool_damaged", now)
-                .display("file", damage.path.display())
-                .number("offset_bytes", damage.offset)
-                .number("length_bytes", damage.bytes)
-                .end();
+            log_damage(&mut self.log, now, damage);
         }
         for shard in self.spool.shards() {
             let report = shard.recovery();
@@ -249,11 +244,25 @@ impl<R: Ring> Worker<R> {
                     };
                     event.number("shard", shard.into()).end();
                 }
-                Event::Latched { error } => {
+                Event::Damaged(damage) => {
+                    self.metrics.add_damaged_place();
+                    log_damage(&mut self.log, UnixMillis(self.ring.unix_millis()), &damage);
+                }
+                Event::WriteFailed { path, error, is_quarantined } => {
+                    if is_quarantined {
+                        self.metrics.add_damaged_place();
+                    }
+                    let now = UnixMillis(self.ring.unix_millis());
+                    let event = self.log.event("spool_write_failed", now);
+                    event.display("file", path.display()).display("error", error).end();
+                }
+                Event::Latched { ref path, ref error } => {
                     self.link.commons().set_state(self.link.worker(), WorkerState::Latched);
                     let now = UnixMillis(self.ring.unix_millis());
-                    self.log.event("spool_latched", now).display("error", error).end();
+                    let record = self.log.event("spool_latched", now);
+                    record.display("file", path.display()).display("error", error).end();
                     self.ingress.latched(context!(self, ingress));
+                    self.delivery.spool_event(context!(self, delivery), event);
                 }
                 other => self.delivery.spool_event(context!(self, delivery), other),
             }
@@ -262,4 +271,12 @@ impl<R: Ring> Worker<R> {
             self.ingress.room(context!(self, ingress));
         }
     }
+}
+
+fn log_damage(log: &mut EventLog, now: UnixMillis, damage: &Damage) {
+    log.event("spool_damaged", now)
+        .display("file", damage.path.display())
+        .number("offset_bytes", damage.offset)
+        .number("length_bytes", damage.bytes)
+        .end();
 }

@@ -174,7 +174,7 @@ const FAMILIES: [Family; 19] = [
     },
     Family {
         name: "gatepost_spool_quarantined",
-        help: "What is damaged in the spool and never delivered: queued messages, and places found at the start.",
+        help: "What is damaged in the spool and never delivered: queued messages, and places in segments.",
         kind: MetricType::GAUGE,
         labels: &["what"],
         values: |source| {

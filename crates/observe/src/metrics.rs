@@ -238,6 +238,11 @@ impl WorkerMetrics {
         self.damaged_places.store(places, Ordering::Relaxed);
     }
 
+    /// One more such place, found since.
+    pub fn add_damaged_place(&self) {
+        self.damaged_places.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How many recipients are in `state` now.
     pub fn set_queue(&self, state: QueueState, recipients: u64) {
         self.queue.0[state as usize].store(recipients, Ordering::Relaxed);

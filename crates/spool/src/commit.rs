@@ -1,9 +1,11 @@
 //! The way of a group to the disk: sealed, written by one durable write, acknowledged when that ended.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use ring::{Durability, Ring, SharedBuffer};
 
+use crate::error::is_want_of_space;
 use crate::fail_point::fail_point;
 use crate::footer::About;
 use crate::format::{GroupHeader, Last};
@@ -120,8 +122,8 @@ impl Shard {
         let Some(InFlight { buffer, bytes, hot, segment, offset }) = self.in_flight.take() else { return };
         match result {
             Ok(written) if written as u64 == bytes => {}
-            Ok(_) => return self.latch(std::io::ErrorKind::WriteZero.into()),
-            Err(error) => return self.latch(error),
+            Ok(_) => return self.latch(self.segments.path(segment), std::io::ErrorKind::WriteZero.into()),
+            Err(error) => return self.latch(self.segments.path(segment), error),
         }
         fail_point!("after-commit-before-250");
         self.groups += 1;
@@ -179,10 +181,22 @@ impl Shard {
     }
 
     /// What the device holds after a failed write is unknown: nothing is promised any more.
-    pub(crate) fn latch(&mut self, error: std::io::Error) {
+    pub(crate) fn latch(&mut self, path: PathBuf, error: std::io::Error) {
         if !self.latched {
             self.latched = true;
-            self.events.push_back(Event::Latched { error });
+            self.events.push_back(Event::Latched { path, error });
+        }
+    }
+
+    /// The durable write of a segment's header or footer failed, and what is in those blocks is unknown: it
+    /// latches as any other, unless space was wanting. The segment is not written again.
+    pub(crate) fn segment_write_failed(&mut self, slot: u32, error: std::io::Error) {
+        self.segments.list[slot as usize].quarantined = true;
+        let path = self.segments.path(slot);
+        if is_want_of_space(&error) {
+            self.events.push_back(Event::WriteFailed { path, error, is_quarantined: true });
+        } else {
+            self.latch(path, error);
         }
     }
 

@@ -20,7 +20,7 @@ use crate::index::Entry;
 use crate::record::{self, MessageView, Record};
 use crate::segment::{FooterState, Purpose, Segment, Segments};
 use crate::shard::{KIND_COPY, Shard};
-use crate::{HELD, MessageKey, Outcome, RELEASED, Refusal};
+use crate::{Damage, Event, HELD, MessageKey, Outcome, RELEASED, Refusal};
 
 /// Records that are read at once.
 const READS_MAX: usize = 8;
@@ -290,7 +290,8 @@ impl Shard {
         } else {
             // It stays where it is, with its segment, to be found when it is to be delivered.
             self.pool.give_back(buffer);
-            self.give_up_victim();
+            let (segment, offset, bytes) = (entry.segment, entry.offset.into(), entry.length.into());
+            self.cannot_be_emptied(segment, offset, bytes);
         }
     }
 
@@ -326,10 +327,12 @@ impl Shard {
         }
     }
 
-    /// The victim cannot be emptied: it is kept as it is.
-    fn give_up_victim(&mut self) {
-        if let Some(Victim { segment, .. }) = self.compaction.victim.take() {
-            self.segments.list[segment as usize].quarantined = true;
+    /// A segment is damaged and kept as it is.
+    fn cannot_be_emptied(&mut self, segment: u32, offset: u64, bytes: u64) {
+        self.compaction.victim.take_if(|victim| victim.segment == segment);
+        if !std::mem::replace(&mut self.segments.list[segment as usize].quarantined, true) {
+            let path = self.segments.path(segment);
+            self.events.push_back(Event::Damaged(Damage { path, offset, bytes }));
             self.segments.refresh();
         }
     }

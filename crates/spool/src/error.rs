@@ -127,6 +127,11 @@ impl fmt::Display for SpoolError {
     }
 }
 
+/// The device has no space, or the user may have no more of it: nothing was written whose fate could be unknown.
+pub(crate) fn is_want_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl std::error::Error for SpoolError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {

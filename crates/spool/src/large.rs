@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use ring::{AlignedBuffer, Durability, File, OpenMode, Ring, SharedBuffer};
 
+use crate::error::is_want_of_space;
 use crate::fail_point::fail_point;
 use crate::format::padded;
 use crate::group::Pool;
@@ -129,8 +130,8 @@ pub(crate) struct LargeFiles {
     to_remove: Vec<u64>,
 }
 
-/// What a failed write means for the shard.
-pub(crate) type Failure = Option<std::io::Error>;
+/// A failed write that latches the shard, and the number of the body.
+pub(crate) type Failure = Option<(u64, std::io::Error)>;
 
 impl LargeFiles {
     /// `named`: the bodies that queued messages have, with their lengths on disk.
@@ -368,15 +369,13 @@ impl LargeFiles {
         match (result, done) {
             (Err(error), done) => {
                 // No descriptor, no space: nothing was written whose fate could be unknown.
-                let is_full = matches!(done, Doing::Opening | Doing::Allocating)
-                    || error.kind() == std::io::ErrorKind::StorageFull
-                    || error.kind() == std::io::ErrorKind::QuotaExceeded;
+                let is_full = matches!(done, Doing::Opening | Doing::Allocating) || is_want_of_space(&error);
                 if !body.aborted {
                     let refusal = if is_full { Refusal::Full } else { Refusal::Latched };
                     events.push_back(Event::LargeFailed { large, waiter, refusal });
                 }
                 body.aborted = true;
-                failure = (!is_full).then_some(error);
+                failure = (!is_full).then_some((body.number, error));
             }
             (Ok(_), Doing::Opening) if body.expected_bytes > 0 && !body.aborted => {
                 if let Some(file) = body.file {

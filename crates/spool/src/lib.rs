@@ -252,9 +252,23 @@ pub enum Event {
         /// What the system said where it could not be removed whole; the next start goes on with it.
         result: std::io::Result<()>,
     },
+    /// A record of a queued message cannot be read as it was written. Its segment is kept as it is.
+    Damaged(Damage),
+    /// A file could not be written, and nothing is lost by it: space was wanting, or no promise hung on it. Of a
+    /// preparation that fails again and again the first failure is told.
+    WriteFailed {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+        /// It is a segment that is kept as it is until the next start, since what it holds now is unknown.
+        is_quarantined: bool,
+    },
     /// A durable write failed. Whoever waits for a commit waits in vain, the shard takes nothing
     /// more; restart to recover.
     Latched {
+        /// The file that was written.
+        path: PathBuf,
         /// What the system said.
         error: std::io::Error,
     },

@@ -74,12 +74,11 @@ impl Shard {
         Some((buffer, bytes))
     }
 
-    /// The end of a footer's write. Where it failed, nothing is lost; but a file that cannot be written
-    /// is not written again.
+    /// The end of a footer's write.
     pub(crate) fn footer_written(
         &mut self,
         slot: u32,
-        result: &std::io::Result<usize>,
+        result: std::io::Result<usize>,
         buffer: Option<AlignedBuffer>,
     ) {
         if let Some(buffer) = buffer {
@@ -87,11 +86,15 @@ impl Shard {
         }
         let segment_bytes = self.segments.segment_bytes;
         let segment = &mut self.segments.list[slot as usize];
-        segment.footer = match result {
-            Ok(written) => FooterState::There { at: (segment_bytes - *written as u64) as u32 },
-            Err(_) => FooterState::Missing,
-        };
-        segment.quarantined |= result.is_err();
+        match result {
+            Ok(written) => {
+                segment.footer = FooterState::There { at: (segment_bytes - written as u64) as u32 }
+            }
+            Err(error) => {
+                segment.footer = FooterState::Missing;
+                self.segment_write_failed(slot, error);
+            }
+        }
         self.segments.refresh();
         self.tell_room();
     }

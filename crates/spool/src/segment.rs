@@ -1,8 +1,8 @@
 //! The segments of a shard: which is written, which are ready, how the next one is prepared.
 //!
 //! Preparing runs in the background by ring operations, one at a time: a dead segment gets a new
-//! header; otherwise a new one is created, filled with zeros, synced and named. A failure here
-//! (a full disk) latches nothing: no promise was made. It is tried again after a while.
+//! header; otherwise a new one is created, filled with zeros, synced and named. A failure of the latter
+//! (a full disk) latches nothing: no promise was made. It is told, and tried again after a while.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -176,6 +176,17 @@ pub(crate) struct Segments {
     pub(crate) zeros: Option<SharedBuffer>,
 }
 
+/// How far a preparation is after one of its steps.
+#[derive(Debug)]
+pub(crate) enum Prepared {
+    UnderWay,
+    Ready,
+    /// No new segment could be made: the file and what the system said, where the time before it could be.
+    Failed(Option<(PathBuf, std::io::Error)>),
+    /// The new header of a dead segment could not be written.
+    HeaderFailed(u32, std::io::Error),
+}
+
 /// A segment on its way.
 #[derive(Debug)]
 pub(crate) struct Preparing {
@@ -287,6 +298,11 @@ impl Segments {
         self.spare = slots.saturating_sub(self.busy);
     }
 
+    /// The file of a segment.
+    pub(crate) fn path(&self, slot: u32) -> PathBuf {
+        self.directory.join(segment_name(self.list[slot as usize].number))
+    }
+
     pub(crate) fn used_bytes(&self) -> u64 {
         self.busy * self.segment_bytes + self.large_bytes
     }
@@ -338,30 +354,27 @@ impl Segments {
         self.next_epoch += 1;
     }
 
-    /// The next step of the preparation; true when a segment became ready or the preparation failed.
+    /// The next step of the preparation.
     pub(crate) fn prepared<R: Ring>(
         &mut self,
         ring: &mut R,
         result: std::io::Result<usize>,
         opened: Option<File>,
-    ) -> bool {
-        let Some(Preparing { step, epoch, file }) = self.preparing.take() else { return false };
+    ) -> Prepared {
+        let Some(Preparing { step, epoch, file }) = self.preparing.take() else { return Prepared::UnderWay };
         let file = opened.or(file);
         let result = match opened {
             Some(file) => result.and_then(|_| fence::lock(ring, file).map(|()| 0)),
             None => result,
         };
-        if result.is_err() && !matches!(step, Step::Remove) {
+        let is_expected = |error: &std::io::Error| {
+            matches!(step, Step::Remove) && error.kind() == std::io::ErrorKind::NotFound
+        };
+        if let Some(error) = result.err().filter(|error| !is_expected(error)) {
             if let Some(file) = file {
                 ring.close_file(file);
             }
-            if let Step::Recycle(index) = step {
-                // What is in its first block now is unknown.
-                self.list[index as usize].quarantined = true;
-            }
-            self.retry_at = Some(ring.now().after(RETRY));
-            self.refresh();
-            return true;
+            return self.preparation_failed(ring.now(), &step, error);
         }
         let next = match (step, file) {
             (Step::Recycle(index), _) => {
@@ -370,13 +383,13 @@ impl Segments {
                 self.list[index as usize].footer = FooterState::Missing;
                 self.forget(index);
                 self.make_ready(index);
-                return true;
+                return Prepared::Ready;
             }
             (Step::SyncDirectory, Some(file)) => {
                 self.list.push(Segment::new(file, self.next_number, epoch));
                 self.next_number += 1;
                 self.make_ready((self.list.len() - 1) as u32);
-                return true;
+                return Prepared::Ready;
             }
             (Step::Remove, _) => {
                 let mode = OpenMode { write: true, create_new: true, direct: true };
@@ -384,10 +397,22 @@ impl Segments {
                 Step::Open
             }
             (step, Some(file)) => self.fill(ring, step, file, epoch),
-            (_, None) => return false,
+            (_, None) => return Prepared::UnderWay,
         };
         self.preparing = Some(Preparing { step: next, epoch, file });
-        false
+        Prepared::UnderWay
+    }
+
+    fn preparation_failed(&mut self, now: Instant, step: &Step, error: std::io::Error) -> Prepared {
+        let is_news = self.retry_at.is_none();
+        self.retry_at = Some(now.after(RETRY));
+        self.refresh();
+        let path = match *step {
+            Step::Recycle(index) => return Prepared::HeaderFailed(index, error),
+            Step::SyncDirectory => self.directory.clone(),
+            _ => self.directory.join(TEMPORARY_NAME),
+        };
+        Prepared::Failed(is_news.then_some((path, error)))
     }
 
     /// The steps on a file that is being filled.

@@ -13,7 +13,7 @@ use crate::format::Last;
 use crate::group::{GroupBuffer, GroupEffects, Pool};
 use crate::hot::Hot;
 use crate::index::{Deferral, Entry, Index, NOWHERE, Recipients};
-use crate::large::LargeFiles;
+use crate::large::{LargeFiles, large_name};
 use crate::loading::Load;
 #[cfg(feature = "mutants")]
 use crate::mutant::{self, Mutant};
@@ -23,7 +23,7 @@ use crate::recovery::{RecoveryReport, recover};
 use crate::replay::RecoveredMail;
 use crate::scan::shard_directory;
 use crate::sealing::Sealing;
-use crate::segment::{Need, Purpose, Segments};
+use crate::segment::{Need, Prepared, Purpose, Segments};
 use crate::{
     Content, Event, GROUP_BYTES_MAX, HELD, MessageKey, NewMessage, Options, Outcome, Place, RECORD_BYTES_MAX,
     RELEASED, RecoveryProgress, Refusal, SpoolError, Stats,
@@ -386,20 +386,29 @@ impl Shard {
                 self.commit(result);
             }
             KIND_PREPARE => {
-                let is_over = self.segments.prepared(ring, result, file);
-                if is_over {
-                    self.tell_room();
+                match self.segments.prepared(ring, result, file) {
+                    Prepared::UnderWay => return,
+                    Prepared::Ready => {}
+                    Prepared::Failed(None) => {}
+                    Prepared::Failed(Some((path, error))) => {
+                        self.events.push_back(Event::WriteFailed { path, error, is_quarantined: false });
+                    }
+                    Prepared::HeaderFailed(slot, error) => {
+                        self.segment_write_failed(slot, error);
+                        self.segments.refresh();
+                    }
                 }
+                self.tell_room();
             }
             KIND_LOAD => self.loaded(ring, key, result, buffer),
-            KIND_FOOTER => self.footer_written(key, &result, buffer),
+            KIND_FOOTER => self.footer_written(key, result, buffer),
             KIND_COPY => self.copy_read(key, result, buffer),
             KIND_LARGE_WRITE => {
                 let end = (result, file, buffer);
                 let failure = self.large.written(ring, key, end, &mut self.pool, &mut self.events);
                 self.count_large();
-                if let Some(error) = failure {
-                    self.latch(error);
+                if let Some((number, error)) = failure {
+                    self.latch(self.segments.directory.join(large_name(number)), error);
                 }
             }
             KIND_LARGE_READ => {

@@ -10,14 +10,15 @@ use ring::Ring as _;
 use ring::sim::SimOptions;
 use spool::{Event, HELD, MessageKey, Options, Outcome, inspect};
 
-/// Lets `seconds` pass, turn by turn, as a worker does.
-fn pass(bench: &mut Bench, seconds: u64) {
+/// Lets `seconds` pass, turn by turn, as a worker does; gives what the spool reported.
+fn pass(bench: &mut Bench, seconds: u64) -> Vec<Event> {
+    let mut events = Vec::new();
     let limit = bench.world.now().after(Duration::from_secs(seconds));
     loop {
-        bench.turn();
+        events.extend(bench.turn());
         let next = bench.shard.next_deadline(bench.ring.now()).unwrap_or(limit).min(limit);
         if !bench.world.step_until(next) && bench.world.now() >= limit {
-            return;
+            return events;
         }
     }
 }
@@ -140,6 +141,38 @@ fn a_copy_keeps_what_is_known_of_its_recipients() {
         .iter()
         .filter(|recipient| recipient.state == inspect::RecipientState::Done(Outcome::Failed));
     assert_eq!(failed.count(), 35, "failures are told from deliveries");
+}
+
+#[test]
+fn damage_that_compaction_meets_is_told_once_for_a_segment_which_is_kept() {
+    const DAMAGED: u32 = 8;
+    let mut bench = Bench::with(12, roomy(), SimOptions::default());
+    let left = one_stays(&mut bench, 200, 3);
+    let mut headers = Vec::new();
+    // Every record that lives in the first segments: several in each, which are read at once.
+    for &(_, key) in &left {
+        let place = bench.shard.find(key).unwrap().1.unwrap();
+        if place.segment < DAMAGED {
+            let (path, at) = (segment(place.segment), place.offset as usize + 1000);
+            let bytes = bench.read(&path);
+            bench.write(&path, at as u64, &[bytes[at] ^ 1]);
+            headers.push((path, bytes[..4096].to_vec()));
+        } else {
+            bench.deliver(key, 1).unwrap();
+        }
+    }
+    assert!(headers.len() >= 2 * DAMAGED as usize, "{}", headers.len());
+    let events = pass(&mut bench, 100);
+    let told = events.into_iter().filter_map(|event| match event {
+        Event::Damaged(damage) => Some(damage.path),
+        _ => None,
+    });
+    let mut told: Vec<_> = told.collect();
+    told.sort_unstable();
+    assert_eq!(told, (0..DAMAGED).map(segment).collect::<Vec<_>>());
+    for (path, header) in headers {
+        assert!(bench.read(&path).starts_with(&header), "{} is not used again", path.display());
+    }
 }
 
 #[test]

@@ -211,6 +211,53 @@ fn a_failed_write_latches_and_nothing_is_acknowledged() {
     bench.commit(4, 1, 100);
 }
 
+/// Some traffic, during which segments are made, filled and used again, and the `nth` change of the disk fails;
+/// what was said of it.
+fn failures_said(nth: u64) -> Vec<(bool, String)> {
+    let mut bench = Bench::new(13);
+    bench.world.fail_disk(HOST, nth);
+    // In each segment something lives when it is full, so that it gets its footer.
+    let mut before = None;
+    let mut said = Vec::new();
+    for number in 0..150 {
+        let appended = bench.append(number, 1, 8 << 10);
+        let mut key = None;
+        for event in bench.settle() {
+            match event {
+                Event::Committed { key: committed, .. } => key = Some(committed),
+                Event::Latched { path, .. } => said.push((true, path)),
+                Event::WriteFailed { path, is_quarantined: false, .. } => said.push((false, path)),
+                _ => {}
+            }
+        }
+        if appended == Err(Refusal::Latched) {
+            break;
+        }
+        if let Some(key) = key {
+            let early = if number % 8 == 0 { before.replace(key) } else { Some(key) };
+            if let Some(early) = early {
+                let _ = bench.deliver(early, 1);
+            }
+        }
+    }
+    assert_eq!(bench.shard.stats().latched, said.iter().any(|(latches, _)| *latches), "change {nth}");
+    let name = |path: std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    said.into_iter().map(|(latches, path)| (latches, name(path))).collect()
+}
+
+#[test]
+fn no_failed_write_goes_unsaid_and_those_of_segments_latch() {
+    let mut latched = 0;
+    for nth in 1..=200 {
+        let said = failures_said(nth);
+        let [(latches, name)] = &said[..] else { panic!("change {nth}: {said:?}") };
+        assert_eq!(*latches, name.starts_with("segment-"), "change {nth}: {name}");
+        assert!(name.starts_with("segment") || name == "shard-000", "change {nth}: {name}");
+        latched += u32::from(*latches);
+    }
+    assert!((100..200).contains(&latched), "{latched} of 200 latched");
+}
+
 #[test]
 fn a_full_disk_refuses_and_latches_nothing() {
     let sim = SimOptions { disk_capacity_bytes: 3 * SEGMENT_BYTES, ..SimOptions::default() };

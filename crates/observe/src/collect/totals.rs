@@ -20,7 +20,7 @@ pub struct Totals {
     pub spool_bytes: u64,
     /// Queued messages that are damaged.
     pub quarantined_messages: u64,
-    /// Places in segments that the start found damaged.
+    /// Places in segments that are damaged.
     pub damaged_places: u64,
     /// Open connections of each listener, in the order of the configuration.
     pub connections: Vec<(Box<str>, u64)>,
