@@ -5,8 +5,8 @@ use crate::limits::{ADDRESS_BYTES_MAX, DOMAIN_BYTES_MAX, LOCAL_PART_BYTES_MAX};
 
 /// A mailbox: `local-part@domain` (RFC 5321 section 4.1.2), as it was written.
 ///
-/// Borrowed from the bytes it was parsed from. The domain compares without regard to case; so does
-/// the local part wherever Gatepost compares one.
+/// Borrowed from the bytes it was parsed from, and sent on as it was written. Wherever Gatepost
+/// compares addresses it compares their [canonical](Self::canonical) forms, without regard to case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Address<'a> {
     text: &'a str,
@@ -123,8 +123,41 @@ impl<'a> Address<'a> {
         &self.text[self.at + 1..]
     }
 
+    /// The form in which every spelling of one mailbox is the same but for case (RFC 5321 section
+    /// 4.1.2): without quotes where the local part needs none, and without a backslash before what
+    /// needs none. An address without quotes is in that form already.
+    #[must_use]
+    pub fn canonical(self, buffer: &'a mut [u8; ADDRESS_BYTES_MAX]) -> Self {
+        let (local, rest) = self.text.as_bytes().split_at(self.at);
+        let [b'"', content @ .., b'"'] = local else { return self };
+        let mut bytes = content.iter();
+        let mut is_plain = !content.is_empty();
+        // After an opening quote, which is left out in the end where it is not needed.
+        buffer[0] = b'"';
+        let mut end = 1;
+        while let Some(&byte) = bytes.next() {
+            let byte = if byte == b'\\' { bytes.next().copied().unwrap_or(byte) } else { byte };
+            if matches!(byte, b'"' | b'\\') {
+                buffer[end] = b'\\';
+                end += 1;
+            }
+            buffer[end] = byte;
+            end += 1;
+            is_plain &= is_atext(byte) || byte == b'.';
+        }
+        let start = usize::from(is_plain);
+        if !is_plain {
+            buffer[end] = b'"';
+            end += 1;
+        }
+        buffer[end..end + rest.len()].copy_from_slice(rest);
+        let text = std::str::from_utf8(&buffer[start..end + rest.len()]);
+        text.map_or(self, |text| Self { text, at: end - start })
+    }
+
     /// The address without its tag: `terri@d.example` for `terri+shop@d.example`. `None` where there
-    /// is none: no plus, nothing before it, or a quoted local part.
+    /// is none: no plus, nothing before it, or a local part in quotes, which a canonical one has where
+    /// it needs them.
     #[must_use]
     pub fn untagged(self, buffer: &mut [u8; ADDRESS_BYTES_MAX]) -> Option<Address<'_>> {
         let plus = self.local_part().find('+').filter(|&plus| plus > 0 && !self.text.starts_with('"'))?;
@@ -140,12 +173,6 @@ impl<'a> Address<'a> {
     #[must_use]
     pub fn has_domain_literal(self) -> bool {
         self.domain().starts_with('[')
-    }
-
-    /// Equal without regard to case.
-    #[must_use]
-    pub fn matches(self, other: Address<'_>) -> bool {
-        self.text.eq_ignore_ascii_case(other.text)
     }
 
     /// The way in which this address hides another one, if it does.
@@ -394,6 +421,30 @@ mod tests {
             ("\u{e9}@b", AddressError::NonAscii),
         ] {
             assert_eq!(Address::parse(bad), Err(error), "{bad}");
+        }
+    }
+
+    #[test]
+    fn however_a_mailbox_is_quoted_its_canonical_form_is_the_same() {
+        let long = "a".repeat(LOCAL_PART_BYTES_MAX - 2);
+        let (quoted, plain) = (format!("\"{long}\"@d.example"), format!("{long}@d.example"));
+        for (text, expected) in [
+            ("terri@D.example", "terri@D.example"),
+            ("\"terri\"@d.example", "terri@d.example"),
+            ("\"\\t\\e\\rri\"@d.example", "terri@d.example"),
+            ("\"Te.rri+x\"@d.example", "Te.rri+x@d.example"),
+            ("\".\\.terri\"@[192.0.2.1]", "..terri@[192.0.2.1]"),
+            ("\"\"@d.example", "\"\"@d.example"),
+            ("\"a b\"@d.example", "\"a b\"@d.example"),
+            ("\"\\a\\ b\"@d.example", "\"a b\"@d.example"),
+            ("\"a\\\"\\\\\\,\"@d.example", "\"a\\\"\\\\,\"@d.example"),
+            (&quoted, &plain),
+        ] {
+            let mut buffer = [0; ADDRESS_BYTES_MAX];
+            let canonical = Address::parse(text).unwrap().canonical(&mut buffer);
+            assert_eq!(canonical, Address::parse(expected).unwrap(), "{text}");
+            let mut buffer = [0; ADDRESS_BYTES_MAX];
+            assert_eq!(canonical.canonical(&mut buffer), canonical, "{text}");
         }
     }
 

@@ -13,6 +13,7 @@ use crate::lists::Lists;
 use crate::names::Names;
 use crate::network::Networks;
 use crate::patterns::Patterns;
+use crate::senders::Ending;
 use crate::snapshot::{IdentityIx, RelayDomains, Route, ScramShape, Snapshot, Tenant, TenantIx};
 use crate::source::{GrantTerms, IdentitySource, Origin, Source, TenantSource};
 
@@ -211,7 +212,7 @@ impl Compiler {
         tenant: TenantIx,
         index: u32,
         source: &IdentitySource,
-        of_tenant: &[(&str, u32)],
+        of_tenant: &[Ending<'_>],
         has_sender_rules: bool,
     ) {
         let login = &source.login;

@@ -6,7 +6,7 @@ use crate::facts::{Facts, Role, TlsPolicy};
 use crate::network::NetworkMatch;
 use crate::presented::Presented;
 use crate::remedy::Remedy;
-use crate::responsible::with_untagged;
+use crate::responsible::with_names;
 use crate::rule::Rule;
 use crate::snapshot::{RelayDomain, Snapshot, TenantIx};
 use crate::source::LoginRequired;
@@ -186,8 +186,8 @@ impl Snapshot {
         });
         let rules = self.sender_rules_if(relay.has_sender_rules, relay.tenant);
         let is_known = !relay.is_listed
-            || with_untagged(rules, address, |names| {
-                names.into_iter().flatten().any(|name| self.recipients.get(name.text()).is_some())
+            || with_names(rules, address, |names| {
+                names.texts().any(|name| self.recipients.get(name).is_some())
             });
         if is_known {
             trace.step(Rule::Recipient, Outcome::Pass, list, || match relay.is_listed {

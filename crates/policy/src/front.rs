@@ -49,13 +49,13 @@ pub(crate) enum Senders<const BYTES: usize> {
 impl<const BYTES: usize> Senders<BYTES> {
     /// The list of these endings, each with its place in the source; `longer` gets it where it does
     /// not fit.
-    pub(crate) fn build(endings: &[(&str, u32)], longer: &mut Vec<Patterns>) -> Self {
+    pub(crate) fn build(endings: &[(impl AsRef<str>, u32)], longer: &mut Vec<Patterns>) -> Self {
         if endings.is_empty() {
             return Self::None;
         }
         Brief::build(endings).map_or_else(
             || {
-                longer.push(Patterns::build(endings.iter().copied()));
+                longer.push(Patterns::build(endings.iter().map(|(ending, number)| (ending, *number))));
                 Self::Long(u32::try_from(longer.len() - 1).expect("fewer lists than 2^32"))
             },
             Self::Brief,
@@ -63,7 +63,7 @@ impl<const BYTES: usize> Senders<BYTES> {
     }
 
     /// As many of them as fit in place: all or none.
-    pub(crate) fn brief(endings: &[(&str, u32)]) -> Self {
+    pub(crate) fn brief(endings: &[(impl AsRef<str>, u32)]) -> Self {
         match endings {
             [] => Self::None,
             _ => Brief::build(endings).map_or(Self::None, Self::Brief),
@@ -97,11 +97,13 @@ const FORMS: [Option<u8>; 3] = [None, Some(b'@'), Some(b'.')];
 
 impl<const BYTES: usize> Brief<BYTES> {
     /// `None` where they do not fit. Of two endings that are the same the first counts.
-    fn build(endings: &[(&str, u32)]) -> Option<Self> {
+    fn build(endings: &[(impl AsRef<str>, u32)]) -> Option<Self> {
         let mut texts: Vec<(String, [Option<u8>; 3])> = Vec::new();
-        for &(ending, number) in endings {
-            let number = u8::try_from(number).ok()?;
+        for (ending, number) in endings {
+            let (ending, number) = (ending.as_ref(), u8::try_from(*number).ok()?);
             let form = FORMS.iter().rposition(|form| ending.bytes().next() == *form).unwrap_or(0);
+            // One address that begins with a dot is no ending of others.
+            let form = if ending.rfind('@').is_some_and(|at| at > 0) { 0 } else { form };
             let text = ending[usize::from(form != 0)..].to_ascii_lowercase();
             let known = texts.iter().position(|(known, _)| *known == text);
             let known = known.unwrap_or_else(|| {
@@ -171,8 +173,8 @@ mod tests {
     proptest! {
         #[test]
         fn patterns_in_place_find_what_any_others_find(
-            endings in prop::collection::vec("|[@.]?[aB](\\.[aB])?|[aB]@[aB](\\.[aB])?", 1..6),
-            addresses in prop::collection::vec("[ab]{1,2}@[abA]{1,2}(\\.[abAB]){0,3}", 1..20),
+            endings in prop::collection::vec("|[@.]?[aB](\\.[aB])?|\\.?[aB]@[aB](\\.[aB])?", 1..6),
+            addresses in prop::collection::vec("([ab]?\\.)?[ab]{1,2}@[abA]{1,2}(\\.[abAB]){0,3}", 1..20),
         ) {
             let endings: Vec<_> = endings.iter().map(String::as_str).zip(0..).collect();
             let senders = Senders::<59>::build(&endings, &mut Vec::new());

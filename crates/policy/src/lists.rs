@@ -12,6 +12,7 @@ use crate::decision::Decision;
 use crate::explain::{Outcome, Trace};
 use crate::patterns::Patterns;
 use crate::remedy::Remedy;
+use crate::responsible::with_names;
 use crate::rule::Rule;
 use crate::snapshot::{Snapshot, TenantIx};
 use crate::source::Origin;
@@ -69,7 +70,9 @@ impl ClientList {
 
 impl AddressList {
     fn find(&self, address: Address<'_>) -> Option<Origin> {
-        let line = self.patterns.most_specific(address.text())?;
+        let line = with_names(None, address, |names| {
+            names.texts().find_map(|name| self.patterns.most_specific(name))
+        })?;
         Some(Origin::new(self.file.clone(), line))
     }
 }

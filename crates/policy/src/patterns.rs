@@ -37,17 +37,18 @@ pub(crate) fn domain_ending(pattern: &str) -> &str {
 
 impl Patterns {
     /// The list of these endings; of two that are the same the first counts.
-    pub(crate) fn build<'a>(endings: impl ExactSizeIterator<Item = (&'a str, u32)>) -> Self {
+    pub(crate) fn build<T: AsRef<str>>(endings: impl ExactSizeIterator<Item = (T, u32)>) -> Self {
         if endings.len() > FEW_MAX {
             let mut names = Names::default();
             for (ending, number) in endings {
-                let _ = names.insert(ending, number);
+                let _ = names.insert(ending.as_ref(), number);
             }
             names.shrink();
             return Self::Many(Box::new(names));
         }
         let mut bytes = Vec::new();
         for (ending, number) in endings {
+            let ending = ending.as_ref();
             // No address is as long as this: nothing would end with it.
             let Ok(length) = u16::try_from(ending.len()) else { continue };
             bytes.extend_from_slice(&length.to_le_bytes());
@@ -105,7 +106,13 @@ impl Patterns {
 /// Whether `ending` is all of `text`, or what it ends with after an at sign or a dot.
 fn ends_with(text: &[u8], ending: &[u8]) -> bool {
     let Some(start) = text.len().checked_sub(ending.len()) else { return false };
-    let begins_a_part = start == 0 || matches!(ending.first(), None | Some(b'@' | b'.'));
+    let begins_a_part = start == 0
+        || match ending {
+            [] | [b'@', ..] => true,
+            // Not the name of one address that begins with a dot.
+            [b'.', rest @ ..] => !rest.contains(&b'@'),
+            _ => false,
+        };
     begins_a_part && text[start..].eq_ignore_ascii_case(ending)
 }
 
@@ -159,6 +166,14 @@ mod tests {
                 assert_eq!(list.most_specific(text), Some(number), "{text}");
                 assert_eq!(list.first(text), Some(0), "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn one_address_that_begins_with_a_dot_ends_no_other() {
+        for list in both(&[".x@example.com"]) {
+            assert_eq!(list.first(".X@example.com"), Some(0));
+            assert_eq!(list.first("ceo.x@example.com"), None);
         }
     }
 

@@ -3,7 +3,7 @@ use mail::{ForwardPath, ReversePath};
 use crate::decision::Decision;
 use crate::facts::Facts;
 use crate::network::NetworkMatch;
-use crate::responsible::{reserved, with_untagged};
+use crate::responsible::{reserved, with_names};
 use crate::rule::Rule;
 use crate::snapshot::{Snapshot, TenantIx};
 use crate::source::Sourced;
@@ -147,7 +147,9 @@ impl Snapshot {
         }
         let mut tenants = (0..).zip(&self.tenants);
         let owner = from.address().and_then(|address| {
-            tenants.find(|&(ix, _)| self.tenant_sender(TenantIx(ix), [Some(address), None]).is_some())
+            with_names(None, address, |names| {
+                tenants.find(|&(ix, _)| self.tenant_sender(TenantIx(ix), names).is_some())
+            })
         });
         match owner {
             Some((_, tenant)) => format!(
@@ -188,7 +190,7 @@ impl Snapshot {
     fn use_reserved_login(&self, from: ReversePath<'_>, decision: &Decision) -> String {
         let rules = decision.tenant.and_then(|tenant| self.sender_rules(tenant));
         let block =
-            from.address().and_then(|address| with_untagged(rules, address, |names| reserved(rules, names)));
+            from.address().and_then(|address| with_names(rules, address, |names| reserved(rules, names)));
         let Some(block) = block else { return "log in as an identity that owns the sender".to_owned() };
         let logins: Vec<_> = block.identities.iter().map(|&login| self.identity_login(login)).collect();
         format!("log in as {}, or add an identity to the block at {}", logins.join(" or "), block.origin)

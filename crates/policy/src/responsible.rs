@@ -79,25 +79,45 @@ impl Ownership<'_> {
     }
 }
 
-/// An address, and the same without its tag where the tenant has plus-addressing.
-pub(crate) type Names<'a> = [Option<Address<'a>>; 2];
+/// An address in its canonical form, and the same without its tag where the tenant has
+/// plus-addressing. Only [`with_names`] makes one: nothing is looked up as a client spelt it.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a>([Option<Address<'a>>; 2]);
 
-fn holds_any(senders: &Patterns, names: Names<'_>) -> bool {
-    names.into_iter().flatten().any(|name| senders.most_specific(name.text()).is_some())
+impl<'a> Names<'a> {
+    pub(crate) fn texts(self) -> impl Iterator<Item = &'a str> {
+        self.0.into_iter().flatten().map(Address::text)
+    }
 }
 
-/// Asks `look` with the names under which a tenant of these rules knows an address.
-pub(crate) fn with_untagged<T>(
+fn holds_any(senders: &Patterns, names: Names<'_>) -> bool {
+    names.texts().any(|name| senders.most_specific(name).is_some())
+}
+
+/// Asks `look` with the names under which a tenant of these rules, or the node, knows an address.
+pub(crate) fn with_names<T>(
     rules: Option<&SenderRules>,
     address: Address<'_>,
     look: impl FnOnce(Names<'_>) -> T,
 ) -> T {
+    if address.local_part().starts_with('"') {
+        let mut buffer = [0; ADDRESS_BYTES_MAX];
+        return with_untagged(rules, address.canonical(&mut buffer), look);
+    }
+    with_untagged(rules, address, look)
+}
+
+fn with_untagged<T>(
+    rules: Option<&SenderRules>,
+    canonical: Address<'_>,
+    look: impl FnOnce(Names<'_>) -> T,
+) -> T {
     let plus = rules.is_some_and(|rules| rules.plus_addressing);
-    if !plus || !address.local_part().contains('+') {
-        return look([Some(address), None]);
+    if !plus || !canonical.local_part().contains('+') {
+        return look(Names([Some(canonical), None]));
     }
     let mut buffer = [0; ADDRESS_BYTES_MAX];
-    look([Some(address), address.untagged(&mut buffer)])
+    look(Names([Some(canonical), canonical.untagged(&mut buffer)]))
 }
 
 /// The first block that keeps an address for chosen identities.
@@ -181,7 +201,7 @@ impl Snapshot {
             Some(identity) => self.sender_rules_if(self.identity_at(identity).has_sender_rules, tenant),
             None => self.sender_rules(tenant),
         };
-        with_untagged(rules, address, |names| {
+        with_names(rules, address, |names| {
             if let Some(block) = reserved(rules, names) {
                 let may = responsible.identity().is_some_and(|identity| block.identities.contains(&identity));
                 return if may {
@@ -203,8 +223,7 @@ impl Snapshot {
             && let Identity { senders, has_own_senders, .. } = self.identity_at(ix)
             && senders.is_any()
         {
-            let mut names = names.into_iter().flatten();
-            let place = names.find_map(|name| senders.find(name.text(), &self.long_senders));
+            let place = names.texts().find_map(|name| senders.find(name, &self.long_senders));
             let line = |place| match has_own_senders {
                 true => Line::LoginSender(ix, place),
                 false => Line::TenantSender(responsible.tenant(), place),
@@ -217,8 +236,7 @@ impl Snapshot {
     /// The pattern of the tenant that holds an address.
     pub(crate) fn tenant_sender(&self, tenant: TenantIx, names: Names<'_>) -> Option<Line<'_>> {
         let senders = &self.front(tenant).senders;
-        let mut names = names.into_iter().flatten();
-        let place = names.find_map(|name| senders.find(name.text(), &self.long_senders));
+        let place = names.texts().find_map(|name| senders.find(name, &self.long_senders));
         place.map(|place| Line::TenantSender(tenant, place))
     }
 
@@ -259,7 +277,7 @@ impl Snapshot {
         let is_own = network.tenant() == Some(ix)
             || identities.into_iter().any(|&identity| self.identity_tenant(identity) == ix);
         let claims = || {
-            with_untagged(Some(rules), address, |names| {
+            with_names(Some(rules), address, |names| {
                 reserved(Some(rules), names).is_some() || self.tenant_sender(ix, names).is_some()
             })
         };

@@ -1,4 +1,7 @@
+use std::borrow::Cow;
+
 use mail::Address;
+use mail::limits::ADDRESS_BYTES_MAX;
 
 use crate::header::HeaderChecks;
 use crate::names::is_domain_pattern;
@@ -6,8 +9,11 @@ use crate::patterns::{Patterns, domain_ending};
 use crate::snapshot::IdentityIx;
 use crate::source::{Origin, Sourced};
 
+/// What a sender must end with, and the place of its pattern.
+pub(crate) type Ending<'a> = (Cow<'a, str>, u32);
+
 /// What a sender must end with, for each pattern, with its place; or each that is no pattern.
-pub(crate) fn endings(patterns: &[Sourced<String>]) -> Result<Vec<(&str, u32)>, Vec<&Sourced<String>>> {
+pub(crate) fn endings(patterns: &[Sourced<String>]) -> Result<Vec<Ending<'_>>, Vec<&Sourced<String>>> {
     let mut endings = Vec::with_capacity(patterns.len());
     let mut malformed = Vec::new();
     for (index, pattern) in (0_u32..).zip(patterns) {
@@ -37,17 +43,24 @@ pub(crate) struct Reserved {
     pub(crate) origin: Origin,
 }
 
+/// One address, as whatever is looked up is spelt; `None` where it is none.
+pub(crate) fn canonical(address: &str) -> Option<Cow<'_, str>> {
+    let parsed = Address::parse(address).ok()?;
+    let mut buffer = [0; ADDRESS_BYTES_MAX];
+    let canonical = parsed.canonical(&mut buffer).text();
+    Some(if canonical == address { Cow::Borrowed(address) } else { Cow::Owned(canonical.to_owned()) })
+}
+
 /// What an address must end with; `None` where `pattern` is no sender pattern.
-pub(crate) fn ending(pattern: &str) -> Option<&str> {
+pub(crate) fn ending(pattern: &str) -> Option<Cow<'_, str>> {
     let Some(domain) = pattern.strip_prefix('@') else {
-        let is_one_address = Address::parse(pattern).is_ok();
-        return if pattern == "*" { Some("") } else { is_one_address.then_some(pattern) };
+        return if pattern == "*" { Some("".into()) } else { canonical(pattern) };
     };
     if !is_domain_pattern(domain) {
         return None;
     }
     // The at sign is part of the ending, unless the pattern leaves open what follows it.
-    Some(if domain.starts_with('*') { domain_ending(domain) } else { pattern })
+    Some(if domain.starts_with('*') { domain_ending(domain) } else { pattern }.into())
 }
 
 #[cfg(test)]

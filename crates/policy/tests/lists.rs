@@ -13,9 +13,12 @@ use proptest::sample::{select, subsequence};
 
 const NETS: [&str; 4] = ["192.0.2.0/24", "192.0.2.55", "2001:db8:7::/48", "::ffff:192.0.2.9"];
 const CLIENTS: [&str; 5] = ["192.0.2.55", "192.0.2.9", "::ffff:192.0.2.1", "2001:db8:7::1", "198.51.100.7"];
-const NAMES: [&str; 4] = ["x@a.example", "@a.example", "*.a.example", "bob@proseware.example"];
-const FROM: [&str; 4] = ["", "X@A.example", "y@sub.a.example", "y@b.example"];
-const TO: [&str; 3] = ["bob@proseware.example", "Bob@Proseware.example", "ann@contoso.example"];
+const NAMES: [&str; 5] =
+    ["\"x\"@b.example", "x@a.example", "@a.example", "*.a.example", "bob@proseware.example"];
+const FROM: [&str; 6] =
+    ["", "\"x\"@a.example", "\"\\x\"@b.example", "X@A.example", "y@sub.a.example", "y@b.example"];
+const TO: [&str; 4] =
+    ["\"b\\ob\"@proseware.example", "bob@proseware.example", "Bob@Proseware.example", "ann@contoso.example"];
 
 fn list(name: &'static str, entries: &[&'static str]) -> impl Strategy<Value = Option<ListSource>> + use<> {
     let entries = subsequence(entries.to_vec(), 0..=entries.len());
@@ -44,13 +47,15 @@ fn has_client(list: &Option<ListSource>, client: IpAddr) -> bool {
 }
 
 fn has_address(list: &Option<ListSource>, address: &str) -> bool {
-    let address = address.to_lowercase();
+    // No address here needs its quotes.
+    let unquoted = |text: &str| text.replace(['"', '\\'], "").to_lowercase();
+    let address = unquoted(address);
     let domain = address.split_once('@').map_or("", |(_, domain)| domain);
     list.iter().flat_map(|list| &list.entries).any(|entry| match entry.value.strip_prefix('*') {
         Some(below) => domain.ends_with(below),
         None => match entry.value.strip_prefix('@') {
             Some(whole) => domain == whole,
-            None => address == entry.value,
+            None => address == unquoted(&entry.value),
         },
     })
 }

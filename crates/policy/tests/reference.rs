@@ -26,7 +26,7 @@ const SENDERS: [&str; 5] = [
     "x@b.example",
     "@*",
 ];
-const FROM: [&str; 9] = [
+const FROM: [&str; 13] = [
     "",
     "x@a.example",
     "X@Sub.A.example",
@@ -34,15 +34,22 @@ const FROM: [&str; 9] = [
     "x+tag@b.example",
     "+x@b.example",
     "y@b.example",
+    "\"x\"@b.example",
+    "\"\\X\\+tag\"@B.example",
+    "\"x y\"@b.example",
+    "\"x\"@a.example",
     "z@c.example",
     "y@A-domain-whose-name-is-longer-than-what-a-line-of-memory-holds.example",
 ];
 const DOMAINS: [&str; 4] = ["r.example", "s.example", "t.example", "[192.0.2.1]"];
-const TO: [&str; 8] = [
+const TO: [&str; 11] = [
     "x@r.example",
     "X+tag@r.example",
     "Y@S.example",
     "x@t.example",
+    "\"\\x\"@r.example",
+    "\"X+tag\"@S.example",
+    "\"x \"@r.example",
     "x@out.example",
     "x%y@r.example",
     "@a.example:x@r.example",
@@ -164,9 +171,18 @@ fn relay_domain_of<'a>(source: &'a Source, domain: &str) -> Option<(usize, &'a p
     })
 }
 
+/// The address in lower case, without quotes where it needs none. None of those here that need them
+/// has a backslash.
+fn unquoted(address: &str) -> String {
+    let (local, domain) = address.split_once('@').unwrap();
+    let bare = local.replace(['"', '\\'], "");
+    let needs_quotes = bare.contains(' ');
+    if needs_quotes { address.to_lowercase() } else { format!("{bare}@{domain}").to_lowercase() }
+}
+
 /// The address, and the one without its tag where the tenant has plus-addressing; in lower case.
 fn names(tenant: &TenantSource, address: &str) -> Vec<String> {
-    let address = address.to_lowercase();
+    let address = unquoted(address);
     let (local, domain) = address.split_once('@').unwrap();
     let mut names = vec![address.clone()];
     if tenant.sender_rules.plus_addressing

@@ -20,7 +20,10 @@ fn snapshot(rules: SenderRulesSource) -> Snapshot {
 fn reserved() -> SenderRulesSource {
     let block = ReservedSendersSource {
         origin: Origin::new("test.toml", 80),
-        senders: texts(81, &["@billing.example", "invoice@proseware.example"]),
+        senders: texts(
+            81,
+            &["@billing.example", "\"invoice\"@proseware.example", "\"\\sales team\"@proseware.example"],
+        ),
         identities: texts(82, &[BILLING]),
     };
     SenderRulesSource { reserved: vec![block], plus_addressing: true, ..SenderRulesSource::default() }
@@ -51,8 +54,15 @@ fn reserved_senders_are_those_of_the_identities_named_and_of_nobody_else() {
         (Some("any"), "x@billing.example", false),
         (Some("any"), "invoice@proseware.example", false),
         (Some("any"), "invoice+may@proseware.example", false),
+        (Some("any"), "\"in\\voice\"@proseware.example", false),
+        (Some("any"), "\"Invoice+may\"@proseware.example", false),
+        (Some(BILLING), "\"invoice+may\"@proseware.example", true),
+        (Some(BILLING), "\"one\"@proseware.example", true),
         (Some("any"), "x@proseware.example", true),
         (None, "invoice@proseware.example", false),
+        (None, "\"invoice\"@proseware.example", false),
+        (None, "\"sales team\"@proseware.example", false),
+        (Some(BILLING), "\"sales\\ team\"@proseware.example", true),
         (None, "x@proseware.example", true),
     ] {
         let reason = explain(&snapshot, INSIDE, login, from, out).decision.verdict.reason();

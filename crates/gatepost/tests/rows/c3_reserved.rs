@@ -28,6 +28,11 @@ fn a_reserved_sender_is_the_named_logins_and_denied_to_the_network_and_to_other_
         (Some("other"), "invoice@proseware.example", false),
         (Some("other"), "kim@proseware.example", true),
         (None, "invoice@proseware.example", false),
+        // However it is spelt, it is the same mailbox.
+        (None, "\"invoice\"@proseware.example", false),
+        (None, "\"in\\voice\"@Proseware.example", false),
+        (Some("other"), "\"invoice\"@proseware.example", false),
+        (Some("billing"), "\"invoice\"@proseware.example", true),
         (None, "any@billing.example", false),
         (None, "kim@proseware.example", true),
     ] {

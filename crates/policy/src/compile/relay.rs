@@ -2,6 +2,7 @@
 
 use super::Compiler;
 use crate::names::is_domain;
+use crate::senders::canonical;
 use crate::snapshot::{RelayDomain, TenantIx};
 use crate::source::{RecipientsSource, RelayDomainSource};
 
@@ -51,20 +52,15 @@ impl Compiler {
         for recipient in &source.recipients {
             let known = if recipient.value.contains('@') {
                 let address = mail::Address::parse(&recipient.value).ok();
-                address
-                    .filter(|address| {
-                        relay.domains.iter().any(|domain| domain.value.eq_ignore_ascii_case(address.domain()))
-                    })
-                    .map(|address| self.recipients.insert(address.text(), ()))
-                    .is_some()
+                let is_own = address.is_some_and(|address| {
+                    relay.domains.iter().any(|domain| domain.value.eq_ignore_ascii_case(address.domain()))
+                });
+                is_own && self.recipient(&recipient.value)
             } else {
-                relay.domains.iter().all(|domain| {
-                    let address = format!("{}@{}", recipient.value, domain.value);
-                    let fine = mail::Address::parse(&address).is_ok();
-                    // Twice the same recipient means what it means once.
-                    let _ = self.recipients.insert(&address, ());
-                    fine
-                })
+                relay
+                    .domains
+                    .iter()
+                    .all(|domain| self.recipient(&format!("{}@{}", recipient.value, domain.value)))
             };
             if !known {
                 let message = format!("{:?} is no recipient of these relay domains", recipient.value);
@@ -72,6 +68,11 @@ impl Compiler {
                 self.error(&recipient.origin, "recipients", message, remedy);
             }
         }
+    }
+
+    /// Whether it is an address. Twice the same recipient means what it means once.
+    fn recipient(&mut self, address: &str) -> bool {
+        canonical(address).map(|address| self.recipients.insert(&address, ())).is_some()
     }
 }
 

@@ -3,13 +3,13 @@
 use super::Compiler;
 use crate::names::is_domain_pattern;
 use crate::patterns::Patterns;
-use crate::senders::{Reserved, SenderRules, endings};
+use crate::senders::{Ending, Reserved, SenderRules, endings};
 use crate::snapshot::{IdentityIx, TenantIx};
 use crate::source::{ReservedSendersSource, SenderRulesSource, Sourced};
 
 impl Compiler {
     /// What a sender must end with; what is no pattern is reported, and then there are none.
-    pub(super) fn endings<'a>(&mut self, patterns: &'a [Sourced<String>]) -> Vec<(&'a str, u32)> {
+    pub(super) fn endings<'a>(&mut self, patterns: &'a [Sourced<String>]) -> Vec<Ending<'a>> {
         match endings(patterns) {
             Ok(endings) => endings,
             Err(malformed) => {
