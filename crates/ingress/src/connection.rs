@@ -14,6 +14,7 @@ use crate::account::Account;
 use crate::admission::Leases;
 use crate::author::Authorship;
 use crate::headers::HeaderScan;
+use crate::login::Asked;
 
 /// A connection from its acceptance until its last operation is over.
 pub(crate) struct Connection {
@@ -62,6 +63,8 @@ pub(crate) struct Client {
     pub(crate) waiting: Waiting,
     /// The question that was asked last, so that a late answer to an earlier one is known as such.
     pub(crate) question: u32,
+    /// What the login under way is held against.
+    pub(crate) asked: Asked,
     /// A denial that is being written: it goes to the control plane when the session has worked.
     pub(crate) denial: Option<Box<commons::Denial>>,
     /// Who answers for what it sends, as was known last.
@@ -170,6 +173,7 @@ impl Client {
             transaction: Transaction::default(),
             waiting: Waiting::Nothing,
             question: 0,
+            asked: Asked::default(),
             denial: None,
             account: Account::default(),
             leases: Leases::default(),

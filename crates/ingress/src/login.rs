@@ -3,12 +3,13 @@
 //! Whatever was wrong, the client hears the same words after the same number of steps.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use commons::{Rate, RateTable, Verification};
 use mail::{Reason, Reply, UnixMillis};
-use policy::Decision;
+use policy::{Decision, IdentityIx, Snapshot};
 use ring::Ring;
 use smtp::server::{Credentials, SCRAM_NONCE_BYTES, ScramStart, Step};
 
@@ -70,7 +71,9 @@ impl<R: Ring> Judge<'_, '_, R> {
         // Made for a known login too: it must not be answered sooner.
         let secret = &self.settings.login.secret;
         let nobody = smtp::scram::of_nobody(secret, login, shape.iterations, shape.salt_bytes);
-        let known = snapshot.identity(login).and_then(|identity| snapshot.scram(identity)).cloned();
+        let identity = snapshot.identity(login);
+        self.client.asked = Asked::about(snapshot, identity);
+        let known = identity.and_then(|identity| snapshot.scram(identity)).cloned();
         let verifier = known.unwrap_or(nobody);
         let mut nonce = [0; SCRAM_NONCE_BYTES];
         self.cx.ring.random(&mut nonce);
@@ -104,6 +107,7 @@ impl<R: Ring> Judge<'_, '_, R> {
     fn ask_for_verification(&mut self, password: &str, reply: &mut Reply) -> Step {
         let snapshot = self.cx.snapshots.load();
         let identity = snapshot.identity(&self.client.login);
+        self.client.asked = Asked::about(snapshot, identity);
         let credential: Box<str> = match identity {
             None => "".into(),
             Some(identity) => match snapshot.credential(identity) {
@@ -130,11 +134,17 @@ impl<R: Ring> Judge<'_, '_, R> {
         Step::Wait
     }
 
-    /// Takes the answer to the login under way: whether it is good, or `reply` says why not.
+    /// Takes the answer to the login under way: whether it is good, or `reply` says why not. What
+    /// fits what a reload has replaced meanwhile, or would open another tenant's login, fails.
     pub(crate) fn end_login(&mut self, outcome: Verification, reply: &mut Reply) -> bool {
         self.client.renew_snapshot(self.cx.snapshots.load());
+        let asked = std::mem::take(&mut self.client.asked);
+        let snapshot = &self.client.snapshot;
         let identity = match outcome {
-            Verification::Fits => self.client.snapshot.identity(&self.client.login),
+            Verification::Fits => {
+                let known = snapshot.identity(&self.client.login);
+                known.filter(|_| Asked::about(snapshot, known) == asked)
+            }
             Verification::Fails => None,
             Verification::Busy => {
                 let decision = Decision::refusal_for(Reason::LoginBusy, None);
@@ -167,6 +177,24 @@ impl<R: Ring> Judge<'_, '_, R> {
             .str("login", &self.client.login)
             .end();
         true
+    }
+}
+
+/// What a login is held against, as a digest: its tenant and its credentials. An exchange may last
+/// longer than they do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked(Option<u64>);
+
+impl Asked {
+    fn about(snapshot: &Snapshot, identity: Option<IdentityIx>) -> Self {
+        Self(identity.map(|identity| {
+            let mut hasher = DefaultHasher::new();
+            snapshot.tenant(snapshot.identity_tenant(identity)).name.hash(&mut hasher);
+            snapshot.credential(identity).hash(&mut hasher);
+            let scram = snapshot.scram(identity);
+            scram.map(|known| (known.iterations, &known.salt, known.stored_key)).hash(&mut hasher);
+            hasher.finish()
+        }))
     }
 }
 

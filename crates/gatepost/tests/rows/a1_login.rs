@@ -289,6 +289,43 @@ fn a_rotated_certificate_is_shown_to_new_clients_and_old_sessions_live_on() {
     relays(&mut old);
 }
 
+/// How an exchange of SCRAM for which the server had shown its salt before a reload made
+/// `change` to the tenants ends.
+fn proof_over_a_reload(code: u16, change: impl FnOnce(&mut Vec<(String, String)>)) -> Reply {
+    let mut house = house("");
+    let mut client = secure(&house, WORK);
+    let mut exchange = ScramClient::new(LOGIN, PASSWORD, "n,,", b"");
+    let shown = client.command(&format!("AUTH SCRAM-SHA-256 {}", exchange.first()), 334).lines.remove(0);
+    let mut configuration = house.gateway.configuration().clone();
+    change(&mut configuration.tenants);
+    house.gateway.rewrite(configuration);
+    house.gateway.signal("HUP");
+    house.gateway.wait_metric("gatepost_policy_generation", 2.0);
+    client.command(&exchange.answer(&shown), 334);
+    client.command("", code)
+}
+
+#[test]
+fn a_proof_does_not_outlive_the_credential_that_it_is_for() {
+    // Nothing of the login has changed.
+    proof_over_a_reload(235, |_| {});
+    let withdrawn = proof_over_a_reload(535, |tenants| {
+        let file = &mut tenants[0].1;
+        let kept = file.lines().filter(|line| !line.starts_with("scram"));
+        *file = kept.collect::<Vec<_>>().join("\n");
+    });
+    let moved = proof_over_a_reload(535, |tenants| {
+        let login = tenants[0].1.find("[[identity]]").expect("the tenant has a login");
+        let login =
+            tenants[0].1.split_off(login).replace(&format!("[\"{LOGIN}\"]"), "[\"@contoso.example\"]");
+        let head = "name = \"contoso\"\nsenders = [\"@contoso.example\"]\n\n";
+        tenants.push(("contoso".into(), format!("{head}{login}")));
+    });
+    for reply in [withdrawn, moved] {
+        assert!(words(&reply)[0].starts_with("5.7.8 the name or the password is wrong"), "{reply:?}");
+    }
+}
+
 /// Logged in, with a message sent, before a reload makes `change` to the tenants.
 fn logged_in_over_a_reload(change: impl FnOnce(&mut Vec<(String, String)>)) -> (House, Dialog) {
     let mut clear = None;
