@@ -82,7 +82,8 @@ pub const INCIDENTS_MAX: usize = 1 << 14;
 /// The room itself; one for the whole program, shared by reference.
 pub struct Commons {
     snapshot: Arc<ArcSwap<Snapshot>>,
-    /// As many as reloads follow each other faster than transactions end: a person's doing.
+    /// Out of force, and held by transactions that began with them or by a worker that has not had
+    /// its turn since: whoever is idle takes up the latest.
     retired: SegQueue<Arc<Snapshot>>,
     sites: Table<Site>,
     connections: Table<Connections>,

@@ -206,7 +206,7 @@ impl<R: Ring> Worker<R> {
                 Answer::Listed { key, generation, listing } => {
                     self.ingress.listing_found(context!(self, ingress), key, generation, listing);
                 }
-                Answer::SnapshotChanged => {}
+                Answer::SnapshotChanged => self.ingress.snapshot_changed(),
                 Answer::Drain => {
                     self.draining = true;
                     self.ingress.drain(context!(self, ingress));

@@ -1,9 +1,10 @@
-//! In steady state the data plane allocates nothing for a command.
+//! In steady state the data plane allocates nothing for a command, and holds no configuration that is
+//! out of force.
 //!
 //! A real worker on a real ring runs on the test's own thread, where allocations are counted; the
 //! client has a thread of its own, where they are not.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,6 +73,57 @@ fn commands_allocate_nothing() {
     assert!(windows.iter().sum::<u64>() < few, "allocations in windows of {commands} commands: {windows:?}");
     turn_until(&mut worker, &rounds, u32::MAX);
     client.join().expect("the client ends well");
+}
+
+/// More than one turn renews.
+const IDLE: usize = 70;
+
+#[test]
+fn a_configuration_out_of_force_is_freed_although_idle_sessions_live_on() {
+    let directory = tempfile::tempdir().expect("a temporary folder can be made");
+    let configuration = Configuration::relay(testbed::net::free_address());
+    let mut worker = worker(&configuration, directory.path());
+    let commons = Arc::clone(worker.link.commons());
+    let address = configuration.listeners[0].address;
+    worker.ingress.open(&mut worker.ring);
+    let mut streams: Vec<_> =
+        (0..IDLE).map(|_| TcpStream::connect(address).expect("the worker listens")).collect();
+    let mut say = |worker: &mut Worker<UringRing>, index: usize, command: &str, code: &str| {
+        let stream: &mut TcpStream = &mut streams[index];
+        stream.write_all(command.as_bytes()).expect("the connection stands");
+        stream.set_read_timeout(Some(Duration::from_millis(1))).expect("a socket takes the option");
+        let mut reply = [0; 512];
+        for _ in 0..TURNS_MAX {
+            turn_once(worker);
+            if let Ok(bytes) = stream.read(&mut reply) {
+                assert!(reply[..bytes].starts_with(code.as_bytes()), "{}", reply[..bytes].escape_ascii());
+                return;
+            }
+        }
+        panic!("no answer to {command}");
+    };
+    for index in 0..IDLE {
+        say(&mut worker, index, "", "220");
+    }
+    for command in ["HELO client.example\r\n", "MAIL FROM:<orders@proseware.example>\r\n"] {
+        say(&mut worker, 0, command, "250");
+    }
+    let mut next = config::Config::load(&configuration.write(directory.path())).expect("as before").snapshot;
+    next.generation += 1;
+    commons.publish(next);
+    (0..TURNS_MAX).for_each(|_| turn_once(&mut worker));
+    assert_eq!(commons.free_retired(), 1, "a transaction keeps what it began with");
+    say(&mut worker, 0, "RSET\r\n", "250");
+    assert_eq!(commons.free_retired(), 0, "nobody else does");
+    say(&mut worker, IDLE - 1, "NOOP\r\n", "250");
+}
+
+/// Turns of a worker in which all has happened that will.
+const TURNS_MAX: usize = 200;
+
+fn turn_once(worker: &mut Worker<UringRing>) {
+    let deadline = worker.ring.now().after(Duration::from_millis(1));
+    worker.turn_until(Some(deadline)).expect("the ring turns");
 }
 
 fn turn_until(worker: &mut Worker<UringRing>, rounds: &AtomicU32, enough: u32) {

@@ -152,6 +152,17 @@ pub(crate) enum Waiting {
     Commit,
 }
 
+impl Connection {
+    /// Takes up the published configuration where nothing is under way that began with another:
+    /// whoever is idle holds none that is out of force.
+    pub(crate) fn renew_if_idle(&mut self, latest: &Arc<Snapshot>) {
+        let client = &mut self.client;
+        if client.waiting == Waiting::Nothing && !client.transaction.open && !self.session.has_transaction() {
+            client.renew_snapshot(latest);
+        }
+    }
+}
+
 impl Client {
     /// Who has just connected: nothing is known but where from.
     pub(crate) fn new(key: u32, listener: usize, peer: IpAddr, snapshot: Arc<Snapshot>) -> Self {

@@ -24,6 +24,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const IN_VAIN_A_TURN_MAX: u32 = 64;
 /// The same for one connection at a time: enough that its replies fill a segment or two.
 const IN_VAIN_A_VISIT_MAX: u32 = 32;
+/// Connections that one turn looks at after a reload: some microseconds.
+const RENEWED_A_TURN_MAX: usize = 64;
 /// Before a listener that ran out of descriptors accepts again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -183,6 +185,18 @@ impl Ingress {
         }
     }
 
+    /// After a reload the connections that nothing is said on take the new configuration up, a few in
+    /// each turn: a client that stays connected and silent keeps none in memory.
+    pub(crate) fn renew_idle<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        let Some(start) = self.renewing else { return };
+        let end = self.connections.len().min(start + RENEWED_A_TURN_MAX);
+        let latest = cx.snapshots.load();
+        for connection in self.connections[start..end].iter_mut().flatten() {
+            connection.renew_if_idle(latest);
+        }
+        self.renewing = (end < self.connections.len()).then_some(end);
+    }
+
     pub(crate) fn resume_message<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
         let reply = std::mem::take(&mut self.reply);
         self.drive(cx, key, |session, judge| session.resume(Resume::Message(&reply), judge));
@@ -218,6 +232,8 @@ impl Ingress {
         };
         // Before a reply goes: whoever reads a ticket in it can look it up.
         connection.client.hand_over_denial(cx.link);
+        // What has ended just now may have held a configuration that is out of force.
+        connection.renew_if_idle(cx.snapshots.load());
         if let Some(name) = connection.session.tls_name()
             && connection.client.tls_name.is_empty()
         {

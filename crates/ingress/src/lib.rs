@@ -129,6 +129,8 @@ pub struct Ingress {
     /// Recipients in vain that may still be looked at in this turn.
     allowance: u32,
     findings: Findings,
+    /// The first connection that has not been asked to take up the latest configuration.
+    renewing: Option<usize>,
     id_counter: u32,
     accept_paused: bool,
     draining: bool,
@@ -173,6 +175,7 @@ impl Ingress {
             yielding: VecDeque::new(),
             allowance: connections::IN_VAIN_A_TURN_MAX,
             findings: Findings::default(),
+            renewing: None,
             id_counter: u32::from_le_bytes(seed),
             accept_paused: false,
             draining: false,
@@ -190,7 +193,8 @@ impl Ingress {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         // Whoever waits for a turn has it at once, after the others.
-        if self.yielding.is_empty() { self.wheel.next() } else { Some(Instant::default()) }
+        let waits_for_a_turn = !self.yielding.is_empty() || self.renewing.is_some();
+        if waits_for_a_turn { Some(Instant::default()) } else { self.wheel.next() }
     }
 
     /// Nobody is connected.
@@ -311,10 +315,16 @@ impl Ingress {
         self.reply = reply;
     }
 
+    /// Another configuration is in force: idle connections take it up within the next turns.
+    pub fn snapshot_changed(&mut self) {
+        self.renewing = Some(0);
+    }
+
     /// Fires what is due.
     pub fn tick<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
         self.free.append(&mut self.closed);
         self.hear_in_vain(cx);
+        self.renew_idle(cx);
         let now = cx.ring.now();
         while let Some(timer) = self.wheel.expired(now) {
             match timer {
