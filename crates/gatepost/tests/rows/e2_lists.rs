@@ -23,6 +23,8 @@ fn house() -> (House, TempDir) {
         ("spammers.txt", "spam@adatum.example\n@evil.example\n*.worse.example\n"),
         ("traps.txt", "trap@adatum.example\n"),
         ("refused.txt", "127.0.2.0/24 # the office next door\n"),
+        ("welcome.txt", "127.0.2.8\n"),
+        ("unwanted.txt", "news@adatum.example\n*.bulk.example\n"),
         ("left.txt", "gone@proseware.example\nleft.example\n"),
     ] {
         fs::write(path(name), entries).expect("the folder can be written");
@@ -37,8 +39,11 @@ fn house() -> (House, TempDir) {
             path("traps.txt")
         ));
         let own = format!(
-            "\n[lists]\nblocked_clients = {:?}\nblocked_recipients = {:?}\n",
+            "\n[lists]\nblocked_clients = {:?}\nallowed_clients = {:?}\nblocked_senders = {:?}\n\
+             blocked_recipients = {:?}\n",
             path("refused.txt"),
+            path("welcome.txt"),
+            path("unwanted.txt"),
             path("left.txt")
         );
         write_sections(configuration, &own);
@@ -89,26 +94,36 @@ fn a_tenants_blocked_client_is_refused_for_its_mail() {
     dialog.command("MAIL FROM:<x@adatum.example>", 250);
     let reply = dialog.command(OWN, 554);
     assert_eq!(worded(&reply), denial(&format!("<{LOGIN}>: {WORK} is on a block list: refused")));
+    // One of the same range is on the tenant's own allow list.
+    let mut dialog = house.connect(IpAddr::V4(Ipv4Addr::new(127, 0, 2, 8)));
+    dialog.command("MAIL FROM:<x@adatum.example>", 250);
+    dialog.command(OWN, 250);
     assert_eq!(house.denials(&["reason=\"client_blocked\"", "tenant=\"proseware\""]), 1);
 }
 
 #[test]
 fn a_blocked_sender_is_refused_and_others_of_other_domains_are_not() {
     let (house, _folder) = house();
-    for (from, blocked) in [
-        ("spam@adatum.example", true),
-        ("ham@adatum.example", false),
-        ("any@Evil.example", true),
-        ("any@sub.evil.example", false),
-        ("any@deep.sub.worse.example", true),
-        ("any@worse.example", false),
-        ("", false),
+    for (from, list) in [
+        ("spam@adatum.example", Some("spammers")),
+        ("\"spam\"@adatum.example", Some("spammers")),
+        ("ham@adatum.example", None),
+        ("any@Evil.example", Some("spammers")),
+        ("any@sub.evil.example", None),
+        ("any@deep.sub.worse.example", Some("spammers")),
+        ("any@worse.example", None),
+        ("", None),
+        // The tenant's own list.
+        ("news@adatum.example", Some("unwanted")),
+        ("\"n\\ews\"@adatum.example", Some("unwanted")),
+        ("any@sub.bulk.example", Some("unwanted")),
+        ("any@bulk.example", None),
     ] {
         let mut dialog = house.connect(HOTEL);
         dialog.command(&format!("MAIL FROM:<{from}>"), 250);
-        let reply = dialog.command(OWN, if blocked { 554 } else { 250 });
-        if blocked {
-            let first = format!("<{from}>: this sender is on a block list: spammers");
+        let reply = dialog.command(OWN, if list.is_some() { 554 } else { 250 });
+        if let Some(list) = list {
+            let first = format!("<{from}>: this sender is on a block list: {list}");
             assert_eq!(worded(&reply), denial(&first));
         }
     }
@@ -119,9 +134,12 @@ fn a_blocked_recipient_is_refused_and_does_not_take_the_others_with_it() {
     let (house, _folder) = house();
     let mut dialog = house.connect(INSIDE);
     dialog.command("MAIL FROM:<kim@proseware.example>", 250);
-    for (to, list) in
-        [("trap@adatum.example", "traps"), ("gone@proseware.example", "left"), ("any@left.example", "left")]
-    {
+    for (to, list) in [
+        ("trap@adatum.example", "traps"),
+        ("\"trap\"@adatum.example", "traps"),
+        ("gone@proseware.example", "left"),
+        ("any@left.example", "left"),
+    ] {
         let reply = dialog.command(&format!("RCPT TO:<{to}>"), 554);
         assert_eq!(worded(&reply), denial(&format!("<{to}>: this recipient is on a block list: {list}")));
     }
