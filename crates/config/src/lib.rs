@@ -93,7 +93,10 @@ impl Config {
         });
         report.warnings.extend(overlaps);
         let snapshot = match compiled {
-            Ok(snapshot) => Some(snapshot),
+            Ok(snapshot) => {
+                warn::of_unusual_scram(&source, snapshot.scram_shape(), &mut report);
+                Some(snapshot)
+            }
             Err(errors) => {
                 report.errors.extend(errors.into_iter().map(ConfigError::from));
                 None

@@ -1,7 +1,7 @@
 use std::sync::LazyLock;
 
 use ipnet::IpNet;
-use policy::{RelayDomainSource, Sourced, TenantSource};
+use policy::{RelayDomainSource, ScramShape, Source, Sourced, TenantSource};
 
 use crate::error::Report;
 
@@ -37,6 +37,28 @@ pub(crate) fn about(tenant: &TenantSource, report: &mut Report) {
         let message = "every local part is taken, known or not, and bounces go to forged senders: list them, \
                        or write \"call-ahead\" to ask the next hop";
         report.warn(&relay.route.origin, "relay_domain.recipients", message);
+    }
+}
+
+/// Warns of each tenant whose SCRAM verifiers look unlike `usual`, which is what an unknown login is
+/// made to look like: a stranger who asks for both tells them apart.
+pub(crate) fn of_unusual_scram(source: &Source, usual: Option<ScramShape>, report: &mut Report) {
+    for tenant in &source.tenants {
+        let verifiers = tenant.identities.iter().filter_map(|login| Some((login, login.scram.as_ref()?)));
+        let mut unusual = verifiers.filter(|(_, verifier)| usual != Some(ScramShape::of(verifier)));
+        let Some((login, verifier)) = unusual.next() else { continue };
+        let (ScramShape { iterations, salt_bytes }, more) = (ScramShape::of(verifier), unusual.count());
+        let usual = usual.map_or_else(String::new, |usual| {
+            format!("{} and of {} bytes", usual.iterations, usual.salt_bytes)
+        });
+        let and_more = if more == 0 { String::new() } else { format!(", as {more} more of the tenant,") };
+        let Sourced { value: login, origin } = &login.login;
+        let message = format!(
+            "the verifier of {login:?}{and_more} has {iterations} iterations and a salt of {salt_bytes} bytes, \
+             most here have {usual}, and so has what a stranger is shown for a login that nobody has: make \
+             all verifiers alike, or guesses tell which logins exist"
+        );
+        report.warn(origin, "identity.scram", message);
     }
 }
 

@@ -242,6 +242,21 @@ fn a_relay_domain_that_asks_its_next_hop_is_no_reason_to_warn() {
 }
 
 #[test]
+fn a_verifier_that_looks_unlike_what_unknown_logins_show_is_warned_of() {
+    let login = |name: &str, scram: &str| format!("[[identity]]\nlogin = \"{name}\"\nscram = \"{scram}\"\n");
+    let (usual, unusual) = (SCRAM, SCRAM.replace("$4096:", "$8192:"));
+    let warned = |scram: &str| {
+        let tenant = format!("{TENANT}{}{}{}", login("t", usual), login("k", scram), login("a", usual));
+        let loaded = Folder::new(NODE, &[("a", &tenant)]).load().expect("it is right");
+        let warnings = loaded.warnings.iter().map(ToString::to_string);
+        warnings.filter(|warning| warning.contains("iterations")).collect::<Vec<_>>()
+    };
+    assert!(warned(usual).is_empty());
+    let [warning] = &warned(&unusual)[..] else { panic!("one warning") };
+    assert!(warning.contains("a.toml:8") && warning.contains("\"k\""), "{warning}");
+}
+
+#[test]
 fn a_password_in_the_clear_is_refused_and_never_shown() {
     let tenant = format!("{TENANT}[[identity]]\nlogin = \"t\"\npassword = \"hunter2\"\n");
     let (place, text) = error(NODE, &[("a", &tenant)]);

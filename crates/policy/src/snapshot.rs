@@ -67,12 +67,17 @@ pub struct ScramShape {
 }
 
 impl ScramShape {
+    /// That of a verifier.
+    #[must_use]
+    pub fn of(verifier: &ScramVerifier) -> Self {
+        Self { iterations: verifier.iterations, salt_bytes: verifier.salt.len() }
+    }
+
     pub(crate) fn commonest(tenants: &[Arc<TenantSource>]) -> Option<Self> {
         let mut counts = BTreeMap::new();
         let identities = tenants.iter().flat_map(|tenant| &tenant.identities);
         for verifier in identities.filter_map(|identity| identity.scram.as_ref()) {
-            let shape = Self { iterations: verifier.iterations, salt_bytes: verifier.salt.len() };
-            *counts.entry(shape).or_insert(0_u32) += 1;
+            *counts.entry(Self::of(verifier)).or_insert(0_u32) += 1;
         }
         counts.into_iter().max_by_key(|(_, count)| *count).map(|(shape, _)| shape)
     }
