@@ -40,8 +40,8 @@ pub enum Question {
         key: u32,
         /// Which of its questions this is.
         generation: u32,
-        /// The hash in PHC form, or a SCRAM verifier in its text form; empty for an unknown login,
-        /// which takes as long to refuse.
+        /// The hash in PHC form, or a SCRAM verifier in its text form; for an unknown login one that
+        /// nothing fits and that takes as long to refuse.
         credential: Box<str>,
         /// The login, for the log.
         login: Box<str>,

@@ -109,7 +109,7 @@ impl<R: Ring> Judge<'_, '_, R> {
         let identity = snapshot.identity(&self.client.login);
         self.client.asked = Asked::about(snapshot, identity);
         let credential: Box<str> = match identity {
-            None => "".into(),
+            None => snapshot.credential_of_nobody().into(),
             Some(identity) => match snapshot.credential(identity) {
                 "" => snapshot.scram(identity).map_or_else(String::new, ToString::to_string).into(),
                 hash => hash.into(),

@@ -12,6 +12,7 @@ use crate::front::{Front, Identity, Senders};
 use crate::lists::Lists;
 use crate::names::Names;
 use crate::network::Networks;
+use crate::nobody;
 use crate::patterns::Patterns;
 use crate::senders::Ending;
 use crate::snapshot::{IdentityIx, RelayDomains, Route, ScramShape, Snapshot, Tenant, TenantIx};
@@ -128,6 +129,7 @@ impl Compiler {
         Ok(Snapshot {
             generation: source.generation,
             scram_shape: ScramShape::commonest(&self.sources),
+            credential_of_nobody: nobody::credential(&self.sources),
             sources: self.sources.into(),
             limits: source.limits.clone(),
             fronts: self.fronts.into(),

@@ -18,6 +18,7 @@ mod lists;
 mod names;
 mod network;
 mod next_hop;
+mod nobody;
 mod patterns;
 mod presented;
 mod proof;

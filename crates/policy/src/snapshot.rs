@@ -55,6 +55,7 @@ pub struct Snapshot {
     pub(crate) routes: Box<[Route]>,
     pub(crate) node_routes: Patterns,
     pub(crate) scram_shape: Option<ScramShape>,
+    pub(crate) credential_of_nobody: Box<str>,
 }
 
 /// What of a SCRAM verifier is shown to anyone who asks.
@@ -263,6 +264,14 @@ impl Snapshot {
     #[must_use]
     pub fn scram_shape(&self) -> Option<ScramShape> {
         self.scram_shape
+    }
+
+    /// What a password is held against for a login that nobody has, so that the answer takes as long
+    /// as for most: a credential of the commonest form and cost, which no password fits. Empty where
+    /// no identity has one.
+    #[must_use]
+    pub fn credential_of_nobody(&self) -> &str {
+        &self.credential_of_nobody
     }
 
     /// The tenant of an identity.
