@@ -51,15 +51,16 @@ const fn point(name: &'static str, visits_max: u64, needs: Needs) -> Point {
 }
 
 const POINTS: &[Point] = &[
+    // First, while a new spool can still grow.
+    point("new-segment-filling", 2, Needs::Growth),
+    point("new-segment-unnamed", 1, Needs::Growth),
+    point("new-segment-named", 1, Needs::Growth),
     point("before-commit", 300, Needs::Load),
     point("after-commit-before-250", 300, Needs::Load),
     point("before-outcome", 300, Needs::Load),
     point("mid-rotation", 2, Needs::Load),
     point("before-recycle", 2, Needs::Load),
     point("mid-recycle", 2, Needs::Load),
-    point("new-segment-filling", 2, Needs::Growth),
-    point("new-segment-unnamed", 1, Needs::Growth),
-    point("new-segment-named", 1, Needs::Growth),
     point("before-compaction", 12, Needs::Leftovers),
     point("mid-compaction", 12, Needs::Leftovers),
     point("large-unsynced", 3, Needs::LargeBodies),
@@ -81,7 +82,7 @@ const SHARED: u64 = 200;
 /// What the cycles of all spools have in common.
 struct Cycles {
     random: Random,
-    /// Whose turn it is among the points.
+    /// Whose turn it is among the points, in this spool.
     turn: usize,
     crashes: BTreeMap<&'static str, u64>,
 }
@@ -145,6 +146,7 @@ fn one_spool(
     let said = stand.gateway.output();
     assert!(said.contains(&format!("\"writes\":\"{writes}\"")), "it does not write {writes}:\n{said}");
     let client = stand.client(plan.seed + number, |_| {});
+    all.turn = 0;
     let has_leftovers = number % 2 == 1;
     if has_leftovers {
         // Some of the mail is deferred without end: what holds it has to be emptied all the time.
