@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use testbed::net::eventually;
 use testbed::random::Random;
 use testbed::{LedgerClient, Sent};
 
@@ -143,8 +144,10 @@ fn one_spool(
     all: &mut Cycles,
 ) -> String {
     let mut stand = Stand::start(plan, Setup::at(spool.to_owned()));
-    let said = stand.gateway.output();
-    assert!(said.contains(&format!("\"writes\":\"{writes}\"")), "it does not write {writes}:\n{said}");
+    let words = format!("\"writes\":\"{writes}\"");
+    // The log is written by a thread of its own.
+    let is_said = eventually(PATIENCE, || stand.gateway.output().contains(&words));
+    assert!(is_said, "it does not write {writes}:\n{}", stand.output());
     let client = stand.client(plan.seed + number, |_| {});
     all.turn = 0;
     let has_leftovers = number % 2 == 1;
