@@ -20,6 +20,9 @@ const BEFORE_MAX: u64 = 400;
 /// Messages after which a device that has not failed yet, or not the gateway, is taken as it is.
 const ACKNOWLEDGED: u64 = 400;
 
+/// Two failures in five meet the gateway: of so many, one does.
+const MEETS_ONE: u64 = 25;
+
 const LATCHED: &str = "latched it";
 
 /// What the device does when its time has come (QEMU's `blkdebug`).
@@ -50,7 +53,7 @@ pub(crate) fn run(plan: &Plan) -> String {
         })
         .collect();
     let latched: u64 = ends.iter().filter(|(end, _)| end.ends_with(LATCHED)).map(|(_, count)| count).sum();
-    assert!(latched > 0 || plan.cycles < FAILURES.len() as u64, "no failure ever met the gateway");
+    assert!(latched > 0 || plan.cycles < MEETS_ONE, "no failure ever met the gateway");
     let ends: Vec<_> = ends.iter().map(|(end, count)| format!("{end} {count}")).collect();
     format!("{}; {}", ends.join(", "), lines.join(" | "))
 }
