@@ -75,6 +75,14 @@ pub(crate) struct Plan {
     pub(crate) work: PathBuf,
 }
 
+impl Plan {
+    /// The cycles in parts of at most `most`: the number of each part, and its cycles.
+    pub(crate) fn parts(&self, most: u64) -> impl Iterator<Item = (u64, u64)> {
+        let cycles = self.cycles;
+        (0..cycles.div_ceil(most)).map(move |number| (number, most.min(cycles - number * most)))
+    }
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
     if options.list {

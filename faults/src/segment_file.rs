@@ -7,9 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use testbed::ledger::Delivery;
-use testbed::segment::{self, Group};
-
-const BLOCK: usize = 4096;
+use testbed::segment::{self, BLOCK, Group};
 
 /// A segment as it lies on disk.
 #[derive(Debug)]

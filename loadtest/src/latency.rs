@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use testbed::Dialog;
 
+use crate::meter::millis_at;
 use crate::servers::Server;
 use crate::storm::stay_beside;
 
@@ -31,13 +32,12 @@ pub(crate) fn run(gatepost: &Path) -> Result<(), String> {
             let most = drive(address, sessions, None, PHASE).len() as f64 / PHASE.as_secs_f64();
             let mut times = drive(address, sessions, Some(most / 2.0), PHASE);
             times.sort_unstable();
-            let millis = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1000.0;
             println!(
                 "{}, {sessions:>4} sessions: {most:.0} a second at most; at half of it p50 {:.2} ms, p99 {:.2} ms \
                  ({} messages)",
                 if is_gatepost { "Gatepost" } else { "Postfix" },
-                millis(0.5),
-                millis(0.99),
+                millis_at(&times, 0.5),
+                millis_at(&times, 0.99),
                 times.len()
             );
         }

@@ -183,6 +183,12 @@ pub(crate) fn tree_bytes(root: u32) -> u64 {
     tree(root).into_iter().filter_map(pss).sum::<u64>() * 1024
 }
 
+/// The time that `part` of `sorted` did not pass, in milliseconds; 0 where there is none.
+pub(crate) fn millis_at(sorted: &[Duration], part: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1) as f64;
+    sorted.get((last * part) as usize).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

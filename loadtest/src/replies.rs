@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use testbed::Dialog;
 
+use crate::meter::millis_at;
+
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -21,10 +23,8 @@ pub(crate) struct Replies(Vec<Duration>);
 impl fmt::Display for Replies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(times) = self;
-        let Some(longest) = times.last() else { return f.write_str("no reply") };
-        let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1000.0;
-        let longest = longest.as_secs_f64() * 1000.0;
-        write!(f, "p50 {:.2} ms, p99 {:.2} ms, longest {longest:.2} ms of {}", at(0.5), at(0.99), times.len())
+        let [median, p99, longest] = [0.5, 0.99, 1.0].map(|part| millis_at(times, part));
+        write!(f, "p50 {median:.2} ms, p99 {p99:.2} ms, longest {longest:.2} ms of {}", times.len())
     }
 }
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use crate::message;
 
-const BLOCK: usize = 4096;
+/// The unit in which a segment is written, in bytes.
+pub const BLOCK: usize = 4096;
 const HEADER: usize = 64;
 const MAGIC: &[u8] = b"GPGROUP\n";
 

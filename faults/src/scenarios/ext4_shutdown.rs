@@ -14,13 +14,8 @@ const CYCLES_A_SPOOL: u64 = 20;
 /// Shuts the file system down under load, sees that no more mail is promised, mounts it again and recovers.
 pub(crate) fn run(plan: &Plan) -> String {
     let mut random = Random::new(plan.seed);
-    let spools = plan.cycles.div_ceil(CYCLES_A_SPOOL);
-    let lines: Vec<_> = (0..spools)
-        .map(|spool| {
-            let cycles = CYCLES_A_SPOOL.min(plan.cycles - spool * CYCLES_A_SPOOL);
-            one_spool(plan, spool, cycles, &mut random)
-        })
-        .collect();
+    let spools = plan.parts(CYCLES_A_SPOOL);
+    let lines: Vec<_> = spools.map(|(number, cycles)| one_spool(plan, number, cycles, &mut random)).collect();
     lines.join(" | ")
 }
 

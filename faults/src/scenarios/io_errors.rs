@@ -45,12 +45,8 @@ type Ends = BTreeMap<String, u64>;
 /// One failure a cycle, the kinds in turn; afterwards the device is whole and the gateway recovers.
 pub(crate) fn run(plan: &Plan) -> String {
     let (mut random, mut ends) = (Random::new(plan.seed), Ends::new());
-    let spools = plan.cycles.div_ceil(CYCLES_A_SPOOL);
-    let lines: Vec<_> = (0..spools)
-        .map(|spool| {
-            let cycles = CYCLES_A_SPOOL.min(plan.cycles - spool * CYCLES_A_SPOOL);
-            one_spool(plan, spool, cycles, &mut random, &mut ends)
-        })
+    let lines: Vec<_> = (plan.parts(CYCLES_A_SPOOL))
+        .map(|(number, cycles)| one_spool(plan, number, cycles, &mut random, &mut ends))
         .collect();
     let latched: u64 = ends.iter().filter(|(end, _)| end.ends_with(LATCHED)).map(|(_, count)| count).sum();
     assert!(latched > 0 || plan.cycles < MEETS_ONE, "no failure ever met the gateway");

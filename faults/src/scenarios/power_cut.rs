@@ -53,8 +53,7 @@ struct Sum {
 pub(crate) fn run(plan: &Plan) -> String {
     let mut random = Random::new(plan.seed);
     let mut sum = Sum::default();
-    for number in 0..plan.cycles.div_ceil(POINTS_A_RECORDING) {
-        let points = POINTS_A_RECORDING.min(plan.cycles - number * POINTS_A_RECORDING);
+    for (number, points) in plan.parts(POINTS_A_RECORDING) {
         one_recording(plan, number, points, &mut random, &mut sum);
     }
     format!(

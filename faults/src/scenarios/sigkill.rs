@@ -83,32 +83,27 @@ const SHARED: u64 = 200;
 /// What the cycles of all spools have in common.
 struct Cycles {
     random: Random,
-    /// Whose turn it is among the points, in this spool.
-    turn: usize,
     crashes: BTreeMap<&'static str, u64>,
 }
 
 impl Cycles {
-    /// Whose turn it is. A spool that keeps `leftovers` has soon all the segments that it may have, little room
-    /// for large messages, and no shard that is ever empty.
-    fn next_point(&mut self, leftovers: bool) -> &'static Point {
-        loop {
-            let point = &POINTS[self.turn % POINTS.len()];
-            self.turn += 1;
-            let is_out = matches!(point.needs, Needs::Growth | Needs::LargeBodies | Needs::Adoption);
-            if !(leftovers && is_out) {
-                return point;
-            }
-        }
+    fn new(plan: &Plan) -> Self {
+        Self { random: Random::new(plan.seed), crashes: BTreeMap::new() }
     }
+}
+
+/// The points in turn, without end. A spool that keeps `leftovers` has soon all the segments that it may have,
+/// little room for large messages, and no shard that is ever empty.
+fn points(leftovers: bool) -> impl Iterator<Item = &'static Point> {
+    let is_out = |point: &Point| matches!(point.needs, Needs::Growth | Needs::LargeBodies | Needs::Adoption);
+    POINTS.iter().filter(move |point| !(leftovers && is_out(point))).cycle()
 }
 
 /// Half of the cycles at random moments, the other half at the named points in turn.
 pub(crate) fn run(plan: &Plan) -> String {
-    let mut all = Cycles { random: Random::new(plan.seed), turn: 0, crashes: BTreeMap::new() };
+    let mut all = Cycles::new(plan);
     let mut lines = Vec::new();
-    for number in 0..plan.cycles.div_ceil(CYCLES_A_SPOOL) {
-        let cycles = CYCLES_A_SPOOL.min(plan.cycles - number * CYCLES_A_SPOOL);
+    for (number, cycles) in plan.parts(CYCLES_A_SPOOL) {
         lines.push(on_ext4(plan, number, cycles, &mut all));
     }
     let crashes: Vec<_> = all.crashes.iter().map(|(name, count)| format!("{name} {count}")).collect();
@@ -120,7 +115,7 @@ pub(crate) fn run_buffered(plan: &Plan) -> String {
     let folder = plan.work.join("ramfs");
     std::fs::create_dir(&folder).expect("the work folder can be written");
     tools::run(&["mount", "-t", "ramfs", "none", text(&folder)]);
-    let mut all = Cycles { random: Random::new(plan.seed), turn: 0, crashes: BTreeMap::new() };
+    let mut all = Cycles::new(plan);
     let verdict = one_spool(plan, (&folder.join("spool"), "buffered"), 0, plan.cycles, &mut all);
     tools::run(&["umount", "--lazy", text(&folder)]);
     verdict
@@ -149,8 +144,8 @@ fn one_spool(
     let is_said = eventually(PATIENCE, || stand.gateway.output().contains(&words));
     assert!(is_said, "it does not write {writes}:\n{}", stand.output());
     let client = stand.client(plan.seed + number, |_| {});
-    all.turn = 0;
     let has_leftovers = number % 2 == 1;
+    let mut points = points(has_leftovers);
     if has_leftovers {
         // Some of the mail is deferred without end: what holds it has to be emptied all the time.
         stand.late_gate.shut();
@@ -161,7 +156,7 @@ fn one_spool(
             sent.extend(at_random(&mut stand, &client, &mut all.random));
             "SIGKILL"
         } else {
-            let point = all.next_point(has_leftovers);
+            let point = points.next().expect("they never end");
             sent.extend(at_point(&mut stand, &client, point, &mut all.random));
             if point.needs == Needs::Leftovers && !has_leftovers {
                 stand.late_gate.open();
