@@ -41,7 +41,7 @@ pub enum Question {
         /// Which of its questions this is.
         generation: u32,
         /// The hash in PHC form, or a SCRAM verifier in its text form; for an unknown login one that
-        /// nothing fits and that takes as long to refuse.
+        /// nothing fits and that takes as long to refuse; empty where no identity has one.
         credential: Box<str>,
         /// The login, for the log.
         login: Box<str>,

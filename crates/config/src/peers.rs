@@ -1,19 +1,13 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use policy::{Source, Sourced, canonical};
+use policy::{PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6, Source, Sourced, canonical};
 
 use crate::error::Report;
 use crate::section::{Keys, Section};
 
 const PROXY_PROTOCOL: Keys = Keys { known: &["from"], later: &[] };
 const XCLIENT: Keys = Keys { known: &["from", "login"], later: &[] };
-
-/// Whoever is in such a list can claim any address, and so relay as any tenant: the limits on the
-/// width of networks hold here too (relay-control.md A5).
-const V4_PREFIX_MIN: u8 = 8;
-/// The same for IPv6.
-const V6_PREFIX_MIN: u8 = 20;
 
 /// Peers that speak for others: `[proxy_protocol]` and `[xclient]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,12 +41,14 @@ fn read_list(section: &Section<'_>, report: &mut Report) -> Vec<Sourced<IpNet>> 
     let peers = section.parsed_list("from", remedy, parse_peer, report);
     let mut is_told = false;
     for peer in &peers {
-        let shortest = if peer.value.addr().is_ipv4() { V4_PREFIX_MIN } else { V6_PREFIX_MIN };
+        // Whoever is in such a list can claim any address, and so relay as any tenant: the limits on the width
+        // of networks hold here too (relay-control.md A5).
+        let shortest = if peer.value.addr().is_ipv4() { PREFIX_BITS_MIN_V4 } else { PREFIX_BITS_MIN_V6 };
         let message = match peer.value.prefix_len() < shortest {
             true => format!("{} is wider than /{shortest}", peer.value),
             false if policy::is_too_wide([peer.value]) => {
                 format!(
-                    "{} is more of IPv4, behind a translator (RFC 6052), than a /{V4_PREFIX_MIN}",
+                    "{} is more of IPv4, behind a translator (RFC 6052), than a /{PREFIX_BITS_MIN_V4}",
                     peer.value
                 )
             }

@@ -43,20 +43,19 @@ pub(crate) fn about(tenant: &TenantSource, report: &mut Report) {
 /// Warns of each tenant whose SCRAM verifiers look unlike `usual`, which is what an unknown login is
 /// made to look like: a stranger who asks for both tells them apart.
 pub(crate) fn of_unusual_scram(source: &Source, usual: Option<ScramShape>, report: &mut Report) {
+    let Some(usual) = usual else { return };
     for tenant in &source.tenants {
         let verifiers = tenant.identities.iter().filter_map(|login| Some((login, login.scram.as_ref()?)));
-        let mut unusual = verifiers.filter(|(_, verifier)| usual != Some(ScramShape::of(verifier)));
+        let mut unusual = verifiers.filter(|(_, verifier)| usual != ScramShape::of(verifier));
         let Some((login, verifier)) = unusual.next() else { continue };
         let (ScramShape { iterations, salt_bytes }, more) = (ScramShape::of(verifier), unusual.count());
-        let usual = usual.map_or_else(String::new, |usual| {
-            format!("{} and of {} bytes", usual.iterations, usual.salt_bytes)
-        });
         let and_more = if more == 0 { String::new() } else { format!(", as {more} more of the tenant,") };
         let Sourced { value: login, origin } = &login.login;
         let message = format!(
             "the verifier of {login:?}{and_more} has {iterations} iterations and a salt of {salt_bytes} bytes, \
-             most here have {usual}, and so has what a stranger is shown for a login that nobody has: make \
-             all verifiers alike, or guesses tell which logins exist"
+             most here have {} and of {} bytes, and so has what a stranger is shown for a login that nobody \
+             has: make all verifiers alike, or guesses tell which logins exist",
+            usual.iterations, usual.salt_bytes
         );
         report.warn(origin, "identity.scram", message);
     }

@@ -14,7 +14,8 @@ const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// Against what an unknown login is verified, so that it takes as long to refuse as a known one.
+/// Against what a password is verified where there is no credential for it, so that it takes as long to refuse
+/// as where there is one.
 static NOBODY: LazyLock<String> = LazyLock::new(|| hash("nobody's password"));
 
 /// The credential of `password` for a tenant file: `$argon2id$v=19$m=19456,t=2,p=1$...`, with a salt of its own.

@@ -20,8 +20,6 @@ pub(crate) struct InFlight {
     buffer: SharedBuffer,
     /// Its length on disk.
     bytes: u64,
-    /// Its number among the groups in memory; none when it holds no message.
-    hot: Option<u32>,
     segment: u32,
     offset: u64,
 }
@@ -52,7 +50,7 @@ impl Shard {
         std::mem::swap(&mut self.open_effects, &mut self.in_flight_effects);
         self.open_effects.clear();
         let buffer = Rc::new(buffer);
-        let hot = self.place_messages(segment, (offset, bytes), &buffer);
+        self.place_messages(segment, (offset, bytes), &buffer);
         self.refer(segment);
         self.summarize(segment, offset, &buffer, &header);
         let file = self.segments.list[segment as usize].file;
@@ -62,19 +60,14 @@ impl Shard {
         let durability = if mutant::is(Mutant::SkipFlush) { Durability::Buffered } else { durability };
         fail_point!("before-commit");
         ring.write_shared(file, offset, buffer.clone(), 0..bytes as usize, durability, token);
-        self.in_flight = Some(InFlight { buffer, bytes, hot, segment, offset });
+        self.in_flight = Some(InFlight { buffer, bytes, segment, offset });
     }
 
-    /// Tells the index where the new messages of the group in flight lie; gives its number among the groups in memory.
-    fn place_messages(
-        &mut self,
-        segment: u32,
-        (offset, bytes): (u64, u64),
-        buffer: &SharedBuffer,
-    ) -> Option<u32> {
+    /// Tells the index where the new messages of the group in flight lie.
+    fn place_messages(&mut self, segment: u32, (offset, bytes): (u64, u64), buffer: &SharedBuffer) {
         let messages = &self.in_flight_effects.messages;
         if messages.is_empty() {
-            return None;
+            return;
         }
         let hot = self.hot.push(buffer.clone(), segment, offset..offset + bytes, messages.len() as u32);
         for &(key, _) in messages {
@@ -84,7 +77,6 @@ impl Shard {
                 self.segments.list[segment as usize].gain(entry.length);
             }
         }
-        Some(hot)
     }
 
     /// Notes which segments must be gone before this one, since it speaks of their messages.
@@ -119,7 +111,7 @@ impl Shard {
 
     /// The group in flight is durable, or the shard is latched.
     pub(crate) fn commit(&mut self, result: std::io::Result<usize>) {
-        let Some(InFlight { buffer, bytes, hot, segment, offset }) = self.in_flight.take() else { return };
+        let Some(InFlight { buffer, bytes, segment, offset }) = self.in_flight.take() else { return };
         match result {
             Ok(written) if written as u64 == bytes => {}
             Ok(_) => return self.latch(self.segments.path(segment), std::io::ErrorKind::WriteZero.into()),
@@ -128,6 +120,8 @@ impl Shard {
         fail_point!("after-commit-before-250");
         self.groups += 1;
         self.committed += self.in_flight_effects.messages.len() as u64;
+        // Where it holds a message it is kept in memory already.
+        let is_hot = !self.in_flight_effects.messages.is_empty();
         let mut effects = std::mem::take(&mut self.in_flight_effects);
         #[cfg(feature = "mutants")]
         if mutant::is(Mutant::EarlyAck) {
@@ -146,10 +140,10 @@ impl Shard {
         }
         effects.clear();
         self.in_flight_effects = effects;
-        if hot.is_none() {
-            self.hot.lend(buffer, &mut self.pool);
-        } else {
+        if is_hot {
             drop(buffer);
+        } else {
+            self.hot.lend(buffer, &mut self.pool);
         }
         self.hot.fit(&mut self.pool);
         self.segments.large_bytes = self.large.bytes;

@@ -14,7 +14,7 @@
 use std::io;
 use std::path::Path;
 
-use ring::{Disk, File, OpenMode};
+use ring::{Disk, File};
 
 use crate::{RecoveryProgress, SpoolError, scan};
 
@@ -38,9 +38,6 @@ pub(crate) fn pass<D: Disk>(
     progress.waits_for(None);
     Ok(())
 }
-
-/// As a segment is opened that is to be written.
-pub(crate) const WRITING: OpenMode = OpenMode { write: true, create_new: false, direct: true };
 
 fn is_held<D: Disk>(disk: &mut D, path: &Path) -> io::Result<bool> {
     #[cfg(feature = "mutants")]

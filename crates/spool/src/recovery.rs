@@ -213,7 +213,8 @@ fn read_segment<D: Disk>(
     empty: &mut Vec<u32>,
 ) -> Result<(), SpoolError> {
     let (slot, path) = (state.segments.len() as u32, path.as_path());
-    let file = disk.open(path, fence::WRITING).map_err(SpoolError::io("open", path))?;
+    let mode = OpenMode { write: true, create_new: false, direct: true };
+    let file = disk.open(path, mode).map_err(SpoolError::io("open", path))?;
     fence::lock(disk, file).map_err(SpoolError::io("lock", path))?;
     // Read through the page cache; written directly.
     let reader = disk.open(path, OpenMode::default()).map_err(SpoolError::io("open", path))?;
@@ -265,8 +266,7 @@ fn tidy_large<D: Disk>(
     state: &mut State,
 ) -> Result<(), SpoolError> {
     let mut named: HashMap<u64, MessageId> = state.index.large_bodies().collect();
-    let is_sound =
-        state.report.damage.is_empty() && !state.segments.iter().any(|segment| segment.quarantined);
+    let is_sound = !state.segments.iter().any(|segment| segment.quarantined);
     for &number in present {
         let path = directory.join(large_name(number));
         let is_named = named.remove(&number).is_some();

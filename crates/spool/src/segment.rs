@@ -406,7 +406,6 @@ impl Segments {
     fn preparation_failed(&mut self, now: Instant, step: &Step, error: std::io::Error) -> Prepared {
         let is_news = self.retry_at.is_none();
         self.retry_at = Some(now.after(RETRY));
-        self.refresh();
         let path = match *step {
             Step::Recycle(index) => return Prepared::HeaderFailed(index, error),
             Step::SyncDirectory => self.directory.clone(),

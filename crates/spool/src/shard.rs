@@ -388,8 +388,7 @@ impl Shard {
             KIND_PREPARE => {
                 match self.segments.prepared(ring, result, file) {
                     Prepared::UnderWay => return,
-                    Prepared::Ready => {}
-                    Prepared::Failed(None) => {}
+                    Prepared::Ready | Prepared::Failed(None) => {}
                     Prepared::Failed(Some((path, error))) => {
                         self.events.push_back(Event::WriteFailed { path, error, is_quarantined: false });
                     }

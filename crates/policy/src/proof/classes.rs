@@ -35,8 +35,8 @@ impl RelayDomains {
 
     /// A domain with which nobody here has to do.
     pub(crate) fn foreign(&self) -> String {
-        let candidates = (0_u32..).map(|number| format!("elsewhere{number}.invalid"));
-        candidates.into_iter().find(|domain| !self.0.contains(domain)).expect("the relay domains end")
+        let mut candidates = (0_u32..).map(|number| format!("elsewhere{number}.invalid"));
+        candidates.find(|domain| !self.0.contains(domain)).expect("the relay domains end")
     }
 
     /// Representatives of the classes of recipients that no tenant distinguishes, and the ways to

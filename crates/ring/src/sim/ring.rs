@@ -224,8 +224,8 @@ impl Disk for SimRing {
         self.world.0.borrow_mut().lock(self.id, path, owner)
     }
 
-    fn is_direct(&mut self, _file: File) -> io::Result<bool> {
-        Ok(true)
+    fn is_direct(&mut self, file: File) -> io::Result<bool> {
+        Ok(self.world.0.borrow().open_file(self.id, file)?.mode.direct)
     }
 
     fn lock_file(&mut self, file: File) -> io::Result<bool> {
