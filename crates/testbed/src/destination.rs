@@ -89,7 +89,7 @@ impl Destination {
     /// A destination on a free loopback port.
     #[must_use]
     pub fn with_rules(rules: Rules) -> Self {
-        Self::at(crate::net::free_address(), rules)
+        Self::on(crate::net::free_listener(), rules)
     }
 
     /// A destination at `address`.
@@ -100,6 +100,11 @@ impl Destination {
     pub fn at(address: SocketAddr, rules: Rules) -> Self {
         let listener =
             TcpListener::bind(address).unwrap_or_else(|error| panic!("cannot listen at {address}: {error}"));
+        Self::on(listener, rules)
+    }
+
+    fn on(listener: TcpListener, rules: Rules) -> Self {
+        let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::new(Shared {
             rules,
             book: Mutex::default(),
