@@ -137,6 +137,14 @@ impl<R: Ring> Judge<'_, '_, R> {
     /// Takes the answer to the login under way: whether it is good, or `reply` says why not. What
     /// fits what a reload has replaced meanwhile, or would open another tenant's login, fails.
     pub(crate) fn end_login(&mut self, outcome: Verification, reply: &mut Reply) -> bool {
+        let now = self.cx.now();
+        // Guesses that waited together are answered one by one: past the limit none hears whether it was right.
+        let until = self.locked_until(&self.client.login, now).filter(|_| outcome != Verification::Busy);
+        if let Some(until) = until {
+            self.client.asked = Asked::default();
+            self.refuse_locked(until, now, reply);
+            return false;
+        }
         self.client.renew_snapshot(self.cx.snapshots.load());
         let asked = std::mem::take(&mut self.client.asked);
         let snapshot = &self.client.snapshot;
@@ -168,7 +176,6 @@ impl<R: Ring> Judge<'_, '_, R> {
             self.client.login.clear();
             return false;
         }
-        let now = self.cx.now();
         self.cx
             .log
             .event("login", now)
@@ -199,21 +206,26 @@ impl Asked {
 }
 
 // The lock: what failed is charged to the address and to the login, whether or not it exists, and is
-// looked at before a credential is.
+// looked at before a credential is and before anything is said of it.
 impl<R: Ring> Judge<'_, '_, R> {
     fn refused_by_lock(&mut self, login: &str, reply: &mut Reply) -> bool {
         let now = self.cx.now();
         let Some(until) = self.locked_until(login, now) else { return false };
+        self.client.login.clear();
+        self.client.login.push_str(login);
+        self.refuse_locked(until, now, reply);
+        true
+    }
+
+    /// For the login that the client names.
+    fn refuse_locked(&mut self, until: UnixMillis, now: UnixMillis, reply: &mut Reply) {
         const MINUTE_MILLIS: u64 = 60_000;
         let minutes = until.0.saturating_sub(now.0).div_ceil(MINUTE_MILLIS).max(1);
         let plural = if minutes == 1 { "" } else { "s" };
-        self.client.login.clear();
-        self.client.login.push_str(login);
         let decision = Decision::refusal_for(Reason::LoginLocked, None);
         let detail = format_args!("try again in {minutes} minute{plural}");
         self.refuse_with(&decision, Some(detail), ("", ""), reply);
         self.client.login.clear();
-        true
     }
 
     fn locked_until(&self, login: &str, now: UnixMillis) -> Option<UnixMillis> {

@@ -1,7 +1,7 @@
 //! A1: logins by PLAIN, LOGIN and SCRAM-SHA-256 with and without channel binding, never before TLS;
 //! what a stranger learns from those that fail, and how many he has.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,6 +21,20 @@ fn house(node_extra: &str) -> House {
         proseware::take_scram(configuration);
         configuration.node_extra.push_str(node_extra);
     })
+}
+
+/// A house whose login, and so nobody's too, takes as long as is recommended; a listener that takes it in
+/// the clear; `limits` for its node file.
+fn house_of_slow_logins(limits: &str) -> (House, SocketAddr) {
+    let mut clear = None;
+    let house = House::start_with(|configuration| {
+        clear = Some(proseware::listen_for_clear_logins(configuration));
+        let file = &mut configuration.tenants[0].1;
+        *file = file.replace("$m=64,t=1,", "$m=19456,t=2,");
+        assert!(file.contains("$m=19456,"), "the login has a hash");
+        configuration.node_extra.push_str(&format!("[login]\n{limits}\n"));
+    });
+    (house, clear.expect("the listener was added"))
 }
 
 fn secure(house: &House, source: IpAddr) -> Secure {
@@ -227,6 +241,22 @@ fn an_address_that_fails_too_often_is_locked_out_alone() {
 }
 
 #[test]
+fn guesses_that_wait_together_do_not_outrun_the_limit() {
+    let (_house, clear) = house_of_slow_logins("failures_per_ip = \"3/10m\"");
+    let mut guesses: Vec<_> = (0..20).map(|_| Dialog::hello_from(WORK, clear)).collect();
+    let (right, wrong) = guesses.split_last_mut().expect("there are guesses");
+    for client in wrong {
+        client.send(format!("{}\r\n", plain(LOGIN, "guess")));
+    }
+    right.send(format!("{AUTH_PLAIN}\r\n"));
+    let replies: Vec<_> = guesses.iter_mut().map(|client| client.reply().expect("it is answered")).collect();
+    assert_eq!(replies.iter().filter(|reply| reply.code == 535).count(), 3, "{replies:?}");
+    let mut locked = replies.iter().filter(|reply| reply.code == 454);
+    assert!(locked.all(|reply| reply.text().contains("too many failed logins")), "{replies:?}");
+    assert_eq!(replies.last().map(|reply| reply.code), Some(454), "the right one too");
+}
+
+#[test]
 fn a_login_that_fails_too_often_is_locked_except_from_where_it_succeeded() {
     let house = house("[login]\nfailures_per_ip = \"off\"\nfailures_per_identity = \"3/10m\"\n");
     secure(&house, HOTEL).command(AUTH_PLAIN, 235);
@@ -245,18 +275,7 @@ fn a_login_that_fails_too_often_is_locked_except_from_where_it_succeeded() {
 
 #[test]
 fn a_storm_of_logins_leaves_the_mail_alone() {
-    let mut clear = None;
-    let house = House::start_with(|configuration| {
-        clear = Some(proseware::listen_for_clear_logins(configuration));
-        // Nobody's guess takes as long as that of a login: here as long as is recommended.
-        let file = &mut configuration.tenants[0].1;
-        *file = file.replace("$m=64,t=1,", "$m=19456,t=2,");
-        assert!(file.contains("$m=19456,"), "the login has a hash");
-        configuration
-            .node_extra
-            .push_str("[login]\nfailures_per_ip = \"off\"\nfailures_per_identity = \"off\"\n");
-    });
-    let clear = clear.expect("the listener was added");
+    let (house, clear) = house_of_slow_logins("failures_per_ip = \"off\"\nfailures_per_identity = \"off\"");
     // More than the pool lets wait, each as slow as a hash is on purpose.
     let mut storm: Vec<Dialog> = (0..100)
         .map(|_| {
