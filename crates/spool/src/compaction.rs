@@ -31,11 +31,20 @@ const SLOTS_PER_TURN: u32 = 4096;
 /// Between two looks for a victim, and before a victim is walked through once more.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The same while mail is refused, or about to be.
+const PRESSED_PAUSE: Duration = Duration::from_millis(50);
+
 /// Between two steps with a victim, when nothing else wakes the worker.
 const PACE: Duration = Duration::from_millis(1);
 
 /// Segments that were full only now empty themselves as their mail goes out.
 const YOUNG: Duration = Duration::from_secs(10);
+
+/// Mail is about to be refused when this part of the capacity is left to it, and a segment.
+const PRESSED_PART: u64 = 16;
+
+/// What lives in at most this part of a segment costs so little to copy that its age decides.
+const CHEAP_PART: u64 = 8;
 
 /// Segments that may stand by, in which nothing lives: this part of the capacity, but no more than so many.
 const SLACK_PART: u64 = 16;
@@ -143,10 +152,11 @@ impl Segments {
 
     /// Mail is refused, or is about to be.
     fn is_pressed(&self) -> bool {
-        self.spare <= self.reserve() + 1
+        self.spare <= self.reserve() + 1 + self.slots(self.capacity_bytes) / PRESSED_PART
     }
 
-    /// The segment that costs least to empty.
+    /// The segment that costs least to empty; of those that cost little the oldest, since the outcomes
+    /// in later ones speak of its messages, and are of no more use once these have moved.
     fn victim(&self, now: Option<Instant>) -> Option<u32> {
         let is_pressed = self.is_pressed();
         let fits = |segment: &Segment| {
@@ -161,7 +171,8 @@ impl Segments {
         };
         let candidates = self.list.iter().enumerate().filter(|(_, segment)| fits(segment));
         let candidates = candidates.filter(|&(slot, _)| slot != self.current as usize);
-        let least = candidates.min_by_key(|(_, segment)| (segment.live_bytes, segment.epoch))?;
+        let cheap = self.segment_bytes / CHEAP_PART;
+        let least = candidates.min_by_key(|(_, segment)| (segment.live_bytes.max(cheap), segment.epoch))?;
         // A full spool is worth the copying of more for less: small groups leave gaps, copies leave none.
         let live_max = match self.spare {
             spare if spare <= self.kept_for_copies() => self.segment_bytes / 16 * 15,
@@ -181,7 +192,8 @@ impl Shard {
             if self.compaction.bytes_per_second == 0 || !is_time || !self.segments.wants_compaction() {
                 return;
             }
-            self.compaction.look_at = Some(now.after(PAUSE));
+            let pause = if self.segments.is_pressed() { PRESSED_PAUSE } else { PAUSE };
+            self.compaction.look_at = Some(now.after(pause));
             let Some(segment) = self.segments.victim(Some(now)) else { return };
             self.compaction.victim = Some(Victim { segment, phase: Phase::Messages(0) });
         }

@@ -230,7 +230,7 @@ impl Segments {
     }
 
     /// How many segments so many bytes may hold.
-    fn slots(&self, bytes: u64) -> u64 {
+    pub(crate) fn slots(&self, bytes: u64) -> u64 {
         // A shard that had more before goes on with them, and gets no further ones.
         let segments_max = self.segments_max.max(self.list.len() as u64);
         (bytes / self.segment_bytes).min(segments_max)

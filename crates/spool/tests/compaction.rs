@@ -23,6 +23,13 @@ fn pass(bench: &mut Bench, seconds: u64) -> Vec<Event> {
     }
 }
 
+fn committed(event: Event) -> Option<MessageKey> {
+    match event {
+        Event::Committed { key, .. } => Some(key),
+        _ => None,
+    }
+}
+
 fn roomy() -> Options {
     Options { capacity_bytes: 64 * SEGMENT_BYTES, ..options() }
 }
@@ -231,6 +238,33 @@ fn segments_of_outcomes_are_emptied_while_the_next_group_is_always_under_way() {
 }
 
 #[test]
+fn one_that_waits_in_the_oldest_segment_does_not_hold_all_that_speak_of_its_neighbours() {
+    let mut bench = Bench::with(12, roomy(), SimOptions::default());
+    let mut early = Vec::new();
+    for number in 0..400 {
+        bench.append(number, 1, 100).expect("there is room");
+        if number % 16 == 15 {
+            early.extend(bench.settle().into_iter().filter_map(committed));
+        }
+    }
+    assert_eq!(early.len(), 400);
+    // Three segments a second, each with outcomes of messages in the first.
+    for second in 0..130 {
+        for number in 0..48 {
+            if number % 16 == 0 && early.len() > 1 {
+                bench.deliver(early.pop().expect("more than one is left"), 1).unwrap();
+            }
+            bench.append(1000 + second * 48 + number, 1, 8 << 10).expect("mail is taken all the time");
+            let key = bench.settle().into_iter().find_map(committed).expect("it is committed");
+            bench.deliver(key, 1).unwrap();
+        }
+        pass(&mut bench, 1);
+    }
+    let bench = bench.crash();
+    assert_eq!(bench.recovered_ids()[0], id(0));
+}
+
+#[test]
 fn outcomes_of_messages_elsewhere_outlive_their_segment() {
     // Half of the first segments stays queued: they are not emptied, but what speaks of them is.
     let mut bench = Bench::with(5, roomy(), SimOptions::default());
@@ -363,10 +397,7 @@ fn compaction_makes_room_in_a_full_spool() {
             pass(&mut bench, 2);
             continue;
         }
-        let key = bench.settle().into_iter().find_map(|event| match event {
-            Event::Committed { key, .. } => Some(key),
-            _ => None,
-        });
+        let key = bench.settle().into_iter().find_map(committed);
         if number % 40 != 0 {
             bench.deliver(key.expect("it is committed"), 1).unwrap();
         }
