@@ -20,6 +20,9 @@ use crate::{Options, replies};
 /// Messages by which the cost of one is measured.
 const MEASURED: u64 = 20_000;
 
+/// How often it is measured at each of two gateways in turn: what the machine does beside it changes.
+const ROUNDS: usize = 5;
+
 /// How long the gateway is asked with nothing beside it.
 const QUIET: Duration = Duration::from_secs(3);
 
@@ -37,36 +40,47 @@ pub(crate) fn run(options: &Options, binary: &Path, messages: u64, postfix: u64)
 
 fn gatepost(options: &Options, binary: &Path, messages: u64) -> Result<(), String> {
     let meter = Meter::new();
-    let mut configuration = Configuration::relay(testbed::net::free_address());
-    configuration.capacity = "64GiB".into();
-    configuration.node_extra = "[retry]\nfirst = \"5m\"\nlongest = \"1h\"\nexpire = \"5d\"\n\n\
-                                [admin]\nsocket = \"admin.sock\"\n"
-        .into();
-    let mut gateway = Gateway::start_under(binary, configuration, meter.wrapper());
+    let start_one = || {
+        let mut configuration = Configuration::relay(testbed::net::free_address());
+        configuration.capacity = "64GiB".into();
+        configuration.node_extra = "[retry]\nfirst = \"5m\"\nlongest = \"1h\"\nexpire = \"5d\"\n\n\
+                                    [admin]\nsocket = \"admin.sock\"\n"
+            .into();
+        Gateway::start_under(binary, configuration, meter.wrapper())
+    };
     let send = |gateway: &Gateway, count: u64| -> Result<f64, String> {
         let before = meter.cpu_micros(gateway.pid())?;
         generate(options, gateway.smtp(), count, true)?;
         Ok((meter.cpu_micros(gateway.pid())? - before) as f64 / count as f64)
     };
+    let mut gateway = start_one();
     let idle = tree_bytes(gateway.pid());
     // Segments are there before anything is measured.
     send(&gateway, 2000)?;
     let first = tree_bytes(gateway.pid());
-    let empty = [send(&gateway, MEASURED)?, send(&gateway, MEASURED)?];
     let begin = Instant::now();
-    send(&gateway, messages - 2 * MEASURED - 2000)?;
+    send(&gateway, messages - 2000)?;
     let filled = begin.elapsed();
-    let beside = [send(&gateway, MEASURED)?, send(&gateway, MEASURED)?];
+    let other = start_one();
+    send(&other, 2000)?;
+    let (mut short, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        short.push(send(&other, MEASURED)?);
+        beside.push(send(&gateway, MEASURED)?);
+    }
+    drop(other);
     let full = tree_bytes(gateway.pid());
-    let queued = messages + 2 * MEASURED;
+    let queued = messages + ROUNDS as u64 * MEASURED;
     println!(
-        "Gatepost, {queued} messages of {} bytes queued (filled in {:.0} s):",
+        "Gatepost, {queued} messages of {} bytes queued ({messages} of them in {:.0} s):",
         options.bytes,
         filled.as_secs_f64()
     );
+    let (median_short, median_beside) = (median(&mut short), median(&mut beside));
     println!(
-        "  CPU of a message: {:.1} and {:.1} us with a short queue, {:.1} and {:.1} us beside the backlog",
-        empty[0], empty[1], beside[0], beside[1]
+        "  CPU of a message: {median_beside:.1} us beside the backlog ({beside:.1?}), {median_short:.1} us at a \
+         gateway with a short queue in turn ({short:.1?}): {:+.0}%",
+        (median_beside / median_short - 1.0) * 100.0
     );
     println!(
         "  memory: {} MiB idle, {} MiB after the first 2,000, {} MiB with all of them: {:.0} bytes a message",
@@ -81,6 +95,11 @@ fn gatepost(options: &Options, binary: &Path, messages: u64) -> Result<(), Strin
     println!("  a NOOP is answered in: {alone}");
     let (listed, beside) = replies::beside(gateway.smtp(), || list(&gateway, binary));
     println!("  {}; a NOOP beside it is answered in: {beside}", listed?);
+    measure_starts(&mut gateway)
+}
+
+/// Ends the gateway in each way and starts it again.
+fn measure_starts(gateway: &mut Gateway) -> Result<(), String> {
     for (how, is_clean, is_cold) in
         [("SIGKILL, cold cache", false, true), ("SIGKILL", false, false), ("SIGTERM", true, false)]
     {
@@ -92,7 +111,7 @@ fn gatepost(options: &Options, binary: &Path, messages: u64) -> Result<(), Strin
         if is_cold {
             forget_files();
         }
-        let start = start(&mut gateway)?;
+        let start = start(gateway)?;
         // The first turn of the worker counts the queue.
         let counted = eventually(START_MAX, || gateway.metric("gatepost_spool_messages") > 0.0);
         println!(
@@ -103,6 +122,11 @@ fn gatepost(options: &Options, binary: &Path, messages: u64) -> Result<(), Strin
         );
     }
     Ok(())
+}
+
+fn median(figures: &mut [f64]) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 /// Lists all of the queue; says how long that took.

@@ -25,6 +25,8 @@ const PIPELINED: u64 = 50;
 const BATCHES: u64 = 10;
 /// Accepted messages that are timed.
 const TIMED: usize = 400;
+/// How far below the timed client the strangers stand.
+const NICENESS: i32 = 19;
 /// The core of the strangers and of the timed client; the server has the other one.
 const CORE: usize = 1;
 
@@ -98,8 +100,8 @@ impl fmt::Display for Found {
     }
 }
 
-/// The strangers at work: one thread for all of them, so that they do not crowd out the client that
-/// is timed on the same core.
+/// The strangers at work: one thread for all of them, which stands far below the client that is timed
+/// on the same core, so that what this one waits for is the server.
 struct Storm {
     strangers: JoinHandle<u64>,
     ending: Arc<AtomicBool>,
@@ -111,6 +113,8 @@ fn blow(address: SocketAddr, connections: u64) -> Storm {
     let is_ending = ending.clone();
     let strangers = thread::spawn(move || {
         stay_beside();
+        // On Linux a thread has a priority of its own.
+        rustix::process::setpriority_process(None, NICENESS).expect("any thread may be nicer");
         let mut denials = 0;
         for _ in 0..connections {
             if is_ending.load(Ordering::Relaxed) {
