@@ -230,7 +230,10 @@ impl Ingress {
             return;
         };
         let client = &mut connection.client;
-        debug_assert_eq!(client.waiting, Waiting::Commit);
+        if client.waiting != Waiting::Commit {
+            // It was told to come again when another write failed, while this group was under way.
+            return;
+        }
         client.waiting = Waiting::Nothing;
         let proxy = client.proxy();
         let transaction = &mut client.transaction;
