@@ -12,7 +12,10 @@ const TARGETS: [&str; 5] = ["command_line", "address", "sasl", "proxy_header", "
 
 /// Runs each of `names`, or every target, for `seconds`.
 pub(crate) fn run(names: &[String], seconds: u32) -> Result<(), Failure> {
-    if cargo(["fuzz", "--version"]).output().is_err() {
+    let commands = cargo(["--list"]).output()?;
+    if !String::from_utf8_lossy(&commands).lines().any(|line| line.split_whitespace().next() == Some("fuzz"))
+    {
+        println!("xtask: installing cargo-fuzz, once");
         cargo(["install", "--quiet", "--locked", "cargo-fuzz"]).run()?;
     }
     if let Some(unknown) = names.iter().find(|name| !TARGETS.contains(&name.as_str())) {
