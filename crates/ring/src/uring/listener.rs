@@ -1,7 +1,7 @@
 //! Listening sockets: one multishot accept each, which stops when descriptors run out.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 
 use io_uring::{opcode, types};
@@ -14,6 +14,8 @@ use crate::{Completion, ListenOptions, Listener, Token};
 #[derive(Default)]
 pub(super) struct Listeners {
     slots: Vec<Slot>,
+    /// Sockets that are there for a listener to come.
+    inherited: Vec<(SocketAddr, TcpListener)>,
     /// Some accept ended by itself and is to be armed again.
     rearm: bool,
 }
@@ -35,18 +37,12 @@ impl Listeners {
         options: ListenOptions,
         token: Token,
     ) -> io::Result<(Listener, SocketAddr)> {
-        let socket = sys::stream_socket(options.address)?;
+        let is_meant = |(address, _): &(SocketAddr, TcpListener)| *address == options.address;
+        let socket = match self.inherited.iter().position(is_meant).filter(|_| options.shared) {
+            Some(index) => self.inherited.swap_remove(index).1.into(),
+            None => open(options)?,
+        };
         let fd = socket.as_fd();
-        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-        if options.shared {
-            sys::set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-        }
-        if options.address.is_ipv6() {
-            // [::] means every address, whatever net.ipv6.bindv6only says.
-            sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
-        }
-        sys::bind(fd, options.address)?;
-        sys::listen(fd, options.backlog)?;
         let address = sys::local_address(fd)?;
         let slot = Slot {
             socket: Some(socket),
@@ -64,6 +60,10 @@ impl Listeners {
             None => self.slots.push(slot),
         }
         Ok((Listener(u32::try_from(index).expect("fewer listeners than descriptors")), address))
+    }
+
+    pub(super) fn inherit(&mut self, address: SocketAddr, listener: TcpListener) {
+        self.inherited.push((address, listener));
     }
 
     pub(super) fn accept(&mut self, listener: Listener, queue: &mut Queue) {
@@ -132,6 +132,23 @@ impl Listeners {
     fn open_slot(&mut self, listener: Listener) -> Option<&mut Slot> {
         self.slots.get_mut(listener.0 as usize).filter(|slot| !slot.closed)
     }
+}
+
+/// A socket that listens.
+pub(super) fn open(options: ListenOptions) -> io::Result<OwnedFd> {
+    let socket = sys::stream_socket(options.address)?;
+    let fd = socket.as_fd();
+    sys::set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    if options.shared {
+        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    }
+    if options.address.is_ipv6() {
+        // [::] means every address, whatever net.ipv6.bindv6only says.
+        sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
+    }
+    sys::bind(fd, options.address)?;
+    sys::listen(fd, options.backlog)?;
+    Ok(socket)
 }
 
 impl Slot {

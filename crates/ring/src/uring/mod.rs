@@ -15,7 +15,7 @@ mod sys;
 mod tests;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::Range;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
@@ -115,6 +115,12 @@ impl UringRing {
         Ok(made)
     }
 
+    /// Hands the ring a socket of [`listen_before`]. The next [`Ring::listen`] that shares `address`, which is
+    /// the one it was opened for, goes on with it and with the clients that wait there, and opens none.
+    pub fn inherit(&mut self, address: SocketAddr, listener: TcpListener) {
+        self.listeners.inherit(address, listener);
+    }
+
     fn read_clocks(&mut self) {
         self.now = Instant(sys::monotonic_nanos());
         self.unix_millis = sys::unix_millis();
@@ -196,6 +202,15 @@ pub fn port_is_free(address: SocketAddr) -> io::Result<()> {
     // As the listener has it, or connections of an earlier process in TIME_WAIT would hold the port.
     sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     sys::bind(socket.as_fd(), address)
+}
+
+/// Listens as a ring would, before there is one: to be handed to [`UringRing::inherit`], so that the port is
+/// never without a listener and nobody who waits at it is lost.
+///
+/// # Errors
+/// Those of socket, bind and listen.
+pub fn listen_before(options: ListenOptions) -> io::Result<TcpListener> {
+    listener::open(options).map(TcpListener::from)
 }
 
 impl Ring for UringRing {
