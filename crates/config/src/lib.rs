@@ -35,7 +35,7 @@ pub use dns::{DnsConfig, DnsList};
 pub use error::{ConfigError, ConfigErrors, Warning};
 pub use grants::GrantsConfig;
 pub use login::{Failures, LoginConfig};
-pub use node::{ListenerConfig, NodeConfig, RetryConfig, SpoolConfig, TlsConfig};
+pub use node::{ListenerConfig, NodeConfig, RetryConfig, SpoolConfig, TlsConfig, WhileRecovering};
 pub use peers::PeersConfig;
 pub use tenants::Kept;
 pub use tickets::TicketsConfig;

@@ -47,8 +47,10 @@ const TOP: Keys = Keys {
     later: &[],
 };
 const NODE: Keys = Keys { known: &["hostname", "workers"], later: &[] };
-const SPOOL: Keys =
-    Keys { known: &["path", "capacity", "compaction", "unfinished", "unfinished_per_client"], later: &[] };
+const SPOOL: Keys = Keys {
+    known: &["path", "capacity", "compaction", "unfinished", "unfinished_per_client", "while_recovering"],
+    later: &[],
+};
 
 /// What compaction may read and write a second where nothing is written.
 const COMPACTION_DEFAULT: u64 = 32 << 20;
@@ -117,6 +119,17 @@ pub struct SpoolConfig {
     pub unfinished_bytes_per_client: u64,
     /// What compaction may read and write a second; all workers together.
     pub compaction_bytes_per_second: u64,
+    /// What clients meet with until it is recovered.
+    pub while_recovering: WhileRecovering,
+}
+
+/// What the listeners' addresses are while the spool is recovered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhileRecovering {
+    /// Nobody listens there.
+    Closed,
+    /// Each client gets a 421 (RFC 5321 section 3.1), or where it expects TLS, the end of its connection.
+    Refuse,
 }
 
 /// `[[listener]]`.
@@ -246,6 +259,8 @@ fn read_spool(top: &Section<'_>, report: &mut Report) -> Option<SpoolConfig> {
     let path = spool.required("path", "\"/var/spool/gatepost\"", report)?;
     let capacity = spool.unit("capacity", parse_size, report);
     let compaction = spool.unit("compaction", parse_size, report);
+    let words = [("closed", WhileRecovering::Closed), ("refuse", WhileRecovering::Refuse)];
+    let while_recovering = spool.choice("while_recovering", &words, report);
     let capacity_bytes = capacity.map_or(u64::MAX, |capacity| capacity.value);
     let (unfinished_bytes, unfinished_bytes_per_client) = read_unfinished(&spool, capacity_bytes, report);
     Some(SpoolConfig {
@@ -254,6 +269,7 @@ fn read_spool(top: &Section<'_>, report: &mut Report) -> Option<SpoolConfig> {
         unfinished_bytes,
         unfinished_bytes_per_client,
         compaction_bytes_per_second: compaction.map_or(COMPACTION_DEFAULT, |compaction| compaction.value),
+        while_recovering: while_recovering.map_or(WhileRecovering::Closed, |written| written.value),
     })
 }
 

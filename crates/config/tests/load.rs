@@ -85,6 +85,7 @@ fn the_smallest_configuration_loads() {
     let loaded = Folder::new(NODE, &[("a", TENANT)]).load().unwrap();
     assert_eq!(loaded.node.workers, 0);
     assert_eq!(loaded.node.spool.capacity_bytes, u64::MAX);
+    assert_eq!(loaded.node.spool.while_recovering, config::WhileRecovering::Closed);
     assert_eq!(loaded.snapshot.generation, 1);
 }
 
@@ -315,6 +316,11 @@ fn wrong_kinds_of_values_say_what_to_write() {
         ("hostname = \"relay.example\"", "hostname = 5", "gatepost.toml:2 node.hostname"),
         ("hostname = \"relay.example\"", "hostname = \"a b\"", "gatepost.toml:2 node.hostname"),
         ("path = \"spool\"", "path = \"spool\"\ncapacity = \"much\"", "gatepost.toml:6 spool.capacity"),
+        (
+            "path = \"spool\"",
+            "path = \"spool\"\nwhile_recovering = \"open\"",
+            "gatepost.toml:6 spool.while_recovering",
+        ),
         ("[spool]", "workers = -1\n[spool]", "gatepost.toml:4 node.workers"),
         ("[spool]", "workers = \"4\"\n[spool]", "gatepost.toml:4 node.workers"),
         ("\"smarthost.example\"", "\"2001:db8::1\"", "gatepost.toml:18 next_hops"),

@@ -1,6 +1,7 @@
 //! The program: command line, the worker's turn, wiring, signals, drain. No logic of its own.
 
 pub mod cli;
+mod doorman;
 mod opening;
 pub mod run;
 pub mod worker;

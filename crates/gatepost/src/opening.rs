@@ -41,8 +41,7 @@ pub(crate) fn open_spool<D: Disk>(
         };
         if reported.elapsed() >= REPORT_INTERVAL {
             reported = Instant::now();
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let event = watch.log.event("spool_awaited", UnixMillis(now.as_millis() as u64));
+            let event = watch.log.event("spool_awaited", unix_now());
             event
                 .display("file", path.display())
                 .str(
@@ -55,4 +54,10 @@ pub(crate) fn open_spool<D: Disk>(
         }
         std::thread::sleep(TRY_INTERVAL);
     }
+}
+
+/// What the wall clock says.
+pub(crate) fn unix_now() -> UnixMillis {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(now.as_millis() as u64)
 }

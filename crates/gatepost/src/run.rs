@@ -1,19 +1,19 @@
 //! Starting and stopping a gateway.
 //!
 //! A start is all or nothing: certificates, ports, the spool and the rings are tried before anything
-//! is served, and each failure is one sentence with its remedy. Listeners open when every shard is recovered.
+//! is served, and each failure is one sentence with its remedy. A worker's listeners open when its shards are
+//! recovered; until the first do, they are closed or, as configured, a doorman answers there.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use commons::{Commons, Rate, Unfinished, WorkerLink, WorkerState};
-use config::{Config, Loaded, NodeConfig};
+use config::{Config, Loaded, NodeConfig, WhileRecovering};
 use control::tickets::{PageOptions, TicketOptions};
 use control::tls::Certificate;
 use control::{AdminOptions, CallAheadOptions, Control, ControlOptions};
@@ -25,6 +25,7 @@ use ring::{RealDisk, Ring};
 use smtp::server::TlsMode;
 use spool::{Options, RecoveryProgress, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MAX};
 
+use crate::doorman::Doorman;
 use crate::opening::{self, Watch};
 use crate::worker::{Commits, SPOOL_ROOM, Worker};
 
@@ -79,7 +80,7 @@ pub enum Output {
 pub struct StartError(String);
 
 impl StartError {
-    fn new(text: impl fmt::Display) -> Self {
+    pub(crate) fn new(text: impl fmt::Display) -> Self {
         Self(text.to_string())
     }
 }
@@ -163,6 +164,10 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
     registry.set_backend("io_uring");
     registry.set_policy(snapshot.generation, snapshot.tenants().iter().map(|tenant| &*tenant.name));
     let writer = open_log(output, &node.hostname, &registry)?;
+    let doorman = match node.spool.while_recovering {
+        WhileRecovering::Closed => None,
+        WhileRecovering::Refuse => Some(Doorman::start(&node.listeners, &node.hostname, writer.log())?),
+    };
     let (commons, links, control_link) = Commons::new(workers, snapshot);
     let recovery: Vec<Arc<RecoveryProgress>> = (0..workers).map(|_| Arc::default()).collect();
     let control = control::start(ControlOptions {
@@ -189,7 +194,9 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
 
     let unfinished =
         Arc::new(Unfinished::new(node.spool.unfinished_bytes, node.spool.unfinished_bytes_per_client));
-    let plan = Arc::new(Plan { node, session_settings, client_tls, workers, login, recovery, unfinished });
+    let doorman = Mutex::new(doorman);
+    let plan =
+        Arc::new(Plan { node, session_settings, client_tls, workers, login, recovery, unfinished, doorman });
     let running = Running { commons, control, workers: Vec::new(), log: writer, _spool: disk };
     start_workers(running, &plan, links, &registry)
 }
@@ -216,6 +223,7 @@ fn start_workers(
     // Every worker reports once; one that cannot start ends them all.
     for outcome in outcomes.iter().take(plan.workers) {
         if let Err(error) = outcome {
+            drop(plan.doorman());
             running.stop();
             return Err(error);
         }
@@ -273,6 +281,15 @@ struct Plan {
     login: LoginSettings,
     recovery: Vec<Arc<RecoveryProgress>>,
     unfinished: Arc<Unfinished>,
+    /// On duty until the first worker opens listeners.
+    doorman: Mutex<Option<Doorman>>,
+}
+
+impl Plan {
+    /// The doorman, for the first who asks.
+    fn doorman(&self) -> Option<Doorman> {
+        self.doorman.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// One worker's life.
@@ -333,6 +350,9 @@ fn equip(
     let watch = Watch { commons: link.commons(), progress, log: &mut log };
     let (spool, recovered) =
         opening::open_spool(&mut ring, &options, plan.workers, watch).map_err(StartError::new)?;
+    for (address, listener) in plan.doorman().map_or_else(Vec::new, Doorman::relieve) {
+        ring.inherit(address, listener);
+    }
     let ingress = Ingress::new(ingress_settings(plan, number), &mut ring, true).map_err(StartError::new)?;
     let delivery = Delivery::new(DeliverySettings {
         hostname: plan.node.hostname.as_ref().into(),

@@ -2,9 +2,11 @@
 //! that cannot succeed yet: it waits, and says for what.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use tempfile::TempDir;
 use testbed::http::http_get;
@@ -222,15 +224,22 @@ fn a_spool_with_a_foreign_file_for_a_shard_is_named_and_left_alone() {
     assert_eq!(fs::read_to_string(&shard).expect("it is still there"), "precious");
 }
 
-/// A gateway that starts after a kill while the lock of its segment is held, as by a write that the disk has
-/// not ended; it says that it waits.
-fn waiting() -> (Gateway, Destination, fs::File) {
-    let (mut gateway, destination) = running();
+/// A gateway that starts after a kill while the lock of each shard's segment is held, as by a write that the
+/// disk has not ended; it says that it waits.
+fn waiting(change: impl FnOnce(&mut Configuration)) -> (Gateway, Destination, Vec<fs::File>) {
+    let destination = Destination::start();
+    let mut configuration = Configuration::relay(destination.address());
+    change(&mut configuration);
+    let mut gateway = Gateway::start(GATEPOST, configuration);
     still_serves(&gateway, &destination);
     gateway.kill();
-    let segment = gateway.directory().join("spool/shard-000/segment-00000000.log");
-    let writer = fs::File::options().write(true).open(segment).expect("the gateway made it");
-    writer.lock().expect("its owner is gone");
+    let writer = |shard: u32| {
+        let segment = gateway.directory().join(format!("spool/shard-{shard:03}/segment-00000000.log"));
+        let writer = fs::File::options().write(true).open(segment).expect("the gateway made it");
+        writer.lock().expect("its owner is gone");
+        writer
+    };
+    let writers = (0..gateway.configuration().workers).map(writer).collect();
     gateway.spawn();
     let mut said = String::new();
     let says_so = eventually(PATIENCE, || {
@@ -240,14 +249,18 @@ fn waiting() -> (Gateway, Destination, fs::File) {
     });
     assert!(says_so, "{said}\n{}", gateway.output());
     assert_says(&said, &["shard 0 ", "segment-00000000.log"]);
-    (gateway, destination, writer)
+    (gateway, destination, writers)
+}
+
+fn refuse(configuration: &mut Configuration) {
+    configuration.spool_extra = "while_recovering = \"refuse\"\n".into();
 }
 
 #[test]
 fn a_start_waits_until_the_writes_of_a_killed_process_have_ended() {
-    let (gateway, destination, writer) = waiting();
+    let (gateway, destination, writers) = waiting(|_| ());
     assert!(TcpStream::connect(gateway.smtp()).is_err(), "it takes mail although it cannot keep it");
-    drop(writer);
+    drop(writers);
     let is_ready =
         || http_get(gateway.configuration().metrics, "/readyz").is_some_and(|(code, _)| code == 200);
     assert!(eventually(PATIENCE, is_ready), "{}", gateway.output());
@@ -256,7 +269,58 @@ fn a_start_waits_until_the_writes_of_a_killed_process_have_ended() {
 
 #[test]
 fn a_start_that_waits_for_the_disk_ends_when_it_is_asked_to() {
-    let (mut gateway, _destination, _writer) = waiting();
+    let (mut gateway, _destination, _writers) = waiting(|_| ());
     assert_eq!(gateway.terminate().code(), Some(2));
     assert_says(&gateway.output(), &["gatepost: a write to ", "segment-00000000.log", "has not ended"]);
+}
+
+/// Comes again and again until it was greeted `greetings` times; how often it was put off before.
+fn insist(address: SocketAddr, greetings: u32) -> u32 {
+    let (mut put_off, mut greeted) = (0, 0);
+    while greeted < greetings {
+        let mut dialog = Dialog::connect(address);
+        match dialog.reply().unwrap_or_else(|| panic!("reset after {put_off} and {greeted}")).code {
+            421 => {
+                let end = dialog.into_stream().read(&mut [0]);
+                assert!(matches!(end, Ok(0)), "{end:?}");
+                put_off += 1;
+            }
+            code => {
+                assert_eq!(code, 220);
+                greeted += 1;
+            }
+        }
+    }
+    put_off
+}
+
+#[test]
+fn a_start_that_refuses_while_it_waits_says_so_and_then_serves_all_who_come() {
+    let mut implicit = None;
+    let (gateway, destination, writers) = waiting(|configuration| {
+        refuse(configuration);
+        configuration.workers = 2;
+        implicit = Some(configuration.listen("submissions", "submission", "implicit"));
+    });
+    let mut early = Dialog::connect(gateway.smtp());
+    assert_eq!(early.expect(421).lines, ["4.3.2 relay.proseware.example is starting; try again later"]);
+    assert_eq!(early.expect_end(), b"");
+    assert_eq!(Dialog::connect(implicit.expect("it was configured")).expect_end(), b"");
+
+    let address = gateway.smtp();
+    let clients: Vec<_> = (0..16).map(|_| thread::spawn(move || insist(address, 50))).collect();
+    Dialog::connect(address).expect(421);
+    drop(writers);
+    let put_off = clients.into_iter().map(|client| client.join().expect("nobody was reset")).sum::<u32>();
+    assert!(put_off > 0, "nobody came before it was ready");
+    still_serves(&gateway, &destination);
+}
+
+#[test]
+fn a_start_that_refuses_while_it_waits_ends_when_it_is_asked_to() {
+    let (mut gateway, _destination, _writers) = waiting(refuse);
+    Dialog::connect(gateway.smtp()).expect(421);
+    assert_eq!(gateway.terminate().code(), Some(2));
+    assert!(TcpStream::connect(gateway.smtp()).is_err(), "somebody listens");
+    assert_says(&gateway.output(), &["clients_put_off", "has not ended"]);
 }

@@ -44,6 +44,9 @@ pub use login::LoginSettings;
 /// The room number of ingress in a [`Token`].
 pub const ROOM: u8 = 1;
 
+/// Connections of one listener that wait to be accepted.
+pub const BACKLOG: u32 = 1024;
+
 const LISTENER: u8 = 0;
 const RECEIVE: u8 = 1;
 const SEND: u8 = 2;
@@ -152,7 +155,7 @@ impl Ingress {
     pub fn new<R: Ring>(settings: Settings, ring: &mut R, shared: bool) -> Result<Self, ListenError> {
         let mut listeners = Vec::with_capacity(settings.listeners.len());
         for (index, listener) in settings.listeners.iter().enumerate() {
-            let options = ListenOptions { address: listener.address, shared, backlog: 1024 };
+            let options = ListenOptions { address: listener.address, shared, backlog: BACKLOG };
             let token = Token { room: ROOM, kind: LISTENER, key: index as u32 };
             let (handle, _) = ring
                 .listen(options, token)
