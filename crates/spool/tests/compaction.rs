@@ -338,13 +338,9 @@ fn a_flipped_bit_in_a_footer_loses_and_revives_nothing() {
 fn after_a_clean_stop_hardly_anything_is_read() {
     let mut bench = Bench::with(8, roomy(), SimOptions::default());
     let left = one_stays(&mut bench, 100, 3);
-    let Bench { world, mut ring, shard, options, .. } = bench;
-    shard.close(&mut ring).expect("it is written");
-    drop(ring);
-    let ring = world.host(HOST);
-    let (shard, _) = spool::Shard::open(&mut world.host(HOST), options.clone()).unwrap();
-    assert_eq!(shard.recovery().groups, 0);
-    let mut bench = Bench { world, ring, shard, recovered: Vec::new(), options }.restart();
+    let bench = bench.stop();
+    assert_eq!(bench.shard.recovery().groups, 0);
+    let mut bench = bench.restart();
     assert_eq!(bench.recovered_ids(), left.iter().map(|&(number, _)| id(number)).collect::<Vec<_>>());
     // What comes behind the footer is found as well.
     for number in 5000..5004 {

@@ -1,4 +1,4 @@
-//! Torn tails, flipped bits, and the bytes of version 1.
+//! Torn tails, flipped bits, and what is not ours.
 
 mod harness;
 
@@ -7,8 +7,8 @@ use std::path::Path;
 
 use harness::*;
 use ring::sim::SimRing;
-use ring::{Disk, File, OpenMode, RealDisk};
-use spool::{Outcome, Shard, inspect};
+use ring::{Disk, File, OpenMode};
+use spool::{Shard, inspect};
 
 /// Where the last group begins, and its length, from its header.
 fn last_group(bytes: &[u8]) -> (usize, usize) {
@@ -107,40 +107,6 @@ fn a_body_that_poses_as_a_group_is_not_believed() {
     let bench = bench.restart();
     assert_eq!(bench.recovered_ids(), [id(1)]);
     assert_eq!(bench.shard.recovery().damage, [], "a torn tail, since nothing of ours follows");
-}
-
-/// The first blocks of a shard in format version 1: identity, segment header, two groups.
-const GOLDEN: &[u8] = include_bytes!("golden/version-1.bin");
-
-#[test]
-fn version_1_is_read_and_written_as_it_was_released() {
-    let mut bench = Bench::new(25);
-    let (key, _) = bench.commit(1, 2, 300);
-    bench.shard.outcomes(key, &[(1, Outcome::Failed)], None).unwrap();
-    bench.settle();
-    let identity = bench.read(format!("{ROOT}/shard-000/identity"));
-    let written = [&identity[..], &bench.read(segment(0))[..3 * 4096]].concat();
-    if std::env::var_os("GATEPOST_WRITE_GOLDEN").is_some() {
-        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/version-1.bin"), &written)
-            .unwrap();
-    }
-    assert!(written == GOLDEN, "the bytes differ from those of version 1");
-
-    let directory = tempfile::tempdir().unwrap();
-    let mut options = options();
-    options.directory = directory.path().to_owned();
-    let shard = directory.path().join("shard-000");
-    std::fs::create_dir(&shard).unwrap();
-    std::fs::write(shard.join("identity"), &GOLDEN[..4096]).unwrap();
-    let mut segment = GOLDEN[4096..].to_vec();
-    segment.resize(SEGMENT_BYTES as usize, 0);
-    std::fs::write(shard.join("segment-00000000.log"), segment).unwrap();
-    let (_, recovered) = Shard::open(&mut RealDisk::default(), options).unwrap();
-    assert_eq!(recovered.len(), 1);
-    let recovered: Vec<_> = recovered.collect();
-    assert_eq!(recovered[0].id, id(1));
-    let pending: Vec<_> = recovered[0].pending.iter().map(|pending| pending.recipient).collect();
-    assert_eq!(pending, [0]);
 }
 
 #[test]
@@ -279,34 +245,4 @@ fn a_segment_that_is_used_again_while_it_is_verified_is_not_damaged() {
     let verified = inspect::verify(&mut disk, ROOT.as_ref()).unwrap();
     assert!(disk.next_life.is_none(), "it was used again");
     assert_eq!(verified.damage, []);
-}
-
-/// What a stop in order leaves behind the groups of version 1.
-const GOLDEN_FOOTER: &[u8] = include_bytes!("golden/footer-1.bin");
-
-#[test]
-fn the_footer_of_version_1_is_written_as_it_was_released() {
-    let mut bench = Bench::new(33);
-    let (partly, _) = bench.commit(1, 2, 300);
-    bench.shard.outcomes(partly, &[(0, Outcome::Failed)], None).unwrap();
-    bench.settle();
-    bench.shard.deferred(partly, &[1], mail::UnixMillis(1_795_390_500_000), 2).unwrap();
-    bench.settle();
-    let (done, _) = bench.commit(2, 1, 300);
-    bench.deliver(done, 1).unwrap();
-    bench.settle();
-    let Bench { world, mut ring, shard, options, .. } = bench;
-    shard.close(&mut ring).unwrap();
-    drop(ring);
-    let mut ring = world.host(HOST);
-    let (shard, recovered) = Shard::open(&mut ring, options.clone()).unwrap();
-    let mut bench = Bench { world, ring, shard, recovered: recovered.collect(), options };
-    assert_eq!(bench.recovered_ids(), [id(1)]);
-    assert_eq!(bench.shard.recovery().groups, 0, "the footer says it all");
-    let bytes = bench.read(segment(0));
-    let written = &bytes[bytes.len() - 8192..];
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write("tests/golden/footer-1.bin", written).unwrap();
-    }
-    assert!(written == GOLDEN_FOOTER, "the bytes differ from those of version 1");
 }

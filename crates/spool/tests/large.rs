@@ -6,32 +6,12 @@ use std::path::Path;
 
 use harness::*;
 use ring::{Disk, Ring};
-use spool::{
-    Content, Event, LargeKey, LoadError, MessageKey, PIECE_BYTES, StoredContent, StoredMessage, inspect,
-};
+use spool::{Content, Event, LoadError, MessageKey, PIECE_BYTES, StoredContent, StoredMessage, inspect};
 
 const BYTES: usize = 3 * PIECE_BYTES + 12_345;
 
-/// Writes the body of `number`, pausing as told; ends with the file durable.
-fn write(bench: &mut Bench, number: u32, bytes: usize) -> LargeKey {
-    let key = bench.shard.large_begin(&mut bench.ring, bytes as u64, number).unwrap();
-    for piece in body(number, bytes).chunks(20_000) {
-        if !bench.shard.large_write(&mut bench.ring, key, piece) {
-            while !bench.turn().iter().any(|event| matches!(event, Event::LargeProgress { .. })) {
-                assert!(bench.world.step());
-            }
-        }
-    }
-    bench.shard.large_finish(&mut bench.ring, key);
-    let events = bench.settle();
-    assert!(
-        events.iter().any(|event| matches!(event, Event::LargeFinished { waiter, .. } if *waiter == number))
-    );
-    key
-}
-
 fn commit(bench: &mut Bench, number: u32) -> (MessageKey, StoredMessage) {
-    let large = write(bench, number, BYTES);
+    let large = bench.large(number, BYTES);
     let envelope = envelope(1);
     bench.shard.append(&message(number, &envelope, Content::Large(large)), Some(number)).unwrap();
     let committed = bench.settle().into_iter().find_map(|event| match event {
@@ -99,7 +79,7 @@ fn a_body_without_a_record_is_removed() {
     let mut options = options();
     options.capacity_bytes = 64 * SEGMENT_BYTES;
     let mut bench = Bench::with(32, options, ring::sim::SimOptions::default());
-    let given_up = write(&mut bench, 1, BYTES);
+    let given_up = bench.large(1, BYTES);
     bench.shard.large_abort(&mut bench.ring, given_up);
     bench.settle();
     assert_eq!(large_files(&mut bench), Vec::<String>::new());
@@ -107,7 +87,7 @@ fn a_body_without_a_record_is_removed() {
         bench.shard.stats().used_bytes,
         bench.shard.stats().used_bytes / SEGMENT_BYTES * SEGMENT_BYTES
     );
-    write(&mut bench, 2, BYTES);
+    bench.large(2, BYTES);
     let mut bench = bench.crash();
     assert_eq!(bench.shard.recovery().orphans_removed, 1);
     assert_eq!(large_files(&mut bench), Vec::<String>::new());

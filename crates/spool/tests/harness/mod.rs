@@ -8,8 +8,8 @@ use mail::{Address, Envelope, MessageId, ReversePath, UnixMillis};
 use ring::sim::{SimOptions, SimRing, World};
 use ring::{Disk, OpenMode, Ring};
 use spool::{
-    Content, Event, MessageKey, NewMessage, Options, Outcome, Recovered, Refusal, Shard, SpoolError,
-    StoredContent, StoredMessage,
+    Content, Event, LargeKey, MessageKey, NewMessage, Options, Outcome, Recovered, Refusal, Shard,
+    SpoolError, StoredContent, StoredMessage,
 };
 
 pub(crate) const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -68,11 +68,7 @@ impl Bench {
     }
 
     pub(crate) fn with(seed: u64, options: Options, sim: SimOptions) -> Self {
-        let world = World::new(seed, sim);
-        let mut ring = world.host(HOST);
-        let (shard, recovered) = Shard::open(&mut ring, options.clone()).expect("an empty disk opens");
-        let recovered = recovered.collect();
-        Self { world, ring, shard, recovered, options }
+        Self::open(World::new(seed, sim), options).expect("an empty disk opens")
     }
 
     /// Cuts the power and starts again.
@@ -86,9 +82,21 @@ impl Bench {
         self.reopen().expect("the spool recovers")
     }
 
+    /// Stops in order and starts again.
+    pub(crate) fn stop(self) -> Self {
+        let Self { world, mut ring, shard, options, .. } = self;
+        shard.close(&mut ring).expect("the footer is written");
+        drop(ring);
+        Self::open(world, options).expect("the spool recovers")
+    }
+
     pub(crate) fn reopen(self) -> Result<Self, SpoolError> {
         let Self { world, ring, options, .. } = self;
         drop(ring);
+        Self::open(world, options)
+    }
+
+    fn open(world: World, options: Options) -> Result<Self, SpoolError> {
         let mut ring = world.host(HOST);
         loop {
             match Shard::open(&mut ring, options.clone()) {
@@ -153,6 +161,23 @@ impl Bench {
             _ => None,
         });
         committed.expect("it is committed")
+    }
+
+    /// Writes the body of `number` to a file of its own, pausing as told; ends with the file durable.
+    pub(crate) fn large(&mut self, number: u32, bytes: usize) -> LargeKey {
+        let key = self.shard.large_begin(&mut self.ring, bytes as u64, number).expect("there is room");
+        for piece in body(number, bytes).chunks(20_000) {
+            if !self.shard.large_write(&mut self.ring, key, piece) {
+                while !self.turn().iter().any(|event| matches!(event, Event::LargeProgress { .. })) {
+                    assert!(self.world.step());
+                }
+            }
+        }
+        self.shard.large_finish(&mut self.ring, key);
+        let is_finished =
+            |event: &Event| matches!(event, Event::LargeFinished { waiter, .. } if *waiter == number);
+        assert!(self.settle().iter().any(is_finished));
+        key
     }
 
     pub(crate) fn deliver(&mut self, key: MessageKey, recipients: u16) -> Result<(), Refusal> {
