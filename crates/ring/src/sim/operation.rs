@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::disk::{HostDisk, InodeId, errno};
@@ -241,13 +241,7 @@ impl State {
     }
 
     /// Opens a file for a process; for one that is gone, nothing stays open.
-    pub(super) fn open(
-        &mut self,
-        ring: u32,
-        ip: IpAddr,
-        path: &std::path::Path,
-        mode: OpenMode,
-    ) -> io::Result<File> {
+    pub(super) fn open(&mut self, ring: u32, ip: IpAddr, path: &Path, mode: OpenMode) -> io::Result<File> {
         if self.random.chance(self.options.descriptor_error_probability) {
             return Err(errno(libc::EMFILE));
         }
@@ -292,12 +286,7 @@ impl State {
     }
 
     /// `Ok(Err(text))`: the owner that has it, or had it and is not gone yet.
-    pub(super) fn lock(
-        &mut self,
-        ring: u32,
-        path: &std::path::Path,
-        owner: &str,
-    ) -> io::Result<Result<(), String>> {
+    pub(super) fn lock(&mut self, ring: u32, path: &Path, owner: &str) -> io::Result<Result<(), String>> {
         let ip = self.ip_of(ring)?;
         if let Some((holder, text)) = self.disks.get(&ip).and_then(|disk| disk.locks.get(path))
             && (self.rings.contains_key(holder) || self.is_ending(ip))
@@ -316,19 +305,26 @@ impl State {
     }
 
     pub(super) fn lock_file(&mut self, ring: u32, file: File) -> io::Result<bool> {
-        let inode = self.open_file(ring, file)?.inode;
-        let holder = self.disk_of(ring)?.file_locks.get(&inode).copied();
-        let is_free = holder.is_none_or(|holder| holder == file || !self.is_in_use(holder));
+        let &OpenFile { ip, inode, .. } = self.open_file(ring, file)?;
+        let is_free = self.lock_holder(ip, inode).is_none_or(|holder| holder == file);
         if is_free {
             self.disk_of(ring)?.file_locks.insert(inode, file);
         }
         Ok(is_free)
     }
 
-    /// A file is open, or an operation on it is under way.
-    pub(super) fn is_in_use(&self, file: File) -> bool {
-        let is_on_it = |operation: &Operation| operation.file.is_some_and(|(on, _)| on == file);
-        self.files.contains_key(&file.0) || self.operations.values().any(is_on_it)
+    pub(super) fn is_locked(&mut self, ring: u32, path: &Path) -> io::Result<bool> {
+        let ip = self.ip_of(ring)?;
+        let inode = self.disk_of(ring)?.file_at(path)?;
+        Ok(self.lock_holder(ip, inode).is_some())
+    }
+
+    /// The opening that has the lock of a file: as long as it is there, or an operation on it is under way.
+    fn lock_holder(&self, ip: IpAddr, inode: InodeId) -> Option<File> {
+        let holder = *self.disks.get(&ip)?.file_locks.get(&inode)?;
+        let is_on_it = |operation: &Operation| operation.file.is_some_and(|(on, _)| on == holder);
+        let is_in_use = self.files.contains_key(&holder.0) || self.operations.values().any(is_on_it);
+        is_in_use.then_some(holder)
     }
 
     /// Power cut: operations on their way are lost, done or torn, then what was not synced is.

@@ -233,11 +233,7 @@ impl Disk for SimRing {
     }
 
     fn is_locked(&mut self, path: &Path) -> io::Result<bool> {
-        let state = &mut *self.world.0.borrow_mut();
-        let disk = state.disk_of(self.id)?;
-        let inode = disk.file_at(path)?;
-        let holder = disk.file_locks.get(&inode).copied();
-        Ok(holder.is_some_and(|holder| state.is_in_use(holder)))
+        self.world.0.borrow_mut().is_locked(self.id, path)
     }
 
     fn free_bytes(&mut self, _path: &Path) -> io::Result<u64> {
