@@ -26,7 +26,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use commons::{Answer, ControlLink, Question};
 use mail::UnixMillis;
@@ -366,8 +366,7 @@ impl Plane {
 
 /// Wall-clock time, for records.
 fn now() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(since.as_millis() as u64)
+    SystemTime::now().into()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use config::ListenerConfig;
 use ingress::{BACKLOG, ListenError};
@@ -19,7 +19,6 @@ use policy::TlsPolicy;
 use ring::ListenOptions;
 use ring::uring::listen_before;
 
-use crate::opening::unix_now;
 use crate::run::StartError;
 
 /// The time between two looks at the doors. What is recovered needs the machine more than those who wait.
@@ -108,7 +107,7 @@ fn attend(mut doors: Vec<Door>, reply: &[u8], relief: &Receiver<Sender<Vec<Held>
         }
     }
     if told > 0 {
-        log.event("clients_put_off", unix_now())
+        log.event("clients_put_off", SystemTime::now().into())
             .number("clients", told)
             .str("reason", "they came while the spool was recovered")
             .end();

@@ -4,10 +4,9 @@
 //! giving up would help nobody, since the next start would find the same. The log and `/readyz` name what is
 //! waited for, and SIGTERM ends it.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use commons::Commons;
-use mail::UnixMillis;
 use observe::EventLog;
 use ring::Disk;
 use spool::{Options, RecoveredSpool, RecoveryProgress, Spool, SpoolError};
@@ -41,7 +40,7 @@ pub(crate) fn open_spool<D: Disk>(
         };
         if reported.elapsed() >= REPORT_INTERVAL {
             reported = Instant::now();
-            let event = watch.log.event("spool_awaited", unix_now());
+            let event = watch.log.event("spool_awaited", SystemTime::now().into());
             event
                 .display("file", path.display())
                 .str(
@@ -54,10 +53,4 @@ pub(crate) fn open_spool<D: Disk>(
         }
         std::thread::sleep(TRY_INTERVAL);
     }
-}
-
-/// What the wall clock says.
-pub(crate) fn unix_now() -> UnixMillis {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(now.as_millis() as u64)
 }

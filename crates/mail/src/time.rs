@@ -1,3 +1,5 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
 /// Milliseconds since 1970-01-01T00:00:00Z, as records and logs keep time.
 ///
 /// A value, not a clock: whoever needs the present is given it.
@@ -59,9 +61,26 @@ impl UnixMillis {
     }
 }
 
+impl From<SystemTime> for UnixMillis {
+    /// What is before 1970 becomes 0, what is past the range its end.
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_system_s_time_is_counted_from_1970() {
+        let millis = Duration::from_millis(1_795_390_496_789);
+        assert_eq!(UnixMillis::from(UNIX_EPOCH + millis), UnixMillis(1_795_390_496_789));
+        assert_eq!(UnixMillis::from(UNIX_EPOCH - millis), UnixMillis(0), "a clock that was never set");
+    }
 
     #[test]
     fn dates_are_civil() {

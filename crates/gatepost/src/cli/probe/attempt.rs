@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::SystemTime;
 
 use mail::UnixMillis;
 
@@ -231,8 +232,7 @@ impl Prober {
 
     /// Harmless, and known by its mark to whoever finds it.
     fn message(&self, case: &Case, domain: &str) -> String {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let now = UnixMillis(u64::try_from(now.as_millis()).unwrap_or_default());
+        let now = UnixMillis::from(SystemTime::now());
         let (mark, number) = (&self.mark, case.number);
         format!(
             "From: gatepost probe <f@{domain}>\r\nTo: <t@{domain}>\r\n\

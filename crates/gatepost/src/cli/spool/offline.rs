@@ -1,7 +1,7 @@
 //! The queue of a stopped gateway, read from its files, in the words of the admin API.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -19,7 +19,7 @@ const HEAD_BYTES_MAX: usize = 512;
 /// The messages that fit, oldest first; then those that can be made out in damaged places.
 pub(super) fn messages(directory: &Path, filter: &Filter) -> Result<Vec<Value>, SpoolError> {
     let disk = &mut RealDisk::default();
-    let now = now();
+    let now = SystemTime::now().into();
     let mut shown: Vec<Value> = inspect::list(disk, directory)?
         .iter()
         .filter(|message| fits(filter, message, now) && has_state(filter, message, now))
@@ -46,7 +46,8 @@ pub(super) fn message(directory: &Path, id: MessageId, raw: bool) -> Result<Opti
     let mut found = None;
     if let Some(message) = inspect::list(disk, directory)?.iter().find(|message| message.id == id) {
         inspect::read(disk, directory, [message.place], |record| {
-            found = record.map(|record| with_record(as_json(message, now()), &record, raw));
+            found =
+                record.map(|record| with_record(as_json(message, SystemTime::now().into()), &record, raw));
         })?;
         return Ok(found);
     }
@@ -72,11 +73,6 @@ fn with_record(mut shown: Value, record: &StoredRecord, raw: bool) -> Value {
         shown["head"] = BASE64.encode(&record.bytes[..record.bytes.len().min(HEAD_BYTES_MAX)]).into();
     }
     shown
-}
-
-fn now() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(since.as_millis() as u64)
 }
 
 fn fits(filter: &Filter, message: &ListedMessage, now: UnixMillis) -> bool {
