@@ -26,7 +26,7 @@ use mail::{ForwardPath, ReversePath};
 
 use classes::RelayDomains;
 use parts::in_parts;
-use strangers::Strangers;
+use strangers::Stranger;
 
 use crate::explain::{NoTrace, Step};
 use crate::facts::{Facts, Listener};
@@ -107,29 +107,28 @@ impl Snapshot {
     /// Tries what strangers could present to this snapshot, which was compiled from `source`.
     #[must_use]
     pub fn prove(&self, source: &Source, doors: &Doors<'_>) -> Proof {
-        let strangers = Strangers::of(source);
+        let strangers = Stranger::all(source);
         let relay_domains = RelayDomains::of(source);
         let elsewhere = format!("t@{}", relay_domains.foreign());
         let to = ForwardPath::parse(&elsewhere).expect("it is a path");
         let prover = Prover { snapshot: self, source, doors, senders: OnceLock::new() };
-        let mut proof = Proof { clients: strangers.clients.len() as u64, ..Proof::default() };
-        let parts = in_parts(&strangers.clients, |clients| {
-            let (mut part, mut known) = (Proof::default(), Vec::new());
-            for client in clients {
+        let mut proof = Proof { clients: strangers.len() as u64, ..Proof::default() };
+        let parts = in_parts(&strangers, |strangers| {
+            let (mut part, mut askers) = (Proof::default(), Vec::new());
+            for &Stranger { client, is_witness } in strangers {
                 // A stranger whose sender is looked at is taken for somebody; all others are as the
                 // witness of their kind is.
-                let known = |asker, answer: Answer| known.extend(answer.saw_sender.then_some(asker));
-                prover.asks(*client, to, known, &mut part);
+                let further = |asker, answer: Answer| {
+                    askers.extend((answer.saw_sender || is_witness).then_some(asker));
+                };
+                prover.asks(client, to, further, &mut part);
             }
-            (part, known)
+            (part, askers)
         });
         let mut askers = Vec::new();
-        for (part, known) in parts {
+        for (part, further) in parts {
             proof.add(part);
-            askers.extend(known);
-        }
-        for witness in strangers.witnesses {
-            prover.asks(witness, to, |asker, _| askers.push(asker), &mut proof);
+            askers.extend(further);
         }
         let elsewhere = relay_domains.recipients_elsewhere(source, doors.hostname);
         proof.add(prover.every_recipient(&askers, elsewhere));

@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
+use std::iter::once;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -46,18 +47,18 @@ struct Claim {
     owner: Owner,
 }
 
-/// Representatives of strangers.
-pub(crate) struct Strangers {
-    /// The first address and the last of every range that no edge of a prefix parts, so that the
-    /// answer of the table may change on both sides of each; and those near.
-    pub(crate) clients: Vec<IpAddr>,
-    /// One of each kind: near ones, and of either family one in no network, one in an excluded range,
+/// A representative of strangers.
+pub(crate) struct Stranger {
+    pub(crate) client: IpAddr,
+    /// One of each kind is: near ones, and of either family one in no network, one in an excluded range,
     /// one in each network that is no customer's. The decision knows no more of a client than that.
-    pub(crate) witnesses: Vec<IpAddr>,
+    pub(crate) is_witness: bool,
 }
 
-impl Strangers {
-    pub(crate) fn of(source: &Source) -> Self {
+impl Stranger {
+    /// The first address and the last of every range that no edge of a prefix parts, so that the
+    /// answer of the table may change on both sides of each; and those near. None comes twice.
+    pub(crate) fn all(source: &Source) -> Vec<Self> {
         let (mut v4, mut v6) = (Vec::new(), vec![MAPPED]);
         // Tenants whose networks together are too wide to be one customer's: their clients are strangers.
         let mut too_wide = HashSet::new();
@@ -85,10 +86,10 @@ impl Strangers {
         }
         let near = NEAR.into_iter().filter(|ip| {
             let claims = if ip.is_ipv4() { &v4 } else { &v6 };
+            // Nobody has the unspecified address, whatever network holds it.
             ip.is_unspecified() || is_stranger(owner(claims, number(*ip)))
         });
-        let mut witnesses: Vec<_> = near.collect();
-        let mut clients = witnesses.clone();
+        let mut strangers: Vec<_> = near.map(|client| Self { client, is_witness: true }).collect();
         let mut kinds = HashSet::new();
         for (claims, last) in [(&v4, u128::from(u32::MAX)), (&v6, u128::MAX)] {
             let is_ipv4 = std::ptr::eq(claims, &v4);
@@ -96,18 +97,15 @@ impl Strangers {
                 if !is_stranger(owner) {
                     return;
                 }
-                let ends = [first, last].map(|end| if is_ipv4 { v4_of(end) } else { v6_of(end) });
-                // Nobody has the unspecified address, whatever network holds it.
-                let mut ends = ends.into_iter().filter(|ip| !ip.is_unspecified());
-                clients.extend(ends.clone());
-                if let Some(end) = ends.next_back()
-                    && kinds.insert((is_ipv4, owner))
-                {
-                    witnesses.push(end);
+                let ends = once(first).chain((first < last).then_some(last));
+                let ends = ends.map(|end| if is_ipv4 { v4_of(end) } else { v6_of(end) });
+                // Those near are there already.
+                for client in ends.filter(|ip| !NEAR.contains(ip)) {
+                    strangers.push(Self { client, is_witness: kinds.insert((is_ipv4, owner)) });
                 }
             });
         }
-        Self { clients, witnesses }
+        strangers
     }
 }
 

@@ -262,16 +262,20 @@ proptest! {
 
     #[test]
     fn strangers_stand_on_both_sides_of_every_edge(source in source()) {
-        let Strangers { clients, witnesses } = Strangers::of(&source);
-        for ip in &clients {
-            prop_assert!(is_stranger(&source, *ip), "{} is no stranger", ip);
+        let strangers = Stranger::all(&source);
+        let mut clients = BTreeSet::new();
+        for Stranger { client, .. } in &strangers {
+            prop_assert!(is_stranger(&source, *client), "{} is no stranger", client);
+            prop_assert!(clients.insert(*client), "{} is asked twice", client);
         }
+        let witnesses = || strangers.iter().filter(|stranger| stranger.is_witness);
         for ip in edges(&source).into_iter().filter(|ip| is_stranger(&source, *ip)) {
             prop_assert!(clients.contains(&ip), "{} is missing", ip);
-            let is_alike = |other: &IpAddr| {
-                other.is_ipv4() == ip.is_ipv4() && owner(&source, *other) == owner(&source, ip)
+            let is_alike = |other: &Stranger| {
+                let other = other.client;
+                other.is_ipv4() == ip.is_ipv4() && owner(&source, other) == owner(&source, ip)
             };
-            prop_assert!(witnesses.iter().any(is_alike), "none is like {}", ip);
+            prop_assert!(witnesses().any(is_alike), "none is like {}", ip);
         }
     }
 
