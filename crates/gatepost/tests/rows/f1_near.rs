@@ -1,13 +1,10 @@
 //! F1: trust is never inferred from being near, and `check` warns of each tenant's network that is.
 
-use testbed::Dialog;
 use testbed::proseware::WORK;
 
+use crate::f2_proxy::{connect, greeted, list_proxy, relays, v1};
 use crate::g4_proof::gatepost;
 use crate::house::House;
-
-const KIM: &str = "kim@proseware.example";
-const BOB: &str = "bob@adatum.example";
 
 /// A client, a network that holds it, and what `check` calls that network.
 const NEAR: [(&str, &str, &str); 9] = [
@@ -26,29 +23,20 @@ const NEAR: [(&str, &str, &str); 9] = [
 /// had as an address of one's own. `networks` are the tenant's beside its own.
 fn house(networks: &[&str]) -> House {
     House::start_with(|configuration| {
-        configuration.node_extra.push_str(&format!("\n[proxy_protocol]\nfrom = [\"{WORK}\"]\n"));
+        list_proxy(configuration, WORK);
         let more: String = networks.iter().map(|net| format!(", \"{net}\"")).collect();
         let (_, tenant) = &mut configuration.tenants[0];
         *tenant = tenant.replace("\"127.0.1.0/24\"", &format!("\"127.0.1.0/24\"{more}"));
     })
 }
 
-/// The code of the answer to whoever asks to relay, from an own address on loopback or by the proxy.
-fn answers(house: &House, client: &str) -> Vec<u16> {
-    let family = if client.contains(':') { "TCP6" } else { "TCP4" };
-    let mut dialogs = vec![Dialog::connect_from(WORK, house.gateway.smtp())];
-    dialogs[0].send(format!("PROXY {family} {client} {client} 40001 25\r\n"));
+/// What is said to whoever asks to relay, from an own address on loopback and by the proxy.
+fn answers(house: &House, client: &str) -> Vec<Result<(), String>> {
+    let mut dialogs = vec![greeted(connect(house, WORK, v1(client)))];
     if client.starts_with("127.") {
-        dialogs.push(Dialog::connect_from(client.parse().unwrap(), house.gateway.smtp()));
+        dialogs.push(house.connect(client.parse().unwrap()));
     }
-    let answer = |mut dialog: Dialog| {
-        dialog.expect(220);
-        dialog.command("EHLO client.example", 250);
-        dialog.command(&format!("MAIL FROM:<{KIM}>"), 250);
-        dialog.send(format!("RCPT TO:<{BOB}>\r\n"));
-        dialog.reply().expect("a recipient is answered").code
-    };
-    dialogs.into_iter().map(answer).collect()
+    dialogs.iter_mut().map(relays).collect()
 }
 
 #[test]
@@ -56,8 +44,11 @@ fn f1_whoever_is_near_is_a_stranger_until_a_tenant_lists_him() {
     let strict = house(&[]);
     let open = house(&NEAR.map(|(_, net, _)| net));
     for (client, ..) in NEAR {
-        assert!(answers(&strict, client).into_iter().all(|code| code == 550), "{client} relays");
-        assert!(answers(&open, client).into_iter().all(|code| code == 250), "{client} is listed");
+        for answer in answers(&strict, client) {
+            let reply = answer.expect_err("a stranger");
+            assert!(reply.contains(&format!("relaying not permitted for {client}")), "{reply}");
+        }
+        assert!(answers(&open, client).iter().all(Result::is_ok), "{client} is listed");
     }
     strict.nothing_went_elsewhere();
 }

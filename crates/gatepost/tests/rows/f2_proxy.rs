@@ -4,10 +4,10 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use testbed::Dialog;
 use testbed::gateway::http_get;
 use testbed::net::eventually;
 use testbed::proseware::{AUTH_PLAIN, INSIDE, LOGIN, WORK, listen_for_clear_logins};
+use testbed::{Configuration, Dialog};
 
 use crate::g2_explanations::{open_to_questions, ticket_of, why};
 use crate::house::House;
@@ -36,14 +36,19 @@ fn start(xclient: &str) -> House {
     })
 }
 
+/// Lets `proxy` say for whom it speaks.
+pub(crate) fn list_proxy(configuration: &mut Configuration, proxy: IpAddr) {
+    configuration.node_extra.push_str(&format!("\n[proxy_protocol]\nfrom = [\"{proxy}\"]\n"));
+}
+
 /// A connection from `peer` whose first bytes are `header`.
-fn connect(house: &House, peer: IpAddr, header: impl AsRef<[u8]>) -> Dialog {
+pub(crate) fn connect(house: &House, peer: IpAddr, header: impl AsRef<[u8]>) -> Dialog {
     let mut dialog = Dialog::connect_from(peer, house.gateway.smtp());
     dialog.send(header);
     dialog
 }
 
-fn v1(client: impl std::fmt::Display) -> String {
+pub(crate) fn v1(client: impl std::fmt::Display) -> String {
     let family = if client.to_string().contains(':') { "TCP6" } else { "TCP4" };
     let server = if family == "TCP6" { "::1" } else { "127.0.0.1" };
     format!("PROXY {family} {client} {server} 40001 25\r\n")
@@ -68,7 +73,7 @@ fn v2(client: IpAddr) -> Vec<u8> {
 }
 
 /// Asks to relay; the whole answer.
-fn relays(dialog: &mut Dialog) -> Result<(), String> {
+pub(crate) fn relays(dialog: &mut Dialog) -> Result<(), String> {
     dialog.command(&format!("MAIL FROM:<{KIM}>"), 250);
     dialog.send(format!("RCPT TO:<{BOB}>\r\n"));
     let reply = dialog.reply().expect("a recipient is answered");
@@ -76,7 +81,7 @@ fn relays(dialog: &mut Dialog) -> Result<(), String> {
     if reply.is_positive() { Ok(()) } else { Err(reply.text()) }
 }
 
-fn greeted(mut dialog: Dialog) -> Dialog {
+pub(crate) fn greeted(mut dialog: Dialog) -> Dialog {
     dialog.expect(220);
     dialog.command("EHLO client.example", 250);
     dialog
@@ -223,7 +228,7 @@ fn f2_a_header_ahead_of_tls_is_taken_in_any_pieces() {
     let mut tls = None;
     let house = House::start_with(|configuration| {
         tls = Some(configuration.listen("submissions", "submission", "implicit"));
-        configuration.node_extra.push_str(&format!("\n[proxy_protocol]\nfrom = [\"{BALANCER}\"]\n"));
+        list_proxy(configuration, BALANCER);
     });
     let address = tls.unwrap();
     for cut in [0, 5, 20] {
@@ -276,7 +281,7 @@ impl Read for Ahead {
 #[test]
 fn f2_the_limit_on_connections_counts_for_the_tenant_that_the_header_names() {
     let house = House::start_with(|configuration| {
-        configuration.node_extra.push_str(&format!("\n[proxy_protocol]\nfrom = [\"{BALANCER}\"]\n"));
+        list_proxy(configuration, BALANCER);
         configuration.tenants[0].1.push_str("\n[limits]\nconnections = 1\n");
     });
     let first = greeted(connect(&house, BALANCER, v1(INSIDE)));

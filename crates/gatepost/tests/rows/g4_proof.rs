@@ -3,10 +3,10 @@
 
 use std::process::Command;
 
-use testbed::Dialog;
 use testbed::net::{PATIENCE, eventually};
 use testbed::proseware::{HOTEL, LOGIN, WORK};
 
+use crate::f2_proxy::{connect, greeted, list_proxy, v1};
 use crate::house::House;
 
 const BOB: &str = "bob@adatum.example";
@@ -75,7 +75,7 @@ fn a_network_of_everyone_is_an_opening_too() {
 #[test]
 fn a_reload_opens_no_listener_that_runs_though_the_new_file_closes_it() {
     let mut house = House::start_with(|configuration| {
-        configuration.node_extra.push_str(&format!("\n[proxy_protocol]\nfrom = [\"{WORK}\"]\n"));
+        list_proxy(configuration, WORK);
     });
     let mut closed = house.gateway.configuration().clone();
     closed.listeners[0].role = "submission".into();
@@ -89,10 +89,7 @@ fn a_reload_opens_no_listener_that_runs_though_the_new_file_closes_it() {
     house.gateway.signal("HUP");
     let outcome = |event: &str| house.gateway.output().contains(&format!("\"event\":\"{event}\""));
     assert!(eventually(PATIENCE, || outcome("policy_reload_failed") || outcome("policy_reloaded")));
-    let mut stranger = Dialog::connect_from(WORK, house.gateway.smtp());
-    stranger.send("PROXY TCP4 64.1.2.3 127.0.0.1 40001 25\r\n");
-    stranger.expect(220);
-    stranger.command("EHLO client.example", 250);
+    let mut stranger = greeted(connect(&house, WORK, v1("64.1.2.3")));
     stranger.command("MAIL FROM:<f@open.example>", 250);
     stranger.command(&format!("RCPT TO:<{BOB}>"), 550);
 }
