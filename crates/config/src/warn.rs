@@ -5,10 +5,8 @@ use policy::{RelayDomainSource, ScramShape, Source, Sourced, TenantSource};
 
 use crate::error::Report;
 
-const TRANSLATED: &str = "IPv4 behind a translator (RFC 6052)";
-
 /// Ranges in which an address says nothing about who uses it (relay-control.md F1).
-const NEAR: [(&str, &str); 13] = [
+const NEAR: [(&str, &str); 10] = [
     ("127.0.0.0/8", "loopback"),
     ("::1/128", "loopback"),
     ("10.0.0.0/8", "a private range"),
@@ -18,9 +16,6 @@ const NEAR: [(&str, &str); 13] = [
     ("169.254.0.0/16", "link-local"),
     ("fe80::/10", "link-local"),
     ("fc00::/7", "a private range"),
-    ("64:ff9b::/96", TRANSLATED),
-    ("64:ff9b:1::/48", TRANSLATED),
-    ("::ffff:0:0:0/96", TRANSLATED),
     ("::ffff:0:0/96", "IPv4 in IPv6 form: write it as IPv4"),
 ];
 
@@ -63,10 +58,12 @@ pub(crate) fn of_unusual_scram(source: &Source, usual: Option<ScramShape>, repor
 
 fn warn_of_network(tenant: &TenantSource, network: &Sourced<IpNet>, report: &mut Report) {
     let net = network.value;
-    static RANGES: LazyLock<[(IpNet, &str); 13]> =
+    static RANGES: LazyLock<[(IpNet, &str); 10]> =
         LazyLock::new(|| NEAR.map(|(range, what)| (range.parse().expect("the table holds prefixes"), what)));
     let near = RANGES.iter().find(|(range, _)| range.contains(&net) || net.contains(range));
-    if let Some((_, what)) = near {
+    let is_translated = matches!(net, IpNet::V6(net) if policy::is_translated(net));
+    let translated = is_translated.then_some("IPv4 behind a translator (RFC 6052)");
+    if let Some(what) = near.map(|(_, what)| *what).or(translated) {
         let name = &tenant.name.value;
         let message = format!(
             "{net} is {what}: whoever has such an address, a proxy or a pod included, relays as tenant {name}"

@@ -43,7 +43,7 @@ pub use limits::{
 pub use lists::Listed;
 pub use network::NetworkMatch;
 pub use next_hop::{NextHop, NextHopError, SMTP_PORT};
-pub use proof::width::is_too_wide;
+pub use proof::width::{is_too_wide, is_translated};
 pub use proof::{Doors, Opening, Proof};
 pub use remedy::Remedy;
 pub use reply::ReplyFacts;

@@ -7,7 +7,7 @@ use crate::g4_proof::gatepost;
 use crate::house::House;
 
 /// A client, a network that holds it, and what `check` calls that network.
-const NEAR: [(&str, &str, &str); 9] = [
+const NEAR: [(&str, &str, &str); 10] = [
     ("127.0.0.1", "127.0.0.1/32", "loopback"),
     ("::1", "::1/128", "loopback"),
     ("10.8.0.9", "10.8.0.0/24", "a private range"),
@@ -17,6 +17,7 @@ const NEAR: [(&str, &str, &str); 9] = [
     ("169.254.0.9", "169.254.0.0/16", "link-local"),
     ("fe80::9", "fe80::/64", "link-local"),
     ("100.64.0.9", "100.64.0.0/16", "the shared range of carriers"),
+    ("64:ff9b::c000:209", "64:ff9b::c000:200/120", "IPv4 behind a translator (RFC 6052)"),
 ];
 
 /// The house with a proxy at work, which says for whom it speaks: of those near only loopback can be

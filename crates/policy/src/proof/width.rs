@@ -26,13 +26,19 @@ const INSIDE: [&str; 10] = [
 /// and RFC 2765 before them.
 const TRANSLATED: [&str; 3] = ["64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96"];
 
+/// Whether `net` lies in a translator's prefix, or holds one.
+#[must_use]
+pub fn is_translated(net: Ipv6Net) -> bool {
+    static RANGES: LazyLock<[Ipv6Net; 3]> =
+        LazyLock::new(|| TRANSLATED.map(|net| net.parse().expect("the table holds prefixes")));
+    RANGES.iter().any(|range| range.contains(&net) || net.contains(range))
+}
+
 /// As what `net` counts where its width is asked for: IPv4 behind a translator as that IPv4, all of it
 /// where `net` is a translator's whole prefix.
 pub(crate) fn counted(net: IpNet) -> IpNet {
-    static RANGES: LazyLock<[Ipv6Net; 3]> =
-        LazyLock::new(|| TRANSLATED.map(|net| net.parse().expect("the table holds prefixes")));
     let IpNet::V6(v6) = net else { return net };
-    if !RANGES.iter().any(|range| range.contains(&v6) || v6.contains(range)) {
+    if !is_translated(v6) {
         return net;
     }
     let [.., a, b, c, d] = v6.network().octets();
