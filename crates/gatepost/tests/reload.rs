@@ -1,0 +1,87 @@
+//! Reloads of a running gateway: no transaction sees a mixture of two configurations.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use testbed::net::PATIENCE;
+use testbed::{Configuration, Destination, Dialog, Gateway};
+
+/// Configurations that take turns.
+const RELOADS: u32 = 30;
+
+/// Clients beside them: every other one sends all commands at once.
+const CLIENTS: u64 = 8;
+
+/// What each configuration answers the four recipients of a transaction: a domain of its tenants' is taken,
+/// that of its other tenant is to come in a transaction of its own, and those of the other one are nobody's.
+const ANSWERS: [[u16; 4]; 2] = [[250, 452, 550, 550], [550, 550, 250, 452]];
+
+/// Two tenants in a file each, whose relay domains are called by `which`.
+fn tenants(which: &str, next_hop: &Destination) -> Vec<(String, String)> {
+    let tenant = |name: &str| {
+        let text = format!(
+            "name = \"{name}\"\nsenders = [\"@{name}.example\"]\n\n[[relay_domain]]\n\
+             domains = [\"{name}-{which}.example\"]\nnext_hops = [\"{}\"]\ntls = \"off\"\n",
+            next_hop.address()
+        );
+        (name.to_owned(), text)
+    };
+    vec![tenant("north"), tenant("south")]
+}
+
+/// Transactions until `is_over`; adds what each configuration decided to `seen`.
+fn ask(server: SocketAddr, is_pipelined: bool, is_over: &AtomicBool, seen: &[AtomicU64; 2]) {
+    let mut client = Dialog::hello(server);
+    let recipients = ["north-a", "south-a", "north-b", "south-b"];
+    let commands: Vec<_> = ["MAIL FROM:<someone@far.example>\r\n".to_owned()]
+        .into_iter()
+        .chain(recipients.map(|domain| format!("RCPT TO:<someone@{domain}.example>\r\n")))
+        .chain(["RSET\r\n".to_owned()])
+        .collect();
+    let begin = Instant::now();
+    // Should the other side fail, this one must end too.
+    while !is_over.load(Ordering::Relaxed) && begin.elapsed() < 2 * PATIENCE {
+        if is_pipelined {
+            client.send(commands.concat());
+        }
+        let codes: Vec<u16> = commands
+            .iter()
+            .map(|command| {
+                if !is_pipelined {
+                    client.send(command);
+                }
+                client.reply().expect("the connection goes on").code
+            })
+            .collect();
+        assert_eq!((codes[0], codes[5]), (250, 250));
+        let which = ANSWERS.iter().position(|answers| codes[1..5] == answers[..]);
+        let which = which.unwrap_or_else(|| panic!("a mixture: {codes:?}"));
+        seen[which].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_transaction_beside_reloads_is_decided_by_one_configuration() {
+    let next_hop = Destination::start();
+    let mut configuration = Configuration::relay(next_hop.address());
+    configuration.workers = 2;
+    configuration.tenants = tenants("a", &next_hop);
+    let mut gateway = Gateway::start(env!("CARGO_BIN_EXE_gatepost"), configuration.clone());
+    let (is_over, seen) = (AtomicBool::new(false), [AtomicU64::new(0), AtomicU64::new(0)]);
+    let server = gateway.smtp();
+    std::thread::scope(|scope| {
+        for number in 0..CLIENTS {
+            let (is_over, seen) = (&is_over, &seen);
+            scope.spawn(move || ask(server, number % 2 == 0, is_over, seen));
+        }
+        for reload in 1..=RELOADS {
+            configuration.tenants = tenants(if reload % 2 == 1 { "b" } else { "a" }, &next_hop);
+            gateway.rewrite(configuration.clone());
+            gateway.signal("HUP");
+            gateway.wait_metric("gatepost_policy_generation", f64::from(reload + 1));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(seen.iter().all(|seen| seen.load(Ordering::Relaxed) > u64::from(RELOADS)), "{seen:?}");
+}
