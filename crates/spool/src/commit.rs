@@ -134,7 +134,7 @@ impl Shard {
                 .expect("the record was written from a valid message");
             self.events.push_back(Event::Committed { key, waiter, message });
         }
-        self.copied(segment, offset, &effects);
+        self.copied(segment, (offset, bytes), &effects);
         for &key in &effects.outcomes {
             self.bury_if_done(key);
         }

@@ -5,7 +5,8 @@
 //! are durable nothing lives in it, and it is used again like any other. A copy is the record as it
 //! was, byte for byte, and its checksum was right: what is damaged stays where it is.
 //!
-//! What is read and written for it stays within a budget of bytes a second.
+//! What is read and written for it stays within a budget of bytes a second. It comes to an end: what copies
+//! have filled is no victim again before something of it has died.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -49,6 +50,11 @@ const CHEAP_PART: u64 = 8;
 /// Segments that may stand by, in which nothing lives: this part of the capacity, but no more than so many.
 const SLACK_PART: u64 = 16;
 const SLACK_MAX: u64 = 4;
+
+/// Copies are written when the open group has so many bytes, or this part of a segment, or when no more come:
+/// each group costs a header and up to a block of padding.
+const GATHERED_BYTES: u64 = 64 << 10;
+const GATHERED_PART: u64 = 8;
 
 /// The token of the read of a footer; records have the smaller keys.
 const FOOTER_KEY: u32 = READS_MAX as u32;
@@ -147,26 +153,28 @@ impl Segments {
     fn wants_compaction(&self) -> bool {
         let slack = (self.capacity_bytes / self.segment_bytes / SLACK_PART).min(SLACK_MAX);
         let full = self.busy.saturating_sub(1 + slack);
-        full * self.segment_bytes > 2 * self.live_bytes || (self.is_pressed() && self.victim(None).is_some())
+        full * self.segment_bytes > 2 * self.live_bytes || self.is_pressed()
     }
 
     /// Mail is refused, or is about to be.
     fn is_pressed(&self) -> bool {
-        self.spare <= self.reserve() + 1 + self.slots(self.capacity_bytes) / PRESSED_PART
+        let margin = 1 + self.slots(self.capacity_bytes) / PRESSED_PART;
+        self.spare.saturating_sub(self.lent()) <= self.reserve() + margin
     }
 
     /// The segment that costs least to empty; of those that cost little the oldest, since the outcomes
     /// in later ones speak of its messages, and are of no more use once these have moved.
-    fn victim(&self, now: Option<Instant>) -> Option<u32> {
+    fn victim(&self, now: Instant) -> Option<u32> {
         let is_pressed = self.is_pressed();
         let fits = |segment: &Segment| {
-            let is_old = segment.sealed_at.zip(now).is_none_or(|(at, now)| now.since(at) >= YOUNG);
+            let is_old = segment.sealed_at.is_none_or(|at| now.since(at) >= YOUNG);
             let holds = segment.live > 0 || segment.has_references();
             let can_be_freed =
                 !segment.has_references() || matches!(segment.footer, FooterState::There { .. });
             holds
                 && can_be_freed
                 && (is_old || is_pressed)
+                && !segment.is_packed()
                 && !(segment.quarantined || segment.ready || segment.footer == FooterState::Coming)
         };
         let candidates = self.list.iter().enumerate().filter(|(_, segment)| fits(segment));
@@ -192,9 +200,11 @@ impl Shard {
             if self.compaction.bytes_per_second == 0 || !is_time || !self.segments.wants_compaction() {
                 return;
             }
-            let pause = if self.segments.is_pressed() { PRESSED_PAUSE } else { PAUSE };
+            let victim = self.segments.victim(now);
+            let is_urgent = victim.is_some() && self.segments.is_pressed();
+            let pause = if is_urgent { PRESSED_PAUSE } else { PAUSE };
             self.compaction.look_at = Some(now.after(pause));
-            let Some(segment) = self.segments.victim(Some(now)) else { return };
+            let Some(segment) = victim else { return };
             self.compaction.victim = Some(Victim { segment, phase: Phase::Messages(0) });
         }
         self.compaction.refill(now);
@@ -206,6 +216,26 @@ impl Shard {
             waiting @ (Phase::Footer | Phase::Last) => Some(waiting),
         };
         self.compaction.victim = phase.map(|phase| Victim { segment, phase });
+        self.hurry_copies();
+    }
+
+    /// The copies in the open group are written when they are many, or when no more come.
+    fn hurry_copies(&mut self) {
+        let effects = &self.open_effects;
+        if effects.copies.is_empty() && effects.emptied.is_none() {
+            return;
+        }
+        let more_come = match &self.compaction.victim {
+            Some(Victim { phase: Phase::Messages(slot), .. }) => {
+                *slot < self.index.slot_count() || self.compaction.is_copying()
+            }
+            Some(Victim { phase: Phase::Outcomes(..), .. }) => true,
+            Some(Victim { phase: Phase::Footer | Phase::Last, .. }) | None => false,
+        };
+        let many = GATHERED_BYTES.min(self.segments.segment_bytes / GATHERED_PART);
+        if !more_come || self.open.disk_bytes_with(0) >= many {
+            self.open_effects.urgent = true;
+        }
     }
 
     /// When [`Shard::flush`] has something to do of its own accord.
@@ -229,6 +259,9 @@ impl Shard {
 
     /// Begins to read messages of the victim, from `slot` of the index on; gives what comes next.
     fn walk<R: Ring>(&mut self, ring: &mut R, segment: u32, mut slot: u32) -> Option<Phase> {
+        if self.segments.list[segment as usize].live == 0 {
+            slot = self.index.slot_count();
+        }
         let end = self.index.slot_count().min(slot.saturating_add(SLOTS_PER_TURN));
         while slot < end && self.compaction.allowance > 0 {
             let Some(free) = self.compaction.copies.iter().position(|copy| matches!(copy, Copy::Free)) else {
@@ -411,7 +444,6 @@ impl Shard {
             }
             self.open_effects.copies.push((key, start));
             self.open_effects.records.extend(std::iter::repeat_n(Some(key), records));
-            self.open_effects.urgent = true;
         }
         (self.compaction.outcomes, self.compaction.pending) = (outcomes, pending);
         room
@@ -429,7 +461,6 @@ impl Shard {
                 self.open.put_copy(outline.bytes);
                 self.open_effects.records.push(None);
                 self.open_effects.emptied = Some(segment);
-                self.open_effects.urgent = true;
                 self.compaction.spend(bytes as u64);
             }
             rest.start += length;
@@ -444,7 +475,12 @@ impl Shard {
     }
 
     /// The copies of a group are durable: they are the messages now.
-    pub(crate) fn copied(&mut self, segment: u32, offset: u64, effects: &GroupEffects) {
+    pub(crate) fn copied(&mut self, segment: u32, (offset, bytes): (u64, u64), effects: &GroupEffects) {
+        let written = &mut self.segments.list[segment as usize];
+        written.written += bytes;
+        if !effects.copies.is_empty() || effects.emptied.is_some() {
+            written.packed += bytes;
+        }
         for &(key, start) in &effects.copies {
             fail_point!("mid-compaction");
             let Some(entry) = self.index.get_mut(key) else { continue };

@@ -50,6 +50,11 @@ pub(crate) struct Segment {
     pub(crate) live_bytes: u64,
     /// Other segments about whose messages it holds outcomes, one bit each.
     pub(crate) references: Vec<u64>,
+    /// Bytes of groups in its life; of a former life of the process nothing is known: 0.
+    pub(crate) written: u64,
+    /// Those of them that compaction has filled, less what died here since: to copy them once more would
+    /// free nothing.
+    pub(crate) packed: u64,
     /// Damaged: kept as it is.
     pub(crate) quarantined: bool,
     pub(crate) ready: bool,
@@ -80,6 +85,8 @@ impl Segment {
             live: 0,
             live_bytes: 0,
             references: Vec::new(),
+            written: 0,
+            packed: 0,
             quarantined: false,
             ready: false,
             footer: FooterState::Missing,
@@ -97,6 +104,12 @@ impl Segment {
     pub(crate) fn lose(&mut self, bytes: u32) {
         self.live -= 1;
         self.live_bytes -= u64::from(bytes);
+        self.packed = self.packed.saturating_sub(bytes.into());
+    }
+
+    /// It holds hardly anything but what compaction has just put there.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.written > 0 && self.packed >= self.written / 4 * 3
     }
 
     pub(crate) fn has_references(&self) -> bool {
@@ -324,8 +337,12 @@ impl Segments {
 
     fn forget(&mut self, about: u32) {
         for segment in &mut self.list {
-            if let Some(word) = segment.references.get_mut(about as usize / 64) {
-                *word &= !(1 << (about % 64));
+            let Some(word) = segment.references.get_mut(about as usize / 64) else { continue };
+            let bit = 1 << (about % 64);
+            if *word & bit != 0 {
+                *word &= !bit;
+                // Which of its outcomes spoke of those messages is not known; some did.
+                segment.packed -= segment.packed / 8;
             }
         }
     }
@@ -379,8 +396,9 @@ impl Segments {
         let next = match (step, file) {
             (Step::Recycle(index), _) => {
                 fail_point!("mid-recycle");
-                self.list[index as usize].epoch = epoch;
-                self.list[index as usize].footer = FooterState::Missing;
+                let recycled = &mut self.list[index as usize];
+                (recycled.epoch, recycled.footer) = (epoch, FooterState::Missing);
+                (recycled.written, recycled.packed) = (0, 0);
                 self.forget(index);
                 self.make_ready(index);
                 return Prepared::Ready;

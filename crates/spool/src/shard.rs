@@ -367,11 +367,12 @@ impl Shard {
         if self.latched {
             return;
         }
+        // First, since what it puts into the open group may be urgent and nothing else wake the worker.
+        self.compact(ring);
         if self.in_flight.is_none() && self.open_effects.urgent && !self.open.is_empty() {
             self.write_group(ring);
         }
         self.seal_on(ring);
-        self.compact(ring);
         self.segments.prepare(ring, self.refused_busy);
     }
 

@@ -248,7 +248,7 @@ fn one_that_waits_in_the_oldest_segment_does_not_hold_all_that_speak_of_its_neig
         }
     }
     assert_eq!(early.len(), 400);
-    // Three segments a second, each with outcomes of messages in the first.
+    // Five segments a second, with outcomes of messages in the first two.
     for second in 0..130 {
         for number in 0..48 {
             if number % 16 == 0 && early.len() > 1 {
@@ -262,6 +262,35 @@ fn one_that_waits_in_the_oldest_segment_does_not_hold_all_that_speak_of_its_neig
     }
     let bench = bench.crash();
     assert_eq!(bench.recovered_ids()[0], id(0));
+}
+
+#[test]
+fn compaction_of_a_spool_that_is_nearly_full_ends() {
+    for (seed, bytes, together) in [(13, 600, 12), (14, 4 << 10, 1)] {
+        let options = Options { capacity_bytes: 24 * SEGMENT_BYTES, ..options() };
+        let mut bench = Bench::with(seed, options, SimOptions::default());
+        let (mut number, mut queued) = (0, 0);
+        // A third goes out at once, the rest waits. It is filled again when compaction has made room.
+        for _ in 0..6 {
+            while bench.shard.accepts_mail().is_ok() && bench.append(number, 1, bytes).is_ok() {
+                number += 1;
+                if number % together == 0 {
+                    for key in bench.settle().into_iter().filter_map(committed) {
+                        queued += 1;
+                        if queued % 3 == 0 {
+                            bench.deliver(key, 1).unwrap();
+                        }
+                    }
+                }
+            }
+            bench.settle();
+            pass(&mut bench, 20);
+        }
+        let before = bench.shard.stats();
+        pass(&mut bench, 100);
+        let after = bench.shard.stats();
+        assert_eq!(after.compacted_bytes, before.compacted_bytes, "{bytes}: {before:?}, then {after:?}");
+    }
 }
 
 #[test]
