@@ -20,7 +20,8 @@ use crate::{Commons, Wakers};
 pub const QUESTIONS_MAX: usize = 1024;
 
 /// Logins of one worker that wait for verification, at most: more than the control plane lets wait
-/// for a thread, so that those which fitted a moment ago get past a storm of others.
+/// for a thread, so that those which fitted a moment ago, from where they come again, get past a storm
+/// of others.
 pub const VERIFICATIONS_MAX: usize = 256;
 
 /// Clients and recipients of one worker that are being asked about, at most: names and addresses that
@@ -45,6 +46,9 @@ pub enum Question {
         credential: Box<str>,
         /// The login, for the log.
         login: Box<str>,
+        /// The client's network, an IPv4 address or the first of an IPv6 /64, if this login has
+        /// succeeded from it lately: only there is what fitted believed again without a look.
+        trusted_network: Option<IpAddr>,
         /// The password; wiped when dropped, never logged.
         password: Zeroizing<String>,
     },

@@ -26,6 +26,7 @@ fn verify(key: u32) -> Question {
         generation: 7,
         credential: "hash".into(),
         login: "terri".into(),
+        trusted_network: None,
         password: Zeroizing::new("swordfish".to_owned()),
     }
 }

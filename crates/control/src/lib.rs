@@ -309,9 +309,24 @@ impl Plane {
     fn take_questions(&self) {
         while let Some(question) = self.link.question() {
             match question {
-                Question::Verify { worker, key, generation, login, credential, password } => {
-                    let login = verify::Login { worker, key, generation, login, credential, password };
-                    self.verifiers.verify(login);
+                Question::Verify {
+                    worker,
+                    key,
+                    generation,
+                    login,
+                    credential,
+                    trusted_network,
+                    password,
+                } => {
+                    self.verifiers.verify(verify::Login {
+                        worker,
+                        key,
+                        generation,
+                        login,
+                        credential,
+                        trusted_network,
+                        password,
+                    });
                 }
                 Question::CallAhead { worker, key, generation, address } => {
                     self.call_ahead.ask(Waiter { worker, key, generation }, address);

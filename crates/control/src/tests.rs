@@ -103,6 +103,7 @@ impl Stage {
             generation: 9,
             credential: credential.into(),
             login: "terri@proseware.example".into(),
+            trusted_network: None,
             password: Zeroizing::new(password.to_owned()),
         });
         let Answer::Verified { key: 3, generation: 9, outcome } = answer else { panic!("{answer:?}") };

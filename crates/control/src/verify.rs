@@ -1,11 +1,14 @@
 //! The pool in which passwords are verified: slow on purpose, and therefore nowhere near a worker.
 //!
 //! Its threads yield to everything that carries mail. What fitted a short while ago is not verified
-//! again; where too many wait, the next is told so at once.
+//! again in a network from which that login has succeeded; where too many wait, the next is told so at
+//! once. Elsewhere a right password waits its turn like a wrong one: one that passed the queue would be
+//! told from those that are too many, and a storm of guesses would hear more than the limit of failures.
 
 mod successes;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -32,12 +35,17 @@ pub(crate) struct Login {
     pub(crate) generation: u32,
     pub(crate) login: Box<str>,
     pub(crate) credential: Box<str>,
+    /// Where the client is, if this login has succeeded from there.
+    pub(crate) trusted_network: Option<IpAddr>,
     pub(crate) password: Zeroizing<String>,
 }
 
+/// One that waits for a thread, and what is remembered of it if it fits.
+type Waiting = (Login, Option<Fingerprint>);
+
 /// The pool; its threads end when it is dropped.
 pub(crate) struct Verifiers {
-    logins: Sender<(Login, Fingerprint)>,
+    logins: Sender<Waiting>,
     successes: Arc<Mutex<Successes>>,
     link: ControlLink,
 }
@@ -59,7 +67,7 @@ impl Verifiers {
         Ok(pool)
     }
 
-    fn without_threads(link: &ControlLink) -> (Self, Receiver<(Login, Fingerprint)>) {
+    fn without_threads(link: &ControlLink) -> (Self, Receiver<Waiting>) {
         let (logins, waiting) = bounded(WAITING_MAX);
         (Self { logins, successes: Arc::default(), link: link.clone() }, waiting)
     }
@@ -67,16 +75,17 @@ impl Verifiers {
     /// Sees to it that the login is answered, soon or now.
     pub(crate) fn verify(&self, login: Login) {
         let (worker, key, generation) = (login.worker, login.key, login.generation);
-        let fingerprint = {
+        let mut fingerprint = None;
+        if let Some(network) = login.trusted_network {
             let mut successes = self.successes.lock();
-            let fingerprint = successes.fingerprint(&login.login, &login.credential, &login.password);
-            if successes.holds(&fingerprint, Instant::now()) {
+            let shown = successes.fingerprint(&login.login, &login.credential, network, &login.password);
+            if successes.holds(&shown, Instant::now()) {
                 drop(successes);
                 let outcome = Verification::Fits;
                 return self.link.answer(worker, Answer::Verified { key, generation, outcome });
             }
-            fingerprint
-        };
+            fingerprint = Some(shown);
+        }
         match self.logins.try_send((login, fingerprint)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
@@ -87,20 +96,25 @@ impl Verifiers {
     }
 }
 
-fn verify_all(waiting: &Receiver<(Login, Fingerprint)>, link: &ControlLink, successes: &Mutex<Successes>) {
+fn verify_all(waiting: &Receiver<Waiting>, link: &ControlLink, successes: &Mutex<Successes>) {
     // On Linux a thread has a priority of its own. One that cannot be lowered still verifies.
     let _ = rustix::process::setpriority_process(None, NICENESS);
     password::prepare();
-    for (Login { worker, key, generation, credential, password, .. }, fingerprint) in waiting {
-        let outcome = match password::verify(&credential, &password) {
-            true => Verification::Fits,
-            false => Verification::Fails,
-        };
-        if outcome == Verification::Fits {
-            successes.lock().remember(fingerprint, Instant::now());
-        }
-        link.answer(worker, Answer::Verified { key, generation, outcome });
+    for waiting in waiting {
+        verify_one(waiting, link, successes);
     }
+}
+
+fn verify_one((login, fingerprint): Waiting, link: &ControlLink, successes: &Mutex<Successes>) {
+    let Login { worker, key, generation, credential, password, .. } = login;
+    let outcome = match password::verify(&credential, &password) {
+        true => Verification::Fits,
+        false => Verification::Fails,
+    };
+    if let (Verification::Fits, Some(fingerprint)) = (outcome, fingerprint) {
+        successes.lock().remember(fingerprint, Instant::now());
+    }
+    link.answer(worker, Answer::Verified { key, generation, outcome });
 }
 
 #[cfg(test)]

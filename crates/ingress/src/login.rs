@@ -16,7 +16,8 @@ use smtp::server::{Credentials, SCRAM_NONCE_BYTES, ScramStart, Step};
 use crate::connection::Waiting;
 use crate::judge::Judge;
 
-/// From where a login succeeded within this time, no failures elsewhere lock it out.
+/// From where a login succeeded within this time, no failures elsewhere lock it out, and its password
+/// is believed for a while once it fitted.
 const TRUSTED: Rate = Rate::new(1, Duration::from_secs(24 * 3600));
 
 /// One text for every failed login: never which part was wrong.
@@ -115,6 +116,8 @@ impl<R: Ring> Judge<'_, '_, R> {
                 hash => hash.into(),
             },
         };
+        let trusted_network =
+            self.is_trusted(&self.client.login, self.cx.now()).then(|| network(self.client.address));
         // Unique within the worker: a late answer for an earlier connection of this slot is no answer.
         *self.counter = self.counter.wrapping_add(1);
         self.client.question = *self.counter;
@@ -124,6 +127,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             generation: self.client.question,
             credential,
             login: self.client.login.as_str().into(),
+            trusted_network,
             password: password.to_owned().into(),
         };
         if self.cx.link.ask(question).is_err() {
@@ -229,17 +233,20 @@ impl<R: Ring> Judge<'_, '_, R> {
     }
 
     fn locked_until(&self, login: &str, now: UnixMillis) -> Option<UnixMillis> {
-        let commons = self.cx.link.commons();
-        let (failures, successes) = (commons.login_failures(), commons.login_successes());
+        let failures = self.cx.link.commons().login_failures();
         let keys = Keys::of(failures, self.client.address, login);
         let settings = &self.settings.login;
         let until = |key, rate: &Option<Rate>| failures.peek(key, 1, rate.as_ref()?, now).err();
         until(keys.address, &settings.failures_per_ip).or_else(|| {
             let until = until(keys.login, &settings.failures_per_identity)?;
-            let trust = trust(successes, self.client.address, login);
-            let is_trusted = successes.peek(trust, 1, &TRUSTED, now).is_err();
-            (!is_trusted).then_some(until)
+            (!self.is_trusted(login, now)).then_some(until)
         })
+    }
+
+    /// The login has succeeded from the client's network lately.
+    fn is_trusted(&self, login: &str, now: UnixMillis) -> bool {
+        let successes = self.cx.link.commons().login_successes();
+        successes.peek(trust(successes, self.client.address, login), 1, &TRUSTED, now).is_err()
     }
 
     fn charge_failure(&mut self) {

@@ -1,10 +1,11 @@
-//! What fitted a short while ago, so that a client that logs in for every message costs one hash a
-//! few minutes.
+//! What fitted a short while ago, and from which network, so that a client that logs in for every
+//! message costs one hash in two minutes.
 //!
 //! No password is kept, and no hash of one that could be tried against a list: what is kept are keyed
 //! fingerprints, under a key that exists in this process only.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use argon2::password_hash::rand_core::{OsRng, RngCore as _};
@@ -17,7 +18,7 @@ const BELIEVED: Duration = Duration::from_secs(120);
 /// Successes that are remembered, in some 2 MiB; past it the oldest half is forgotten.
 const REMEMBERED_MAX: usize = 16 << 10;
 
-/// Of a login, its credential and the password that it showed.
+/// Of a login, its credential, the client's network and the password that it showed.
 pub(super) type Fingerprint = [u8; 32];
 
 pub(super) struct Successes {
@@ -37,11 +38,21 @@ impl Default for Successes {
 }
 
 impl Successes {
-    pub(super) fn fingerprint(&self, login: &str, credential: &str, password: &str) -> Fingerprint {
+    pub(super) fn fingerprint(
+        &self,
+        login: &str,
+        credential: &str,
+        network: IpAddr,
+        password: &str,
+    ) -> Fingerprint {
+        let network = match network {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
         let mut context = hmac::Context::with_key(&self.key);
-        for part in [login, credential, password] {
+        for part in [login.as_bytes(), credential.as_bytes(), &network.octets(), password.as_bytes()] {
             context.update(&(part.len() as u64).to_le_bytes());
-            context.update(part.as_bytes());
+            context.update(part);
         }
         context.sign().as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
@@ -71,21 +82,28 @@ impl Successes {
 mod tests {
     use super::*;
 
+    fn network(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
     #[test]
     fn a_success_is_believed_for_its_time_and_for_nothing_else() {
         let (mut successes, now) = (Successes::default(), Instant::now());
-        let fingerprint = successes.fingerprint("terri", "hash", "secret");
+        let here = "192.0.2.1";
+        let fingerprint = successes.fingerprint("terri", "hash", network(here), "secret");
         assert!(!successes.holds(&fingerprint, now));
         successes.remember(fingerprint, now);
         assert!(successes.holds(&fingerprint, now + BELIEVED - Duration::from_millis(1)));
-        for (login, credential, password) in [
-            ("kim", "hash", "secret"),
-            ("terri", "other", "secret"),
-            ("terri", "hash", "wrong"),
-            ("terrih", "ash", "secret"),
+        for (login, credential, client, password) in [
+            ("kim", "hash", here, "secret"),
+            ("terri", "other", here, "secret"),
+            ("terri", "hash", "192.0.2.2", "secret"),
+            ("terri", "hash", "2001:db8::", "secret"),
+            ("terri", "hash", here, "wrong"),
+            ("terrih", "ash", here, "secret"),
         ] {
-            let other = successes.fingerprint(login, credential, password);
-            assert!(!successes.holds(&other, now), "{login} {credential} {password}");
+            let other = successes.fingerprint(login, credential, network(client), password);
+            assert!(!successes.holds(&other, now), "{login} {credential} {client} {password}");
         }
         assert!(!successes.holds(&fingerprint, now + BELIEVED));
         assert!(successes.believed_until.is_empty(), "what is over is forgotten");
@@ -93,7 +111,8 @@ mod tests {
 
     #[test]
     fn another_process_has_other_fingerprints() {
-        let of = |successes: &Successes| successes.fingerprint("terri", "hash", "secret");
+        let of =
+            |successes: &Successes| successes.fingerprint("terri", "hash", network("192.0.2.1"), "secret");
         assert_ne!(of(&Successes::default()), of(&Successes::default()));
     }
 

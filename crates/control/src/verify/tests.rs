@@ -5,52 +5,97 @@ use policy::{Origin, Snapshot, Source};
 
 use super::*;
 
-fn ask(link: &WorkerLink, control: &ControlLink, pool: &Verifiers, key: u32, password: &str) {
-    let question = Question::Verify {
-        worker: 0,
-        key,
-        generation: 1,
-        credential: "hash".into(),
-        login: "terri".into(),
-        password: password.to_owned().into(),
-    };
-    link.ask(question).unwrap();
-    let Some(Question::Verify { worker, key, generation, credential, login, password }) = control.question()
-    else {
-        panic!("it was asked")
-    };
-    pool.verify(Login { worker, key, generation, login, credential, password });
+const HOME: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
+const ELSEWHERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)));
+const RIGHT: &str = "correct horse";
+const WRONG: &str = "battery staple";
+
+/// A pool that nobody takes from: its queue is as full as a storm makes it.
+struct Stage {
+    link: WorkerLink,
+    control: ControlLink,
+    pool: Verifiers,
+    waiting: Receiver<Waiting>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let source = Source {
+            generation: 1,
+            origin: Origin::new("gatepost.toml", 1),
+            routes: Vec::new(),
+            limits: Default::default(),
+            lists: Default::default(),
+            tenants: Vec::new(),
+        };
+        let (_commons, mut links, control) = Commons::new(1, Snapshot::compile(&source).unwrap());
+        let (pool, waiting) = Verifiers::without_threads(&control);
+        Self { link: links.remove(0), control, pool, waiting }
+    }
+
+    fn ask(&self, key: u32, credential: &str, trusted_network: Option<IpAddr>, password: &str) {
+        let question = Question::Verify {
+            worker: 0,
+            key,
+            generation: 1,
+            credential: credential.into(),
+            login: "terri".into(),
+            trusted_network,
+            password: password.to_owned().into(),
+        };
+        self.link.ask(question).unwrap();
+        let Some(Question::Verify { worker, key, generation, credential, login, trusted_network, password }) =
+            self.control.question()
+        else {
+            panic!("it was asked")
+        };
+        let login = Login { worker, key, generation, login, credential, trusted_network, password };
+        self.pool.verify(login);
+    }
+
+    /// What has been answered since, by key.
+    fn answers(&self) -> HashMap<u32, Verification> {
+        let answers = std::iter::from_fn(|| self.link.answer());
+        let verified = answers.map(|answer| match answer {
+            Answer::Verified { key, outcome, .. } => (key, outcome),
+            other => panic!("{other:?}"),
+        });
+        verified.collect()
+    }
 }
 
 #[test]
-fn a_storm_is_told_to_come_again_and_what_fitted_before_passes_through_it() {
-    let origin = Origin::new("gatepost.toml", 1);
-    let source = Source {
-        generation: 1,
-        origin,
-        routes: Vec::new(),
-        limits: Default::default(),
-        lists: Default::default(),
-        tenants: Vec::new(),
-    };
-    let (_commons, mut links, control) = Commons::new(1, Snapshot::compile(&source).unwrap());
-    let link = links.remove(0);
-    // Nobody takes from the queue: it is as full as a storm makes it.
-    let (pool, waiting) = Verifiers::without_threads(&control);
-    let fingerprint = pool.successes.lock().fingerprint("terri", "hash", "correct horse");
-    pool.successes.lock().remember(fingerprint, Instant::now());
+fn a_storm_is_told_to_come_again_and_what_fitted_before_passes_through_it_from_where_it_came() {
+    let stage = Stage::new();
+    let fingerprint = stage.pool.successes.lock().fingerprint("terri", "hash", HOME.unwrap(), RIGHT);
+    stage.pool.successes.lock().remember(fingerprint, Instant::now());
     let storm = WAITING_MAX as u32 + 3;
     for key in 0..storm {
-        ask(&link, &control, &pool, key, "battery staple");
+        stage.ask(key, "hash", None, WRONG);
     }
-    ask(&link, &control, &pool, storm, "correct horse");
-    let answers: HashMap<u32, Verification> = std::iter::from_fn(|| link.answer())
-        .map(|answer| match answer {
-            Answer::Verified { key, outcome, .. } => (key, outcome),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    let expected = (WAITING_MAX as u32..storm).map(|key| (key, Verification::Busy));
-    assert_eq!(answers, expected.chain([(storm, Verification::Fits)]).collect());
-    assert_eq!(waiting.len(), WAITING_MAX);
+    // A right password from elsewhere, whether or not another login of it fitted there, is one of the storm.
+    stage.ask(storm, "hash", None, RIGHT);
+    stage.ask(storm + 1, "hash", ELSEWHERE, RIGHT);
+    stage.ask(storm + 2, "hash", HOME, RIGHT);
+    let expected = (WAITING_MAX as u32..storm + 2).map(|key| (key, Verification::Busy));
+    assert_eq!(stage.answers(), expected.chain([(storm + 2, Verification::Fits)]).collect());
+    assert_eq!(stage.waiting.len(), WAITING_MAX);
+}
+
+#[test]
+fn a_success_is_remembered_for_a_trusted_network_alone() {
+    let stage = Stage::new();
+    let credential = password::hash(RIGHT);
+    for (key, network) in [None, ELSEWHERE].into_iter().enumerate() {
+        stage.ask(key as u32, &credential, network, RIGHT);
+    }
+    while let Ok(waiting) = stage.waiting.try_recv() {
+        verify_one(waiting, &stage.control, &stage.pool.successes);
+    }
+    assert_eq!(stage.answers(), HashMap::from([(0, Verification::Fits), (1, Verification::Fits)]));
+    for (key, network) in [None, HOME, ELSEWHERE].into_iter().enumerate() {
+        stage.ask(key as u32, &credential, network, RIGHT);
+    }
+    assert_eq!(stage.answers(), HashMap::from([(2, Verification::Fits)]));
+    assert_eq!(stage.waiting.len(), 2);
 }

@@ -30,7 +30,15 @@ fn house_of_slow_logins(limits: &str) -> (House, SocketAddr) {
     let house = House::start_with(|configuration| {
         clear = Some(proseware::listen_for_clear_logins(configuration));
         let file = &mut configuration.tenants[0].1;
-        *file = file.replace("$m=64,t=1,", "$m=19456,t=2,");
+        let hash = control::password::hash(PASSWORD);
+        let slow = |line| {
+            if str::starts_with(line, "password = ") {
+                format!("password = \"{hash}\"")
+            } else {
+                line.to_owned()
+            }
+        };
+        *file = file.lines().map(slow).collect::<Vec<_>>().join("\n");
         assert!(file.contains("$m=19456,"), "the login has a hash");
         configuration.node_extra.push_str(&format!("[login]\n{limits}\n"));
     });
@@ -254,6 +262,30 @@ fn guesses_that_wait_together_do_not_outrun_the_limit() {
     let mut locked = replies.iter().filter(|reply| reply.code == 454);
     assert!(locked.all(|reply| reply.text().contains("too many failed logins")), "{replies:?}");
     assert_eq!(replies.last().map(|reply| reply.code), Some(454), "the right one too");
+}
+
+/// An address from which a password has fitted costs no hash, but that must not show to another.
+#[test]
+fn a_right_guess_is_not_told_from_those_that_are_too_many_at_once() {
+    for limits in
+        ["failures_per_ip = \"off\"\nfailures_per_identity = \"off\"", "failures_per_ip = \"3/10m\""]
+    {
+        let (_house, clear) = house_of_slow_logins(limits);
+        for _ in 0..2 {
+            Dialog::hello_from(HOTEL, clear).command(AUTH_PLAIN, 235);
+        }
+        let mut guesses: Vec<_> = (0..200).map(|_| Dialog::hello_from(WORK, clear)).collect();
+        let (right, wrong) = guesses.split_last_mut().expect("there are guesses");
+        for client in wrong {
+            client.send(format!("{}\r\n", plain(LOGIN, "guess")));
+        }
+        right.send(format!("{AUTH_PLAIN}\r\n"));
+        let replies: Vec<_> =
+            guesses.iter_mut().map(|client| client.reply().expect("it is answered")).collect();
+        let busy = replies.iter().filter(|reply| reply.text().contains("too many logins at once"));
+        assert_ne!(busy.count(), 0, "{limits}: they have not outrun the queue");
+        assert_eq!(replies.last().map(|reply| reply.code), Some(454), "{limits}: {:?}", replies.last());
+    }
 }
 
 #[test]
