@@ -131,8 +131,7 @@ impl World {
     #[must_use]
     pub fn host(&self, ip: IpAddr) -> SimRing {
         let state = &mut *self.0.borrow_mut();
-        let capacity_bytes = state.options.disk_capacity_bytes;
-        state.disks.entry(ip).or_insert_with(|| HostDisk::new(capacity_bytes));
+        state.host_disk(ip);
         let id = state.next_id();
         let woken = Arc::new(AtomicBool::new(false));
         let due = Some(state.now);
@@ -197,9 +196,7 @@ impl World {
 
     /// Changes the size of a host's disk; below what it holds, nothing more goes in.
     pub fn set_disk_capacity(&self, ip: IpAddr, bytes: u64) {
-        if let Some(disk) = self.0.borrow_mut().disks.get_mut(&ip) {
-            disk.capacity_bytes = bytes;
-        }
+        self.with_disk(ip, |disk, _| disk.capacity_bytes = bytes);
     }
 
     /// Makes the `nth` change (1: the next) of a host's disk fail with EIO, once: a write, allocation,
@@ -257,11 +254,11 @@ impl World {
         self.0.borrow_mut().wall_jumps_millis += millis;
     }
 
+    /// The disk of a host is there before its first process: a fault may be planned for that one's start.
     fn with_disk(&self, ip: IpAddr, change: impl FnOnce(&mut HostDisk, &mut Random)) {
         let state = &mut *self.0.borrow_mut();
-        if let Some(disk) = state.disks.get_mut(&ip) {
-            change(disk, &mut state.random);
-        }
+        let (disk, random) = state.host_disk(ip);
+        change(disk, random);
     }
 }
 
@@ -330,6 +327,12 @@ struct State {
 }
 
 impl State {
+    fn host_disk(&mut self, ip: IpAddr) -> (&mut HostDisk, &mut Random) {
+        let capacity_bytes = self.options.disk_capacity_bytes;
+        let disk = self.disks.entry(ip).or_insert_with(|| HostDisk::new(capacity_bytes));
+        (disk, &mut self.random)
+    }
+
     fn next_sequence(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence

@@ -400,6 +400,16 @@ fn a_crash_keeps_what_is_durable_and_loses_keeps_or_tears_the_rest() {
 }
 
 #[test]
+fn a_fault_can_be_planned_for_a_host_that_has_not_started() {
+    let world = World::new(1, SimOptions::default());
+    world.fail_disk(ip(1), 1);
+    let mut ring = world.host(ip(1));
+    ring.create_directory(Path::new("/spool")).expect("creates");
+    ring.open(Path::new("/spool/log"), NEW).expect_err("the first change fails");
+    ring.open(Path::new("/spool/log"), NEW).expect("the next one does not");
+}
+
+#[test]
 fn a_flush_after_a_failed_flush_proves_nothing() {
     let mut gone = 0;
     for seed in 0..30 {
