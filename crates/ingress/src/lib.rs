@@ -229,14 +229,13 @@ impl Ingress {
 
     /// The message of connection `key` is durable: its 250 may go.
     pub fn committed<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+        let connection = self.connections.get_mut(key as usize).and_then(Option::as_mut);
+        let Some(connection) = connection.filter(|one| one.client.waiting == Waiting::Commit) else {
+            // It was told to come again when another write failed, while this group was under way.
+            debug_assert!(cx.spool.stats().latched, "the client of a durable message waits for its 250");
             return;
         };
         let client = &mut connection.client;
-        if client.waiting != Waiting::Commit {
-            // It was told to come again when another write failed, while this group was under way.
-            return;
-        }
         client.waiting = Waiting::Nothing;
         let proxy = client.proxy();
         let transaction = &mut client.transaction;

@@ -85,6 +85,8 @@ pub struct Clients {
     /// MAIL that was answered with 452.
     pub turned_away: u64,
     pub acknowledged: u64,
+    /// Messages said to their end whose client was told to come again.
+    pub put_off: u64,
     /// What a stranger should not have got.
     pub faults: Vec<String>,
 }
@@ -171,6 +173,7 @@ impl Clients {
             sent: Vec::new(),
             turned_away: 0,
             acknowledged: 0,
+            put_off: 0,
             faults: Vec::new(),
         }
     }
@@ -481,6 +484,10 @@ impl Clients {
             500..600 => {
                 self.sent[client.entry].outcome = Outcome::Refused;
                 self.faults.push(format!("message {} was refused with {code}", client.serial));
+                self.leave(key);
+            }
+            451 => {
+                self.put_off += 1;
                 self.leave(key);
             }
             _ => self.leave(key),

@@ -99,6 +99,11 @@ impl Gateway {
         self.workers.iter().any(|worker| worker.spool.stats().latched)
     }
 
+    /// Messages that have become durable since its start.
+    pub fn committed(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.spool.stats().committed).sum()
+    }
+
     /// No mail is queued and nothing is on its way to the disk.
     pub fn has_written_all(&self) -> bool {
         self.queued_messages() == 0 && self.workers.iter().all(|worker| worker.spool.idle())

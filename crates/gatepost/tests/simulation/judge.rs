@@ -48,6 +48,8 @@ impl Simulation {
             quarantined,
             taken_for_torn,
             full_cycles: self.full_cycles,
+            durable_after_latch: self.durable_after_latch,
+            put_off: self.clients.iter().map(|clients| clients.put_off).sum(),
             digest: self.world.digest(),
             events: self.events,
         }

@@ -72,6 +72,10 @@ pub struct Run {
     pub taken_for_torn: u64,
     /// Cycles of a full spool that ended well.
     pub full_cycles: u64,
+    /// Messages that became durable after a write had failed their shard.
+    pub durable_after_latch: u64,
+    /// Messages said to their end whose client was told to come again.
+    pub put_off: u64,
     /// Equal for two runs that were the same.
     pub digest: u64,
     /// Events of the world.
@@ -87,7 +91,12 @@ impl Run {
 
 /// Runs `seed` of a scenario to its end; `is_verbose` tells the story on standard output.
 pub fn run(name: Name, seed: u64, trim: &Trim, is_verbose: bool) -> Run {
-    let mut simulation = Simulation::new(Scenario::of(name, seed, trim), is_verbose);
+    run_scenario(Scenario::of(name, seed, trim), is_verbose)
+}
+
+/// Runs a scenario to its end.
+pub fn run_scenario(scenario: Scenario, is_verbose: bool) -> Run {
+    let mut simulation = Simulation::new(scenario, is_verbose);
     simulation.faulty();
     simulation.calm();
     simulation.last_look();
@@ -109,6 +118,7 @@ struct Simulation {
     /// The gateway's disk has room again then.
     roomy_at: Option<Instant>,
     latched_at: Option<Instant>,
+    durable_after_latch: u64,
     /// Power cuts of the gateway's host that are accounted for.
     power_cuts: u64,
     deaths: Vec<Death>,
@@ -153,6 +163,7 @@ impl Simulation {
             frozen_until: None,
             roomy_at: None,
             latched_at: None,
+            durable_after_latch: 0,
             power_cuts: 0,
             deaths: Vec::new(),
             has_rotted: false,
@@ -203,12 +214,17 @@ impl Simulation {
     fn live(&mut self, life: &Life, end: Instant) {
         let last = self.events + life.events;
         let mut until = end.min(self.world.now().after(LIFE_MAX));
+        let mut committed_before = None;
         while self.events < last && self.gateway.is_some() && self.step(until) {
             if self.latched_at.is_none() && self.is_latched() {
                 self.latched_at = Some(self.world.now());
                 self.tell(format_args!("the spool has latched"));
                 until = self.world.now().after(life.pause);
+                committed_before = self.gateway.as_ref().map(Gateway::committed);
             }
+        }
+        if let (Some(gateway), Some(before)) = (&self.gateway, committed_before) {
+            self.durable_after_latch += gateway.committed() - before;
         }
     }
 

@@ -170,6 +170,39 @@ impl Scenario {
         scenario
     }
 
+    /// A calm world with busy clients and small segments, in which one change of the gateway's disk fails.
+    pub fn failing_change(nth: u64) -> Self {
+        let life = Life {
+            end: End::Kill,
+            events: u64::MAX,
+            failing_change: Some(nth),
+            fatal_change: None,
+            rotten_sectors: 0,
+            pause: Duration::from_secs(1),
+        };
+        Self {
+            name: Name::DiskError,
+            seed: nth,
+            world: calm(),
+            tuning: Tuning {
+                workers: 1,
+                segment_bytes: 64 << 10,
+                capacity_bytes: 32 << 20,
+                hot_bytes_max: 1 << 20,
+            },
+            habits: vec![Habits {
+                clients: 6,
+                messages_max: 6,
+                body_bytes_max: 20_000,
+                ..Habits::of(Kind::Trusted)
+            }],
+            lives: vec![life],
+            happenings: Vec::new(),
+            unruliness: 1,
+            full_cycles: 0,
+        }
+    }
+
     fn usual(name: Name, seed: u64, random: &mut Random) -> Self {
         Self {
             name,
