@@ -123,7 +123,7 @@ fn attend(mut doors: Vec<Door>, reply: &[u8], relief: &Receiver<Sender<Vec<Held>
 struct Door {
     address: SocketAddr,
     listener: TcpListener,
-    /// Clients expect TLS: nothing can be said to them.
+    /// Clients expect TLS: they see only the end of the connection.
     is_mute: bool,
 }
 
@@ -147,12 +147,13 @@ impl Door {
 
     /// Tells those who wait, `clients_max` at most; says how many there were.
     fn tell(&self, clients_max: u32, reply: &[u8], leaving: &mut Leaving) -> u64 {
+        let reply = if self.is_mute { &[] } else { reply };
         let waiting = std::iter::from_fn(|| self.listener.accept().ok());
         let mut told = 0;
         for (client, _) in waiting.take(clients_max as usize) {
             told += 1;
             // A reply is less than any socket's buffer: what does not take it at once is gone.
-            if !self.is_mute && say(&client, reply).is_ok() {
+            if say(&client, reply).is_ok() {
                 leaving.add(client);
             }
         }
@@ -160,7 +161,7 @@ impl Door {
     }
 }
 
-/// The last thing said on a connection.
+/// The last thing said on a connection, and its end.
 fn say(client: &TcpStream, reply: &[u8]) -> std::io::Result<()> {
     client.set_nonblocking(true)?;
     let mut output = client;
@@ -274,10 +275,19 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_in_the_clear_where_clients_expect_tls() {
+    fn nothing_is_said_in_the_clear_to_a_client_that_begins_with_tls_and_it_is_not_reset() {
         let listener = listener(TlsPolicy::Implicit);
-        let _doorman = on_duty(&listener);
-        assert_eq!(heard(&mut client(&listener)), "");
+        let door = Door::open(&listener).expect("the address is free");
+        let mut leaving = Leaving::default();
+        let mut client = client(&listener);
+        // The head of a ClientHello, and as much as one may have.
+        client.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").expect("the kernel takes it");
+        client.write_all(&[7; 506]).expect("the kernel takes it");
+        assert_eq!(door.tell(1, REPLY.as_bytes(), &mut leaving), 1);
+        leaving.look();
+        drop(leaving);
+        assert_eq!(heard(&mut client), "");
+        assert!(client.take_error().expect("it can be asked").is_none(), "it was reset");
     }
 
     #[test]
