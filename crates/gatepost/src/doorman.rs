@@ -209,6 +209,8 @@ fn has_gone(client: &TcpStream) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+
     use policy::{Listener, Role};
     use testbed::net::{PATIENCE, free_address};
 
@@ -305,16 +307,38 @@ mod tests {
     #[test]
     fn those_who_wait_when_it_is_relieved_are_the_next_ones() {
         let listener = listener(TlsPolicy::Off);
-        let (address, socket) = on_duty(&listener).relieve().pop().expect("it has one");
-        assert_eq!(address, listener.address);
-        let (about_to, accepts) = mpsc::channel();
-        let server = std::thread::spawn(move || {
-            about_to.send(()).expect("somebody listens");
-            let (mut client, _) = socket.accept().expect("it waits until somebody comes");
-            client.write_all(b"220 hello\r\n").expect("the kernel takes it");
+        let door = Door::open(&listener).expect("the address is free");
+        // It is asked for its sockets before it looks for the first time, and one look is too short for all.
+        let mut clients: Vec<_> = (0..=CLIENTS_A_LOOK_MAX).map(|_| client(&listener)).collect();
+        let (relief, asked) = mpsc::channel();
+        let (held, hand) = mpsc::channel();
+        relief.send(held).expect("it will be heard");
+        let doorman = std::thread::spawn(move || {
+            attend(vec![door], REPLY.as_bytes(), &asked, EventLog::discarding());
         });
-        accepts.recv().expect("it was started");
-        assert_eq!(heard(&mut client(&listener)), "220 hello\r\n");
-        server.join().expect("it has said so");
+        let (address, socket) = hand.recv().expect("it gives them").pop().expect("it has one");
+        assert_eq!(address, listener.address);
+        // A ring would ask a socket that does not block again and again.
+        assert!(!is_nonblocking(&socket));
+        // This test rather fails than waits.
+        socket.set_nonblocking(true).expect("a socket takes the option");
+        let (mut next, _) = socket.accept().expect("somebody waits");
+        next.write_all(b"220 hello\r\n").expect("the kernel takes it");
+        drop(next);
+        let mut last = clients.pop().expect("there are many");
+        assert_eq!(heard(&mut last), "220 hello\r\n");
+        for client in &mut clients {
+            assert_eq!(heard(client), REPLY);
+        }
+        drop(clients);
+        doorman.join().expect("it goes when they have gone");
+    }
+
+    /// Whether a socket has the flag `O_NONBLOCK` (proc_pid_fdinfo(5)).
+    fn is_nonblocking(socket: &TcpListener) -> bool {
+        let path = format!("/proc/self/fdinfo/{}", socket.as_raw_fd());
+        let text = std::fs::read_to_string(path).expect("it is open");
+        let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).expect("it has flags");
+        u32::from_str_radix(flags.trim(), 8).expect("flags are octal") & 0o4000 != 0
     }
 }
