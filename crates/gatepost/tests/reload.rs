@@ -17,6 +17,10 @@ const CLIENTS: u64 = 8;
 /// that of its other tenant is to come in a transaction of its own, and those of the other one are nobody's.
 const ANSWERS: [[u16; 4]; 2] = [[250, 452, 550, 550], [550, 550, 250, 452]];
 
+/// What the relay domains of each configuration are called by. The files of the two differ in size, so that
+/// they are told apart however coarse the clock of a file system is.
+const NAMES: [&str; 2] = ["first", "other-one"];
+
 /// Two tenants in a file each, whose relay domains are called by `which`.
 fn tenants(which: &str, next_hop: &Destination) -> Vec<(String, String)> {
     let tenant = |name: &str| {
@@ -33,10 +37,10 @@ fn tenants(which: &str, next_hop: &Destination) -> Vec<(String, String)> {
 /// Transactions until `is_over`; adds what each configuration decided to `seen`.
 fn ask(server: SocketAddr, is_pipelined: bool, is_over: &AtomicBool, seen: &[AtomicU64; 2]) {
     let mut client = Dialog::hello(server);
-    let recipients = ["north-a", "south-a", "north-b", "south-b"];
+    let recipients = NAMES.into_iter().flat_map(|which| ["north", "south"].map(|name| (name, which)));
     let commands: Vec<_> = ["MAIL FROM:<someone@far.example>\r\n".to_owned()]
         .into_iter()
-        .chain(recipients.map(|domain| format!("RCPT TO:<someone@{domain}.example>\r\n")))
+        .chain(recipients.map(|(name, which)| format!("RCPT TO:<someone@{name}-{which}.example>\r\n")))
         .chain(["RSET\r\n".to_owned()])
         .collect();
     let begin = Instant::now();
@@ -66,7 +70,7 @@ fn a_transaction_beside_reloads_is_decided_by_one_configuration() {
     let next_hop = Destination::start();
     let mut configuration = Configuration::relay(next_hop.address());
     configuration.workers = 2;
-    configuration.tenants = tenants("a", &next_hop);
+    configuration.tenants = tenants(NAMES[0], &next_hop);
     let mut gateway = Gateway::start(env!("CARGO_BIN_EXE_gatepost"), configuration.clone());
     let (is_over, seen) = (AtomicBool::new(false), [AtomicU64::new(0), AtomicU64::new(0)]);
     let server = gateway.smtp();
@@ -76,7 +80,7 @@ fn a_transaction_beside_reloads_is_decided_by_one_configuration() {
             scope.spawn(move || ask(server, number % 2 == 0, is_over, seen));
         }
         for reload in 1..=RELOADS {
-            configuration.tenants = tenants(if reload % 2 == 1 { "b" } else { "a" }, &next_hop);
+            configuration.tenants = tenants(NAMES[reload as usize % 2], &next_hop);
             gateway.rewrite(configuration.clone());
             gateway.signal("HUP");
             gateway.wait_metric("gatepost_policy_generation", f64::from(reload + 1));
