@@ -2,7 +2,8 @@
 //!
 //! A start is all or nothing: certificates, ports, the spool and the rings are tried before anything
 //! is served, and each failure is one sentence with its remedy. A worker's listeners open when its shards are
-//! recovered; until the first do, they are closed or, as configured, a doorman answers there.
+//! recovered and their mail is taken up; until the first do, they are closed or, as configured, a doorman
+//! answers there.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -309,7 +310,6 @@ fn serve(
         }
     };
     worker.link.commons().set_state(worker.link.worker(), WorkerState::Ready);
-    worker.ingress.open(&mut worker.ring);
     let _ = ready.send(Ok(()));
     while !worker.draining {
         worker.turn()?;
@@ -350,10 +350,7 @@ fn equip(
     let watch = Watch { commons: link.commons(), progress, log: &mut log };
     let (spool, recovered) =
         opening::open_spool(&mut ring, &options, plan.workers, watch).map_err(StartError::new)?;
-    for (address, listener) in plan.doorman().map_or_else(Vec::new, Doorman::relieve) {
-        ring.inherit(address, listener);
-    }
-    let ingress = Ingress::new(ingress_settings(plan, number), &mut ring, true).map_err(StartError::new)?;
+    let ingress = Ingress::new(ingress_settings(plan, number), &mut ring);
     let delivery = Delivery::new(DeliverySettings {
         hostname: plan.node.hostname.as_ref().into(),
         worker: number,
@@ -381,6 +378,11 @@ fn equip(
     };
     worker.report_recovery();
     worker.recover(recovered);
+    // A large queue takes a while to take up, and from here on until the first turn nobody answers who comes.
+    for (address, listener) in plan.doorman().map_or_else(Vec::new, Doorman::relieve) {
+        worker.ring.inherit(address, listener);
+    }
+    worker.ingress.open(&mut worker.ring, true).map_err(StartError::new)?;
     Ok(worker)
 }
 

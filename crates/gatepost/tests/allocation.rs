@@ -52,7 +52,7 @@ fn commands_allocate_nothing() {
     configuration.tenants[0].1.push_str(LIMITS);
     let address = configuration.listeners[0].address;
     let mut worker = worker(&configuration, directory.path());
-    worker.ingress.open(&mut worker.ring);
+    worker.ingress.open(&mut worker.ring, false).expect("the port is free");
 
     let rounds = Arc::new(AtomicU32::new(0));
     let seen = Arc::clone(&rounds);
@@ -85,7 +85,7 @@ fn a_configuration_out_of_force_is_freed_although_idle_sessions_live_on() {
     let mut worker = worker(&configuration, directory.path());
     let commons = Arc::clone(worker.link.commons());
     let address = configuration.listeners[0].address;
-    worker.ingress.open(&mut worker.ring);
+    worker.ingress.open(&mut worker.ring, false).expect("the port is free");
     let mut streams: Vec<_> =
         (0..IDLE).map(|_| TcpStream::connect(address).expect("the worker listens")).collect();
     let mut say = |worker: &mut Worker<UringRing>, index: usize, command: &str, code: &str| {
@@ -175,7 +175,7 @@ fn worker(configuration: &Configuration, directory: &Path) -> Worker<UringRing> 
     link.attach(ring.waker());
     let spool = shard(&mut ring, directory.join("spool"));
     let settings = ingress_settings(&loaded.node.listeners[0]);
-    let ingress = Ingress::new(settings, &mut ring, false).expect("the port is free");
+    let ingress = Ingress::new(settings, &mut ring);
     let registry = Registry::new(1, &["smtp"], 1);
     let log = LogWriter::start(std::io::sink(), Form::Json, "test", &registry).expect("a thread can be had");
     Worker {

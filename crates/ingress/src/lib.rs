@@ -148,25 +148,13 @@ enum Timer {
 }
 
 impl Ingress {
-    /// Opens the listeners; nothing is accepted before [`Ingress::open`].
-    ///
-    /// # Errors
-    /// The address that could not be bound, and why.
-    pub fn new<R: Ring>(settings: Settings, ring: &mut R, shared: bool) -> Result<Self, ListenError> {
-        let mut listeners = Vec::with_capacity(settings.listeners.len());
-        for (index, listener) in settings.listeners.iter().enumerate() {
-            let options = ListenOptions { address: listener.address, shared, backlog: BACKLOG };
-            let token = Token { room: ROOM, kind: LISTENER, key: index as u32 };
-            let (handle, _) = ring
-                .listen(options, token)
-                .map_err(|error| ListenError { address: listener.address, error })?;
-            listeners.push(handle);
-        }
+    /// Nobody listens before [`Ingress::open`].
+    pub fn new<R: Ring>(settings: Settings, ring: &mut R) -> Self {
         let mut seed = [0; 4];
         ring.random(&mut seed);
-        Ok(Self {
+        Self {
             settings,
-            listeners,
+            listeners: Vec::new(),
             connections: Vec::new(),
             free: Vec::new(),
             closed: Vec::new(),
@@ -182,14 +170,27 @@ impl Ingress {
             id_counter: u32::from_le_bytes(seed),
             accept_paused: false,
             draining: false,
-        })
+        }
     }
 
-    /// Begins to accept: the spool is recovered.
-    pub fn open<R: Ring>(&mut self, ring: &mut R) {
+    /// Opens the listeners and begins to accept: the spool is recovered. They are `shared` where other workers
+    /// listen at the same addresses.
+    ///
+    /// # Errors
+    /// The address that could not be bound, and why.
+    pub fn open<R: Ring>(&mut self, ring: &mut R, shared: bool) -> Result<(), ListenError> {
+        for (index, listener) in self.settings.listeners.iter().enumerate() {
+            let options = ListenOptions { address: listener.address, shared, backlog: BACKLOG };
+            let token = Token { room: ROOM, kind: LISTENER, key: index as u32 };
+            let (handle, _) = ring
+                .listen(options, token)
+                .map_err(|error| ListenError { address: listener.address, error })?;
+            self.listeners.push(handle);
+        }
         for &listener in &self.listeners {
             ring.accept(listener);
         }
+        Ok(())
     }
 
     /// When [`Ingress::tick`] has something to do.

@@ -65,13 +65,14 @@ impl Gateway {
                 Spool::open(&mut ring, options(tuning, number, random.bits()), tuning.workers)?;
             damage.extend(self::damage(&spool));
             let metrics = registry.worker(usize::from(number));
-            let mut worker = equip(ring, spool, link, metrics, log(), tuning.workers > 1);
+            let mut worker = equip(ring, spool, link, metrics, log());
             worker.recover(recovered);
             commons.set_state(number, WorkerState::Ready);
             workers.push(worker);
         }
         for worker in &mut workers {
-            worker.ingress.open(&mut worker.ring);
+            let shares_port = tuning.workers > 1;
+            worker.ingress.open(&mut worker.ring, shares_port).expect("the port is free");
         }
         let control = Control::new(control_ring, control_link, hosts(), random);
         Ok(Self { workers, control, commons, damage })
@@ -121,10 +122,9 @@ fn equip(
     link: WorkerLink,
     metrics: Arc<WorkerMetrics>,
     log: EventLog,
-    shares_port: bool,
 ) -> Worker<SimRing> {
     let worker = link.worker();
-    let ingress = Ingress::new(ingress_settings(worker), &mut ring, shares_port).expect("the port is free");
+    let ingress = Ingress::new(ingress_settings(worker), &mut ring);
     let delivery = Delivery::new(DeliverySettings {
         hostname: "relay.example".into(),
         worker,
