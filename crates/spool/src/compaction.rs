@@ -19,7 +19,7 @@ use crate::format::{Trailer, padded};
 use crate::group::GroupEffects;
 use crate::index::Entry;
 use crate::record::{self, MessageView, Record};
-use crate::segment::{FooterState, Purpose, Segment, Segments};
+use crate::segment::{self, FooterState, Purpose, Segment, Segments};
 use crate::shard::{KIND_COPY, Shard};
 use crate::{Damage, Event, HELD, MessageKey, Outcome, RELEASED, Refusal};
 
@@ -55,6 +55,9 @@ const SLACK_MAX: u64 = 4;
 /// each group costs a header and up to a block of padding.
 const GATHERED_BYTES: u64 = 64 << 10;
 const GATHERED_PART: u64 = 8;
+
+/// What a footer repeats of one copy, about.
+const OUTLINE_BYTES: u64 = 256;
 
 /// The token of the read of a footer; records have the smaller keys.
 const FOOTER_KEY: u32 = READS_MAX as u32;
@@ -166,6 +169,8 @@ impl Segments {
     /// in later ones speak of its messages, and are of no more use once these have moved.
     fn victim(&self, now: Instant) -> Option<u32> {
         let is_pressed = self.is_pressed();
+        // No outcome can be noted, so that nothing dies: whatever moves is worth a try.
+        let is_out_of_room = self.spare <= self.kept_for_copies();
         let fits = |segment: &Segment| {
             let is_old = segment.sealed_at.is_none_or(|at| now.since(at) >= YOUNG);
             let holds = segment.live > 0 || segment.has_references();
@@ -174,7 +179,7 @@ impl Segments {
             holds
                 && can_be_freed
                 && (is_old || is_pressed)
-                && !segment.is_packed()
+                && (!segment.is_packed() || is_out_of_room)
                 && !(segment.quarantined || segment.ready || segment.footer == FooterState::Coming)
         };
         let candidates = self.list.iter().enumerate().filter(|(_, segment)| fits(segment));
@@ -182,12 +187,31 @@ impl Segments {
         let cheap = self.segment_bytes / CHEAP_PART;
         let least = candidates.min_by_key(|(_, segment)| (segment.live_bytes.max(cheap), segment.epoch))?;
         // A full spool is worth the copying of more for less: small groups leave gaps, copies leave none.
-        let live_max = match self.spare {
-            spare if spare <= self.kept_for_copies() => self.segment_bytes / 16 * 15,
-            _ if is_pressed => self.segment_bytes / 4 * 3,
-            _ => self.segment_bytes / 2,
+        let sixteenths = if is_out_of_room {
+            15
+        } else if is_pressed {
+            12
+        } else {
+            8
         };
+        let live_max = self.segment_bytes / 16 * sixteenths;
         (least.1.live_bytes <= live_max).then_some(least.0 as u32)
+    }
+
+    /// What copies out of a segment take at most, with what a footer repeats of them and their padding.
+    fn copied_bytes(&self, slot: u32) -> u64 {
+        let segment = &self.list[slot as usize];
+        let groups = segment.live_bytes / self.gathered_bytes() + 2;
+        let outcomes = match segment.footer {
+            FooterState::There { at } if segment.has_references() => self.segment_bytes - u64::from(at),
+            _ => 0,
+        };
+        segment.live_bytes + u64::from(segment.live) * OUTLINE_BYTES + groups * BLOCK_BYTES as u64 + outcomes
+    }
+
+    /// Copies are written when they are so many.
+    fn gathered_bytes(&self) -> u64 {
+        GATHERED_BYTES.min(self.segment_bytes / GATHERED_PART)
     }
 }
 
@@ -216,6 +240,8 @@ impl Shard {
             waiting @ (Phase::Footer | Phase::Last) => Some(waiting),
         };
         self.compaction.victim = phase.map(|phase| Victim { segment, phase });
+        let victim = self.compaction.victim.as_ref();
+        self.segments.promised = victim.map_or(0, |victim| self.segments.copied_bytes(victim.segment));
         self.hurry_copies();
     }
 
@@ -232,8 +258,7 @@ impl Shard {
             Some(Victim { phase: Phase::Outcomes(..), .. }) => true,
             Some(Victim { phase: Phase::Footer | Phase::Last, .. }) | None => false,
         };
-        let many = GATHERED_BYTES.min(self.segments.segment_bytes / GATHERED_PART);
-        if !more_come || self.open.disk_bytes_with(0) >= many {
+        if !more_come || self.open.disk_bytes_with(0) >= self.segments.gathered_bytes() {
             self.open_effects.urgent = true;
         }
     }
@@ -467,7 +492,7 @@ impl Shard {
         }
         self.pool.give_back(buffer);
         if self.open_effects.emptied.is_none() && self.in_flight_effects.emptied.is_none() {
-            self.segments.list[segment as usize].references.fill(0);
+            segment::release_references(&mut self.segments.list, segment);
             self.segments.refresh();
             return None;
         }
@@ -495,7 +520,7 @@ impl Shard {
         let is_emptied = self.open_effects.emptied.is_none();
         let is_over = |victim: &mut Victim| is_emptied && matches!(victim.phase, Phase::Last);
         if let Some(victim) = self.compaction.victim.take_if(is_over) {
-            self.segments.list[victim.segment as usize].references.fill(0);
+            segment::release_references(&mut self.segments.list, victim.segment);
         }
     }
 }

@@ -183,6 +183,9 @@ pub(crate) struct Segments {
     /// Bytes of queued messages' records.
     pub(crate) live_bytes: u64,
     pub(crate) spare: u64,
+    /// What the copies out of the segment that is being emptied still need: in the last segment outcomes
+    /// leave it alone, or that segment could not be emptied, nor any other.
+    pub(crate) promised: u64,
     pub(crate) token: Token,
     pub(crate) preparing: Option<Preparing>,
     pub(crate) retry_at: Option<Instant>,
@@ -218,7 +221,8 @@ impl Segments {
         if BLOCK_BYTES as u64 + bytes.group + bytes.own_footer > self.segment_bytes {
             return Err(Refusal::Full);
         }
-        let fits = self.fits(bytes);
+        let promised = if purpose == Purpose::Outcome && self.spare == 0 { self.promised } else { 0 };
+        let fits = self.fits(Need { group: bytes.group + promised, ..bytes });
         let lent = if purpose == Purpose::Mail { self.lent() } else { 0 };
         let left = self.spare.saturating_sub(u64::from(!fits) + lent);
         let kept = match purpose {
@@ -502,6 +506,24 @@ pub(crate) fn refer(list: &mut [Segment], segment: u32, about: u32) {
     references[word] |= 1 << (about % 64);
 }
 
+/// The outcomes of `emptied` are elsewhere: it may be used again. A message of its own that it had as a copy
+/// may have its first record in a segment that it spoke of and that is still there; whoever holds a later
+/// outcome of that message outlives that record too.
+pub(crate) fn release_references(list: &mut [Segment], emptied: u32) {
+    let words = std::mem::take(&mut list[emptied as usize].references);
+    for (index, segment) in (0_u32..).zip(list.iter_mut()) {
+        let word = segment.references.get(emptied as usize / 64).copied().unwrap_or_default();
+        if word & 1 << (emptied % 64) == 0 {
+            continue;
+        }
+        segment.references.resize(segment.references.len().max(words.len()), 0);
+        segment.references.iter_mut().zip(&words).for_each(|(own, word)| *own |= word);
+        if let Some(own) = segment.references.get_mut(index as usize / 64) {
+            *own &= !(1_u64 << (index % 64));
+        }
+    }
+}
+
 /// Notes that `segment` holds the outcomes that `other` holds.
 pub(crate) fn refer_alike(list: &mut [Segment], segment: u32, other: u32) {
     let words = std::mem::take(&mut list[other as usize].references);
@@ -544,4 +566,26 @@ pub(crate) fn create<D: Disk>(
     })();
     filled.map_err(SpoolError::io("create", &path))?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ring::sim::{SimOptions, World};
+
+    #[test]
+    fn who_speaks_of_an_emptied_segment_speaks_of_all_that_it_spoke_of() {
+        let mut disk = World::new(1, SimOptions::default()).host([10, 0, 0, 1].into());
+        let mode = OpenMode { write: true, create_new: true, direct: true };
+        disk.create_directory("/spool".as_ref()).unwrap();
+        let file = disk.open("/spool/segment".as_ref(), mode).unwrap();
+        let mut list: Vec<_> = (0..4).map(|number| Segment::new(file, number, number.into())).collect();
+        // Number 1 has a copy of what is still in 0; 2 has its last outcome, 3 has nothing to do with it.
+        refer(&mut list, 1, 0);
+        refer(&mut list, 2, 1);
+        release_references(&mut list, 1);
+        let references: Vec<_> =
+            list.iter().map(|segment| segment.references.first().copied().unwrap_or(0)).collect();
+        assert_eq!(references, [0, 0, 0b11, 0]);
+    }
 }

@@ -146,6 +146,7 @@ impl Shard {
             busy: 0,
             live_bytes: 0,
             spare: 0,
+            promised: 0,
             token: tokens.token(KIND_PREPARE, 0),
             preparing: None,
             retry_at: None,
