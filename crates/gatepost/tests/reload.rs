@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use testbed::net::PATIENCE;
 use testbed::{Configuration, Destination, Dialog, Gateway};
@@ -12,6 +12,9 @@ const RELOADS: u32 = 30;
 
 /// Clients beside them: every other one sends all commands at once.
 const CLIENTS: u64 = 8;
+
+/// Between two transactions of a client.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// What each configuration answers the four recipients of a transaction: a domain of its tenants' is taken,
 /// that of its other tenant is to come in a transaction of its own, and those of the other one are nobody's.
@@ -62,6 +65,8 @@ fn ask(server: SocketAddr, is_pipelined: bool, is_over: &AtomicBool, seen: &[Ato
         let which = ANSWERS.iter().position(|answers| codes[1..5] == answers[..]);
         let which = which.unwrap_or_else(|| panic!("a mixture: {codes:?}"));
         seen[which].fetch_add(1, Ordering::Relaxed);
+        // Each denial is logged; a reload falls among so many transactions all the same.
+        std::thread::park_timeout(PAUSE);
     }
 }
 
