@@ -12,7 +12,7 @@ use crate::format::{GroupHeader, Last};
 #[cfg(feature = "mutants")]
 use crate::mutant::{self, Mutant};
 use crate::shard::{KIND_COMMIT, Shard};
-use crate::{Event, MessageKey, StoredMessage, group, record, segment};
+use crate::{Event, MessageKey, StoredMessage, group, record, references};
 
 /// The group whose write is under way.
 #[derive(Debug)]
@@ -82,14 +82,18 @@ impl Shard {
     /// Notes which segments must be gone before this one, since it speaks of their messages.
     fn refer(&mut self, segment: u32) {
         let effects = &self.in_flight_effects;
-        let copies = effects.copies.iter().map(|(key, _)| key);
-        for &key in effects.outcomes.iter().chain(&effects.holds).chain(copies) {
+        for &key in effects.outcomes.iter().chain(&effects.holds) {
             if let Some(about) = self.index.get(key).map(|entry| entry.segment) {
-                segment::refer(&mut self.segments.list, segment, about);
+                references::refer(&mut self.segments.list, segment, about);
+            }
+        }
+        for &(key, _) in &effects.copies {
+            if let Some(origin) = self.index.get(key).map(|entry| entry.segment) {
+                references::refer_to_origin(&mut self.segments.list, segment, origin);
             }
         }
         if let Some(emptied) = effects.emptied {
-            segment::refer_alike(&mut self.segments.list, segment, emptied);
+            references::refer_alike(&mut self.segments.list, segment, emptied);
         }
     }
 

@@ -19,7 +19,8 @@ use crate::format::{Trailer, padded};
 use crate::group::GroupEffects;
 use crate::index::Entry;
 use crate::record::{self, MessageView, Record};
-use crate::segment::{self, FooterState, Purpose, Segment, Segments};
+use crate::references;
+use crate::segment::{FooterState, Purpose, Segment, Segments};
 use crate::shard::{KIND_COPY, Shard};
 use crate::{Damage, Event, HELD, MessageKey, Outcome, RELEASED, Refusal};
 
@@ -492,7 +493,7 @@ impl Shard {
         }
         self.pool.give_back(buffer);
         if self.open_effects.emptied.is_none() && self.in_flight_effects.emptied.is_none() {
-            segment::release_references(&mut self.segments.list, segment);
+            references::release_references(&mut self.segments.list, segment);
             self.segments.refresh();
             return None;
         }
@@ -520,7 +521,7 @@ impl Shard {
         let is_emptied = self.open_effects.emptied.is_none();
         let is_over = |victim: &mut Victim| is_emptied && matches!(victim.phase, Phase::Last);
         if let Some(victim) = self.compaction.victim.take_if(is_over) {
-            segment::release_references(&mut self.segments.list, victim.segment);
+            references::release_references(&mut self.segments.list, victim.segment);
         }
     }
 }

@@ -29,6 +29,7 @@ mod place;
 mod progress;
 mod record;
 mod recovery;
+mod references;
 mod removal;
 mod replay;
 mod scan;

@@ -13,8 +13,8 @@ use crate::footer::{About, Summary};
 use crate::index::{self, Deferral, Entry};
 use crate::record::{MessageView, Outcomes, Record, Schedule};
 use crate::recovery::State;
+use crate::references;
 use crate::scan::Seen;
-use crate::segment;
 use crate::{HELD, MessageKey, Outcome, PendingRecipient, RELEASED, Recovered};
 
 /// A text that many messages share, by its number.
@@ -150,7 +150,7 @@ impl Replay {
             if let Some(entry) = state.index.get_mut(key_of(slot)) {
                 let before = std::mem::replace(&mut entry.segment, self.segment);
                 (entry.offset, entry.length, entry.is_copy) = (offset, length, true);
-                segment::refer(&mut state.segments, self.segment, before);
+                references::refer_to_origin(&mut state.segments, self.segment, before);
             }
             return slot;
         }
@@ -212,7 +212,7 @@ impl Replay {
             entry.deferral = Deferral::until(schedule.at(), schedule.attempts());
         }
         if is_order {
-            segment::refer(&mut state.segments, self.segment, entry.segment);
+            references::refer(&mut state.segments, self.segment, entry.segment);
         }
     }
 
@@ -242,7 +242,7 @@ impl Replay {
         if let Some(entry) = state.index.get_mut(key_of(slot)) {
             entry.recipients.settle(recipient, outcome);
             entry.deferral.is_under_way = false;
-            segment::refer(&mut state.segments, segment, entry.segment);
+            references::refer(&mut state.segments, segment, entry.segment);
         }
         if let Some(recipient) = self.facts[slot].recipients.get_mut(recipient) {
             (recipient.is_settled, recipient.is_under_way) = (true, false);
@@ -289,7 +289,7 @@ fn key_of(slot: u32) -> MessageKey {
 fn refer_to_older(state: &mut State, segment: u32) {
     // The segments of the state are in the order of their lives.
     for older in 0..segment {
-        segment::refer(&mut state.segments, segment, older);
+        references::refer(&mut state.segments, segment, older);
     }
 }
 

@@ -16,6 +16,7 @@ use ring::{
 use crate::fail_point::fail_point;
 use crate::fence;
 use crate::format::SegmentHeader;
+use crate::references;
 use crate::{Refusal, SpoolError};
 
 /// Segments kept ready, so that neither mail nor the reserve behind it waits for zeros.
@@ -50,6 +51,8 @@ pub(crate) struct Segment {
     pub(crate) live_bytes: u64,
     /// Other segments about whose messages it holds outcomes, one bit each.
     pub(crate) references: Vec<u64>,
+    /// Those of them in which messages that it has as copies have an earlier record.
+    pub(crate) origins: Vec<u64>,
     /// Bytes of groups in its life; of a former life of the process nothing is known: 0.
     pub(crate) written: u64,
     /// Those of them that compaction has filled, less what died here since: to copy them once more would
@@ -85,6 +88,7 @@ impl Segment {
             live: 0,
             live_bytes: 0,
             references: Vec::new(),
+            origins: Vec::new(),
             written: 0,
             packed: 0,
             quarantined: false,
@@ -341,13 +345,11 @@ impl Segments {
 
     fn forget(&mut self, about: u32) {
         for segment in &mut self.list {
-            let Some(word) = segment.references.get_mut(about as usize / 64) else { continue };
-            let bit = 1 << (about % 64);
-            if *word & bit != 0 {
-                *word &= !bit;
+            if references::clear(&mut segment.references, about) {
                 // Which of its outcomes spoke of those messages is not known; some did.
                 segment.packed -= segment.packed / 8;
             }
+            references::clear(&mut segment.origins, about);
         }
     }
 
@@ -403,6 +405,7 @@ impl Segments {
                 let recycled = &mut self.list[index as usize];
                 (recycled.epoch, recycled.footer) = (epoch, FooterState::Missing);
                 (recycled.written, recycled.packed) = (0, 0);
+                recycled.origins.clear();
                 self.forget(index);
                 self.make_ready(index);
                 return Prepared::Ready;
@@ -493,49 +496,6 @@ impl Segments {
     }
 }
 
-/// Notes that `segment` holds an outcome of a message in `about`.
-pub(crate) fn refer(list: &mut [Segment], segment: u32, about: u32) {
-    if segment == about {
-        return;
-    }
-    let references = &mut list[segment as usize].references;
-    let word = about as usize / 64;
-    if references.len() <= word {
-        references.resize(word + 1, 0);
-    }
-    references[word] |= 1 << (about % 64);
-}
-
-/// The outcomes of `emptied` are elsewhere: it may be used again. A message of its own that it had as a copy
-/// may have its first record in a segment that it spoke of and that is still there; whoever holds a later
-/// outcome of that message outlives that record too.
-pub(crate) fn release_references(list: &mut [Segment], emptied: u32) {
-    let words = std::mem::take(&mut list[emptied as usize].references);
-    for (index, segment) in (0_u32..).zip(list.iter_mut()) {
-        let word = segment.references.get(emptied as usize / 64).copied().unwrap_or_default();
-        if word & 1 << (emptied % 64) == 0 {
-            continue;
-        }
-        segment.references.resize(segment.references.len().max(words.len()), 0);
-        segment.references.iter_mut().zip(&words).for_each(|(own, word)| *own |= word);
-        if let Some(own) = segment.references.get_mut(index as usize / 64) {
-            *own &= !(1_u64 << (index % 64));
-        }
-    }
-}
-
-/// Notes that `segment` holds the outcomes that `other` holds.
-pub(crate) fn refer_alike(list: &mut [Segment], segment: u32, other: u32) {
-    let words = std::mem::take(&mut list[other as usize].references);
-    let references = &mut list[segment as usize].references;
-    references.resize(references.len().max(words.len()), 0);
-    references.iter_mut().zip(&words).for_each(|(own, word)| *own |= word);
-    if let Some(own) = references.get_mut(segment as usize / 64) {
-        *own &= !(1 << (segment % 64));
-    }
-    list[other as usize].references = words;
-}
-
 /// Creates a segment by blocking calls, for the first start.
 pub(crate) fn create<D: Disk>(
     disk: &mut D,
@@ -566,26 +526,4 @@ pub(crate) fn create<D: Disk>(
     })();
     filled.map_err(SpoolError::io("create", &path))?;
     Ok(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ring::sim::{SimOptions, World};
-
-    #[test]
-    fn who_speaks_of_an_emptied_segment_speaks_of_all_that_it_spoke_of() {
-        let mut disk = World::new(1, SimOptions::default()).host([10, 0, 0, 1].into());
-        let mode = OpenMode { write: true, create_new: true, direct: true };
-        disk.create_directory("/spool".as_ref()).unwrap();
-        let file = disk.open("/spool/segment".as_ref(), mode).unwrap();
-        let mut list: Vec<_> = (0..4).map(|number| Segment::new(file, number, number.into())).collect();
-        // Number 1 has a copy of what is still in 0; 2 has its last outcome, 3 has nothing to do with it.
-        refer(&mut list, 1, 0);
-        refer(&mut list, 2, 1);
-        release_references(&mut list, 1);
-        let references: Vec<_> =
-            list.iter().map(|segment| segment.references.first().copied().unwrap_or(0)).collect();
-        assert_eq!(references, [0, 0, 0b11, 0]);
-    }
 }

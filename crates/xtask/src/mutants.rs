@@ -250,8 +250,8 @@ const MUTANTS: [Mutant; 42] = [
     Mutant {
         name: "the proof has no witnesses",
         file: STRANGERS,
-        original: "Self { clients, witnesses }",
-        mutated: "Self { clients, witnesses: Vec::new() }",
+        original: "is_witness: kinds.insert((is_ipv4, owner))",
+        mutated: "is_witness: false",
     },
     Mutant {
         name: "the proof leaves out the last address of each range",
