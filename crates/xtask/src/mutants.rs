@@ -251,7 +251,7 @@ const MUTANTS: [Mutant; 42] = [
         name: "the proof has no witnesses",
         file: STRANGERS,
         original: "is_witness: kinds.insert((is_ipv4, owner))",
-        mutated: "is_witness: false",
+        mutated: "is_witness: kinds.insert((is_ipv4, owner)) & false",
     },
     Mutant {
         name: "the proof leaves out the last address of each range",
