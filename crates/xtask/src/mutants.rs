@@ -256,8 +256,8 @@ const MUTANTS: [Mutant; 42] = [
     Mutant {
         name: "the proof leaves out the last address of each range",
         file: STRANGERS,
-        original: "clients.extend(ends.clone());",
-        mutated: "clients.extend(ends.clone().take(1));",
+        original: "(first < last).then_some(last)",
+        mutated: "(first < last).then_some(last).filter(|_| false)",
     },
     Mutant {
         name: "IPv4 behind a translator has no width",
