@@ -37,7 +37,7 @@ pub use denials::{DENIALS_MAX, DENIED_RECIPIENTS_MAX, Denial};
 pub use finding::{ExchangeFailure, Exchanger, Listing, RecipientFinding};
 pub use grants::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, GrantedIdentities, Grants, NoRoom};
 pub use link::{
-    Answer, CHECKS_MAX, ControlLink, QUESTIONS_MAX, Question, ResolveFailure, VERIFICATIONS_MAX,
+    Answer, CHECKS_MAX, ControlLink, Login, QUESTIONS_MAX, Question, ResolveFailure, VERIFICATIONS_MAX,
     Verification, WorkerLink,
 };
 pub use queue::{

@@ -31,27 +31,37 @@ pub const CHECKS_MAX: usize = 512;
 /// Commands (drain, another snapshot) that may wait in a worker's queue beside its answers.
 const COMMANDS_MAX: usize = 16;
 
+/// A login that is to be verified.
+pub struct Login {
+    /// Who asks.
+    pub worker: u8,
+    /// The session that waits.
+    pub key: u32,
+    /// Which of its questions this is.
+    pub generation: u32,
+    /// The hash in PHC form, or a SCRAM verifier in its text form; for an unknown login one that
+    /// nothing fits and that takes as long to refuse; empty where no identity has one.
+    pub credential: Box<str>,
+    /// The login, for the log.
+    pub login: Box<str>,
+    /// The client's network, an IPv4 address or the first of an IPv6 /64, if this login has
+    /// succeeded from it lately: only there is what fitted believed again without a look.
+    pub trusted_network: Option<IpAddr>,
+    /// The password; wiped when dropped, never logged.
+    pub password: Zeroizing<String>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { worker, key, login, .. } = self;
+        write!(f, "Login {{ worker: {worker}, key: {key}, login: {login:?}, .. }}")
+    }
+}
+
 /// What a worker asks of the control plane.
 pub enum Question {
     /// Does the password fit the credential?
-    Verify {
-        /// Who asks.
-        worker: u8,
-        /// The session that waits.
-        key: u32,
-        /// Which of its questions this is.
-        generation: u32,
-        /// The hash in PHC form, or a SCRAM verifier in its text form; for an unknown login one that
-        /// nothing fits and that takes as long to refuse; empty where no identity has one.
-        credential: Box<str>,
-        /// The login, for the log.
-        login: Box<str>,
-        /// The client's network, an IPv4 address or the first of an IPv6 /64, if this login has
-        /// succeeded from it lately: only there is what fitted believed again without a look.
-        trusted_network: Option<IpAddr>,
-        /// The password; wiped when dropped, never logged.
-        password: Zeroizing<String>,
-    },
+    Verify(Login),
     /// What are the addresses of this host?
     Resolve {
         /// Who asks.
@@ -115,9 +125,7 @@ impl Question {
 impl fmt::Debug for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Verify { worker, key, login, .. } => {
-                write!(f, "Verify {{ worker: {worker}, key: {key}, login: {login:?}, .. }}")
-            }
+            Self::Verify(login) => write!(f, "Verify({login:?})"),
             Self::Resolve { worker, key, host } => {
                 write!(f, "Resolve {{ worker: {worker}, key: {key}, host: {host:?} }}")
             }
@@ -301,7 +309,7 @@ impl WorkerLink {
     /// # Errors
     /// The question itself, when too many wait for their answer: tell the client to come again.
     pub fn ask(&self, question: Question) -> Result<(), Question> {
-        let verifies = matches!(question, Question::Verify { .. });
+        let verifies = matches!(question, Question::Verify(_));
         let checks = question.is_check();
         let full = self.questions.get() >= QUESTIONS_MAX
             || verifies && self.verifications.get() >= VERIFICATIONS_MAX

@@ -20,7 +20,7 @@ fn snapshot(generation: u64) -> Snapshot {
 }
 
 fn verify(key: u32) -> Question {
-    Question::Verify {
+    Question::Verify(Login {
         worker: 0,
         key,
         generation: 7,
@@ -28,7 +28,7 @@ fn verify(key: u32) -> Question {
         login: "terri".into(),
         trusted_network: None,
         password: Zeroizing::new("swordfish".to_owned()),
-    }
+    })
 }
 
 fn counting_waker() -> (Waker, Arc<AtomicUsize>) {

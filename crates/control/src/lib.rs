@@ -309,25 +309,7 @@ impl Plane {
     fn take_questions(&self) {
         while let Some(question) = self.link.question() {
             match question {
-                Question::Verify {
-                    worker,
-                    key,
-                    generation,
-                    login,
-                    credential,
-                    trusted_network,
-                    password,
-                } => {
-                    self.verifiers.verify(verify::Login {
-                        worker,
-                        key,
-                        generation,
-                        login,
-                        credential,
-                        trusted_network,
-                        password,
-                    });
-                }
+                Question::Verify(login) => self.verifiers.verify(login),
                 Question::CallAhead { worker, key, generation, address } => {
                     self.call_ahead.ask(Waiter { worker, key, generation }, address);
                 }
@@ -341,7 +323,7 @@ impl Plane {
         let (dns, lists, link) = (self.dns.clone(), self.lists.clone(), self.link.clone());
         tokio::spawn(async move {
             match question {
-                Question::Verify { .. } | Question::CallAhead { .. } => {
+                Question::Verify(_) | Question::CallAhead { .. } => {
                     unreachable!("others answer these")
                 }
                 Question::Resolve { worker, key, host } => {

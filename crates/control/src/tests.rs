@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use commons::{Answer, Commons, WorkerLink, WorkerState};
+use commons::{Answer, Commons, Login, WorkerLink, WorkerState};
 use observe::{Form, LogWriter};
 use policy::{Origin, Snapshot, Source};
 use testbed::folder::{Folder, NODE, TENANT};
@@ -97,7 +97,7 @@ impl Stage {
     }
 
     fn verify(&self, credential: &str, password: &str) -> bool {
-        let answer = self.ask(Question::Verify {
+        let answer = self.ask(Question::Verify(Login {
             worker: 0,
             key: 3,
             generation: 9,
@@ -105,7 +105,7 @@ impl Stage {
             login: "terri@proseware.example".into(),
             trusted_network: None,
             password: Zeroizing::new(password.to_owned()),
-        });
+        }));
         let Answer::Verified { key: 3, generation: 9, outcome } = answer else { panic!("{answer:?}") };
         outcome == commons::Verification::Fits
     }

@@ -8,15 +8,13 @@
 mod successes;
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use commons::{Answer, ControlLink, Verification};
+use commons::{Answer, ControlLink, Login, Verification};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
-use zeroize::Zeroizing;
 
 use crate::password;
 use successes::{Fingerprint, Successes};
@@ -27,18 +25,6 @@ const WAITING_MAX: usize = 64;
 
 /// How far below the workers the threads stand, as `nice` counts.
 const NICENESS: i32 = 10;
-
-/// A login that is to be verified.
-pub(crate) struct Login {
-    pub(crate) worker: u8,
-    pub(crate) key: u32,
-    pub(crate) generation: u32,
-    pub(crate) login: Box<str>,
-    pub(crate) credential: Box<str>,
-    /// Where the client is, if this login has succeeded from there.
-    pub(crate) trusted_network: Option<IpAddr>,
-    pub(crate) password: Zeroizing<String>,
-}
 
 /// One that waits for a thread, and what is remembered of it if it fits.
 type Waiting = (Login, Option<Fingerprint>);

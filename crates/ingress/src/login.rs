@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use commons::{Rate, RateTable, Verification};
+use commons::{Login, Question, Rate, RateTable, Verification};
 use mail::{Reason, Reply, UnixMillis};
 use policy::{Decision, IdentityIx, Snapshot};
 use ring::Ring;
@@ -121,7 +121,7 @@ impl<R: Ring> Judge<'_, '_, R> {
         // Unique within the worker: a late answer for an earlier connection of this slot is no answer.
         *self.counter = self.counter.wrapping_add(1);
         self.client.question = *self.counter;
-        let question = commons::Question::Verify {
+        let question = Question::Verify(Login {
             worker: self.settings.worker,
             key: self.client.key,
             generation: self.client.question,
@@ -129,7 +129,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             login: self.client.login.as_str().into(),
             trusted_network,
             password: password.to_owned().into(),
-        };
+        });
         if self.cx.link.ask(question).is_err() {
             self.end_login(Verification::Busy, reply);
             return Step::Refuse;

@@ -1,5 +1,7 @@
 use std::collections::HashMap;
 
+use std::net::IpAddr;
+
 use commons::{Commons, Question, WorkerLink};
 use policy::{Origin, Snapshot, Source};
 
@@ -34,7 +36,7 @@ impl Stage {
     }
 
     fn ask(&self, key: u32, credential: &str, trusted_network: Option<IpAddr>, password: &str) {
-        let question = Question::Verify {
+        let login = Login {
             worker: 0,
             key,
             generation: 1,
@@ -43,13 +45,8 @@ impl Stage {
             trusted_network,
             password: password.to_owned().into(),
         };
-        self.link.ask(question).unwrap();
-        let Some(Question::Verify { worker, key, generation, credential, login, trusted_network, password }) =
-            self.control.question()
-        else {
-            panic!("it was asked")
-        };
-        let login = Login { worker, key, generation, login, credential, trusted_network, password };
+        self.link.ask(Question::Verify(login)).unwrap();
+        let Some(Question::Verify(login)) = self.control.question() else { panic!("it was asked") };
         self.pool.verify(login);
     }
 

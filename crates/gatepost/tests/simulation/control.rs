@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use commons::{
-    Answer, ControlLink, ExchangeFailure, Question, RecipientFinding, ResolveFailure, Verification,
+    Answer, ControlLink, ExchangeFailure, Login, Question, RecipientFinding, ResolveFailure, Verification,
 };
 use ring::sim::SimRing;
 use ring::{Instant, Ring};
@@ -51,7 +51,7 @@ impl Control {
 
     fn answer(&mut self, question: Question) -> (u8, Answer) {
         match question {
-            Question::Verify { worker, key, generation, credential, password, .. } => {
+            Question::Verify(Login { worker, key, generation, credential, password, .. }) => {
                 let fits = !credential.is_empty() && password.as_str() == PASSWORD;
                 let outcome = if fits { Verification::Fits } else { Verification::Fails };
                 (worker, Answer::Verified { key, generation, outcome })
