@@ -221,6 +221,8 @@ impl Shard {
     pub(crate) fn compact<R: Ring>(&mut self, ring: &mut R) {
         let now = ring.now();
         if self.compaction.victim.is_none() {
+            // Wherever the one before was given up.
+            self.segments.promised = 0;
             let is_time = self.compaction.look_at.is_none_or(|at| now >= at);
             if self.compaction.bytes_per_second == 0 || !is_time || !self.segments.wants_compaction() {
                 return;
