@@ -360,6 +360,21 @@ fn copy_sources(copy: &Path) -> Result<(), Failure> {
         }
         fs::write(&to, bytes).map_err(failed)?;
     }
+    remove_strays(copy, copy)
+}
+
+/// Removes what an earlier run copied into `folder` and the repository no longer has: cargo would find its tests.
+fn remove_strays(copy: &Path, folder: &Path) -> Result<(), Failure> {
+    let failed = |error| Failure(format!("cannot tidy {}: {error}", folder.display()));
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.strip_prefix(copy).unwrap_or(&path);
+        if path.is_dir() && name != Path::new("target") {
+            remove_strays(copy, &path)?;
+        } else if path.is_file() && name != Path::new("Cargo.lock") && !root().join(name).is_file() {
+            fs::remove_file(&path).map_err(failed)?;
+        }
+    }
     Ok(())
 }
 
