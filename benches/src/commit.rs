@@ -64,7 +64,7 @@ fn measure(directory: &Path, commits: usize, messages: u32) {
                 tenant: "proseware",
                 identity: "app@proseware.example",
                 envelope: &envelope,
-                trace: b"Received: from client by relay\r\n",
+                head: b"Received: from client by relay\r\n",
                 content: Content::Inline(&body),
             };
             shard.append(&message, Some(number)).expect("there is room");

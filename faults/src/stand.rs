@@ -29,10 +29,6 @@ const REFUSED_ONE_IN: u64 = 16;
 /// Every so many recipients wait while the gate for them is shut, a few in each segment.
 const LATE_ONE_IN: u64 = 40;
 
-/// The recipients of messages with large bodies: a bounce does not quote such a message's header, so
-/// that the ledger could not know what it is about.
-pub(crate) const LARGE_DOMAIN: &str = "large.example";
-
 /// What a [`Stand`] is made of.
 #[derive(Debug)]
 pub(crate) struct Setup {
@@ -146,7 +142,6 @@ impl Stand {
             options.sessions = 1;
             options.body_bytes_max = 3 << 20;
             options.messages_max = Some(messages);
-            options.recipient_domain = LARGE_DOMAIN.into();
         })
     }
 
@@ -262,11 +257,8 @@ impl Stand {
     }
 }
 
-/// Refuses some recipients for good, always the same; none of [`LARGE_DOMAIN`].
+/// Refuses some recipients for good, always the same.
 pub(crate) fn refuse_some(recipient: &str) -> Option<String> {
-    if recipient.ends_with(LARGE_DOMAIN) {
-        return None;
-    }
     let serial = spool_dump::serial_of(recipient)?;
     (serial % REFUSED_ONE_IN == 3).then(|| "550 5.1.1 nobody of that name".to_owned())
 }

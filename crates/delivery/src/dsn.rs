@@ -7,10 +7,6 @@ use std::fmt::{self, Write as _};
 
 use mail::{Address, MessageId, Reply, Status, UnixMillis};
 
-/// Bytes of the original's header section that a bounce carries at most: room for any sane header,
-/// and a bound on what a hostile one costs.
-pub(crate) const ORIGINAL_HEADER_BYTES_MAX: usize = 32 << 10;
-
 /// Characters quoted of one line of a reply: a line of the bounce stays below the 998 of RFC 5322 section 2.1.1.
 const QUOTED_LINE_CHARS_MAX: usize = 400;
 
@@ -153,23 +149,6 @@ impl Bounce<'_> {
     }
 }
 
-/// The header section at the start of a message in wire form, without the empty line that ends it;
-/// cut at a line's end when it is longer than [`ORIGINAL_HEADER_BYTES_MAX`].
-pub(crate) fn header_section(content: &[u8]) -> &[u8] {
-    let mut end = 0;
-    for line in content.split_inclusive(|&byte| byte == b'\n') {
-        // A message without a body ends its header with the final dot.
-        if line == b"\r\n" || line == b".\r\n" || end + line.len() > ORIGINAL_HEADER_BYTES_MAX {
-            break;
-        }
-        if !line.ends_with(b"\r\n") {
-            break;
-        }
-        end += line.len();
-    }
-    &content[..end]
-}
-
 /// Code, status and lines of a reply, each further line folded under the first.
 fn write_reply(reply: &Reply, text: &mut Lines<'_>) -> fmt::Result {
     if reply.code() != 0 {
@@ -251,22 +230,5 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         assert!(text.split("\r\n").all(|line| !line.contains(['\r', '\n'])));
         assert_eq!(text.replace("\r\n", "\n"), include_str!("../tests/golden/bounce.txt"));
-    }
-
-    #[test]
-    fn the_header_section_ends_at_the_empty_line_or_the_final_dot() {
-        let table: [(&[u8], &[u8]); 5] = [
-            (b"A: b\r\n c\r\n\r\nbody\r\n", b"A: b\r\n c\r\n"),
-            (b"A: b\r\n.\r\n", b"A: b\r\n"),
-            (b"A: b\r\nB", b"A: b\r\n"),
-            (b"\r\nbody", b""),
-            (b"", b""),
-        ];
-        for (content, header) in table {
-            assert_eq!(header_section(content), header);
-        }
-        let long = b"A: b\r\n".repeat(ORIGINAL_HEADER_BYTES_MAX);
-        let header = header_section(&long);
-        assert!(header.len() <= ORIGINAL_HEADER_BYTES_MAX && header.ends_with(b"A: b\r\n"));
     }
 }

@@ -6,7 +6,7 @@ use ring::Ring;
 use spool::{Content, HELD, NewMessage, Outcome, Refusal, StoredContent, StoredMessage};
 
 use crate::connection::Answer;
-use crate::dsn::{self, Bounce, Failed};
+use crate::dsn::{Bounce, Failed};
 use crate::queue::{JobIx, MessageIx};
 use crate::report::{self, Fact};
 use crate::transaction::addresses;
@@ -38,7 +38,7 @@ impl OwnBounce {
             tenant: &self.tenant,
             identity: "",
             envelope: &self.envelope,
-            trace: b"",
+            head: b"",
             content: Content::Inline(&self.text),
         }
     }
@@ -197,10 +197,9 @@ impl Delivery {
         let id = MessageId::new(now, self.settings.worker, self.id_counter.unwrap_or(0));
         let (buffer, range) = match stored.content() {
             StoredContent::Inline(buffer, range) => (buffer, range),
-            // Of a large message the lines at hand are those that we added: they tell which it was.
-            StoredContent::Large { buffer, trace, .. } => (buffer, trace),
+            StoredContent::Large { buffer, head, .. } => (buffer, head),
         };
-        let header = dsn::header_section(&buffer[range]);
+        let header = mail::header::section(&buffer[range]);
         let mut text = Vec::with_capacity(4096 + header.len());
         Bounce {
             hostname: &self.settings.hostname,

@@ -156,8 +156,8 @@ impl Delivery {
         let Some(message) = &connection.message else { return };
         connection.body = match message.content() {
             StoredContent::Inline(buffer, range) => Body::Piece { buffer, range, then: Then::End },
-            StoredContent::Large { buffer, trace, .. } => {
-                Body::Piece { buffer, range: trace, then: Then::Open }
+            StoredContent::Large { buffer, head, .. } => {
+                Body::Piece { buffer, range: head, then: Then::Open }
             }
         };
     }

@@ -128,6 +128,39 @@ fn sixty_mebibytes_in_one_line_arrive_whole_in_bounded_memory() {
     arrives_in_bounded_memory(&gateway, &elsewhere, &message);
 }
 
+#[test]
+fn the_bounce_of_a_large_message_quotes_its_header() {
+    let refuse = |to: &str| to.starts_with("bob@").then(|| "550 5.1.1 nobody of that name".to_owned());
+    let rules = Rules { keep_content: true, recipient: Some(Box::new(refuse)), ..Rules::default() };
+    let elsewhere = Destination::with_rules(rules);
+    let configuration = proseware::configuration(elsewhere.address(), elsewhere.address());
+    let gateway = Gateway::start(env!("CARGO_BIN_EXE_gatepost"), configuration);
+    let message = mime_message(3 << 20);
+    let header = message.split_inclusive(|&byte| byte == b'\n').take_while(|line| *line != b"\r\n");
+    let header: Vec<u8> = header.collect::<Vec<_>>().concat();
+    // With its size said it goes to a file from its first pieces on, else when it outgrows memory.
+    for (count, size) in [(1, String::new()), (2, format!(" SIZE={}", message.len()))] {
+        let mut dialog = Dialog::hello_from(INSIDE, gateway.smtp());
+        dialog.command(&format!("MAIL FROM:<{LOGIN}>{size}"), 250);
+        dialog.command(&format!("RCPT TO:<{BOB}>"), 250);
+        dialog.command("RCPT TO:<ann@adatum.example>", 250);
+        dialog.command("DATA", 354);
+        dialog.send(to_wire(&message));
+        dialog.expect(250);
+        let (bounces, copies): (Vec<_>, Vec<_>) = {
+            elsewhere.wait_for(2 * count);
+            elsewhere.contents().into_iter().partition(|content| content.starts_with(b"From: "))
+        };
+        assert_eq!((bounces.len(), copies.len()), (count, count));
+        assert!(
+            copies.iter().all(|copy| without_trace(copy) == message),
+            "what arrived is not what was sent"
+        );
+        let quotes = bounces.iter().all(|bounce| bounce.windows(header.len()).any(|part| part == header));
+        assert!(quotes, "{}", String::from_utf8_lossy(&bounces[count - 1]));
+    }
+}
+
 #[track_caller]
 fn arrives_in_bounded_memory(gateway: &Gateway, elsewhere: &Destination, message: &[u8]) {
     let has_arrived = elsewhere.wait_until(LARGE_PATIENCE, |arrivals| !arrivals.is_empty());

@@ -94,7 +94,9 @@ pub(crate) struct Transaction {
     pub(crate) over: Option<OverBudget>,
     pub(crate) headers: HeaderScan,
     pub(crate) authorship: Authorship,
-    pub(crate) trace: String,
+    pub(crate) trace: Vec<u8>,
+    /// What of a body that goes to a file does not: its header section, which a bounce quotes.
+    pub(crate) head: Vec<u8>,
     /// Who answers for it, as the spool keeps it.
     pub(crate) sender: String,
     pub(crate) id: Option<MessageId>,
@@ -260,6 +262,7 @@ impl Transaction {
         self.identity = None;
         self.body.clear();
         self.body.shrink_to(KEPT_BYTES_MAX);
+        self.head = Vec::new();
         self.body_bytes = 0;
         self.declared_bytes = 0;
         self.hold = None;

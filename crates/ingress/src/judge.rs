@@ -296,6 +296,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             now,
         }
         .write_to(&mut transaction.trace);
+        transaction.trace.extend_from_slice(&transaction.head);
         let tenant = transaction.tenant.expect("an accepted recipient names its tenant");
         client.account.write_sender(&client.snapshot, client.address, &mut transaction.sender);
         let message = NewMessage {
@@ -304,7 +305,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             tenant: &client.snapshot.tenant(tenant).name,
             identity: &transaction.sender,
             envelope,
-            trace: transaction.trace.as_bytes(),
+            head: &transaction.trace,
             content: match transaction.large {
                 Some(large) => Content::Large(large),
                 None => Content::Inline(&transaction.body),

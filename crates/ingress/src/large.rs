@@ -1,4 +1,5 @@
-//! Bodies that outgrow memory: pieces go to a file of the spool's as they arrive.
+//! Bodies that outgrow memory: pieces go to a file of the spool's as they arrive, all but the header
+//! section, which stays in the message's record, for bounces to quote.
 //!
 //! What they hold on disk is counted against the budgets for unfinished messages: past those, a message
 //! is refused at MAIL or DATA if it gave its size, else read to its end and then refused (452). Memory
@@ -85,7 +86,11 @@ impl<R: Ring> Judge<'_, '_, R> {
         let large = match transaction.large {
             Some(large) => large,
             None => match cx.spool.large_begin(cx.ring, transaction.declared_bytes, self.client.key) {
-                Ok(large) => *transaction.large.insert(large),
+                Ok(large) => {
+                    let head = mail::header::section(&transaction.body).len();
+                    transaction.head = transaction.body.drain(..head).collect();
+                    *transaction.large.insert(large)
+                }
                 Err(refusal) => {
                     transaction.refused = Some(reason_of(refusal));
                     self.give_body_up();

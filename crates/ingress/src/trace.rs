@@ -1,6 +1,6 @@
 //! The trace field that Gatepost puts on top of a message (RFC 5321 section 4.4).
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::IpAddr;
 
 use mail::{Address, MessageId, UnixMillis};
@@ -23,8 +23,9 @@ pub(crate) struct Trace<'a> {
 
 impl Trace<'_> {
     /// Writes the field into `out`, whose memory is used again.
-    pub(crate) fn write_to(&self, out: &mut String) {
+    pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
         out.clear();
+        // Writing to a Vec does not fail.
         let _ = write!(out, "Received: from {} (", self.helo);
         let _ = match self.client {
             // A proxy did not say whose connection it is.
@@ -32,7 +33,7 @@ impl Trace<'_> {
             IpAddr::V4(address) => write!(out, "[{address}]"),
             IpAddr::V6(address) => write!(out, "[IPv6:{address}]"),
         };
-        out.push_str(")\r\n");
+        out.extend_from_slice(b")\r\n");
         if let Some(tls) = self.tls {
             let _ = write!(out, "\t(using {tls})\r\n");
         }
@@ -62,7 +63,7 @@ mod tests {
 
     #[test]
     fn the_field_says_from_by_with_id_for_and_when() {
-        let mut out = String::new();
+        let mut out = Vec::new();
         let trace = Trace {
             helo: "app.proseware.example",
             client: "2001:db8::7".parse().unwrap(),
@@ -76,7 +77,7 @@ mod tests {
         };
         trace.write_to(&mut out);
         assert_eq!(
-            out,
+            String::from_utf8(out).unwrap(),
             "Received: from app.proseware.example ([IPv6:2001:db8::7])\r\n\
              \t(using TLSv1.3 with cipher TLS13_AES_256_GCM_SHA384)\r\n\
              \tby relay.example with ESMTPSA id 0000000000000000\r\n\

@@ -1,4 +1,5 @@
-//! The addresses in a header field: a strict reader of RFC 5322 address lists.
+//! Where a header section ends, and the addresses in a header field: a strict reader of RFC 5322
+//! address lists.
 //!
 //! It decides who a message says it is from, so it refuses whatever two mail programs could read in
 //! two ways: obsolete forms, white space or comments inside an address, a second address in the
@@ -7,6 +8,7 @@
 use std::fmt;
 
 use crate::address::{Address, AddressError};
+use crate::limits::HEADER_SECTION_BYTES_MAX;
 
 /// Comments within comments; deeper nesting is nobody's mail.
 const COMMENT_DEPTH_MAX: usize = 16;
@@ -64,6 +66,24 @@ pub fn addresses<'a>(value: &'a [u8], mut each: impl FnMut(Address<'a>)) -> Resu
             Some(_) => return Err(HeaderError::Separator),
         }
     }
+}
+
+/// The header section at the start of a message in wire form, without the empty line that ends it;
+/// cut at a line's end when it is longer than [`HEADER_SECTION_BYTES_MAX`].
+#[must_use]
+pub fn section(content: &[u8]) -> &[u8] {
+    let mut end = 0;
+    for line in content.split_inclusive(|&byte| byte == b'\n') {
+        // A message without a body ends its header with the final dot.
+        if line == b"\r\n" || line == b".\r\n" || end + line.len() > HEADER_SECTION_BYTES_MAX {
+            break;
+        }
+        if !line.ends_with(b"\r\n") {
+            break;
+        }
+        end += line.len();
+    }
+    &content[..end]
 }
 
 struct Reader<'a> {
@@ -351,6 +371,23 @@ mod tests {
         }
         assert_eq!(addresses(b"T\xe9rri <terri@d.example>", |_| ()), Err(HeaderError::Bytes));
         assert!(read(&format!("{}x{} a@b", "(".repeat(17), ")".repeat(17))).is_err());
+    }
+
+    #[test]
+    fn the_section_ends_at_the_empty_line_or_the_final_dot() {
+        let table: [(&[u8], &[u8]); 5] = [
+            (b"A: b\r\n c\r\n\r\nbody\r\n", b"A: b\r\n c\r\n"),
+            (b"A: b\r\n.\r\n", b"A: b\r\n"),
+            (b"A: b\r\nB", b"A: b\r\n"),
+            (b"\r\nbody", b""),
+            (b"", b""),
+        ];
+        for (content, header) in table {
+            assert_eq!(section(content), header);
+        }
+        let long = b"A: b\r\n".repeat(HEADER_SECTION_BYTES_MAX);
+        let header = section(&long);
+        assert!(header.len() <= HEADER_SECTION_BYTES_MAX && header.ends_with(b"A: b\r\n"));
     }
 
     proptest! {

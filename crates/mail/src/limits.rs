@@ -23,6 +23,10 @@ pub const RECIPIENTS_MAX: usize = 10_000;
 /// A body larger than this goes to a file of its own as it arrives.
 pub const INLINE_BODY_BYTES_MAX: usize = 1 << 20;
 
+/// A header section as a bounce quotes it: room for any sane header, and a bound on what a hostile
+/// one costs.
+pub const HEADER_SECTION_BYTES_MAX: usize = 32 << 10;
+
 /// Errors of one session (refused or unknown commands) before it is closed with 421.
 pub const SESSION_ERRORS_MAX: u32 = 20;
 

@@ -157,8 +157,9 @@ pub struct NewMessage<'a> {
     pub identity: &'a str,
     /// Sender and recipients.
     pub envelope: &'a Envelope,
-    /// The header lines that we add, each with its CRLF.
-    pub trace: &'a [u8],
+    /// What goes before the content, in wire form: the header lines that we add, and what a content that
+    /// has a file of its own leaves to the record.
+    pub head: &'a [u8],
     /// The message itself.
     pub content: Content<'a>,
 }

@@ -26,13 +26,13 @@ pub struct StoredMessage {
 pub enum StoredContent {
     /// All of it, header lines and final dot included.
     Inline(SharedBuffer, Range<usize>),
-    /// The header lines that we add; the rest, final dot included, comes from
-    /// [`crate::Shard::read_large`].
+    /// The header lines that we add, and mostly the message's own; the rest, final dot included, comes
+    /// from [`crate::Shard::read_large`].
     Large {
         /// Holds the header lines.
         buffer: SharedBuffer,
         /// The header lines in it.
-        trace: Range<usize>,
+        head: Range<usize>,
         /// Length of the rest in bytes.
         bytes: u64,
     },
@@ -107,7 +107,7 @@ impl StoredMessage {
         match self.view().large() {
             None => StoredContent::Inline(self.buffer.clone(), range),
             Some(large) => {
-                StoredContent::Large { buffer: self.buffer.clone(), trace: range, bytes: large.bytes }
+                StoredContent::Large { buffer: self.buffer.clone(), head: range, bytes: large.bytes }
             }
         }
     }

@@ -61,7 +61,7 @@ pub(crate) fn message_bytes(message: &NewMessage<'_>, body: &Body<'_>) -> Option
     u16::try_from(message.tenant.len()).ok()?;
     u16::try_from(message.identity.len()).ok()?;
     let recipients: usize = envelope.recipients().map(|to| 2 + to.text().len()).sum();
-    let content = message.trace.len() + body.record_bytes();
+    let content = message.head.len() + body.record_bytes();
     let texts = message.tenant.len() + message.identity.len() + envelope.reverse_path().text().len();
     Some(MESSAGE_HEADER_BYTES + texts + recipients + content)
 }
@@ -77,7 +77,7 @@ pub(crate) fn put_message(
         Body::Inline(bytes) => (Some(*bytes), LargeBody { number: 0, bytes: 0, crc: 0 }),
         Body::Large(large) => (None, *large),
     };
-    let content = message.trace.len() + body.record_bytes();
+    let content = message.head.len() + body.record_bytes();
     let reverse_path = envelope.reverse_path().text();
     let mut flags = if envelope.is_eight_bit() { FLAG_EIGHT_BIT } else { 0 };
     if inline.is_none() {
@@ -102,7 +102,7 @@ pub(crate) fn put_message(
         group.put(&(to.text().len() as u16).to_le_bytes());
         group.put(to.text().as_bytes());
     }
-    group.put(message.trace);
+    group.put(message.head);
     if let Some(bytes) = inline {
         group.put(bytes);
         group.put(FINAL_DOT);

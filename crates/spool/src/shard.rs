@@ -580,5 +580,5 @@ fn check(options: &Options) -> Result<(), SpoolError> {
 
 /// The part of a message's record that a footer leaves out.
 fn content_bytes(message: &NewMessage<'_>, body: &Body<'_>) -> usize {
-    message.trace.len() + body.record_bytes()
+    message.head.len() + body.record_bytes()
 }

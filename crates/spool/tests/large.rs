@@ -23,8 +23,8 @@ fn commit(bench: &mut Bench, number: u32) -> (MessageKey, StoredMessage) {
 
 /// What goes over the wire, or why it does not.
 fn read(bench: &mut Bench, message: &StoredMessage) -> Result<Vec<u8>, LoadError> {
-    let StoredContent::Large { buffer, trace, bytes } = message.content() else { panic!("it is large") };
-    let mut wire = buffer[trace].to_vec();
+    let StoredContent::Large { buffer, head, bytes } = message.content() else { panic!("it is large") };
+    let mut wire = buffer[head].to_vec();
     let key = bench.shard.read_large(&mut bench.ring, message, 5).expect("it is large");
     loop {
         let events = bench.turn();

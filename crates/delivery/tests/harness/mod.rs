@@ -240,7 +240,7 @@ impl Gateway {
             tenant: "proseware",
             identity: "",
             envelope: &envelope,
-            trace: b"Received: by relay.example\r\n",
+            head: b"Received: by relay.example\r\n",
             content,
         };
         self.shard.append(&message, Some(0)).expect("the spool has room");

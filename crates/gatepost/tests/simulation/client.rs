@@ -348,12 +348,11 @@ impl Clients {
             self.random.below(self.habits.body_bytes_max)
         };
         let recipients = 1 + self.random.below(4);
-        // Neither has a recipient that is refused for good: a notification's failure is reported to
-        // nobody, and the report of a large message does not carry its header, which names it.
+        // It has no recipient that is refused for good: a notification's failure is reported to nobody.
         let is_notification = self.random.below(16) == 0 && self.habits.kind == Kind::Trusted;
         let mut commands = vec![Command::Mail];
         for number in 0..recipients {
-            let rejected = self.random.below(12) == 0 && !is_notification && !large;
+            let rejected = self.random.below(12) == 0 && !is_notification;
             let domain = ["far.example", "other.example", "third.example"][self.random.below(3) as usize];
             let prefix = if rejected { REJECTED } else { "" };
             commands.push(Command::Recipient(format!("{prefix}u{number}@{domain}")));

@@ -222,7 +222,7 @@ pub(crate) fn message<'a>(number: u32, envelope: &'a Envelope, content: Content<
         tenant: "acme",
         identity: "app@acme",
         envelope,
-        trace: TRACE,
+        head: TRACE,
         content,
     }
 }
