@@ -38,6 +38,10 @@ use store::Store;
 /// Between two looks at what was denied: what a crash may lose, and no more than people wait.
 const KEEP_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How far below the workers the thread stands (setpriority(2)): where there is no core to spare it has a
+/// tenth of one beside a busy worker, which is more than a storm of denials needs.
+const NICENESS: i32 = 10;
+
 /// What tickets are kept with, and what their page says.
 #[derive(Debug)]
 pub struct TicketOptions {
@@ -166,6 +170,8 @@ impl Tickets {
                 fresh.waiting.insert(denial.ticket, Record::of(&denial, &self.listeners));
             }
             self.link.give_back(denial);
+            // On the core of a worker it is the worker's turn before the slice is over.
+            thread::yield_now();
         }
         let dropped = self.link.commons().tickets_dropped() + self.lost.load(Ordering::Relaxed);
         self.registry.set_tickets_dropped(dropped);
@@ -204,6 +210,8 @@ impl Keeper {
         let ending = Arc::new(AtomicBool::new(false));
         let (is_ending, link) = (ending.clone(), tickets.link.clone());
         let thread = thread::Builder::new().name("gatepost-tickets".into()).spawn(move || {
+            // Of this thread alone, on Linux. It is a wish: the tickets are kept anyway.
+            let _ = rustix::process::setpriority_process(None, NICENESS);
             while !is_ending.load(Ordering::Acquire) {
                 tickets.keep();
                 thread::park_timeout(KEEP_INTERVAL);

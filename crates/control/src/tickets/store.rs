@@ -105,6 +105,7 @@ impl Store {
                 stored.insert((record.unix_millis, ticket), &*json)?;
                 let before = by_ticket.insert(ticket, (record.unix_millis, charge))?;
                 total = total + charge - before.map_or(0, |before| before.value().1);
+                std::thread::yield_now();
             }
             let oldest_kept = now.0.saturating_sub(self.keep_millis);
             loop {
