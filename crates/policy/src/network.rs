@@ -36,8 +36,8 @@ impl Networks {
     pub(crate) fn build(prefixes: &[Prefix]) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for prefix in prefixes {
-            let answer = prefix.tenant.map_or(EXCLUDED, |tenant| tenant.0);
-            debug_assert!(answer <= EXCLUDED, "fewer tenants than 2^31");
+            let answer = prefix.tenant.map_or(EXCLUDED, |tenant| TENANTS + tenant.0);
+            debug_assert!(answer < NODE, "fewer tenants than 2^31");
             match prefix.net {
                 IpNet::V4(net) => {
                     v4.push(Range { bits: u32::from(net.network()), len: net.prefix_len(), answer });
@@ -51,6 +51,8 @@ impl Networks {
     }
 
     /// The most specific prefix that holds `ip`; IPv4 mapped into IPv6 counts as IPv4.
+    // Inlined, as is what it calls: two calls take a quarter of a look-up in a small table.
+    #[inline]
     pub(crate) fn find(&self, ip: IpAddr) -> NetworkMatch {
         let answer = match ip.to_canonical() {
             IpAddr::V4(ip) => self.v4.find(ip.into()),
@@ -59,16 +61,19 @@ impl Networks {
         match answer {
             NOBODY => NetworkMatch::Stranger,
             EXCLUDED => NetworkMatch::Excluded,
-            tenant => NetworkMatch::Tenant(TenantIx(tenant)),
+            tenant => NetworkMatch::Tenant(TenantIx(tenant - TENANTS)),
         }
     }
 }
 
-/// The answer for addresses in no prefix.
-const NOBODY: u32 = NODE - 1;
+/// The answer for addresses in no prefix. All answers are small numbers, which take less room.
+const NOBODY: u32 = 0;
 
 /// The answer for addresses in an excluded range.
-const EXCLUDED: u32 = NODE - 2;
+const EXCLUDED: u32 = 1;
+
+/// The answer for the first tenant's addresses.
+const TENANTS: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -106,8 +111,14 @@ mod tests {
         ]
     }
 
+    /// Few tenants, some of whom are just too many for a short list.
+    fn tenant() -> impl Strategy<Value = u32> {
+        let too_many = (1 << 24) - TENANTS;
+        prop_oneof![8 => 0..4_u32, 1 => too_many - 1..=too_many]
+    }
+
     fn prefix() -> impl Strategy<Value = Prefix> {
-        (address(), 0..=128_u8, prop::option::of(0..4_u32)).prop_map(|(address, bits, tenant)| {
+        (address(), 0..=128_u8, prop::option::of(tenant())).prop_map(|(address, bits, tenant)| {
             let net = match address.to_canonical() {
                 IpAddr::V4(ip) => IpNet::V4(Ipv4Net::new(ip, bits % 33).unwrap().trunc()),
                 IpAddr::V6(ip) => IpNet::V6(Ipv6Net::new(ip, bits).unwrap().trunc()),

@@ -2,25 +2,33 @@
 //!
 //! A million prefixes do not fit in a core's own caches, so that a look-up costs the cache lines that
 //! it must read one after the other. Here that is mostly two: one of a directory with so many cells
-//! that three or four prefixes share one, and one of a list that holds those. Where prefixes crowd
+//! that four to eight prefixes share one, and one of a list that holds those. Where prefixes crowd
 //! together, what they have in common is skipped, and they get a directory of their own.
+//!
+//! How long that line takes is a matter of how much of the table is in the caches, so the table is
+//! small before all else: keys and answers take no more bytes than they need, and nothing is left free
+//! between two lists. One that lies across lines costs little, for they are fetched at the same time.
 
 use std::hint::select_unpredictable;
+use std::iter;
 
 /// An address, its first bit uppermost.
 pub(crate) trait Address: Copy + Ord {
-    /// Words of 32 bits that a key in a list takes.
-    const KEY_WORDS: usize;
+    /// Bytes of a key in a list that is not short.
+    const KEY_BYTES: usize;
 
     /// The first 64 bits; zeros where there are fewer.
     fn first(self) -> u64;
 
     /// What comes after the first `bits`, with zeros behind.
     fn after(self, bits: u32) -> Self;
+
+    /// What [`longest`] finds in a list that is not short.
+    fn longest(list: &[u8], size: usize, first: u64) -> (u32, u64);
 }
 
 impl Address for u32 {
-    const KEY_WORDS: usize = 1;
+    const KEY_BYTES: usize = 4;
 
     fn first(self) -> u64 {
         u64::from(self) << u32::BITS
@@ -29,10 +37,14 @@ impl Address for u32 {
     fn after(self, bits: u32) -> Self {
         self.unbounded_shl(bits)
     }
+
+    fn longest(list: &[u8], size: usize, first: u64) -> (u32, u64) {
+        longest::<CELL_BYTES, { Self::KEY_BYTES }>(list, size, first)
+    }
 }
 
 impl Address for u128 {
-    const KEY_WORDS: usize = 2;
+    const KEY_BYTES: usize = 8;
 
     fn first(self) -> u64 {
         (self >> u64::BITS) as u64
@@ -40,6 +52,10 @@ impl Address for u128 {
 
     fn after(self, bits: u32) -> Self {
         self.unbounded_shl(bits)
+    }
+
+    fn longest(list: &[u8], size: usize, first: u64) -> (u32, u64) {
+        longest::<CELL_BYTES, { Self::KEY_BYTES }>(list, size, first)
     }
 }
 
@@ -51,22 +67,24 @@ pub(crate) struct Range<A> {
     pub(crate) answer: u32,
 }
 
-/// Answers for prefixes, in one array of words. A cell of it is an answer, or leads to a node:
+/// Answers for prefixes, in one array. A cell of it is an answer, or leads to a node:
 ///
 /// | bits, from above | of an answer | of a directory | of a list |
 /// |---|---|---|---|
 /// | 1 | 0 | 1 | 1 |
 /// | 1 | the answer | 1 | 0 |
-/// | 5 | the answer | how many bits it takes | its entries |
-/// | 25 | the answer | where it begins, in units of four words | the same |
+/// | 1 | the answer | how many bits it takes | whether it is short |
+/// | 4 | the answer | the same | its entries |
+/// | 25 | the answer | where it begins, in units | the same |
 ///
-/// A directory is a cell for each value of the bits that it takes. A list is the answer where no
-/// entry holds the address, then the keys of its entries, wider ones before those that they hold,
-/// then their cells. A key is the bits of a prefix, then a one, then zeros.
+/// A directory is a cell for each value of the bits that it takes. A list is the cell where no entry
+/// holds the address, then the cells of its entries, wider ones before those that they hold, then
+/// their keys. A key is the bits of a prefix, then a one, then zeros. Where 16 bits are enough for
+/// every key and 24 for every cell, they take no more: then the list is short.
 #[derive(Debug)]
 pub(crate) struct Trie<A> {
     root: u32,
-    words: Box<[u32]>,
+    bytes: Box<[u8]>,
     _address: std::marker::PhantomData<A>,
 }
 
@@ -74,17 +92,20 @@ pub(crate) struct Trie<A> {
 pub(crate) const NODE: u32 = 1 << 31;
 
 const DIRECTORY: u32 = 1 << 30;
-const SIZE_BITS: u32 = 5;
+const SHORT: u32 = 1 << 29;
+const DIRECTORY_SIZE_BITS: u32 = 5;
+const LIST_SIZE_BITS: u32 = 4;
 const PLACE_BITS: u32 = 25;
 
-/// Words between two places where a node may begin.
-const UNIT_WORDS: usize = 4;
+/// Bytes between two places where a node may begin.
+const UNIT: usize = 8;
 
-/// Words of a cache line. A large array begins at a page, and so at a line.
-const LINE_WORDS: usize = 16;
+const CELL_BYTES: usize = 4;
+const SHORT_CELL_BYTES: usize = 3;
+const SHORT_KEY_BYTES: usize = 2;
 
-/// Words of the largest list: two lines, which are fetched at the same time.
-const LIST_WORDS_MAX: usize = 2 * LINE_WORDS - 1;
+/// Bytes of the largest list: two cache lines.
+const LIST_BYTES_MAX: usize = 2 * 64;
 
 /// The most bits that a directory takes: 64 MiB of cells, for more prefixes than there are.
 const DIRECTORY_BITS_MAX: u32 = 24;
@@ -94,50 +115,77 @@ const SKIP_BITS_MIN: u32 = 4;
 
 impl<A: Address> Trie<A> {
     /// The longest prefix a list can hold after what the nodes above it took.
-    const ENTRY_BITS_MAX: u32 = u32::BITS * A::KEY_WORDS as u32 - 1;
+    const ENTRY_BITS_MAX: u32 = u8::BITS * A::KEY_BYTES as u32 - 1;
 
-    const LIST_MAX: usize = (LIST_WORDS_MAX - 1) / (A::KEY_WORDS + 1);
+    /// The most entries of a list.
+    const LIST_MAX: usize = (LIST_BYTES_MAX - CELL_BYTES) / (A::KEY_BYTES + CELL_BYTES);
 
     /// The table of `ranges`, none of which is there twice; `outside` is the answer where none is.
     ///
     /// # Panics
-    /// When it would take more than 512 MiB: some 40 million prefixes.
+    /// When it would take more than 256 MiB: some 13 million prefixes or more.
     pub(crate) fn build(mut ranges: Vec<Range<A>>, outside: u32) -> Self {
         ranges.sort_unstable_by_key(|range| (range.bits, range.len));
-        let mut builder = Builder { words: Vec::new() };
+        let mut builder = Builder { bytes: Vec::new() };
         let root = builder.node(&ranges, 0, outside);
-        Self { root, words: builder.words.into(), _address: std::marker::PhantomData }
+        Self { root, bytes: builder.bytes.into(), _address: std::marker::PhantomData }
     }
 
     /// The answer of the longest prefix that holds `address`.
+    #[inline]
     pub(crate) fn find(&self, address: A) -> u32 {
         let (mut cell, mut rest) = (self.root, address);
         while cell & NODE != 0 {
-            let size = cell >> PLACE_BITS & ((1 << SIZE_BITS) - 1);
-            let node = &self.words[(cell & ((1 << PLACE_BITS) - 1)) as usize * UNIT_WORDS..];
-            let took = if cell & DIRECTORY != 0 {
-                cell = node[slot(rest, size)];
-                size
-            } else {
-                let (keys, cells) = node[1..].split_at(size as usize * A::KEY_WORDS);
-                let first = rest.first();
-                let mut longest = 0;
-                cell = node[0];
-                // No branch on what an entry is: how often this turns is known before the list is
-                // there, and which entry holds the address is nobody's guess.
-                for (key, &next) in keys.chunks_exact(A::KEY_WORDS).zip(&cells[..size as usize]) {
-                    let key = key.iter().fold(0, |key, &word| key << u32::BITS | u64::from(word));
-                    let key = key << (u64::BITS - u32::BITS * A::KEY_WORDS as u32);
-                    let holds = (first ^ key) <= (key ^ (key - 1));
-                    cell = select_unpredictable(holds, next, cell);
-                    longest = select_unpredictable(holds, key, longest);
-                }
-                u64::BITS - 1 - longest.trailing_zeros().min(u64::BITS - 1)
-            };
-            rest = rest.after(took);
+            let size = |bits: u32| cell >> PLACE_BITS & ((1 << bits) - 1);
+            let node = &self.bytes[(cell & ((1 << PLACE_BITS) - 1)) as usize * UNIT..];
+            if cell & DIRECTORY != 0 {
+                let bits = size(DIRECTORY_SIZE_BITS);
+                cell = small(node.as_chunks::<CELL_BYTES>().0[slot(rest, bits)]);
+                rest = rest.after(bits);
+                continue;
+            }
+            let entries = size(LIST_SIZE_BITS) as usize;
+            if cell & SHORT != 0 {
+                // It ends here: a cell that leads on is not so small.
+                return longest::<SHORT_CELL_BYTES, SHORT_KEY_BYTES>(node, entries, rest.first()).0;
+            }
+            let (next, key) = A::longest(node, entries, rest.first());
+            cell = next;
+            rest = rest.after(u64::BITS - 1 - key.trailing_zeros().min(u64::BITS - 1));
         }
         cell
     }
+}
+
+/// The cell of a list of `size` entries for an address that begins with `first`, and the longest key
+/// that holds it, or zero.
+#[inline]
+fn longest<const CELL: usize, const KEY: usize>(list: &[u8], size: usize, first: u64) -> (u32, u64) {
+    let (cells, keys) = list.split_at((1 + size) * CELL);
+    let (cells, keys) = (cells.as_chunks::<CELL>().0, keys[..size * KEY].as_chunks::<KEY>().0);
+    let (mut found, mut longest) = (small(cells[0]), 0);
+    // No branch on what an entry is: how often this turns is known before the list is there, and which
+    // entry holds the address is nobody's guess.
+    for (cell, key) in cells[1..].iter().zip(keys) {
+        let key = upper(*key);
+        let holds = holds(key, first);
+        found = select_unpredictable(holds, small(*cell), found);
+        longest = select_unpredictable(holds, key, longest);
+    }
+    (found, longest)
+}
+
+/// The number in at most four bytes.
+#[inline]
+fn small<const BYTES: usize>(bytes: [u8; BYTES]) -> u32 {
+    bytes.iter().rev().fold(0, |number, byte| number << u8::BITS | u32::from(*byte))
+}
+
+/// The number whose upper bytes these are.
+#[inline]
+fn upper<const BYTES: usize>(bytes: [u8; BYTES]) -> u64 {
+    let number = bytes.iter().rev().fold(0, |number, byte| number << u8::BITS | u64::from(*byte));
+    number << (u64::BITS - u8::BITS * BYTES as u32)
 }
 
 /// The value of the first `bits`, of which there is at least one.
@@ -146,7 +194,7 @@ fn slot<A: Address>(address: A, bits: u32) -> usize {
 }
 
 struct Builder {
-    words: Vec<u32>,
+    bytes: Vec<u8>,
 }
 
 impl Builder {
@@ -173,23 +221,22 @@ impl Builder {
 
     fn directory<A: Address>(&mut self, ranges: &[Range<A>], above: u32, outside: u32) -> u32 {
         let bits = (ranges.len().ilog2() - 2).clamp(1, DIRECTORY_BITS_MAX);
-        let node = self.room(1 << bits);
-        let start = node * UNIT_WORDS;
-        self.words[start..start + (1 << bits)].fill(outside);
+        let mut cells = vec![outside; 1 << bits];
         let is_longer = |range: &Range<A>| u32::from(range.len) > above + bits;
         for range in ranges.iter().filter(|range| !is_longer(range)) {
             let slots = 1 << (above + bits - u32::from(range.len));
-            let first = start + slot(range.bits.after(above), bits);
-            self.words[first..first + slots].fill(range.answer);
+            let first = slot(range.bits.after(above), bits);
+            cells[first..first + slots].fill(range.answer);
         }
         let longer: Vec<_> = ranges.iter().copied().filter(is_longer).collect();
         let slot = |range: &Range<A>| slot(range.bits.after(above), bits);
         for same in longer.chunk_by(|a, b| slot(a) == slot(b)) {
-            let at = start + slot(&same[0]);
-            let outside = self.words[at];
-            self.words[at] = self.node(same, above + bits, outside);
+            let cell = &mut cells[slot(&same[0])];
+            *cell = self.node(same, above + bits, *cell);
         }
-        NODE | DIRECTORY | bits << PLACE_BITS | node as u32
+        let node = self.begin();
+        self.bytes.extend(cells.iter().flat_map(|cell| cell.to_le_bytes()));
+        NODE | DIRECTORY | bits << PLACE_BITS | node
     }
 
     fn list<A: Address>(&mut self, ranges: &[Range<A>], above: u32, outside: u32) -> u32 {
@@ -219,34 +266,27 @@ impl Builder {
     }
 
     fn entries<A: Address>(&mut self, entries: &[(u64, u32)], outside: u32) -> u32 {
-        let node = self.room(1 + entries.len() * (A::KEY_WORDS + 1));
-        let mut at = node * UNIT_WORDS;
-        let mut put = |word: u64| {
-            self.words[at] = word as u32;
-            at += 1;
-        };
-        put(outside.into());
-        for &(key, _) in entries {
-            put(key >> u32::BITS);
-            if A::KEY_WORDS == 2 {
-                put(key);
-            }
+        let cells = || iter::once(outside).chain(entries.iter().map(|&(_, cell)| cell));
+        let is_short = cells().all(|cell| cell >> (u8::BITS * SHORT_CELL_BYTES as u32) == 0)
+            && entries.iter().all(|(key, _)| key << (u8::BITS * SHORT_KEY_BYTES as u32) == 0);
+        let (kind, cell_bytes, key_bytes) =
+            if is_short { (SHORT, SHORT_CELL_BYTES, SHORT_KEY_BYTES) } else { (0, CELL_BYTES, A::KEY_BYTES) };
+        let node = self.begin();
+        for cell in cells() {
+            self.bytes.extend(&cell.to_le_bytes()[..cell_bytes]);
         }
-        for &(_, cell) in entries {
-            put(cell.into());
+        for (key, _) in entries {
+            self.bytes.extend(&key.to_le_bytes()[8 - key_bytes..]);
         }
-        NODE | (entries.len() as u32) << PLACE_BITS | node as u32
+        NODE | kind | (entries.len() as u32) << PLACE_BITS | node
     }
 
-    /// Where a node of so many words begins, in units: one that fits in a line crosses none.
-    fn room(&mut self, words: usize) -> usize {
-        let start = self.words.len().next_multiple_of(UNIT_WORDS);
-        let left = LINE_WORDS - start % LINE_WORDS;
-        let start = if words > left { start + left % LINE_WORDS } else { start };
-        self.words.resize(start + words, 0);
-        let unit = start / UNIT_WORDS;
-        assert!(unit < 1 << PLACE_BITS, "a table of networks of less than 512 MiB");
-        unit
+    /// Where the next node begins, in units.
+    fn begin(&mut self) -> u32 {
+        let unit = self.bytes.len().div_ceil(UNIT);
+        assert!(unit < 1 << PLACE_BITS, "a table of networks of less than 256 MiB");
+        self.bytes.resize(unit * UNIT, 0);
+        unit as u32
     }
 }
 

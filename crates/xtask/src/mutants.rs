@@ -64,20 +64,20 @@ const MUTANTS: [Mutant; 42] = [
     Mutant {
         name: "a prefix holds one bit less than it says",
         file: TRIE,
-        original: "let holds = (first ^ key) <= (key ^ (key - 1));",
-        mutated: "let holds = (first ^ key) <= (key ^ (key - 1)) << 1;",
+        original: "    (first ^ key) <= (key ^ (key - 1))",
+        mutated: "    (first ^ key) <= (key ^ (key - 1)) << 1",
     },
     Mutant {
         name: "a directory loses what is around its prefixes",
         file: TRIE,
-        original: "self.words[start..start + (1 << bits)].fill(outside);",
-        mutated: "self.words[start..start + (1 << bits)].fill(0);",
+        original: "let mut cells = vec![outside; 1 << bits];",
+        mutated: "let mut cells = vec![0; 1 << bits];",
     },
     Mutant {
         name: "a prefix fills but the first of its cells in a directory",
         file: TRIE,
-        original: "self.words[first..first + slots].fill(range.answer);",
-        mutated: "self.words[first..first + slots.min(1)].fill(range.answer);",
+        original: "cells[first..first + slots].fill(range.answer);",
+        mutated: "cells[first..first + slots.min(1)].fill(range.answer);",
     },
     Mutant {
         name: "what lies deeper forgets the prefix around it",
