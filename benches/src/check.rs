@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
-use config::{Config, Kept, Loaded};
+use config::{Config, Loaded};
 
 use crate::measure::{Effort, once_by_all};
 
@@ -117,8 +117,8 @@ impl Files {
     }
 
     /// Reads again what has changed since.
-    pub(crate) fn reload(&self, kept: &Kept) -> Loaded {
-        Config::reload(&self.node(), 2, kept)
+    pub(crate) fn reload(&self, before: &Loaded) -> Loaded {
+        Config::reload(&self.node(), &before.kept, &before.snapshot)
             .unwrap_or_else(|errors| panic!("a sound configuration: {errors}"))
     }
 
@@ -139,7 +139,5 @@ fn check(count: usize) {
     let policy::Proof { decisions, clients, recipients, .. } = loaded.proof;
     println!("  ({decisions} decisions, {clients} strangers' addresses, {recipients} recipients)");
     files.change_one();
-    once_by_all("  reload of them with one changed: read, compiled and proved", || {
-        files.reload(&loaded.kept)
-    });
+    once_by_all("  reload of them with one changed: read, compiled and proved", || files.reload(&loaded));
 }

@@ -71,16 +71,22 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
-        Self::reload(path, 1, &Kept::default())
+        Self::read(path, &Kept::default(), None)
     }
 
-    /// The same for a reload: `generation` numbers the snapshot, and tenants of files that have not
-    /// changed since `kept` are not read again. Listeners need a restart: what is proved holds for those
-    /// that run as well as for those of the new file.
+    /// The same for a reload: the snapshot follows on `before`, which is in force, and shares with it
+    /// what has not changed; tenants of files that have not changed since `kept` are not read again.
+    /// Listeners need a restart: what is proved holds for those that run as well as for those of the
+    /// new file.
     ///
     /// # Errors
     /// Everything that is wrong with the files.
-    pub fn reload(path: &Path, generation: u64, kept: &Kept) -> Result<Loaded, ConfigErrors> {
+    pub fn reload(path: &Path, kept: &Kept, before: &Snapshot) -> Result<Loaded, ConfigErrors> {
+        Self::read(path, kept, Some(before))
+    }
+
+    fn read(path: &Path, kept: &Kept, before: Option<&Snapshot>) -> Result<Loaded, ConfigErrors> {
+        let generation = before.map_or(1, |before| before.generation + 1);
         let mut report = Report::default();
         let read = node::read(path, generation, kept, &mut report);
         let Some((node, source, mut taken_over)) = read else {
@@ -88,7 +94,10 @@ impl Config {
         };
         let (overlaps, compiled) = thread::scope(|scope| {
             let overlaps = scope.spawn(|| overlaps::warnings(&source));
-            let compiled = Snapshot::compile(&source);
+            let compiled = match before {
+                Some(before) => Snapshot::compile_after(before, &source),
+                None => Snapshot::compile(&source),
+            };
             (overlaps.join().expect("it warns and does not panic"), compiled)
         });
         report.warnings.extend(overlaps);

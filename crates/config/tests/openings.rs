@@ -221,13 +221,13 @@ fn a_reload_may_open_no_listener_that_runs_whatever_the_new_file_makes_of_it() {
         let started = Config::load(&folder.node()).unwrap_or_else(|errors| panic!("{errors}"));
         // Of itself the new file is sound: on a submission listener nobody relays without a login.
         folder.write("gatepost.toml", &NODE.replace(relay, &replaced));
-        let reloaded =
-            Config::reload(&folder.node(), 2, &started.kept).unwrap_or_else(|errors| panic!("{errors}"));
+        let reloaded = Config::reload(&folder.node(), &started.kept, &started.snapshot)
+            .unwrap_or_else(|errors| panic!("{errors}"));
         folder.write("tenants/wide.toml", TOO_WIDE);
         assert!(Config::load(&folder.node()).is_ok(), "a restart closes the relay listener");
         // Also at the second reload after the change.
         for kept in [&started.kept, &reloaded.kept] {
-            let errors = Config::reload(&folder.node(), 3, kept).unwrap_err();
+            let errors = Config::reload(&folder.node(), kept, &reloaded.snapshot).unwrap_err();
             assert!(errors.are_openings(), "{errors}");
             assert!(errors.to_string().contains("on listener smtp (as it runs until a restart)"), "{errors}");
         }
@@ -236,8 +236,8 @@ fn a_reload_may_open_no_listener_that_runs_whatever_the_new_file_makes_of_it() {
     let folder = Folder::new(&NODE.replace(relay, submission), &[("wide", TOO_WIDE)]);
     let started = Config::load(&folder.node()).unwrap_or_else(|errors| panic!("{errors}"));
     folder.write("gatepost.toml", NODE);
-    assert!(Config::reload(&folder.node(), 2, &started.kept).is_err());
-    assert!(Config::reload(&folder.node(), 2, &Kept::default()).is_err());
+    assert!(Config::reload(&folder.node(), &started.kept, &started.snapshot).is_err());
+    assert!(Config::reload(&folder.node(), &Kept::default(), &started.snapshot).is_err());
 }
 
 #[test]

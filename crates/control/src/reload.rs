@@ -91,15 +91,15 @@ impl Reloader {
             return;
         }
         self.is_reading = true;
-        let generation = self.commons.snapshot().generation + 1;
-        let (path, kept, wants_key) = (self.path.clone(), self.kept.clone(), self.certificate.is_some());
+        let (before, kept) = (self.commons.snapshot(), self.kept.clone());
+        let (path, wants_key) = (self.path.clone(), self.certificate.is_some());
         let finished = self.finished.0.clone();
         let failed = finished.clone();
         let spawned = thread::Builder::new().name("gatepost-reload".into()).spawn(move || {
             // Where the system does not allow it, mail shares the processor with us.
             let _ = rustix::process::nice(NICENESS);
             // Whoever is gone does not wait for it.
-            let _ = finished.blocking_send(Read(read(path.as_deref(), generation, &kept, wants_key)));
+            let _ = finished.blocking_send(Read(read(path.as_deref(), &kept, &before, wants_key)));
         });
         if let Err(error) = spawned {
             // There is room: nothing else is being read.
@@ -173,12 +173,12 @@ impl Reloader {
 
 fn read(
     path: Option<&Path>,
-    generation: u64,
     kept: &Kept,
+    before: &Snapshot,
     wants_key: bool,
 ) -> Result<(Loaded, Option<Arc<CertifiedKey>>), Refused> {
     let path = path.ok_or_else(|| Refused::by(&"there is no configuration file to read again"))?;
-    let loaded = Config::reload(path, generation, kept)?;
+    let loaded = Config::reload(path, kept, before)?;
     let key = match &loaded.node.tls {
         Some(files) if wants_key => {
             Some(tls::read(&files.certificate, &files.key).map_err(|error| Refused::by(&error))?)

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::front::{Front, Identity, Senders};
 use crate::lists::Lists;
+use crate::logins::{self, Logins};
 use crate::names::Names;
 use crate::network::Networks;
 use crate::nobody;
@@ -55,11 +56,19 @@ impl fmt::Display for CompileError {
 
 impl std::error::Error for CompileError {}
 
-pub(crate) fn compile(source: &Source) -> Result<Snapshot, Vec<CompileError>> {
-    let mut compiler = Compiler { sources: source.tenants.clone(), ..Compiler::default() };
-    let logins = source.tenants.iter().map(|tenant| tenant.identities.len()).sum();
-    compiler.identities.reserve_exact(logins);
-    compiler.logins.reserve(logins);
+/// `before`, where there is one, is a snapshot whose logins are taken over if they are the same.
+pub(crate) fn compile(source: &Source, before: Option<&Snapshot>) -> Result<Snapshot, Vec<CompileError>> {
+    let same = before.filter(|before| logins::are_the_same(&before.sources, &source.tenants));
+    let mut compiler = Compiler {
+        sources: source.tenants.clone(),
+        known_logins: same.map(|before| before.logins.clone()),
+        ..Compiler::default()
+    };
+    if compiler.known_logins.is_none() {
+        let logins = source.tenants.iter().map(|tenant| tenant.identities.len()).sum();
+        compiler.identities.reserve_exact(logins);
+        compiler.logins.reserve(logins);
+    }
     let node_routes = compiler.route_list(&source.routes);
     for (index, tenant) in (0_u32..).zip(&source.tenants) {
         compiler.tenant(TenantIx(index), tenant);
@@ -77,8 +86,11 @@ struct Compiler {
     tenants: Vec<Tenant>,
     long_senders: Vec<Patterns>,
     tenant_names: Names<TenantIx>,
+    /// Those of the snapshot before; then the three that follow stay empty.
+    known_logins: Option<Logins>,
     identities: Vec<Identity>,
     logins: Names<IdentityIx>,
+    long_senders_of_logins: Vec<Patterns>,
     relay_domains: RelayDomains,
     recipients: Names<()>,
     routes: Vec<Route>,
@@ -125,7 +137,14 @@ impl Compiler {
         self.tenant_names.shrink();
         self.relay_domains.shrink();
         self.recipients.shrink();
-        self.logins.shrink();
+        let logins = self.known_logins.unwrap_or_else(|| {
+            self.logins.shrink();
+            Logins {
+                identities: self.identities.into(),
+                names: Arc::new(self.logins),
+                long_senders: self.long_senders_of_logins.into(),
+            }
+        });
         Ok(Snapshot {
             generation: source.generation,
             scram_shape: ScramShape::commonest(&self.sources),
@@ -138,8 +157,7 @@ impl Compiler {
             tenant_names: self.tenant_names,
             lists,
             networks,
-            identities: self.identities.into(),
-            logins: self.logins,
+            logins,
             relay_domains: self.relay_domains,
             recipients: self.recipients,
             routes: self.routes.into(),
@@ -185,8 +203,10 @@ impl Compiler {
             has_sender_rules,
             senders: Senders::build(&endings, &mut self.long_senders),
         });
-        for (index, identity) in (0_u32..).zip(&source.identities) {
-            self.identity(ix, index, identity, &endings, has_sender_rules);
+        if self.known_logins.is_none() {
+            for (index, identity) in (0_u32..).zip(&source.identities) {
+                self.identity(ix, index, identity, &endings, has_sender_rules);
+            }
         }
         self.tenants[ix.0 as usize].sender_rules = self.sender_rules(ix, &source.sender_rules);
         let mut index = 0;
@@ -234,7 +254,7 @@ impl Compiler {
         let own = self.endings(&source.senders);
         let senders = match own.is_empty() {
             true => Senders::brief(of_tenant),
-            false => Senders::build(&own, &mut self.long_senders),
+            false => Senders::build(&own, &mut self.long_senders_of_logins),
         };
         self.identities.push(Identity {
             tenant,

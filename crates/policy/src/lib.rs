@@ -15,6 +15,7 @@ mod front;
 mod header;
 mod limits;
 mod lists;
+mod logins;
 mod names;
 mod network;
 mod next_hop;

@@ -223,7 +223,8 @@ impl Snapshot {
             && let Identity { senders, has_own_senders, .. } = self.identity_at(ix)
             && senders.is_any()
         {
-            let place = names.texts().find_map(|name| senders.find(name, &self.long_senders));
+            let long_senders = &self.logins.long_senders;
+            let place = names.texts().find_map(|name| senders.find(name, long_senders));
             let line = |place| match has_own_senders {
                 true => Line::LoginSender(ix, place),
                 false => Line::TenantSender(responsible.tenant(), place),

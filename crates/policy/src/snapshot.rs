@@ -9,6 +9,7 @@ use crate::compile::{CompileError, canonical, compile};
 use crate::front::{Front, Identity};
 use crate::limits::{Limits, NodeLimits};
 use crate::lists::Lists;
+use crate::logins::Logins;
 use crate::names::Names;
 use crate::network::{NetworkMatch, Networks};
 use crate::next_hop::NextHop;
@@ -42,13 +43,12 @@ pub struct Snapshot {
     /// Of each tenant what decides, apart from the rest of it.
     pub(crate) fronts: Box<[Front]>,
     pub(crate) tenants: Box<[Tenant]>,
-    /// Sender patterns that are too long to lie where they are asked for.
+    /// Sender patterns of tenants that are too long to lie where they are asked for.
     pub(crate) long_senders: Box<[Patterns]>,
     pub(crate) tenant_names: Names<TenantIx>,
     pub(crate) lists: Lists,
     pub(crate) networks: Networks,
-    pub(crate) identities: Box<[Identity]>,
-    pub(crate) logins: Names<IdentityIx>,
+    pub(crate) logins: Logins,
     pub(crate) relay_domains: RelayDomains,
     /// The recipients that relay domains list: each is in one relay domain.
     pub(crate) recipients: Names<()>,
@@ -167,7 +167,16 @@ impl Snapshot {
     /// # Errors
     /// Everything that is wrong with it, in the order of the files.
     pub fn compile(source: &Source) -> Result<Self, Vec<CompileError>> {
-        compile(source)
+        compile(source, None)
+    }
+
+    /// The same, in less time where `before` has the same logins with the same senders: their table,
+    /// which is most of the work, is then shared.
+    ///
+    /// # Errors
+    /// As [`Snapshot::compile`].
+    pub fn compile_after(before: &Self, source: &Source) -> Result<Self, Vec<CompileError>> {
+        compile(source, Some(before))
     }
 
     /// The tenant at `tenant`.
@@ -244,7 +253,7 @@ impl Snapshot {
     /// The identity that logs in as `login`, in whatever case it is written.
     #[must_use]
     pub fn identity(&self, login: &str) -> Option<IdentityIx> {
-        self.logins.get(login).copied()
+        self.logins.names.get(login).copied()
     }
 
     /// The password hash of an identity, in PHC form; empty where it has a SCRAM verifier only.
@@ -345,6 +354,6 @@ impl Snapshot {
     }
 
     pub(crate) fn identity_at(&self, identity: IdentityIx) -> &Identity {
-        &self.identities[identity.0 as usize]
+        &self.logins.identities[identity.0 as usize]
     }
 }

@@ -56,8 +56,12 @@ impl Compiler {
     }
 
     fn reserved_for(&mut self, tenant: TenantIx, login: &Sourced<String>) -> Option<IdentityIx> {
-        let identity = self.logins.get(&login.value).copied();
-        let own = identity.filter(|identity| self.identities[identity.0 as usize].tenant == tenant);
+        let (names, identities) = match &self.known_logins {
+            Some(known) => (&*known.names, &*known.identities),
+            None => (&self.logins, &*self.identities),
+        };
+        let identity = names.get(&login.value).copied();
+        let own = identity.filter(|identity| identities[identity.0 as usize].tenant == tenant);
         if own.is_none() {
             let message = format!("the tenant has no login {:?}", login.value);
             self.error(
