@@ -16,7 +16,7 @@ use crate::source::Source;
 
 /// Addresses that belong to nobody in particular: whoever is near has one (relay-control.md F1), and
 /// a client whose address nobody told has the unspecified one.
-const NEAR: [IpAddr; 8] = [
+const NEAR: [IpAddr; 9] = [
     IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -24,6 +24,7 @@ const NEAR: [IpAddr; 8] = [
     IpAddr::V4(Ipv4Addr::new(10, 255, 255, 254)),
     IpAddr::V4(Ipv4Addr::new(255, 255, 255, 255)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1)),
 ];
 
