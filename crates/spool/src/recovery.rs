@@ -162,6 +162,7 @@ fn open_directory<D: Disk>(
             let detail = format!("it belongs to shard {}; was the directory renamed?", identity.shard);
             return Err(SpoolError::Format { path: directory.join("identity"), detail });
         }
+        sync_names(disk, directory)?;
         return Ok(identity);
     }
     if removal::is_remains(disk, directory)? {
@@ -189,11 +190,18 @@ fn open_directory<D: Disk>(
     disk.close_file(file);
     written.map_err(SpoolError::io("write", &temporary))?;
     disk.rename(&temporary, &path).map_err(SpoolError::io("rename", &temporary))?;
-    disk.sync_directory(directory).map_err(SpoolError::io("sync", directory))?;
-    for above in directory.ancestors().skip(1).take(2).filter(|above| !above.as_os_str().is_empty()) {
-        disk.sync_directory(above).map_err(SpoolError::io("sync", above))?;
-    }
+    sync_names(disk, directory)?;
     Ok(identity)
+}
+
+/// Makes durable under which names the files of a shard are found. Not only where it is new: a process that
+/// was killed between the renaming of a segment and this leaves it to the next one, which would fill a
+/// segment that a power cut takes away.
+fn sync_names<D: Disk>(disk: &mut D, directory: &Path) -> Result<(), SpoolError> {
+    for directory in directory.ancestors().take(3).filter(|above| !above.as_os_str().is_empty()) {
+        disk.sync_directory(directory).map_err(SpoolError::io("sync", directory))?;
+    }
+    Ok(())
 }
 
 /// Where the latest group stands: its segment and the end behind it.

@@ -9,7 +9,9 @@ use harness::*;
 use mail::UnixMillis;
 use ring::sim::SimOptions;
 use ring::{Disk, OpenMode, RealDisk};
-use spool::{Content, Event, LoadError, Outcome, RecoveryProgress, Refusal, Shard, SpoolError, inspect};
+use spool::{
+    Content, Event, LoadError, Options, Outcome, RecoveryProgress, Refusal, Shard, SpoolError, inspect,
+};
 
 #[test]
 fn a_message_comes_back_as_it_went_in() {
@@ -326,6 +328,34 @@ fn a_start_reads_nothing_before_a_killed_process_s_writes_have_ended() {
     bench.settle();
     let file = bench.ring.open(&segment(1), OpenMode { write: true, ..OpenMode::default() }).unwrap();
     assert!(!bench.ring.lock_file(file).unwrap());
+}
+
+/// The last segment has its name, but not yet durably, when the process is killed: the next one fills it.
+#[test]
+fn what_a_killed_process_has_named_outlasts_a_power_cut() {
+    let options = Options { capacity_bytes: 3 * SEGMENT_BYTES, ..options() };
+    for steps in 0..60 {
+        let mut bench = Bench::with(steps, options.clone(), SimOptions::default());
+        for _ in 0..steps {
+            bench.turn();
+            bench.world.step();
+        }
+        let mut bench = bench.restart();
+        bench.settle();
+        let mut keys = Vec::new();
+        while let Ok(key) = bench.append(keys.len() as u32, 1, 7000) {
+            keys.push(key);
+            bench.settle();
+        }
+        let delivered = keys.iter().step_by(2);
+        for key in delivered.clone() {
+            bench.deliver(*key, 1).unwrap();
+            bench.settle();
+        }
+        let queued = keys.len() - delivered.count();
+        let bench = bench.crash();
+        assert_eq!(bench.recovered.len(), queued, "killed after {steps} steps");
+    }
 }
 
 #[test]
