@@ -93,6 +93,8 @@ enum Phase {
     Outcomes(AlignedBuffer, Range<usize>),
     /// All outcomes are in groups; their write ends.
     Last,
+    /// Outcomes of the rest of its messages are on their way to the disk. It is walked through again then.
+    Waiting(Instant),
 }
 
 #[derive(Debug, Default)]
@@ -168,35 +170,49 @@ impl Segments {
 
     /// The segment that costs least to empty; of those that cost little the oldest, since the outcomes
     /// in later ones speak of its messages, and are of no more use once these have moved.
-    fn victim(&self, now: Instant) -> Option<u32> {
+    ///
+    /// `rest`: what copies may take of the segment that is written.
+    fn victim(&self, now: Instant, rest: u64) -> Option<u32> {
         let is_pressed = self.is_pressed();
-        // No outcome can be noted, so that nothing dies: whatever moves is worth a try.
-        let is_out_of_room = self.spare <= self.kept_for_copies();
-        let fits = |segment: &Segment| {
+        let is_due = |segment: &Segment| {
             let is_old = segment.sealed_at.is_none_or(|at| now.since(at) >= YOUNG);
-            let holds = segment.live > 0 || segment.has_references();
-            let can_be_freed =
-                !segment.has_references() || matches!(segment.footer, FooterState::There { .. });
-            holds
-                && can_be_freed
-                && (is_old || is_pressed)
-                && (!segment.is_packed() || is_out_of_room)
-                && !(segment.quarantined || segment.ready || segment.footer == FooterState::Coming)
+            (is_old || is_pressed) && segment.footer != FooterState::Coming
         };
-        let candidates = self.list.iter().enumerate().filter(|(_, segment)| fits(segment));
-        let candidates = candidates.filter(|&(slot, _)| slot != self.current as usize);
         let cheap = self.segment_bytes / CHEAP_PART;
+        let candidates = self.candidates(rest).filter(|(_, segment)| is_due(segment));
         let least = candidates.min_by_key(|(_, segment)| (segment.live_bytes.max(cheap), segment.epoch))?;
+        Some(least.0)
+    }
+
+    /// The segments that are worth emptying, now or when they have their footer.
+    fn candidates(&self, rest: u64) -> impl Iterator<Item = (u32, &Segment)> {
         // A full spool is worth the copying of more for less: small groups leave gaps, copies leave none.
-        let sixteenths = if is_out_of_room {
-            15
-        } else if is_pressed {
-            12
-        } else {
-            8
+        let (live_sixteenths, packed_sixteenths) = match self.is_pressed() {
+            // No outcome can be noted, so that nothing dies.
+            true if self.is_out_of_room() => (15, 15),
+            true => (12, 12),
+            false => (8, 12),
         };
-        let live_max = self.segment_bytes / 16 * sixteenths;
-        (least.1.live_bytes <= live_max).then_some(least.0 as u32)
+        let live_max = self.segment_bytes / 16 * live_sixteenths;
+        // Half of it elsewhere would free nothing, and take the room in which another could be emptied.
+        let room = rest + self.spare * self.copies_a_segment();
+        let is_candidate = move |&(slot, segment): &(u32, &Segment)| {
+            let holds = segment.live > 0 || segment.has_references();
+            let can_be_freed = !segment.has_references() || segment.footer != FooterState::Missing;
+            slot != self.current
+                && holds
+                && can_be_freed
+                && !(segment.quarantined || segment.ready)
+                && !segment.is_packed(packed_sixteenths)
+                && segment.live_bytes <= live_max
+                && self.copied_bytes(slot) <= room
+        };
+        (0..).zip(&self.list).filter(is_candidate)
+    }
+
+    /// There is nothing but what is kept for copies.
+    fn is_out_of_room(&self) -> bool {
+        self.spare <= self.kept_for_copies()
     }
 
     /// What copies out of a segment take at most, with what a footer repeats of them and their padding.
@@ -214,6 +230,12 @@ impl Segments {
     fn gathered_bytes(&self) -> u64 {
         GATHERED_BYTES.min(self.segment_bytes / GATHERED_PART)
     }
+
+    /// What a whole segment takes of copies at least: its header and trailer, and a group that does not fit
+    /// at its end, are not for them.
+    pub(crate) fn copies_a_segment(&self) -> u64 {
+        self.segment_bytes.saturating_sub(2 * BLOCK_BYTES as u64 + self.gathered_bytes())
+    }
 }
 
 impl Shard {
@@ -221,13 +243,12 @@ impl Shard {
     pub(crate) fn compact<R: Ring>(&mut self, ring: &mut R) {
         let now = ring.now();
         if self.compaction.victim.is_none() {
-            // Wherever the one before was given up.
-            self.segments.promised = 0;
+            self.promise(now);
             let is_time = self.compaction.look_at.is_none_or(|at| now >= at);
             if self.compaction.bytes_per_second == 0 || !is_time || !self.segments.wants_compaction() {
                 return;
             }
-            let victim = self.segments.victim(now);
+            let victim = self.segments.victim(now, self.rest());
             let is_urgent = victim.is_some() && self.segments.is_pressed();
             let pause = if is_urgent { PRESSED_PAUSE } else { PAUSE };
             self.compaction.look_at = Some(now.after(pause));
@@ -240,12 +261,33 @@ impl Shard {
         let phase = match phase {
             Phase::Messages(slot) => self.walk(ring, segment, slot),
             Phase::Outcomes(buffer, rest) => self.put_outcomes(segment, buffer, rest),
-            waiting @ (Phase::Footer | Phase::Last) => Some(waiting),
+            Phase::Waiting(until) if now >= until => Some(Phase::Messages(0)),
+            waiting @ (Phase::Footer | Phase::Last | Phase::Waiting(_)) => Some(waiting),
         };
         self.compaction.victim = phase.map(|phase| Victim { segment, phase });
         let victim = self.compaction.victim.as_ref();
         self.segments.promised = victim.map_or(0, |victim| self.segments.copied_bytes(victim.segment));
         self.hurry_copies();
+    }
+
+    /// What copies may take of the segment that is written.
+    fn rest(&self) -> u64 {
+        let taken = self.segments.position + self.open.disk_bytes_with(0) + self.summary.disk_bytes(0, 0);
+        self.segments.segment_bytes.saturating_sub(taken)
+    }
+
+    /// Between two victims. Where there is no room but what is kept for copies, outcomes leave alone what the
+    /// next one takes; where none could be emptied, they have it all.
+    fn promise(&mut self, now: Instant) {
+        (self.segments.promised, self.segments.copies_are_vain) = (0, false);
+        if self.compaction.bytes_per_second == 0 || !self.segments.is_out_of_room() {
+            return;
+        }
+        let rest = self.rest();
+        let next = self.segments.victim(now, rest);
+        self.segments.promised = next.map_or(0, |next| self.segments.copied_bytes(next));
+        let are_vain = self.segments.candidates(rest).next().is_none();
+        self.segments.copies_are_vain = are_vain;
     }
 
     /// The copies in the open group are written when they are many, or when no more come.
@@ -259,7 +301,7 @@ impl Shard {
                 *slot < self.index.slot_count() || self.compaction.is_copying()
             }
             Some(Victim { phase: Phase::Outcomes(..), .. }) => true,
-            Some(Victim { phase: Phase::Footer | Phase::Last, .. }) | None => false,
+            Some(Victim { phase: Phase::Footer | Phase::Last | Phase::Waiting(_), .. }) | None => false,
         };
         if !more_come || self.open.disk_bytes_with(0) >= self.segments.gathered_bytes() {
             self.open_effects.urgent = true;
@@ -276,6 +318,7 @@ impl Shard {
         let preparing = self.segments.retry_at.filter(|&at| at > now);
         let compaction = match &self.compaction.victim {
             Some(Victim { phase: Phase::Messages(_) | Phase::Outcomes(..), .. }) => Some(now.after(PACE)),
+            Some(Victim { phase: Phase::Waiting(until), .. }) => Some(*until),
             Some(_) => None,
             None if self.compaction.bytes_per_second > 0 && self.segments.wants_compaction() => {
                 Some(self.compaction.look_at.unwrap_or(now))
@@ -315,8 +358,7 @@ impl Shard {
         }
         let victim = &self.segments.list[segment as usize];
         if victim.live > 0 {
-            // Outcomes of the rest are on their way to the disk. It is looked at again.
-            return None;
+            return Some(Phase::Waiting(ring.now().after(PRESSED_PAUSE)));
         }
         match victim.footer {
             FooterState::There { at } if victim.has_references() && self.compaction.allowance > 0 => {
@@ -422,6 +464,8 @@ impl Shard {
             match self.put_copy(key, &buffer[record.clone()]) {
                 Err(Refusal::Busy | Refusal::Full) => {
                     self.compaction.copies[slot] = Copy::Read { key, buffer, record };
+                    // In a group of its own it may fit.
+                    self.open_effects.urgent |= !self.open.is_empty();
                 }
                 Ok(()) | Err(Refusal::Latched) => self.pool.give_back(buffer),
             }

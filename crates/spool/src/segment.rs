@@ -111,9 +111,9 @@ impl Segment {
         self.packed = self.packed.saturating_sub(bytes.into());
     }
 
-    /// It holds hardly anything but what compaction has just put there.
-    pub(crate) fn is_packed(&self) -> bool {
-        self.written > 0 && self.packed >= self.written / 4 * 3
+    /// So much of it, or more, is what compaction has just put there.
+    pub(crate) fn is_packed(&self, sixteenths: u64) -> bool {
+        self.written > 0 && self.packed >= self.written / 16 * sixteenths
     }
 
     pub(crate) fn has_references(&self) -> bool {
@@ -187,9 +187,11 @@ pub(crate) struct Segments {
     /// Bytes of queued messages' records.
     pub(crate) live_bytes: u64,
     pub(crate) spare: u64,
-    /// What the copies out of the segment that is being emptied still need: in the last segment outcomes
-    /// leave it alone, or that segment could not be emptied, nor any other.
+    /// What the copies out of the segment that is emptied, or would be next, still need: outcomes leave it
+    /// alone, or that segment could not be emptied, nor any other.
     pub(crate) promised: u64,
+    /// No segment can be emptied into the room that there is: what is kept for copies is for outcomes.
+    pub(crate) copies_are_vain: bool,
     pub(crate) token: Token,
     pub(crate) preparing: Option<Preparing>,
     pub(crate) retry_at: Option<Instant>,
@@ -225,12 +227,17 @@ impl Segments {
         if BLOCK_BYTES as u64 + bytes.group + bytes.own_footer > self.segment_bytes {
             return Err(Refusal::Full);
         }
-        let promised = if purpose == Purpose::Outcome && self.spare == 0 { self.promised } else { 0 };
+        // What of the copies finds no room in spare segments goes here.
+        let promised = match purpose {
+            Purpose::Outcome => self.promised.saturating_sub(self.spare * self.copies_a_segment()),
+            Purpose::Mail | Purpose::Copy => 0,
+        };
         let fits = self.fits(Need { group: bytes.group + promised, ..bytes });
         let lent = if purpose == Purpose::Mail { self.lent() } else { 0 };
         let left = self.spare.saturating_sub(u64::from(!fits) + lent);
         let kept = match purpose {
             Purpose::Mail => self.reserve(),
+            Purpose::Outcome if self.copies_are_vain => 0,
             Purpose::Outcome => self.kept_for_copies(),
             Purpose::Copy => 0,
         };

@@ -147,6 +147,7 @@ impl Shard {
             live_bytes: 0,
             spare: 0,
             promised: 0,
+            copies_are_vain: false,
             token: tokens.token(KIND_PREPARE, 0),
             preparing: None,
             retry_at: None,
