@@ -249,8 +249,11 @@ impl Shard {
                 return;
             }
             let victim = self.segments.victim(now, self.rest());
-            let is_urgent = victim.is_some() && self.segments.is_pressed();
-            let pause = if is_urgent { PRESSED_PAUSE } else { PAUSE };
+            let pause = match victim {
+                Some(_) if self.segments.is_out_of_room() => PACE,
+                Some(_) if self.segments.is_pressed() => PRESSED_PAUSE,
+                _ => PAUSE,
+            };
             self.compaction.look_at = Some(now.after(pause));
             let Some(segment) = victim else { return };
             self.compaction.victim = Some(Victim { segment, phase: Phase::Messages(0) });
@@ -272,8 +275,10 @@ impl Shard {
 
     /// What copies may take of the segment that is written.
     fn rest(&self) -> u64 {
-        let taken = self.segments.position + self.open.disk_bytes_with(0) + self.summary.disk_bytes(0, 0);
-        self.segments.segment_bytes.saturating_sub(taken)
+        let open = if self.open.is_empty() { 0 } else { self.open.disk_bytes_with(0) };
+        let (records, outline_bytes) = self.open.outlines();
+        let footer = self.summary.disk_bytes(records, outline_bytes);
+        self.segments.segment_bytes.saturating_sub(self.segments.position + open + footer)
     }
 
     /// Between two victims. Where there is no room but what is kept for copies, outcomes leave alone what the

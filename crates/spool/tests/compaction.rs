@@ -12,8 +12,12 @@ use spool::{Event, HELD, MessageKey, Options, Outcome, inspect};
 
 /// Lets `seconds` pass, turn by turn, as a worker does; gives what the spool reported.
 fn pass(bench: &mut Bench, seconds: u64) -> Vec<Event> {
+    pass_millis(bench, seconds * 1000)
+}
+
+fn pass_millis(bench: &mut Bench, millis: u64) -> Vec<Event> {
     let mut events = Vec::new();
-    let limit = bench.world.now().after(Duration::from_secs(seconds));
+    let limit = bench.world.now().after(Duration::from_millis(millis));
     loop {
         events.extend(bench.turn());
         let next = bench.shard.next_deadline(bench.ring.now()).unwrap_or(limit).min(limit);
@@ -428,4 +432,43 @@ fn compaction_makes_room_in_a_full_spool() {
         }
     }
     assert!(refused < 60, "{refused} of 600 were refused though next to nothing is queued");
+}
+
+/// Filled with messages of all sizes, emptied in another order, a part of it, and filled again: each outcome
+/// finds room in the end, or nothing would ever die here.
+#[test]
+fn a_full_spool_does_not_close_on_itself() {
+    for seed in 0..40 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut bench = Bench::with(seed, options(), SimOptions::default());
+        let (mut number, mut waiting) = (0, Vec::new());
+        for _ in 0..4 {
+            while bench.append(number, 3, random.usize(300..20_000)).is_ok() {
+                number += 1;
+                if random.bool() {
+                    waiting.extend(bench.settle().into_iter().filter_map(committed).flat_map(each_recipient));
+                }
+            }
+            waiting.extend(bench.settle().into_iter().filter_map(committed).flat_map(each_recipient));
+            random.shuffle(&mut waiting);
+            let mut refused = 0;
+            while waiting.len() > 20 {
+                let (key, recipient) = waiting.pop().expect("there are some");
+                if bench.shard.outcomes(key, &[(recipient, Outcome::Delivered)], None).is_err() {
+                    waiting.insert(0, (key, recipient));
+                    refused += 1;
+                    assert!(refused < 20_000, "seed {seed}: {:?}", bench.shard.stats());
+                    pass_millis(&mut bench, 10);
+                } else if random.u8(..4) > 0 {
+                    bench.turn();
+                    bench.world.step();
+                }
+            }
+            pass_millis(&mut bench, 2000);
+        }
+    }
+}
+
+fn each_recipient(key: MessageKey) -> [(MessageKey, u16); 3] {
+    [0, 1, 2].map(|recipient| (key, recipient))
 }
