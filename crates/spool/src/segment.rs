@@ -503,6 +503,13 @@ impl Segments {
     }
 }
 
+/// The segments that are ready, in the order of their epochs.
+pub(crate) fn ready_in_order(list: &[Segment]) -> VecDeque<u32> {
+    let mut ready: Vec<_> = (0..).zip(list).filter(|(_, segment)| segment.ready).collect();
+    ready.sort_unstable_by_key(|(_, segment)| segment.epoch);
+    ready.into_iter().map(|(slot, _)| slot).collect()
+}
+
 /// Creates a segment by blocking calls, for the first start.
 pub(crate) fn create<D: Disk>(
     disk: &mut D,

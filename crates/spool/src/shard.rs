@@ -23,7 +23,7 @@ use crate::recovery::{RecoveryReport, recover};
 use crate::replay::RecoveredMail;
 use crate::scan::shard_directory;
 use crate::sealing::Sealing;
-use crate::segment::{Need, Prepared, Purpose, Segments};
+use crate::segment::{self, Need, Prepared, Purpose, Segments};
 use crate::{
     Content, Event, GROUP_BYTES_MAX, HELD, MessageKey, NewMessage, Options, Outcome, Place, RECORD_BYTES_MAX,
     RELEASED, RecoveryProgress, Refusal, SpoolError, Stats,
@@ -122,9 +122,6 @@ impl Shard {
         let directory = shard_directory(&options.directory, options.shard);
         let current = state.segments[state.current as usize].file;
         state.report.is_direct = disk.is_direct(current).map_err(SpoolError::io("look at", &directory))?;
-        let mut ready: VecDeque<_> =
-            (0..state.segments.len() as u32).filter(|&slot| state.segments[slot as usize].ready).collect();
-        ready.make_contiguous().sort_unstable_by_key(|&slot| state.segments[slot as usize].epoch);
         let large = LargeFiles::new(directory.clone(), tokens, state.next_large, state.large_bodies);
         let mut segments = Segments {
             directory,
@@ -132,9 +129,9 @@ impl Shard {
             segment_bytes: state.identity.segment_bytes,
             capacity_bytes: options.capacity_bytes,
             salt: state.identity.salt,
+            ready: segment::ready_in_order(&state.segments),
             list: state.segments,
             next_number: state.next_number,
-            ready,
             current: state.current,
             position: state.position,
             next_epoch: state.next_epoch + 1,
