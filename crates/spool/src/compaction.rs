@@ -220,7 +220,8 @@ impl Segments {
         let segment = &self.list[slot as usize];
         let groups = segment.live_bytes / self.gathered_bytes() + 2;
         let outcomes = match segment.footer {
-            FooterState::There { at } if segment.has_references() => self.segment_bytes - u64::from(at),
+            // Each as a record, and in the footer of the segment that it goes to.
+            FooterState::There { at } if segment.has_references() => 2 * (self.segment_bytes - u64::from(at)),
             _ => 0,
         };
         segment.live_bytes + u64::from(segment.live) * OUTLINE_BYTES + groups * BLOCK_BYTES as u64 + outcomes

@@ -8,7 +8,7 @@ use harness::*;
 use mail::UnixMillis;
 use ring::Ring as _;
 use ring::sim::SimOptions;
-use spool::{Event, HELD, MessageKey, Options, Outcome, inspect};
+use spool::{Event, HELD, MessageKey, Options, Outcome, Recovered, inspect};
 
 /// Lets `seconds` pass, turn by turn, as a worker does; gives what the spool reported.
 fn pass(bench: &mut Bench, seconds: u64) -> Vec<Event> {
@@ -450,20 +450,7 @@ fn a_full_spool_does_not_close_on_itself() {
                 }
             }
             waiting.extend(bench.settle().into_iter().filter_map(committed).flat_map(each_recipient));
-            random.shuffle(&mut waiting);
-            let mut refused = 0;
-            while waiting.len() > 20 {
-                let (key, recipient) = waiting.pop().expect("there are some");
-                if bench.shard.outcomes(key, &[(recipient, Outcome::Delivered)], None).is_err() {
-                    waiting.insert(0, (key, recipient));
-                    refused += 1;
-                    assert!(refused < 20_000, "seed {seed}: {:?}", bench.shard.stats());
-                    pass_millis(&mut bench, 10);
-                } else if random.u8(..4) > 0 {
-                    bench.turn();
-                    bench.world.step();
-                }
-            }
+            empty(&mut bench, &mut waiting, 20, &mut random);
             pass_millis(&mut bench, 2000);
         }
     }
@@ -471,4 +458,55 @@ fn a_full_spool_does_not_close_on_itself() {
 
 fn each_recipient(key: MessageKey) -> [(MessageKey, u16); 3] {
     [0, 1, 2].map(|recipient| (key, recipient))
+}
+
+/// The same with a start between filling and emptying, after a kill or a power cut, with spools and messages
+/// of all sizes, of which some wait for good.
+#[test]
+fn a_full_spool_does_not_close_on_itself_after_a_start() {
+    for seed in 80..100 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let options = Options { capacity_bytes: random.u64(6..34) * SEGMENT_BYTES, ..options() };
+        let mut bench = Bench::with(seed, options, SimOptions::default());
+        let mut number = 0;
+        let (bytes_max, late) = (random.usize(600..20_000), random.usize(0..60));
+        for _ in 0..6 {
+            while bench.append(number, 3, random.usize(300..bytes_max)).is_ok() {
+                number += 1;
+                if random.bool() {
+                    bench.settle();
+                }
+            }
+            bench.settle();
+            if random.u8(..3) == 0 {
+                pass_millis(&mut bench, random.u64(0..300));
+            }
+            bench = if random.bool() { bench.restart() } else { bench.crash() };
+            let each = |message: &Recovered| {
+                message.pending.iter().map(|one| (message.key, one.recipient)).collect::<Vec<_>>()
+            };
+            let mut waiting: Vec<_> = bench.recovered.iter().flat_map(each).collect();
+            empty(&mut bench, &mut waiting, late, &mut random);
+            pass_millis(&mut bench, 60_000);
+            assert!(bench.shard.accepts_mail().is_ok(), "seed {seed}: {:?}", bench.shard.stats());
+        }
+    }
+}
+
+/// Settles recipients in any order until only `late` of them wait.
+fn empty(bench: &mut Bench, waiting: &mut Vec<(MessageKey, u16)>, late: usize, random: &mut fastrand::Rng) {
+    random.shuffle(waiting);
+    let mut refused = 0;
+    while waiting.len() > late {
+        let (key, recipient) = waiting.pop().expect("there are some");
+        if bench.shard.outcomes(key, &[(recipient, Outcome::Delivered)], None).is_err() {
+            waiting.insert(0, (key, recipient));
+            refused += 1;
+            assert!(refused < 8_000, "it has closed on itself: {:?}", bench.shard.stats());
+            pass_millis(bench, 10);
+        } else if random.u8(..4) > 0 {
+            bench.turn();
+            bench.world.step();
+        }
+    }
 }
