@@ -464,7 +464,7 @@ fn each_recipient(key: MessageKey) -> [(MessageKey, u16); 3] {
 /// of all sizes, of which some wait for good.
 #[test]
 fn a_full_spool_does_not_close_on_itself_after_a_start() {
-    for seed in 80..100 {
+    for seed in 0..30 {
         let mut random = fastrand::Rng::with_seed(seed);
         let options = Options { capacity_bytes: random.u64(6..34) * SEGMENT_BYTES, ..options() };
         let mut bench = Bench::with(seed, options, SimOptions::default());
