@@ -99,6 +99,21 @@ pub struct TenantSource {
     pub grants: Option<GrantTerms>,
 }
 
+#[cfg(test)]
+impl Source {
+    /// Tenants, and nothing that is the node's.
+    pub(crate) fn of(tenants: Vec<Arc<TenantSource>>) -> Self {
+        Self {
+            generation: 1,
+            origin: Origin::new("test.toml", 0),
+            routes: Vec::new(),
+            limits: NodeLimits::default(),
+            lists: ListsSource::default(),
+            tenants,
+        }
+    }
+}
+
 impl TenantSource {
     /// A tenant of this name that has nothing yet.
     #[must_use]

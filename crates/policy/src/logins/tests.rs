@@ -2,9 +2,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
-use crate::limits::NodeLimits;
 use crate::snapshot::Snapshot;
-use crate::source::{ListsSource, Origin, ReservedSendersSource, Source};
+use crate::source::{Origin, ReservedSendersSource, Source};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 /// The third does not fit where it is asked for, the last is no pattern.
@@ -147,17 +146,6 @@ fn take(steps: Vec<Step>, tenants: &mut Vec<Arc<TenantSource>>) {
     }
 }
 
-fn source(tenants: &[Arc<TenantSource>]) -> Source {
-    Source {
-        generation: 1,
-        origin: Origin::new("test.toml", 0),
-        routes: Vec::new(),
-        limits: NodeLimits::default(),
-        lists: ListsSource::default(),
-        tenants: tenants.to_vec(),
-    }
-}
-
 /// Three tenants with two logins each.
 fn tenants() -> impl Strategy<Value = Vec<Arc<TenantSource>>> {
     let tenant = |index: usize| {
@@ -183,12 +171,12 @@ proptest! {
         mut tenants in tenants(),
         reloads in prop::collection::vec(prop::collection::vec(step(), 1..3), 1..6),
     ) {
-        let first = Snapshot::compile(&source(&tenants));
+        let first = Snapshot::compile(&Source::of(tenants.to_vec()));
         prop_assume!(first.is_ok());
         let mut in_force = first.unwrap();
         for steps in reloads {
             take(steps, &mut tenants);
-            let source = source(&tenants);
+            let source = Source::of(tenants.to_vec());
             let after = Snapshot::compile_after(&in_force, &source);
             prop_assert_eq!(shown(&after), shown(&Snapshot::compile(&source)));
             if let Ok(after) = after {
@@ -206,11 +194,11 @@ fn the_table_is_shared_while_nobody_logs_in_otherwise() {
         Arc::new(TenantSource { senders: texts(&SENDERS[..1]), identities, ..named })
     };
     let tenants = [tenant("a", "one"), tenant("b", "two")];
-    let before = Snapshot::compile(&source(&tenants)).unwrap();
+    let before = Snapshot::compile(&Source::of(tenants.to_vec())).unwrap();
     let is_shared = |change: &dyn Fn(&mut TenantSource)| {
         let mut tenants = tenants.clone();
         change(Arc::make_mut(&mut tenants[1]));
-        let after = Snapshot::compile_after(&before, &source(&tenants)).unwrap();
+        let after = Snapshot::compile_after(&before, &Source::of(tenants.to_vec())).unwrap();
         let (old, new) = (&before.logins, &after.logins);
         let shared = Arc::ptr_eq(&old.names, &new.names);
         assert_eq!(Arc::ptr_eq(&old.identities, &new.identities), shared);

@@ -12,10 +12,9 @@ use proptest::sample::{select, subsequence};
 use super::*;
 use crate::compile::canonical;
 use crate::facts::{Role, TlsPolicy};
-use crate::limits::NodeLimits;
 use crate::source::{
-    CONNECTIONS_DEFAULT, ListsSource, LoginRequired, RelayDomainSource, ReservedSendersSource, RouteSource,
-    RouteTls, SenderRulesSource, Sourced, TenantSource,
+    CONNECTIONS_DEFAULT, LoginRequired, RelayDomainSource, ReservedSendersSource, RouteSource, RouteTls,
+    SenderRulesSource, Sourced, TenantSource,
 };
 
 const HOSTNAME: &str = "relay.example";
@@ -125,14 +124,7 @@ fn source() -> impl Strategy<Value = Source> {
                 ..TenantSource::named(at(1, format!("tenant{index}")))
             })
         };
-        Source {
-            generation: 1,
-            origin: Origin::new("test.toml", 0),
-            routes: Vec::new(),
-            limits: NodeLimits::default(),
-            lists: ListsSource::default(),
-            tenants: draws.into_iter().enumerate().map(tenant).collect(),
-        }
+        Source::of(draws.into_iter().enumerate().map(tenant).collect())
     })
 }
 
