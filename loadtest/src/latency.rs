@@ -19,8 +19,8 @@ const PHASE: Duration = Duration::from_secs(5);
 pub(crate) fn run(gatepost: &Path) -> Result<(), String> {
     for is_gatepost in [true, false] {
         for sessions in SESSIONS {
-            // Postfix has 200 processes at most here.
-            if !is_gatepost && sessions > 200 {
+            // Postfix has 300 processes at most here.
+            if !is_gatepost && sessions > 300 {
                 continue;
             }
             let server = match is_gatepost {

@@ -4,6 +4,7 @@
 //! the control plane answered and what is due, and ends by giving the spool's open group to the disk.
 
 use std::io;
+use std::time::Duration;
 
 use commons::{Answer, SnapshotCache, WorkerLink, WorkerState};
 use delivery::Delivery;
@@ -15,6 +16,10 @@ use spool::{Damage, Event, Recovered, Spool};
 
 /// The room number of the spool in a token.
 pub const SPOOL_ROOM: u8 = 2;
+
+/// How long a turn serves before it gives what there is to the disk and to the ring: about as long as a
+/// durable write takes, so that groups become no smaller.
+const SERVED_MAX: Duration = Duration::from_micros(200);
 
 /// Everything that one thread of the data plane owns.
 pub struct Worker<R> {
@@ -81,9 +86,7 @@ impl<R: Ring> Worker<R> {
     pub fn turn_until(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         let mut completions = std::mem::take(&mut self.completions);
         self.ring.turn(deadline, &mut completions)?;
-        for completion in completions.drain(..) {
-            self.dispatch(completion);
-        }
+        self.serve(&mut completions);
         self.completions = completions;
         self.take_answers();
         self.ingress.tick(context!(self, ingress));
@@ -95,6 +98,28 @@ impl<R: Ring> Worker<R> {
         self.link.flush();
         self.log.flush();
         Ok(())
+    }
+
+    /// Does what is to be done about all that the ring completed. What the disk finished comes first, and
+    /// who waited for it has the reply before anybody else is served. Who has pipelined much makes a long
+    /// turn: whoever is served in it besides waits neither for its end nor for the disk to be asked then.
+    fn serve(&mut self, completions: &mut Vec<Completion>) {
+        let mut begin = self.ring.now();
+        let mut is_owed = false;
+        for completion in completions.drain(..) {
+            let is_file = matches!(completion, Completion::File { .. });
+            let is_work = matches!(completion, Completion::Received { .. });
+            if is_owed && !is_file {
+                self.ring.submit();
+            }
+            is_owed = is_file;
+            self.dispatch(completion);
+            if is_work && self.ring.clock().since(begin) > SERVED_MAX {
+                self.spool.flush(&mut self.ring);
+                self.ring.submit();
+                begin = self.ring.clock();
+            }
+        }
     }
 
     /// Takes up the mail that a former life of the shards left.

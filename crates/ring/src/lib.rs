@@ -173,6 +173,9 @@ pub trait Ring: Disk {
     /// Monotonic time, read once a turn.
     fn now(&self) -> Instant;
 
+    /// Monotonic time, read now: it tells how long a turn has taken so far.
+    fn clock(&self) -> Instant;
+
     /// Wall-clock time in milliseconds since 1970, read once a turn.
     fn unix_millis(&self) -> u64;
 
@@ -277,8 +280,11 @@ pub trait Ring: Disk {
     /// Removes an empty directory.
     fn remove_directory_file(&mut self, path: &std::path::Path, token: Token);
 
-    /// Submits what was asked for and collects what has ended, waiting for the first completion
-    /// until `deadline` (`None`: as long as it takes; a time in the past: not at all).
+    /// Submits what was asked for so far rather than with the next turn, and waits for nothing.
+    fn submit(&mut self);
+
+    /// Submits what was asked for and collects what has ended, files first, waiting for the first
+    /// completion until `deadline` (`None`: as long as it takes; a time in the past: not at all).
     ///
     /// # Errors
     /// Only when the ring itself is broken: the worker cannot go on.

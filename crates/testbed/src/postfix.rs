@@ -36,7 +36,7 @@ smtpd_client_connection_count_limit = 0
 smtpd_client_connection_rate_limit = 0
 smtpd_hard_error_limit = 1000000
 smtpd_soft_error_limit = 1000000
-default_process_limit = 200
+default_process_limit = 300
 in_flow_delay = 0
 {settings}";
 

@@ -246,6 +246,10 @@ impl Ring for SimRing {
         self.now
     }
 
+    fn clock(&self) -> Instant {
+        self.now
+    }
+
     fn unix_millis(&self) -> u64 {
         self.unix_millis
     }
@@ -386,6 +390,8 @@ impl Ring for SimRing {
     fn remove_directory_file(&mut self, path: &Path, token: Token) {
         self.start(token, None, Action::RemoveDirectory { path: path.to_path_buf() });
     }
+
+    fn submit(&mut self) {}
 
     fn turn(&mut self, deadline: Option<Instant>, completions: &mut Vec<Completion>) -> io::Result<()> {
         self.read_clocks();

@@ -218,6 +218,10 @@ impl Ring for UringRing {
         self.now
     }
 
+    fn clock(&self) -> Instant {
+        Instant(sys::monotonic_nanos())
+    }
+
     fn unix_millis(&self) -> u64 {
         self.unix_millis
     }
@@ -344,6 +348,10 @@ impl Ring for UringRing {
         self.operations.remove_directory(path, token, &mut self.queue);
     }
 
+    fn submit(&mut self) {
+        self.queue.submit();
+    }
+
     fn turn(&mut self, deadline: Option<Instant>, completions: &mut Vec<Completion>) -> io::Result<()> {
         let before = completions.len();
         loop {
@@ -362,9 +370,14 @@ impl Ring for UringRing {
             self.read_clocks();
             let mut ended = std::mem::take(&mut self.ended);
             self.queue.reap(&mut ended);
-            for ended in ended.drain(..) {
-                self.dispatch(ended, completions);
+            let is_file = |ended: &&Ended| ended.operation.kind == Kind::File;
+            for file in ended.iter().filter(is_file) {
+                self.dispatch(*file, completions);
             }
+            for other in ended.iter().filter(|ended| !is_file(ended)) {
+                self.dispatch(*other, completions);
+            }
+            ended.clear();
             self.ended = ended;
             if completions.len() > before || deadline.is_some_and(|deadline| deadline <= self.now) {
                 return Ok(());

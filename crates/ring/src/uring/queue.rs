@@ -154,6 +154,14 @@ impl Queue {
         unsafe { self.ring.submitter().enter(queued as u32, least, flags.bits(), Some(&arguments)) }.map(drop)
     }
 
+    /// Submits what there is. What fails is left to the next [`Self::enter`], which says so.
+    pub(super) fn submit(&mut self) {
+        if !self.ring.submission().is_empty() {
+            let _ = self.ring.submit();
+            self.fill();
+        }
+    }
+
     /// Takes what has ended.
     pub(super) fn reap(&mut self, ended: &mut Vec<Ended>) {
         for entry in self.ring.completion() {

@@ -289,6 +289,62 @@ fn the_last_reply_reaches_a_peer_that_was_still_talking() {
 }
 
 #[test]
+fn what_is_submitted_leaves_before_the_next_turn() {
+    let mut ring = ring();
+    let (mut client, socket) = connection(&mut ring);
+    client.set_read_timeout(Some(PATIENCE)).expect("takes a timeout");
+    ring.send(socket, Output::Owned(b"250 2.0.0 kept\r\n".to_vec()), token(1));
+    ring.submit();
+    let mut heard = [0; 16];
+    client.read_exact(&mut heard).expect("hears it although no turn has come");
+    assert_eq!(&heard, b"250 2.0.0 kept\r\n");
+    assert!(matches!(what_comes(&mut ring)[..], [Completion::Sent { .. }]));
+}
+
+/// The bytes are there before the write is asked for; the turn that has both tells of the file first.
+#[test]
+fn what_the_disk_finished_comes_first() {
+    let directory = Scratch::new();
+    let mut ring = ring();
+    let mode = OpenMode { write: true, create_new: true, direct: false };
+    let file = ring.open(&directory.path("file"), mode).expect("opens");
+    let (mut client, socket) = connection(&mut ring);
+    ring.receive(socket, token(1));
+    let is_file = |completion: &Completion| matches!(completion, Completion::File { .. });
+    for _ in 0..100 {
+        assert!(what_comes(&mut ring).is_empty(), "nothing is under way");
+        client.write_all(b"NOOP\r\n").expect("writes");
+        ring.write_file(
+            file,
+            0,
+            AlignedBuffer::zeroed(BLOCK_BYTES),
+            0..BLOCK_BYTES,
+            Durability::Buffered,
+            token(2),
+        );
+        ring.submit();
+        thread::sleep(Duration::from_millis(20));
+        let mut completions = Vec::new();
+        ring.turn(Some(Instant(0)), &mut completions).expect("turns");
+        let came_at_once = completions.len();
+        while completions.len() < 2 {
+            ring.turn(None, &mut completions).expect("turns");
+        }
+        let first = is_file(&completions[0]);
+        for completion in completions {
+            if let Completion::Received { chunk, .. } = completion {
+                ring.release(chunk);
+            }
+        }
+        if came_at_once == 2 {
+            assert!(first, "the file first");
+            return;
+        }
+    }
+    panic!("the disk was never done within 20 ms");
+}
+
+#[test]
 fn an_orderly_end_leaves_the_other_direction_open() {
     let mut ring = ring();
     let (mut client, socket) = connection(&mut ring);
