@@ -1,7 +1,8 @@
 //! A gateway under test between the two ledgers: started, loaded, broken, started again, and judged.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -245,6 +246,23 @@ impl Stand {
     /// The end of what the gateway wrote.
     pub(crate) fn output(&self) -> String {
         tail(&self.gateway.output()).to_owned()
+    }
+
+    /// What there is to see of a gateway that does not get on: its oldest messages and its files.
+    pub(crate) fn state(&self) -> String {
+        let config = self.gateway.config_path().display().to_string();
+        let spool = self.gateway.configuration().spool.clone().unwrap_or_default();
+        let of = |program: &Path, arguments: &[&str]| match Command::new(program).args(arguments).output() {
+            Ok(output) => [output.stdout, output.stderr]
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                .concat(),
+            Err(error) => format!("{}: {error}\n", program.display()),
+        };
+        [
+            of(&self.binary, &["spool", "list", "--json", "--limit", "20", "--config", &config]),
+            of(Path::new("ls"), &["-lR", &spool.display().to_string()]),
+        ]
+        .join("\n")
     }
 
     /// Bytes that a gateway had on its way when it ended may still be on theirs.

@@ -360,7 +360,8 @@ impl Shard {
         if bytes > free { Err(Refusal::Full) } else { Ok(()) }
     }
 
-    /// Begins the next write if none is under way, and the work behind it. To be called once, at the end of a turn.
+    /// Begins the next write if none is under way, and the work behind it. To be called at the end of a turn, and
+    /// within one that is long.
     pub fn flush<R: Ring>(&mut self, ring: &mut R) {
         self.large.tidy(ring);
         if self.latched {
