@@ -29,6 +29,8 @@ pub(crate) fn run(plan: &Plan) -> String {
         serial % SWALLOWED_ONE_IN == 5 && book.lock().expect("nobody panics holding it").insert(serial)
     };
     let mut setup = Setup::at(plan.work.join("spool"));
+    // It never fills: mail that is refused until the destination is back would not bring it back.
+    setup.capacity = "512MiB";
     setup.rules = Rules { swallows_reply: Some(Box::new(swallows)), ..Rules::default() };
     let mut stand = Stand::start(plan, setup);
     let client = stand.client(plan.seed, |_| {});
@@ -48,7 +50,9 @@ pub(crate) fn run(plan: &Plan) -> String {
             let wanted = client.acknowledged() + BETWEEN;
             assert!(
                 client.wait_acknowledged(wanted, PATIENCE),
-                "no mail is taken while the destination is away"
+                "no mail is taken while the destination is away:\n{}\n{}",
+                stand.state(),
+                stand.output()
             );
             stand.gate.open();
         }
