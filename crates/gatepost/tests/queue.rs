@@ -296,6 +296,7 @@ fn damage_in_a_stopped_spool_is_reported_and_what_can_be_read_of_it_is_shown() {
     let mut stage = Stage::start(|_| {});
     let damaged = stage.send("damaged@proseware.example", TO);
     let sound = stage.send(FROM, OTHER);
+    assert!(stage.spool(&["verify"]).status.success(), "nothing is damaged, and the gateway runs");
     stage.gateway.kill();
     stage.damage(b"damaged@proseware.example");
     let check = |stage: &Stage, is_running: bool| {

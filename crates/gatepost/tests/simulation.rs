@@ -20,7 +20,7 @@ use simulation::scenario::{Name, Scenario};
 use simulation::shrink::{Trim, shrink};
 
 /// What CI runs: as many of each scenario.
-const SEEDS: Range<u64> = 0..1950;
+const SEEDS: Range<u64> = 0..2600;
 /// As many as the smallest machine that runs CI has cores.
 const THREADS: usize = 2;
 /// Failures that are shown; the rest is counted.

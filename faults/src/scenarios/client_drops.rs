@@ -1,4 +1,4 @@
-//! The client drops or resets at each byte of a transaction; what was not ended must never be delivered.
+//! The client drops, resets or stalls at each byte of a transaction; what was not ended must never be delivered.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,15 +22,15 @@ enum Ending {
     Stall,
 }
 
-/// One connection for each byte, in each way, as often as `cycles` says.
+/// One connection for each byte in each cycle; three cycles end each byte in each way.
 pub(crate) fn run(plan: &Plan) -> String {
     let mut stand = Stand::start(plan, Setup::at(plan.work.join("spool")));
     let client = stand.client(plan.seed, |options| options.sessions = 2);
     let (mut sent, mut stalled, mut serial) = (Vec::new(), Vec::new(), FIRST_SERIAL);
-    for _ in 0..plan.cycles {
+    for cycle in 0..plan.cycles as usize {
         let mut cut = 0;
         loop {
-            let ending = [Ending::Close, Ending::Reset, Ending::Stall][serial as usize % 3];
+            let ending = [Ending::Close, Ending::Reset, Ending::Stall][(cut + cycle) % 3];
             let (bytes, whole, open) = break_off(stand.gateway.smtp(), serial, cut, ending);
             stalled.extend(open);
             // The gateway must not be short of connections for this: a few at a time stall.

@@ -1,4 +1,4 @@
-//! Crashes while a gateway recovers from a crash, and while it empties segments behind that, five deep.
+//! Crashes while a gateway recovers from a crash, and while it changes or empties segments behind that, five deep.
 
 use std::thread;
 use std::time::Duration;
@@ -15,11 +15,15 @@ const DEPTH: u64 = 5;
 /// A start is over within about this time on an idle machine: the moment of a SIGKILL is drawn from it.
 const START_MICROSECONDS: u64 = 150_000;
 
+/// Where one segment is left for another.
+const ROTATION: [&str; 3] = ["mid-rotation", "before-recycle", "mid-recycle"];
+
 /// At which visit of a place in compaction it crashes at the latest.
 const VISITS_MAX: u64 = 12;
 
 /// Kills the gateway under load, and five times more while it recovers: at its fail points and at any moment. In
-/// every other cycle some of these crashes come when it has recovered, in the midst of compaction.
+/// every other cycle some of these crashes come when it has recovered, in the midst of compaction; others come in the
+/// midst of rotation.
 pub(crate) fn run(plan: &Plan) -> String {
     let mut random = Random::new(plan.seed);
     let disk = Ext4::create(&plan.work.join("disk"), IMAGE_BYTES);
@@ -42,6 +46,10 @@ pub(crate) fn run(plan: &Plan) -> String {
                 1 if compacts => crash_at(&mut stand, "mid-compaction", 1 + random.below(VISITS_MAX)),
                 0 => crash_at(&mut stand, "mid-recovery", 1),
                 1 => crash_at(&mut stand, "end-of-recovery", 1),
+                _ if random.below(2) == 0 => {
+                    let point = ROTATION[random.below(ROTATION.len() as u64) as usize];
+                    crash_at(&mut stand, point, 1);
+                }
                 _ => {
                     stand.gateway.spawn();
                     // Not a wait for anything: the moment itself is drawn.
