@@ -130,12 +130,16 @@ fn failing(failure: &Failure, nth: u64) -> [String; 2] {
     let states: Vec<_> = (1..nth)
         .map(|state| format!(r#"{{"event":"{event}","state":{state},"new_state":{}}}"#, state + 1))
         .collect();
-    let states = states.join(",");
+    // QEMU refuses an empty list.
+    let states = match states.is_empty() {
+        true => String::new(),
+        false => format!(r#""set-state":[{}],"#, states.join(",")),
+    };
     let error = format!(
         r#"{{"event":"{event}","state":{nth},"iotype":"{kind}","errno":5,"once":{is_once},"immediately":false}}"#
     );
     let faulty = format!(
-        r#"{{"driver":"blkdebug","node-name":"faulty","image":"image","set-state":[{states}],"inject-error":[{error}]}}"#
+        r#"{{"driver":"blkdebug","node-name":"faulty","image":"image",{states}"inject-error":[{error}]}}"#
     );
     [faulty, "driver=raw,node-name=disk,file=faulty".to_owned()]
 }
