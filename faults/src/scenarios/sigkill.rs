@@ -116,9 +116,15 @@ pub(crate) fn run_buffered(plan: &Plan) -> String {
     std::fs::create_dir(&folder).expect("the work folder can be written");
     tools::run(&["mount", "-t", "ramfs", "none", text(&folder)]);
     let mut all = Cycles::new(plan);
-    let verdict = one_spool(plan, (&folder.join("spool"), "buffered"), 0, plan.cycles, &mut all);
+    let verdicts: Vec<_> = plan
+        .parts(CYCLES_A_SPOOL)
+        .map(|(number, cycles)| {
+            let spool = folder.join(format!("spool-{number}"));
+            one_spool(plan, (&spool, "buffered"), number, cycles, &mut all)
+        })
+        .collect();
     tools::run(&["umount", "--lazy", text(&folder)]);
-    verdict
+    verdicts.join(" | ")
 }
 
 fn on_ext4(plan: &Plan, number: u64, cycles: u64, all: &mut Cycles) -> String {
