@@ -370,6 +370,7 @@ impl Ring for UringRing {
             self.read_clocks();
             let mut ended = std::mem::take(&mut self.ended);
             self.queue.reap(&mut ended);
+            // Whoever waits for the disk has waited longest.
             let is_file = |ended: &&Ended| ended.operation.kind == Kind::File;
             for file in ended.iter().filter(is_file) {
                 self.dispatch(*file, completions);
