@@ -450,7 +450,7 @@ fn a_full_spool_does_not_close_on_itself() {
                 }
             }
             waiting.extend(bench.settle().into_iter().filter_map(committed).flat_map(each_recipient));
-            empty(&mut bench, &mut waiting, 20, &mut random);
+            empty(seed, &mut bench, &mut waiting, 20, &mut random);
             pass_millis(&mut bench, 2000);
         }
     }
@@ -486,7 +486,7 @@ fn a_full_spool_does_not_close_on_itself_after_a_start() {
                 message.pending.iter().map(|one| (message.key, one.recipient)).collect::<Vec<_>>()
             };
             let mut waiting: Vec<_> = bench.recovered.iter().flat_map(each).collect();
-            empty(&mut bench, &mut waiting, late, &mut random);
+            empty(seed, &mut bench, &mut waiting, late, &mut random);
             pass_millis(&mut bench, 60_000);
             assert!(bench.shard.accepts_mail().is_ok(), "seed {seed}: {:?}", bench.shard.stats());
         }
@@ -494,7 +494,13 @@ fn a_full_spool_does_not_close_on_itself_after_a_start() {
 }
 
 /// Settles recipients in any order until only `late` of them wait.
-fn empty(bench: &mut Bench, waiting: &mut Vec<(MessageKey, u16)>, late: usize, random: &mut fastrand::Rng) {
+fn empty(
+    seed: u64,
+    bench: &mut Bench,
+    waiting: &mut Vec<(MessageKey, u16)>,
+    late: usize,
+    random: &mut fastrand::Rng,
+) {
     random.shuffle(waiting);
     let mut refused = 0;
     while waiting.len() > late {
@@ -502,7 +508,7 @@ fn empty(bench: &mut Bench, waiting: &mut Vec<(MessageKey, u16)>, late: usize, r
         if bench.shard.outcomes(key, &[(recipient, Outcome::Delivered)], None).is_err() {
             waiting.insert(0, (key, recipient));
             refused += 1;
-            assert!(refused < 8_000, "it has closed on itself: {:?}", bench.shard.stats());
+            assert!(refused < 8_000, "seed {seed}: it has closed on itself: {:?}", bench.shard.stats());
             pass_millis(bench, 10);
         } else if random.u8(..4) > 0 {
             bench.turn();

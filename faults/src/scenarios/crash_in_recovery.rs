@@ -77,7 +77,7 @@ fn crash_at(stand: &mut Stand, point: &str, visit: u64) {
     stand.arm(point, visit);
     stand.gateway.spawn();
     let ended = stand.gateway.wait_end(PATIENCE);
-    assert!(ended.is_some(), "{point} was never reached:\n{}", stand.output());
+    assert!(ended.is_some(), "{point} was never reached:\n{}\n{}", stand.state(), stand.output());
     stand.note_end();
     stand.disarm();
 }
