@@ -2,20 +2,35 @@
 
 use std::sync::Arc;
 
-use policy::{ListSource, ListsSource, Origin, Sourced};
+use policy::{BlockAllow, ListSource, ListsSource, Origin, Sourced};
 
 use crate::error::Report;
 use crate::section::{Keys, Section};
 
 /// `[lists]` of the node file.
 pub(crate) const NODE: Keys = Keys {
-    known: &["blocked_clients", "allowed_clients", "blocked_senders", "blocked_recipients", "dnsbl"],
+    known: &[
+        "blocked_clients",
+        "allowed_clients",
+        "blocked_senders",
+        "allowed_senders",
+        "blocked_recipients",
+        "allowed_recipients",
+        "dnsbl",
+    ],
     later: &[],
 };
 
 /// `[lists]` of a tenant file.
 pub(crate) const TENANT: Keys = Keys {
-    known: &["blocked_clients", "allowed_clients", "blocked_senders", "blocked_recipients"],
+    known: &[
+        "blocked_clients",
+        "allowed_clients",
+        "blocked_senders",
+        "allowed_senders",
+        "blocked_recipients",
+        "allowed_recipients",
+    ],
     later: &[],
 };
 
@@ -29,11 +44,11 @@ pub(crate) fn read(top: &Section<'_>, keys: &Keys, report: &mut Report) -> Lists
         let name = path.file_stem().map_or_else(|| key.into(), |stem| stem.to_string_lossy().into_owned());
         Some(ListSource { name, entries })
     };
+    let mut pair = |blocked, allowed| BlockAllow { blocked: list(blocked), allowed: list(allowed) };
     ListsSource {
-        blocked_clients: list("blocked_clients"),
-        allowed_clients: list("allowed_clients"),
-        blocked_senders: list("blocked_senders"),
-        blocked_recipients: list("blocked_recipients"),
+        clients: pair("blocked_clients", "allowed_clients"),
+        senders: pair("blocked_senders", "allowed_senders"),
+        recipients: pair("blocked_recipients", "allowed_recipients"),
     }
 }
 

@@ -48,7 +48,7 @@ impl<R: Ring> Judge<'_, '_, R> {
         reply: &mut Reply,
     ) -> Step {
         let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
-        if self.client.snapshot.looks_up_client(&facts, decision.tenant) {
+        if self.client.snapshot.looks_up_client(&facts, to, decision.tenant) {
             self.ask_lists();
             match std::mem::replace(&mut self.client.standing, Standing::Clear) {
                 Standing::Asked(question) => {

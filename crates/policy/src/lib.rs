@@ -51,8 +51,8 @@ pub use reply::ReplyFacts;
 pub use rule::Rule;
 pub use snapshot::{IdentityIx, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx};
 pub use source::{
-    CONNECTIONS_DEFAULT, GrantTerms, IdentitySource, ListSource, ListsSource, LoginRequired, Origin,
-    RecipientsSource, RelayDomainSource, ReservedSendersSource, RouteSource, RouteTls, SenderRulesSource,
-    Source, Sourced, TenantSource,
+    BlockAllow, CONNECTIONS_DEFAULT, GrantTerms, IdentitySource, ListSource, ListsSource, LoginRequired,
+    Origin, RecipientsSource, RelayDomainSource, ReservedSendersSource, RouteSource, RouteTls,
+    SenderRulesSource, Source, Sourced, TenantSource,
 };
 pub use witness::Witness;

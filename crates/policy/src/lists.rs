@@ -1,8 +1,11 @@
 //! Block and allow lists that somebody wrote (relay-control.md E2), of the node and of each tenant.
 //!
 //! They only ever close: what a list says is asked of the latest snapshot, after the decision, so
-//! that a block acts at once, whatever configuration a transaction began with.
+//! that a block acts at once, whatever configuration a transaction began with. An allow list takes
+//! what it names off block lists and opens nothing: the node's off all of them, a tenant's off the
+//! tenant's own, so that a tenant lifts no block of the node's.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,15 +18,14 @@ use crate::remedy::Remedy;
 use crate::responsible::with_names;
 use crate::rule::Rule;
 use crate::snapshot::{Snapshot, TenantIx};
-use crate::source::Origin;
+use crate::source::{BlockAllow, Origin};
 
 /// The lists of the node, or of one tenant.
 #[derive(Debug, Default)]
 pub(crate) struct Lists {
-    pub(crate) blocked_clients: Option<ClientList>,
-    pub(crate) allowed_clients: Option<ClientList>,
-    pub(crate) blocked_senders: Option<AddressList>,
-    pub(crate) blocked_recipients: Option<AddressList>,
+    pub(crate) clients: BlockAllow<ClientList>,
+    pub(crate) senders: BlockAllow<AddressList>,
+    pub(crate) recipients: BlockAllow<AddressList>,
 }
 
 /// Client addresses: disjoint ranges in ascending order, IPv4 as IPv4 mapped into IPv6.
@@ -43,6 +45,19 @@ pub(crate) struct AddressList {
     pub(crate) patterns: Patterns,
 }
 
+/// A list of such as `I`.
+trait List<I> {
+    /// The line that holds `item`.
+    fn line(&self, item: I) -> Option<u32>;
+    /// As a reply may name it.
+    fn name(&self) -> &str;
+    fn file(&self) -> &Arc<str>;
+
+    fn origin(&self, line: u32) -> Origin {
+        Origin::new(self.file().clone(), line)
+    }
+}
+
 /// A refusal by a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed<'a> {
@@ -59,21 +74,36 @@ impl ClientList {
         ranges.dedup_by(|narrow, wide| narrow.1 <= wide.1);
         Self { name: name.into(), file, ranges: ranges.into() }
     }
+}
 
-    fn find(&self, client: IpAddr) -> Option<Origin> {
+impl List<IpAddr> for ClientList {
+    fn line(&self, client: IpAddr) -> Option<u32> {
         let bits = bits_of(client);
         let after = self.ranges.partition_point(|&(first, ..)| first <= bits);
         let &(_, last, line) = self.ranges.get(after.checked_sub(1)?)?;
-        (bits <= last).then(|| Origin::new(self.file.clone(), line))
+        (bits <= last).then_some(line)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn file(&self) -> &Arc<str> {
+        &self.file
     }
 }
 
-impl AddressList {
-    fn find(&self, address: Address<'_>) -> Option<Origin> {
-        let line = with_names(None, address, |names| {
-            names.texts().find_map(|name| self.patterns.most_specific(name))
-        })?;
-        Some(Origin::new(self.file.clone(), line))
+impl List<Address<'_>> for AddressList {
+    fn line(&self, address: Address<'_>) -> Option<u32> {
+        with_names(None, address, |names| names.texts().find_map(|name| self.patterns.most_specific(name)))
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn file(&self) -> &Arc<str> {
+        &self.file
     }
 }
 
@@ -85,23 +115,69 @@ pub(crate) fn bits_of(client: IpAddr) -> u128 {
     })
 }
 
+impl<L> BlockAllow<L> {
+    /// The allow list that takes `item` off this block list, and the line: its own, or the one `above` it.
+    fn allowing<'a, I: Copy>(&'a self, above: Option<&'a Self>, item: I) -> Option<(&'a L, u32)>
+    where
+        L: List<I>,
+    {
+        let lists = [Some(self), above].into_iter().flatten().filter_map(|lists| lists.allowed.as_ref());
+        lists.into_iter().find_map(|list| Some((list, list.line(item)?)))
+    }
+
+    /// The block list, where it holds `item` and no allow list takes it off.
+    fn blocking<'a, I: Copy + fmt::Display>(
+        &'a self,
+        above: Option<&Self>,
+        item: I,
+        rule: Rule,
+        trace: &mut impl Trace,
+    ) -> Option<&'a L>
+    where
+        L: List<I>,
+    {
+        let list = self.blocked.as_ref()?;
+        let name = list.name();
+        let Some(line) = list.line(item) else {
+            trace.step(rule, Outcome::Pass, None, || format!("{item} is not on {name}"));
+            return None;
+        };
+        if let Some((allowing, line)) = self.allowing(above, item) {
+            let origin = trace.wants_lines().then(|| allowing.origin(line));
+            trace.step(rule, Outcome::Pass, origin.as_ref(), || {
+                format!("{item} is on {name}, and the allow list {} takes it off", allowing.name())
+            });
+            return None;
+        }
+        let origin = trace.wants_lines().then(|| list.origin(line));
+        trace.step(rule, Outcome::Deny, origin.as_ref(), || format!("{item} is on {name}"));
+        Some(list)
+    }
+}
+
 impl Snapshot {
-    /// Whether an allow list, the node's or that of `tenant`, takes a client off every list of
-    /// clients, those that are looked up by DNS included.
+    /// The lists of `tenant`, where it has any.
+    fn own_lists(&self, tenant: Option<TenantIx>) -> Option<&Lists> {
+        tenant.and_then(|tenant| self.tenant(tenant).lists.as_deref())
+    }
+
+    /// Whether an allow list, the node's or that of `tenant`, takes mail of this client to this recipient
+    /// off lists that are looked up by DNS.
     #[must_use]
-    pub fn is_allowed_client(&self, client: IpAddr, tenant: Option<TenantIx>) -> bool {
-        let of_tenant = tenant.and_then(|tenant| self.tenant(tenant).lists.as_deref());
-        let lists = [Some(&self.lists), of_tenant].into_iter().flatten();
-        lists.filter_map(|lists| lists.allowed_clients.as_ref()).any(|list| list.find(client).is_some())
+    pub(crate) fn is_allowed(&self, client: IpAddr, to: Address<'_>, tenant: Option<TenantIx>) -> bool {
+        let own = self.own_lists(tenant).unwrap_or(&self.lists);
+        own.clients.allowing(Some(&self.lists.clients), client).is_some()
+            || own.recipients.allowing(Some(&self.lists.recipients), to).is_some()
     }
 
     /// What the node's list of blocked clients says, at the connection; `None` where nothing.
     pub fn decide_client(&self, client: IpAddr, trace: &mut impl Trace) -> Option<Listed<'_>> {
-        self.client_list(&self.lists, client, None, trace)
+        let list = self.lists.clients.blocking(None, client.to_canonical(), Rule::ClientList, trace)?;
+        Some(refused(Rule::ClientList, Reason::ClientBlocked, None, &list.name))
     }
 
     /// What the lists say about a recipient that was accepted for `tenant`: the node's, then the
-    /// tenant's; `None` where nothing.
+    /// tenant's; `None` where nothing. A recipient that an allow list names gets what is sent to it.
     pub fn decide_lists(
         &self,
         client: IpAddr,
@@ -110,59 +186,60 @@ impl Snapshot {
         tenant: Option<TenantIx>,
         trace: &mut impl Trace,
     ) -> Option<Listed<'_>> {
-        let own = tenant.and_then(|tenant| self.tenant(tenant).lists.as_deref());
-        let listed = own.and_then(|lists| self.client_list(lists, client, tenant, trace));
-        listed.or_else(|| {
-            let mut both = [Some(&self.lists), own].into_iter().flatten();
-            both.find_map(|lists| address_lists(lists, from, to, tenant, trace))
-        })
-    }
-
-    fn client_list<'a>(
-        &self,
-        lists: &'a Lists,
-        client: IpAddr,
-        tenant: Option<TenantIx>,
-        trace: &mut impl Trace,
-    ) -> Option<Listed<'a>> {
-        let list = lists.blocked_clients.as_ref()?;
-        let client = client.to_canonical();
-        let Some(origin) = list.find(client) else {
-            trace.step(Rule::ClientList, Outcome::Pass, None, || format!("{client} is not on {}", list.name));
-            return None;
+        let to = match to {
+            ForwardPath::Address(address) => Some(address),
+            ForwardPath::Trick { .. } => None,
         };
-        if self.is_allowed_client(client, tenant) {
-            trace.step(Rule::ClientList, Outcome::Pass, Some(&origin), || {
-                format!("{client} is on {}, and an allow list takes it off", list.name)
-            });
+        if is_welcome(&self.lists, to, trace) {
             return None;
         }
-        trace
-            .step(Rule::ClientList, Outcome::Deny, Some(&origin), || format!("{client} is on {}", list.name));
-        Some(refused(Rule::ClientList, Reason::ClientBlocked, tenant, &list.name))
+        let own = self.own_lists(tenant).filter(|own| !is_welcome(own, to, trace));
+        let node = &self.lists;
+        let listed = own.and_then(|own| {
+            let (above, client) = (Some(&node.clients), client.to_canonical());
+            let list = own.clients.blocking(above, client, Rule::ClientList, trace)?;
+            Some(refused(Rule::ClientList, Reason::ClientBlocked, tenant, &list.name))
+        });
+        listed
+            .or_else(|| address_lists(node, None, from, to, tenant, trace))
+            .or_else(|| address_lists(own?, Some(node), from, to, tenant, trace))
     }
 }
 
+/// Whether the allow list of recipients among these holds this one.
+fn is_welcome(lists: &Lists, to: Option<Address<'_>>, trace: &mut impl Trace) -> bool {
+    let Some((list, line)) = to.and_then(|to| lists.recipients.allowing(None, to)) else { return false };
+    let origin = trace.wants_lines().then(|| list.origin(line));
+    trace.step(Rule::RecipientList, Outcome::Pass, origin.as_ref(), || {
+        let name = list.name();
+        to.map_or_else(String::new, |to| {
+            format!("{to} is on the allow list {name}: no list refuses mail to it")
+        })
+    });
+    true
+}
+
+/// What these lists of senders and recipients say, where those `above` them take nothing off.
 fn address_lists<'a>(
     lists: &'a Lists,
+    above: Option<&Lists>,
     from: ReversePath<'_>,
-    to: ForwardPath<'_>,
+    to: Option<Address<'_>>,
     tenant: Option<TenantIx>,
     trace: &mut impl Trace,
 ) -> Option<Listed<'a>> {
-    let recipient = match to {
-        ForwardPath::Address(address) => Some(address),
-        ForwardPath::Trick { .. } => None,
-    };
-    for (rule, reason, list, address) in [
-        (Rule::SenderList, Reason::SenderBlocked, &lists.blocked_senders, from.address()),
-        (Rule::RecipientList, Reason::RecipientBlocked, &lists.blocked_recipients, recipient),
+    for (rule, reason, pair, above, address) in [
+        (
+            Rule::SenderList,
+            Reason::SenderBlocked,
+            &lists.senders,
+            above.map(|above| &above.senders),
+            from.address(),
+        ),
+        (Rule::RecipientList, Reason::RecipientBlocked, &lists.recipients, None, to),
     ] {
-        let (Some(list), Some(address)) = (list, address) else { continue };
-        let found = list.find(address);
-        let (outcome, not) = if found.is_some() { (Outcome::Deny, "") } else { (Outcome::Pass, "not ") };
-        trace.step(rule, outcome, found.as_ref(), || format!("{address} is {not}on {}", list.name));
-        if found.is_some() {
+        let found = address.and_then(|address| pair.blocking(above, address, rule, trace));
+        if let Some(list) = found {
             return Some(refused(rule, reason, tenant, &list.name));
         }
     }
@@ -195,7 +272,7 @@ mod tests {
             let nets: Vec<IpNet> = nets.into_iter().map(net).collect();
             let list = list(&nets);
             for client in clients.into_iter().map(IpAddr::from) {
-                prop_assert_eq!(list.find(client).is_some(), nets.iter().any(|net| net.contains(&client)));
+                prop_assert_eq!(list.line(client).is_some(), nets.iter().any(|net| net.contains(&client)));
             }
         }
     }
@@ -204,7 +281,7 @@ mod tests {
     fn both_families_stand_in_one_list_and_a_find_names_its_line() {
         let nets = ["2001:db8::/32", "198.51.100.7/32", "203.0.113.0/24"].map(|net| net.parse().unwrap());
         let list = list(&nets);
-        let line = |client: &str| list.find(client.parse().unwrap()).map(|origin| origin.line);
+        let line = |client: &str| list.line(client.parse().unwrap());
         for (client, expected) in [
             ("2001:db8::1", Some(1)),
             ("2001:db9::1", None),

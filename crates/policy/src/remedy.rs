@@ -58,9 +58,10 @@ pub enum Remedy {
 }
 
 impl Remedy {
-    /// The change in general; [`Snapshot::remedy`] names the lines of a configuration.
+    /// The change that turns what `rule` says, in general; [`Snapshot::remedy`] names the lines of a
+    /// configuration.
     #[must_use]
-    pub fn sentence(self) -> &'static str {
+    pub fn sentence(self, rule: Rule) -> &'static str {
         match self {
             Self::None => "nothing here would change it",
             Self::StartTls => "start TLS before MAIL",
@@ -79,7 +80,13 @@ impl Remedy {
             Self::CorrectCredentials => "log in with the right name and password",
             Self::Wait => "wait until the limit frees, or raise it",
             Self::TryAgain => "try again later: clients do so by themselves",
-            Self::TakeOffList => "take the entry off the list, or list the client in allowed_clients",
+            Self::TakeOffList => match rule {
+                Rule::SenderList => "take the entry off the list, or list the sender in allowed_senders",
+                Rule::RecipientList => {
+                    "take the entry off the list, or list the recipient in allowed_recipients"
+                }
+                _ => "take the entry off the list, or list the client in allowed_clients",
+            },
             Self::LiftSuspension => "lift the suspension",
             Self::CorrectDomain => "correct the domain of the recipient, or add a route for it",
             Self::OwnHeaderFrom => "write one From field, with an address that the sender owns",
@@ -113,7 +120,7 @@ impl Snapshot {
             Remedy::AddSender => self.add_sender(from, decision),
             Remedy::UseReservedLogin => self.use_reserved_login(from, decision),
             Remedy::AllowNullSender => self.allow_null_sender(decision),
-            other => other.sentence().to_owned(),
+            other => other.sentence(decision.rule).to_owned(),
         })
     }
 

@@ -151,23 +151,34 @@ pub struct GrantTerms {
 /// `[lists]` of the node or of a tenant (relay-control.md E2).
 #[derive(Clone, Debug, Default)]
 pub struct ListsSource {
-    /// Clients that are refused.
-    pub blocked_clients: Option<ListSource>,
-    /// Clients that no list of clients refuses.
-    pub allowed_clients: Option<ListSource>,
-    /// Envelope senders that are refused.
-    pub blocked_senders: Option<ListSource>,
-    /// Recipients that are refused.
-    pub blocked_recipients: Option<ListSource>,
+    /// Addresses and networks of clients.
+    pub clients: BlockAllow<ListSource>,
+    /// Envelope senders and their domains.
+    pub senders: BlockAllow<ListSource>,
+    /// Recipients and their domains.
+    pub recipients: BlockAllow<ListSource>,
+}
+
+/// The two lists of one kind.
+#[derive(Clone, Debug)]
+pub struct BlockAllow<L> {
+    /// What is refused.
+    pub blocked: Option<L>,
+    /// What no block list refuses.
+    pub allowed: Option<L>,
+}
+
+impl<L> Default for BlockAllow<L> {
+    fn default() -> Self {
+        Self { blocked: None, allowed: None }
+    }
 }
 
 impl ListsSource {
     /// Whether there is any list.
     pub(crate) fn is_any(&self) -> bool {
-        let Self { blocked_clients, allowed_clients, blocked_senders, blocked_recipients } = self;
-        [blocked_clients, allowed_clients, blocked_senders, blocked_recipients]
-            .iter()
-            .any(|list| list.is_some())
+        let Self { clients, senders, recipients } = self;
+        [clients, senders, recipients].iter().any(|pair| pair.blocked.is_some() || pair.allowed.is_some())
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a snapshot cannot know, and who is asked about it before a recipient is taken.
 
+use mail::Address;
+
 use crate::facts::Facts;
 use crate::snapshot::{RouteIx, Snapshot, TenantIx};
 
@@ -14,14 +16,15 @@ pub enum Witness {
 
 impl Snapshot {
     /// Whether a client is looked up on DNS lists, where there are some, before a recipient is taken
-    /// for `tenant`: nobody here answers for what it sends, it has an address, and no list allows it.
+    /// for `tenant`: nobody here answers for what it sends, it has an address, and no list allows the client
+    /// or mail to the recipient.
     #[must_use]
-    pub fn looks_up_client(&self, facts: &Facts<'_>, tenant: Option<TenantIx>) -> bool {
+    pub fn looks_up_client(&self, facts: &Facts<'_>, to: Address<'_>, tenant: Option<TenantIx>) -> bool {
         facts.identity.is_none()
             && facts.grants.is_empty()
             && !facts.client.is_unspecified()
             && self.network_tenant(facts.client).is_none()
-            && !self.is_allowed_client(facts.client, tenant)
+            && !self.is_allowed(facts.client, to, tenant)
     }
 
     /// Who is asked about a recipient in `recipient_domain` that was accepted for `tenant`; `None`

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use fixture::{contoso, listener, proseware, source, texts};
 use ipnet::IpNet;
 use mail::{ForwardPath, Reason, ReversePath};
-use policy::{Facts, ListSource, ListsSource, NoTrace, Role, Snapshot, Source};
+use policy::{BlockAllow, Facts, ListSource, ListsSource, NoTrace, Role, Snapshot, Source};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
@@ -28,12 +28,15 @@ fn list(name: &'static str, entries: &[&'static str]) -> impl Strategy<Value = O
 }
 
 fn lists() -> impl Strategy<Value = ListsSource> {
-    let all = (list("c", &NETS), list("a", &NETS), list("s", &NAMES), list("r", &NAMES));
-    all.prop_map(|(blocked_clients, allowed_clients, blocked_senders, blocked_recipients)| ListsSource {
-        blocked_clients,
-        allowed_clients,
-        blocked_senders,
-        blocked_recipients,
+    let pair =
+        |blocked, allowed| (blocked, allowed).prop_map(|(blocked, allowed)| BlockAllow { blocked, allowed });
+    let clients = pair(list("c", &NETS), list("ca", &NETS));
+    let senders = pair(list("s", &NAMES), list("sa", &NAMES));
+    let recipients = pair(list("r", &NAMES), list("ra", &NAMES));
+    (clients, senders, recipients).prop_map(|(clients, senders, recipients)| ListsSource {
+        clients,
+        senders,
+        recipients,
     })
 }
 
@@ -60,22 +63,33 @@ fn has_address(list: &Option<ListSource>, address: &str) -> bool {
     })
 }
 
-/// The node's clients before anything, then the tenant's, then the senders and recipients of both.
+/// The node's clients before anything, then the tenant's, then the senders and recipients of both. The
+/// node's allow lists count for both, the tenant's for its own.
 fn reference(source: &Source, client: IpAddr, from: &str, to: &str) -> Option<Reason> {
     let tenant = usize::from(to.ends_with("contoso.example"));
     let (node, own) = (&source.lists, &source.tenants[tenant].lists);
-    let node_allows = has_client(&node.allowed_clients, client);
-    let allows = node_allows || has_client(&own.allowed_clients, client);
-    if has_client(&node.blocked_clients, client) && !node_allows
-        || has_client(&own.blocked_clients, client) && !allows
-    {
+    let node_allows_client = has_client(&node.clients.allowed, client);
+    if has_client(&node.clients.blocked, client) && !node_allows_client {
         return Some(Reason::ClientBlocked);
     }
-    for lists in [node, own] {
-        if has_address(&lists.blocked_senders, from) {
+    // A recipient on an allow list gets everything that the same lists, or a tenant's below, would refuse.
+    if has_address(&node.recipients.allowed, to) {
+        return None;
+    }
+    let own_counts = !has_address(&own.recipients.allowed, to);
+    let own_allows_client = node_allows_client || has_client(&own.clients.allowed, client);
+    if own_counts && has_client(&own.clients.blocked, client) && !own_allows_client {
+        return Some(Reason::ClientBlocked);
+    }
+    let node_allows_sender = has_address(&node.senders.allowed, from);
+    let own_allows_sender = node_allows_sender || has_address(&own.senders.allowed, from);
+    for (lists, counts, allows_sender) in
+        [(node, true, node_allows_sender), (own, own_counts, own_allows_sender)]
+    {
+        if counts && has_address(&lists.senders.blocked, from) && !allows_sender {
             return Some(Reason::SenderBlocked);
         }
-        if has_address(&lists.blocked_recipients, to) {
+        if counts && has_address(&lists.recipients.blocked, to) {
             return Some(Reason::RecipientBlocked);
         }
     }
@@ -83,7 +97,7 @@ fn reference(source: &Source, client: IpAddr, from: &str, to: &str) -> Option<Re
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn the_lists_agree_with_the_reference(

@@ -47,7 +47,7 @@ fn page() -> String {
             }
             let remedy = match decision.remedy {
                 Remedy::None => String::new(),
-                remedy => format!(": {}", remedy.sentence()),
+                remedy => format!(": {}", remedy.sentence(decision.rule)),
             };
             writeln!(page, "\nRule `{}`{remedy}.", decision.rule).unwrap();
         }

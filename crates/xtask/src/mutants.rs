@@ -36,7 +36,7 @@ const LOADING: &str = "crates/config/src/lib.rs";
 const LISTS_ASKED: &str = "crates/ingress/src/lists.rs";
 const FACTS: &str = "crates/policy/src/facts.rs";
 
-const MUTANTS: [Mutant; 42] = [
+const MUTANTS: [Mutant; 43] = [
     Mutant {
         name: "an excluded range is a network",
         file: NETWORK,
@@ -274,14 +274,20 @@ const MUTANTS: [Mutant; 42] = [
     Mutant {
         name: "the last client of a block is not on the list",
         file: LISTS,
-        original: "(bits <= last).then(",
-        mutated: "(bits < last).then(",
+        original: "(bits <= last).then_some(",
+        mutated: "(bits < last).then_some(",
     },
     Mutant {
         name: "a blocked recipient is taken",
         file: LISTS,
-        original: "if found.is_some() {\n",
-        mutated: "if found.is_some() && rule == Rule::SenderList {\n",
+        original: "if let Some(list) = found {\n",
+        mutated: "if let Some(list) = found && rule == Rule::SenderList {\n",
+    },
+    Mutant {
+        name: "a tenant's allow list lifts the node's block",
+        file: LISTS,
+        original: "            .or_else(|| address_lists(node, None, from, to, tenant, trace))",
+        mutated: "            .or_else(|| address_lists(node, own, from, to, tenant, trace))",
     },
     Mutant {
         name: "nobody heeds what a list says of a recipient",

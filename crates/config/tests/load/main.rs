@@ -464,6 +464,19 @@ fn lists_are_read_from_their_files_and_what_is_wrong_in_them_names_its_line() {
             "senders.txt:2 lists.blocked_senders"
         ]
     );
+    // Each list by its own key.
+    let kinds = ["clients", "senders", "recipients"];
+    let keys: Vec<_> =
+        kinds.iter().flat_map(|kind| [format!("allowed_{kind}"), format!("blocked_{kind}")]).collect();
+    let node = format!("{NODE}[lists]\n");
+    let node = keys.iter().fold(node, |node, key| format!("{node}{key} = \"{key}.txt\"\n"));
+    let folder = Folder::new(&node, &[("a", TENANT)]);
+    keys.iter().for_each(|key| folder.write(&format!("{key}.txt"), "@ @\n"));
+    let mut found: Vec<_> = folder.errors().into_iter().map(|(line, _)| line).collect();
+    found.sort();
+    let mut expected: Vec<_> = keys.iter().map(|key| format!("{key}.txt:1 lists.{key}")).collect();
+    expected.sort();
+    assert_eq!(found, expected);
 }
 
 const SCRAM: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\

@@ -199,7 +199,7 @@ impl Question<'_> {
             return asked;
         }
         let lists: Vec<_> = loaded.node.dns.lists.iter().map(|list| &*list.name).collect();
-        if !lists.is_empty() && snapshot.looks_up_client(&self.facts, decision.tenant) {
+        if !lists.is_empty() && snapshot.looks_up_client(&self.facts, to, decision.tenant) {
             let client = self.facts.client.to_canonical();
             asked.push((Rule::Dnsbl, format!("whether a DNS list holds {client}: {}", lists.join(", "))));
         }

@@ -13,40 +13,50 @@ use crate::tenant::{worded, write_sections};
 const OWN: &str = "RCPT TO:<terri@proseware.example>";
 const OUT: &str = "RCPT TO:<bob@adatum.example>";
 
+/// `[lists]`: its keys, each with a file in `folder`.
+fn section(folder: &TempDir, keys: &[(&str, &str)]) -> String {
+    let line = |(key, name): &(&str, &str)| format!("{key} = {:?}\n", folder.path().join(name));
+    format!("\n[lists]\n{}", keys.iter().map(line).collect::<String>())
+}
+
 /// A house with lists of the node's and of the tenant's, and the folder of their files.
 fn house() -> (House, TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let path = |name: &str| folder.path().join(name).display().to_string();
     for (name, entries) in [
         ("clients.txt", "# nobody\n"),
         ("friends.txt", "127.0.3.9\n"),
         ("spammers.txt", "spam@adatum.example\n@evil.example\n*.worse.example\n"),
-        ("traps.txt", "trap@adatum.example\n"),
+        ("partners.txt", "press@evil.example\ndesk.bulk.example\n"),
+        ("traps.txt", "trap@adatum.example\n@fabrikam.example\n"),
+        ("reached.txt", "postmaster@fabrikam.example\n"),
         ("refused.txt", "127.0.2.0/24 # the office next door\n"),
         ("welcome.txt", "127.0.2.8\n"),
         ("unwanted.txt", "news@adatum.example\n*.bulk.example\n"),
+        ("wanted.txt", "daily.bulk.example\nspam@adatum.example\n"),
         ("left.txt", "gone@proseware.example\nleft.example\n"),
+        ("postmasters.txt", "kim@proseware.example\nstaff@left.example\ntrap@adatum.example\n"),
     ] {
-        fs::write(path(name), entries).expect("the folder can be written");
+        fs::write(folder.path().join(name), entries).expect("the folder can be written");
     }
+    let node = [
+        ("blocked_clients", "clients.txt"),
+        ("allowed_clients", "friends.txt"),
+        ("blocked_senders", "spammers.txt"),
+        ("allowed_senders", "partners.txt"),
+        ("blocked_recipients", "traps.txt"),
+        ("allowed_recipients", "reached.txt"),
+    ];
+    let own = [
+        ("blocked_clients", "refused.txt"),
+        ("allowed_clients", "welcome.txt"),
+        ("blocked_senders", "unwanted.txt"),
+        ("allowed_senders", "wanted.txt"),
+        ("blocked_recipients", "left.txt"),
+        ("allowed_recipients", "postmasters.txt"),
+    ];
     let house = House::start_with(|configuration| {
-        configuration.node_extra.push_str(&format!(
-            "\n[lists]\nblocked_clients = {:?}\nallowed_clients = {:?}\nblocked_senders = {:?}\n\
-             blocked_recipients = {:?}\n",
-            path("clients.txt"),
-            path("friends.txt"),
-            path("spammers.txt"),
-            path("traps.txt")
-        ));
-        let own = format!(
-            "\n[lists]\nblocked_clients = {:?}\nallowed_clients = {:?}\nblocked_senders = {:?}\n\
-             blocked_recipients = {:?}\n",
-            path("refused.txt"),
-            path("welcome.txt"),
-            path("unwanted.txt"),
-            path("left.txt")
-        );
-        write_sections(configuration, &own);
+        configuration.node_extra.push_str(&section(&folder, &node));
+        write_sections(configuration, &section(&folder, &own));
     });
     (house, folder)
 }
@@ -113,7 +123,12 @@ fn a_blocked_sender_is_refused_and_others_of_other_domains_are_not() {
         ("any@deep.sub.worse.example", Some("spammers")),
         ("any@worse.example", None),
         ("", None),
-        // The tenant's own list.
+        // The node's allow list takes it off the node's list; a tenant's does not.
+        ("press@Evil.example", None),
+        ("spam@Adatum.example", Some("spammers")),
+        // The tenant's own list, and both allow lists.
+        ("any@daily.bulk.example", None),
+        ("any@desk.bulk.example", None),
         ("news@adatum.example", Some("unwanted")),
         ("\"n\\ews\"@adatum.example", Some("unwanted")),
         ("any@sub.bulk.example", Some("unwanted")),
@@ -145,8 +160,32 @@ fn a_blocked_recipient_is_refused_and_does_not_take_the_others_with_it() {
     }
     dialog.command(OUT, 250);
     dialog.command(OWN, 250);
+    // Whom an allow list names is reached, but for a tenant's against the node's list (above).
+    dialog.command("RCPT TO:<staff@left.example>", 250);
+    dialog.command("RCPT TO:<any@fabrikam.example>", 554);
+    dialog.command("RCPT TO:<postmaster@Fabrikam.example>", 250);
     // Only where it would be taken otherwise: a stranger hears what it always hears.
     let mut stranger = house.connect(HOTEL);
     stranger.command("MAIL FROM:<x@adatum.example>", 250);
     stranger.command("RCPT TO:<trap@adatum.example>", 550);
+}
+
+#[test]
+fn what_is_sent_to_an_allowed_recipient_no_list_of_the_same_keeper_refuses() {
+    let (house, _folder) = house();
+    // A client on the tenant's block list, and a sender on it: the tenant wants their mail to this one.
+    let mut dialog = house.connect(WORK);
+    dialog.command("MAIL FROM:<news@adatum.example>", 250);
+    dialog.command("RCPT TO:<kim@proseware.example>", 250);
+    dialog.command(OWN, 554);
+    // The node's list is not the tenant's to lift.
+    dialog.command("RSET", 250);
+    dialog.command("MAIL FROM:<spam@adatum.example>", 250);
+    let reply = dialog.command("RCPT TO:<kim@proseware.example>", 554);
+    let first = "<spam@adatum.example>: this sender is on a block list: spammers";
+    assert_eq!(worded(&reply), denial(first));
+    // An allow list opens nothing: a stranger relays to nobody.
+    let mut stranger = house.connect(HOTEL);
+    stranger.command("MAIL FROM:<press@evil.example>", 250);
+    stranger.command("RCPT TO:<postmaster@fabrikam.example>", 550);
 }

@@ -10,21 +10,32 @@ use crate::lists::{AddressList, ClientList, Lists, bits_of};
 use crate::names::is_domain_pattern;
 use crate::patterns::Patterns;
 use crate::senders::ending;
-use crate::source::{ListSource, ListsSource};
+use crate::source::{BlockAllow, ListSource, ListsSource};
 
 impl Compiler {
     pub(super) fn lists(&mut self, source: &ListsSource) -> Lists {
-        let ListsSource { blocked_clients, allowed_clients, blocked_senders, blocked_recipients } = source;
+        let ListsSource { clients, senders, recipients } = source;
         Lists {
-            blocked_clients: blocked_clients.as_ref().map(|list| self.clients(list, "lists.blocked_clients")),
-            allowed_clients: allowed_clients.as_ref().map(|list| self.clients(list, "lists.allowed_clients")),
-            blocked_senders: blocked_senders
-                .as_ref()
-                .map(|list| self.addresses(list, "lists.blocked_senders")),
-            blocked_recipients: blocked_recipients
-                .as_ref()
-                .map(|list| self.addresses(list, "lists.blocked_recipients")),
+            clients: self.pair(clients, ["lists.blocked_clients", "lists.allowed_clients"], Self::clients),
+            senders: self.pair(senders, ["lists.blocked_senders", "lists.allowed_senders"], Self::addresses),
+            recipients: self.pair(
+                recipients,
+                ["lists.blocked_recipients", "lists.allowed_recipients"],
+                Self::addresses,
+            ),
         }
+    }
+
+    /// Both lists of a kind, each with its key.
+    fn pair<L>(
+        &mut self,
+        source: &BlockAllow<ListSource>,
+        [blocked, allowed]: [&'static str; 2],
+        compile: fn(&mut Self, &ListSource, &'static str) -> L,
+    ) -> BlockAllow<L> {
+        let mut list =
+            |source: &Option<ListSource>, key| source.as_ref().map(|source| compile(self, source, key));
+        BlockAllow { blocked: list(&source.blocked, blocked), allowed: list(&source.allowed, allowed) }
     }
 
     fn clients(&mut self, source: &ListSource, key: &'static str) -> ClientList {
