@@ -39,10 +39,17 @@ impl Ext4 {
 
     /// Mounts it; ext4 replays its journal.
     pub(crate) fn mount(&mut self) {
+        self.try_mount().unwrap_or_else(|sentence| panic!("{sentence}"));
+    }
+
+    /// The same for a device that may fail; the sentence says how it did.
+    pub(crate) fn try_mount(&mut self) -> Result<(), String> {
         assert!(!self.is_mounted, "{} is mounted", self.image.display());
         // The loop device that `mount` makes goes with the mount.
-        tools::run(&["mount", "-o", "loop,errors=remount-ro", text(&self.image), text(&self.mounted_at)]);
+        let words = ["mount", "-o", "loop,errors=remount-ro", text(&self.image), text(&self.mounted_at)];
+        tools::try_run(&words)?;
         self.is_mounted = true;
+        Ok(())
     }
 
     /// Unmounts it; whoever used it must be gone.

@@ -153,10 +153,11 @@ impl Report {
 
     /// Says how a stranger could relay, and by which lines.
     pub(crate) fn opening(&mut self, opening: &Opening) {
-        let Opening { client, listener, from, to, origins } = opening;
+        let Opening { client, listener, tls, from, to, origins } = opening;
+        let how = if *tls { "over TLS" } else { "in the clear" };
         let (first, others) = origins.split_first().expect("an opening names its lines");
         let mut message = format!(
-            "a stranger could relay: {client} on listener {listener} may send from <{from}> to <{to}>"
+            "a stranger could relay: {client} on listener {listener} {how} may send from <{from}> to <{to}>"
         );
         for (index, other) in others.iter().enumerate() {
             let _ = write!(message, "{}{other}", if index == 0 { ", by this line and " } else { ", " });

@@ -8,8 +8,8 @@ use fixture::{at, identity, listener, relay_domain, source, tenant, texts};
 use ipnet::IpNet;
 use mail::{Address, ForwardPath, Reason, ReversePath, Verdict};
 use policy::{
-    Decision, Facts, IdentitySource, LoginRequired, NoTrace, Origin, ReservedSendersSource, Role,
-    SenderRulesSource, Snapshot, Source, TenantIx, TenantSource,
+    Decision, Facts, IdentitySource, Listener, LoginRequired, NoTrace, Origin, ReservedSendersSource, Role,
+    SenderRulesSource, Snapshot, Source, TenantIx, TenantSource, TlsPolicy,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -222,6 +222,8 @@ fn may_send(tenant: &TenantSource, login: Option<&IdentitySource>, from: &str) -
 #[derive(Clone, Copy, Debug)]
 struct Who<'a> {
     role: Role,
+    policy: TlsPolicy,
+    tls: bool,
     client: IpAddr,
     login: Option<usize>,
     grants: &'a [usize],
@@ -235,6 +237,9 @@ fn reference(
     to: &str,
     before: Option<usize>,
 ) -> Result<usize, Reason> {
+    if !who.tls && [TlsPolicy::Required, TlsPolicy::Implicit].contains(&who.policy) {
+        return Err(Reason::TlsRequired);
+    }
     if who.role == Role::Submission && who.login.is_none() {
         return Err(Reason::LoginRequired);
     }
@@ -335,12 +340,14 @@ fn relaying(source: &Source, who: Who<'_>, network: Option<usize>, from: &str) -
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(1200))]
 
     #[test]
     fn the_decision_agrees_with_the_reference(
         source in configuration(),
         role in select(vec![Role::Relay, Role::Relay, Role::Submission]),
+        policy in select(vec![TlsPolicy::Off, TlsPolicy::StartTls, TlsPolicy::Required, TlsPolicy::Implicit]),
+        tls in any::<bool>(),
         client in select(CLIENTS.to_vec()),
         login in prop::option::of(0..4_usize),
         grants in subsequence(vec![0, 1, 2, 3_usize], 0..=3),
@@ -350,10 +357,10 @@ proptest! {
     ) {
         let snapshot = Snapshot::compile(&source).unwrap();
         let client: IpAddr = client.parse().unwrap();
-        let listener = listener(role);
+        let listener = Listener { tls: policy, ..listener(role) };
         let identity = |index: usize| snapshot.identity(LOGINS[index]).unwrap();
         let held: Vec<_> = grants.iter().map(|&index| identity(index)).collect();
-        let facts = Facts { listener: &listener, client, tls: true, identity: login.map(identity), grants: &held };
+        let facts = Facts { listener: &listener, client, tls, identity: login.map(identity), grants: &held };
         let transaction = before.map(|index| TenantIx(index as u32));
         let (path, recipient) = (ReversePath::parse(from).unwrap(), ForwardPath::parse(to).unwrap());
         let decision = snapshot.decide_recipient(&facts, path, recipient, transaction, &mut NoTrace);
@@ -366,7 +373,7 @@ proptest! {
             let is_it = |told: Decision| (told.rule, told.remedy) == (decision.rule, decision.remedy);
             prop_assert!(Decision::refusals_for(reason).any(is_it), "{decision:?}");
         }
-        let who = Who { role, client, login, grants: &grants };
+        let who = Who { role, policy, tls, client, login, grants: &grants };
         prop_assert_eq!(decided, reference(&source, who, from, to, before));
         // Never open: a stranger's mail is taken for a relay domain, or not at all.
         let is_stranger = login.is_none() && grants.is_empty() && network(&source, client).is_none();

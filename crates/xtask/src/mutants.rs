@@ -36,7 +36,7 @@ const LOADING: &str = "crates/config/src/lib.rs";
 const LISTS_ASKED: &str = "crates/ingress/src/lists.rs";
 const FACTS: &str = "crates/policy/src/facts.rs";
 
-const MUTANTS: [Mutant; 43] = [
+const MUTANTS: [Mutant; 44] = [
     Mutant {
         name: "an excluded range is a network",
         file: NETWORK,
@@ -270,6 +270,14 @@ const MUTANTS: [Mutant; 43] = [
         file: LOADING,
         original: "listeners.extend(as_they_run(&kept.listeners, &listeners));",
         mutated: "listeners.extend(as_they_run(&[], &listeners));",
+    },
+    Mutant {
+        name: "strangers in the clear are the first tenant's",
+        file: DECIDE,
+        original: "            None => self.network(facts.client),",
+        mutated: "            None => match self.network(facts.client) {\n                \
+                  NetworkMatch::Stranger if !facts.tls => NetworkMatch::Tenant(TenantIx(0)),\n                \
+                  network => network,\n            },",
     },
     Mutant {
         name: "the last client of a block is not on the list",

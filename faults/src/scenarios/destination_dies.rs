@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use testbed::Rules;
 use testbed::random::Random;
+use testbed::{LedgerClient, Rules};
 
 use crate::Plan;
 use crate::spool_dump::serial_of;
@@ -17,6 +17,8 @@ use crate::verdict::Verdict;
 const SWALLOWED_ONE_IN: u64 = 8;
 /// Acknowledgements between two cuts.
 const BETWEEN: u64 = 40;
+/// Large messages in a lot, and cycles to each lot: most are delivered before the next.
+const LARGE: u64 = 50;
 
 /// Half of the cycles each: every connection is cut at a random moment, and the destination is away for a
 /// while; meanwhile 250s are lost.
@@ -34,9 +36,13 @@ pub(crate) fn run(plan: &Plan) -> String {
     setup.rules = Rules { swallows_reply: Some(Box::new(swallows)), ..Rules::default() };
     let mut stand = Stand::start(plan, setup);
     let client = stand.client(plan.seed, |_| {});
-    let large = stand.large_client(plan.seed, plan.cycles, None);
+    let (mut sent, mut large) = (Vec::new(), None::<LedgerClient>);
     let mut cut = 0;
     for cycle in 0..plan.cycles {
+        if cycle % LARGE == 0 {
+            sent.extend(large.take().into_iter().flat_map(LedgerClient::stop));
+            large = Some(stand.large_client(plan.seed + cycle, LARGE.min(plan.cycles - cycle), None));
+        }
         let wanted = client.acknowledged() + 1 + random.below(BETWEEN);
         assert!(client.wait_acknowledged(wanted, PATIENCE), "no mail is taken:\n{}", stand.output());
         // Not a wait for anything: the moment itself is drawn.
@@ -57,8 +63,8 @@ pub(crate) fn run(plan: &Plan) -> String {
             stand.gate.open();
         }
     }
-    let mut sent = client.stop();
-    sent.extend(large.stop());
+    sent.extend(client.stop());
+    sent.extend(large.into_iter().flat_map(LedgerClient::stop));
     stand.drain();
     let verdict = Verdict::of(sent, stand.destination.arrivals(), &[]);
     let report = verdict.report();

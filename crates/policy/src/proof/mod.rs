@@ -6,7 +6,7 @@
 //! lines behind it.
 //!
 //! Every class of clients meets every class of recipients and every class of senders on every
-//! listener. Paths are presented so that it is known whether a decision looked at them
+//! listener, in the clear and over TLS where it may choose. Paths are presented so that it is known whether a decision looked at them
 //! ([`Watched`]): one that never saw the sender stands for all senders, one that saw neither path for
 //! all mail. Where a sender is looked at, every sender is tried. All cores share the work.
 
@@ -29,7 +29,7 @@ use parts::in_parts;
 use strangers::Stranger;
 
 use crate::explain::{NoTrace, Step};
-use crate::facts::{Facts, Listener};
+use crate::facts::{Facts, Listener, TlsPolicy};
 use crate::presented::Watched;
 use crate::rule::Rule;
 use crate::snapshot::Snapshot;
@@ -70,6 +70,8 @@ pub struct Opening {
     pub client: IpAddr,
     /// Where it connects.
     pub listener: Box<str>,
+    /// Whether it starts TLS there.
+    pub tls: bool,
     /// The reverse-path, without angle brackets.
     pub from: String,
     /// The recipient, without angle brackets.
@@ -146,6 +148,16 @@ impl Snapshot {
 struct Asker<'a> {
     client: IpAddr,
     listener: &'a Listener,
+    tls: bool,
+}
+
+/// Whether a session on `listener` runs over TLS: both where the client may choose.
+fn tls_on(listener: &Listener) -> &'static [bool] {
+    match listener.tls {
+        TlsPolicy::Off => &[false],
+        TlsPolicy::Implicit => &[true],
+        TlsPolicy::StartTls | TlsPolicy::Required => &[false, true],
+    }
 }
 
 /// How a decision came out.
@@ -174,8 +186,11 @@ impl<'a> Prover<'a> {
         mut further: impl FnMut(Asker<'a>, Answer),
         proof: &mut Proof,
     ) {
-        for listener in self.doors.listeners {
-            let asker = Asker { client, listener };
+        let listeners = self.doors.listeners.iter();
+        for (listener, &tls) in
+            listeners.flat_map(|listener| tls_on(listener).iter().map(move |tls| (listener, tls)))
+        {
+            let asker = Asker { client, listener, tls };
             let answer = self.attempt(asker, SENDER, to, proof);
             if answer.is_accepted || answer.saw_sender && self.claims_own_sender(asker, to, proof) {
                 continue;
@@ -228,9 +243,8 @@ impl<'a> Prover<'a> {
         if let Ok(path) = ReversePath::parse(from)
             && proof.openings.len() < OPENINGS_MAX
         {
-            let Asker { client, listener } = asker;
-            // TLS takes no stranger further than its absence does.
-            let facts = Facts { listener, client, tls: true, identity: None, grants: &[] };
+            let Asker { client, listener, tls } = asker;
+            let facts = Facts { listener, client, tls, identity: None, grants: &[] };
             let shown = (Watched::new(path, &saw_sender), Watched::new(to, &saw_recipient));
             let decision = self.snapshot.decide_presented(&facts, shown.0, shown.1, None, &mut NoTrace);
             proof.decisions += 1;
@@ -252,7 +266,7 @@ impl<'a> Prover<'a> {
         if origins.is_empty() {
             origins.push(self.source.origin.clone());
         }
-        let (client, listener) = (facts.client, facts.listener.name.clone());
-        Opening { client, listener, from: from.text().to_owned(), to: to.text().to_owned(), origins }
+        let (client, listener, tls) = (facts.client, facts.listener.name.clone(), facts.tls);
+        Opening { client, listener, tls, from: from.text().to_owned(), to: to.text().to_owned(), origins }
     }
 }

@@ -128,13 +128,16 @@ fn source() -> impl Strategy<Value = Source> {
     })
 }
 
-fn listeners() -> [Listener; 2] {
-    [(Role::Relay, "smtp"), (Role::Submission, "submission")].map(|(role, name)| Listener {
-        name: name.into(),
-        role,
-        tls: TlsPolicy::Off,
-        auth_without_tls: true,
-    })
+/// One for each way of TLS, and one for logins.
+fn listeners() -> [Listener; 5] {
+    [
+        (Role::Relay, "smtp", TlsPolicy::StartTls),
+        (Role::Relay, "clear", TlsPolicy::Off),
+        (Role::Relay, "required", TlsPolicy::Required),
+        (Role::Relay, "implicit", TlsPolicy::Implicit),
+        (Role::Submission, "submission", TlsPolicy::StartTls),
+    ]
+    .map(|(role, name, tls)| Listener { name: name.into(), role, tls, auth_without_tls: true })
 }
 
 /// The longest prefix that holds an address, by looking at each: the tenant's, an excluded one, or none.
@@ -229,19 +232,30 @@ fn is_relay_domain(source: &Source, domain: &str) -> bool {
     relay.any(|relay| relay.domains.iter().any(|line| line.value.eq_ignore_ascii_case(domain)))
 }
 
-/// Whether the table takes this mail.
-fn accepts(snapshot: &Snapshot, listener: &Listener, client: IpAddr, from: &str, to: &str) -> bool {
+/// Whether the table takes this mail, over TLS or in the clear.
+fn accepts(
+    snapshot: &Snapshot,
+    (listener, tls): (&Listener, bool),
+    client: IpAddr,
+    from: &str,
+    to: &str,
+) -> bool {
     let (Ok(from), Ok(to)) = (ReversePath::parse(from), ForwardPath::parse(to)) else { return false };
-    let facts = Facts { listener, client, tls: true, identity: None, grants: &[] };
+    let facts = Facts { listener, client, tls, identity: None, grants: &[] };
     snapshot.decide_recipient(&facts, from, to, None, &mut NoTrace).verdict.is_accept()
 }
 
 /// The first mail of all of it that the table takes.
 fn open(snapshot: &Snapshot, source: &Source, listeners: &[Listener]) -> Option<(IpAddr, String, String)> {
     let Everything { clients, senders, recipients } = Everything::of(source);
-    for (listener, &client) in listeners.iter().flat_map(|l| clients.iter().map(move |client| (l, client))) {
+    let doors = listeners.iter().flat_map(|listener| [(listener, false), (listener, true)]);
+    for (door, &client) in doors.flat_map(|door| clients.iter().map(move |client| (door, client))) {
+        // What no session there can be.
+        if matches!((door.0.tls, door.1), (TlsPolicy::Off, true) | (TlsPolicy::Implicit, false)) {
+            continue;
+        }
         for (from, to) in senders.iter().flat_map(|from| recipients.iter().map(move |to| (from, to))) {
-            if accepts(snapshot, listener, client, from, to) {
+            if accepts(snapshot, door, client, from, to) {
                 return Some((client, from.clone(), to.clone()));
             }
         }
@@ -280,9 +294,9 @@ proptest! {
         prop_assume!(snapshot.is_ok());
         let snapshot = snapshot.unwrap();
         let proof = snapshot.prove(&judged, &Doors { listeners: &listeners, hostname: HOSTNAME });
-        for Opening { client, listener, from, to, .. } in &proof.openings {
+        for Opening { client, listener, tls, from, to, .. } in &proof.openings {
             let listener = listeners.iter().find(|other| other.name == *listener).unwrap();
-            prop_assert!(is_stranger(&judged, *client) && accepts(&snapshot, listener, *client, from, to));
+            prop_assert!(is_stranger(&judged, *client) && accepts(&snapshot, (listener, *tls), *client, from, to));
             prop_assert!(!is_relay_domain(&judged, to.rsplit('@').next().unwrap()), "{} is at home", to);
         }
         if let Some(open) = open(&snapshot, &judged, &listeners) {
