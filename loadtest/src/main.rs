@@ -6,6 +6,7 @@
 
 mod backlog;
 mod latency;
+mod logins;
 mod meter;
 mod replies;
 mod rounds;
@@ -43,6 +44,9 @@ pub(crate) struct Options {
     /// Measure denials instead: 200 strangers pipeline recipients that are denied, beside a tenant's mail.
     #[arg(long)]
     storm: bool,
+    /// Measure a tenant's mail beside 200 strangers who guess passwords instead.
+    #[arg(long)]
+    login_storm: bool,
     /// Measure beside a queue of so many messages instead, and how long a start takes with it.
     #[arg(long)]
     backlog: Option<u64>,
@@ -80,6 +84,9 @@ fn run(options: &Options) -> Result<(), String> {
     }
     if options.storm {
         return storm::run(&gatepost, options.rounds);
+    }
+    if options.login_storm {
+        return logins::run(&gatepost, options.rounds);
     }
     if options.latency {
         return latency::run(&gatepost);

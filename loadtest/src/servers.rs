@@ -42,6 +42,15 @@ pub(crate) fn start_postfix(relay_to: Option<SocketAddr>, wrapper: &[String]) ->
 impl Server {
     /// Gatepost; without `relay_to` its next hop is down.
     pub(crate) fn gatepost(binary: &Path, relay_to: Option<SocketAddr>) -> Self {
+        Self::gatepost_with(binary, relay_to, |_| {})
+    }
+
+    /// The same with a configuration that was changed.
+    pub(crate) fn gatepost_with(
+        binary: &Path,
+        relay_to: Option<SocketAddr>,
+        change: impl FnOnce(&mut Configuration),
+    ) -> Self {
         let meter = Meter::new();
         let next_hop = relay_to.unwrap_or_else(testbed::net::free_address);
         let mut configuration = Configuration::relay(next_hop);
@@ -49,6 +58,7 @@ impl Server {
         for (_, tenant) in &mut configuration.tenants {
             *tenant = tenant.replace("127.0.0.0/8", "127.0.0.1");
         }
+        change(&mut configuration);
         let gateway = Gateway::start_under(binary, configuration, meter.wrapper());
         Self { process: Process::Gatepost(Box::new(gateway)), meter }
     }

@@ -18,7 +18,7 @@ use testbed::dialog::read_reply;
 use crate::servers::{Server, Sink, beside};
 
 /// Who connects at the same time.
-const STRANGERS: u64 = 200;
+pub(crate) const STRANGERS: u64 = 200;
 /// Recipients that are sent before their replies are read.
 const PIPELINED: u64 = 50;
 /// Batches of one connection, all in one transaction.
@@ -35,14 +35,19 @@ const NICENESS_OF_TIMED: i32 = -20;
 const CORE: usize = 1;
 
 /// What was found of one server.
-pub(crate) struct Found {
+struct Found {
     name: &'static str,
     denials: u64,
     cpu_micros_per_denial: f64,
+    mail: Mail,
+}
+
+/// Accepted mail without a storm and beside it.
+pub(crate) struct Mail {
     quiet: Latency,
     beside_storm: Latency,
-    /// What the server had to do meanwhile.
-    denials_a_second: f64,
+    /// What the server answered the strangers meanwhile.
+    pub(crate) answers_a_second: f64,
     /// The part of its core that the server used beside the storm.
     busy: f64,
 }
@@ -83,53 +88,70 @@ pub(crate) fn run(gatepost: &Path, rounds: u32) -> Result<(), String> {
 
 fn measure(server: &Server, name: &'static str) -> Result<Found, String> {
     let address = server.address();
+    let ask = move |denials: &AtomicU64, ending: &AtomicBool| ask_in_vain(address, denials, ending);
     // Processes are started and segments made before anything is timed.
     time_accepted(address, 50);
-    blow(address, 1).wait();
+    blow(1, ask).wait();
     let before = server.meter().cpu_micros(server.root())?;
-    let denials = blow(address, 1).wait();
+    let denials = blow(1, ask).wait();
     let cpu = server.meter().cpu_micros(server.root())? - before;
-    let (mut quiet, mut beside_storm) = (Vec::new(), Vec::new());
-    let (mut denied, mut used, mut passed) = (0, 0, Duration::ZERO);
-    for _ in 0..TURNS {
-        quiet.extend(time_accepted(address, TIMED / TURNS));
-        let storm = blow(address, u64::MAX);
-        let (begin, before, so_far) =
-            (Instant::now(), server.meter().cpu_micros(server.root())?, storm.denials());
-        beside_storm.extend(time_accepted(address, TIMED / TURNS));
-        denied += storm.denials() - so_far;
-        used += server.meter().cpu_micros(server.root())? - before;
-        passed += begin.elapsed();
-        storm.end();
-    }
-    Ok(Found {
-        name,
-        denials,
-        cpu_micros_per_denial: cpu as f64 / denials as f64,
-        quiet: Latency::of(quiet),
-        beside_storm: Latency::of(beside_storm),
-        denials_a_second: denied as f64 / passed.as_secs_f64(),
-        busy: used as f64 / passed.as_micros() as f64,
-    })
+    let mail = Mail::in_turn(server, ask)?;
+    Ok(Found { name, denials, cpu_micros_per_denial: cpu as f64 / denials as f64, mail })
 }
 
-impl fmt::Display for Found {
+impl Mail {
+    /// Times it without and beside a storm of those who `ask`, in turn.
+    pub(crate) fn in_turn(
+        server: &Server,
+        ask: impl Fn(&AtomicU64, &AtomicBool) + Copy + Send + 'static,
+    ) -> Result<Self, String> {
+        let address = server.address();
+        let (mut quiet, mut beside_storm) = (Vec::new(), Vec::new());
+        let (mut answered, mut used, mut passed) = (0, 0, Duration::ZERO);
+        for _ in 0..TURNS {
+            quiet.extend(time_accepted(address, TIMED / TURNS));
+            let storm = blow(u64::MAX, ask);
+            let (begin, before, so_far) =
+                (Instant::now(), server.meter().cpu_micros(server.root())?, storm.answers());
+            beside_storm.extend(time_accepted(address, TIMED / TURNS));
+            answered += storm.answers() - so_far;
+            used += server.meter().cpu_micros(server.root())? - before;
+            passed += begin.elapsed();
+            storm.end();
+        }
+        Ok(Self {
+            quiet: Latency::of(quiet),
+            beside_storm: Latency::of(beside_storm),
+            answers_a_second: answered as f64 / passed.as_secs_f64(),
+            busy: used as f64 / passed.as_micros() as f64,
+        })
+    }
+}
+
+impl fmt::Display for Mail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = |time: Duration| time.as_secs_f64() * 1000.0;
         write!(
             f,
-            "{}: {} denials, {:.2} us of CPU each; accepted mail p50 {:.2} ms and p99 {:.2} ms without the storm, \
-             p50 {:.2} ms and p99 {:.2} ms beside it ({:.1} times), {:.0} denials a second, its core {:.0}% busy",
-            self.name,
-            self.denials,
-            self.cpu_micros_per_denial,
+            "accepted mail p50 {:.2} ms and p99 {:.2} ms without the storm, p50 {:.2} ms and p99 {:.2} ms beside it \
+             ({:.1} times), the server's core {:.0}% busy",
             millis(self.quiet.median),
             millis(self.quiet.p99),
             millis(self.beside_storm.median),
             millis(self.beside_storm.p99),
             self.beside_storm.p99.as_secs_f64() / self.quiet.p99.as_secs_f64(),
-            self.denials_a_second,
             self.busy * 100.0
+        )
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, denials, cpu_micros_per_denial, mail } = self;
+        write!(
+            f,
+            "{name}: {denials} denials, {cpu_micros_per_denial:.2} us of CPU each; {mail}, {:.0} denials a second",
+            mail.answers_a_second
         )
     }
 }
@@ -137,42 +159,42 @@ impl fmt::Display for Found {
 /// The strangers at work: one thread for all of them.
 struct Storm {
     strangers: JoinHandle<()>,
-    denials: Arc<AtomicU64>,
+    answers: Arc<AtomicU64>,
     ending: Arc<AtomicBool>,
 }
 
-/// Every stranger makes `connections` connections, one after the other. The first have been denied
-/// something when this returns: a server may take its time to begin.
-fn blow(address: SocketAddr, connections: u64) -> Storm {
+/// The strangers `ask` so often, one time after the other, and count what they are answered. The first
+/// have been when this returns: a server may take its time to begin.
+fn blow(times: u64, ask: impl Fn(&AtomicU64, &AtomicBool) + Send + 'static) -> Storm {
     let ending = Arc::new(AtomicBool::new(false));
-    let denials = Arc::new(AtomicU64::new(0));
-    let (is_ending, denied) = (ending.clone(), denials.clone());
+    let answers = Arc::new(AtomicU64::new(0));
+    let (is_ending, answered) = (ending.clone(), answers.clone());
     let strangers = thread::spawn(move || {
         stay_beside();
         be_nice(NICENESS);
-        for _ in 0..connections {
+        for _ in 0..times {
             if is_ending.load(Ordering::Relaxed) {
                 break;
             }
-            ask_in_vain(address, &denied, &is_ending);
+            ask(&answered, &is_ending);
         }
     });
-    while denials.load(Ordering::Relaxed) == 0 && !strangers.is_finished() {
+    while answers.load(Ordering::Relaxed) == 0 && !strangers.is_finished() {
         thread::sleep(Duration::from_millis(1));
     }
-    Storm { strangers, denials, ending }
+    Storm { strangers, answers, ending }
 }
 
 impl Storm {
     /// So far.
-    fn denials(&self) -> u64 {
-        self.denials.load(Ordering::Relaxed)
+    fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
     }
 
-    /// Waits for all; gives the number of denials.
+    /// Waits for all; gives the number of answers.
     fn wait(self) -> u64 {
-        self.strangers.join().expect("a stranger that is not denied has said so");
-        self.denials.load(Ordering::Relaxed)
+        self.strangers.join().expect("a stranger that is answered otherwise has said so");
+        self.answers.load(Ordering::Relaxed)
     }
 
     fn end(self) {
@@ -185,8 +207,7 @@ impl Storm {
 fn ask_in_vain(address: SocketAddr, denials: &AtomicU64, ending: &AtomicBool) {
     let mut strangers: Vec<_> = (0..STRANGERS)
         .map(|number| {
-            let source = IpAddr::V4(Ipv4Addr::new(127, 0, 2, (number % 200) as u8 + 1));
-            let mut dialog = Dialog::hello_from(source, address);
+            let mut dialog = Dialog::hello_from(address_of(number), address);
             dialog.command("MAIL FROM:<f@stranger.example>", 250);
             let stream = dialog.into_stream();
             BufReader::new(stream)
@@ -213,8 +234,13 @@ fn ask_in_vain(address: SocketAddr, denials: &AtomicU64, ending: &AtomicBool) {
     }
 }
 
+/// Each stranger has one of its own.
+pub(crate) fn address_of(stranger: u64) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 0, 2, (stranger % STRANGERS) as u8 + 1))
+}
+
 /// Sends `count` messages of a tenant over one connection.
-fn time_accepted(address: SocketAddr, count: usize) -> Vec<Duration> {
+pub(crate) fn time_accepted(address: SocketAddr, count: usize) -> Vec<Duration> {
     stay_beside();
     be_nice(NICENESS_OF_TIMED);
     let mut dialog = Dialog::hello(address);
@@ -240,7 +266,7 @@ fn time_accepted(address: SocketAddr, count: usize) -> Vec<Duration> {
 /// interrupt: here it is often the strangers'. No niceness lets them in before the next tick, 4 ms, where
 /// the strangers' session or container is a group of its own to the scheduler. That wait is not the
 /// server's.
-fn let_others_run() {
+pub(crate) fn let_others_run() {
     thread::sleep(Duration::from_nanos(1));
 }
 

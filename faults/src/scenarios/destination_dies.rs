@@ -17,8 +17,8 @@ use crate::verdict::Verdict;
 const SWALLOWED_ONE_IN: u64 = 8;
 /// Acknowledgements between two cuts.
 const BETWEEN: u64 = 40;
-/// Large messages in a lot, and cycles to each lot: most are delivered before the next.
-const LARGE: u64 = 50;
+/// Then it may be emptied: cut as often as this, the destination takes less than comes.
+const CYCLES_A_QUEUE: u64 = 50;
 
 /// Half of the cycles each: every connection is cut at a random moment, and the destination is away for a
 /// while; meanwhile 250s are lost.
@@ -35,37 +35,17 @@ pub(crate) fn run(plan: &Plan) -> String {
     setup.capacity = "512MiB";
     setup.rules = Rules { swallows_reply: Some(Box::new(swallows)), ..Rules::default() };
     let mut stand = Stand::start(plan, setup);
-    let client = stand.client(plan.seed, |_| {});
-    let (mut sent, mut large) = (Vec::new(), None::<LedgerClient>);
-    let mut cut = 0;
-    for cycle in 0..plan.cycles {
-        if cycle % LARGE == 0 {
-            sent.extend(large.take().into_iter().flat_map(LedgerClient::stop));
-            large = Some(stand.large_client(plan.seed + cycle, LARGE.min(plan.cycles - cycle), None));
+    let (mut sent, mut cut) = (Vec::new(), 0);
+    for (number, cycles) in plan.parts(CYCLES_A_QUEUE) {
+        let client = stand.client(plan.seed + number, |_| {});
+        let large = stand.large_client(plan.seed + number, cycles, None);
+        for cycle in 0..cycles {
+            cut += one_cut(&stand, &client, cycle % 2 == 1, &mut random);
         }
-        let wanted = client.acknowledged() + 1 + random.below(BETWEEN);
-        assert!(client.wait_acknowledged(wanted, PATIENCE), "no mail is taken:\n{}", stand.output());
-        // Not a wait for anything: the moment itself is drawn.
-        thread::sleep(Duration::from_micros(random.below(10_000)));
-        if cycle % 2 == 1 {
-            stand.gate.shut();
-        }
-        cut += stand.destination.open_connections();
-        stand.destination.cut_connections();
-        if cycle % 2 == 1 {
-            let wanted = client.acknowledged() + BETWEEN;
-            assert!(
-                client.wait_acknowledged(wanted, PATIENCE),
-                "no mail is taken while the destination is away:\n{}\n{}",
-                stand.state(),
-                stand.output()
-            );
-            stand.gate.open();
-        }
+        sent.extend(client.stop());
+        sent.extend(large.stop());
+        stand.drain();
     }
-    sent.extend(client.stop());
-    sent.extend(large.into_iter().flat_map(LedgerClient::stop));
-    stand.drain();
     let verdict = Verdict::of(sent, stand.destination.arrivals(), &[]);
     let report = verdict.report();
     report.assert_kept();
@@ -78,4 +58,28 @@ pub(crate) fn run(plan: &Plan) -> String {
         "{cut} connections cut, {} replies lost, {others} other messages twice; {verdict}",
         swallowed.len()
     )
+}
+
+/// Cuts every connection; where the destination `goes_away`, until more mail has been taken. Gives how many were cut.
+fn one_cut(stand: &Stand, client: &LedgerClient, goes_away: bool, random: &mut Random) -> usize {
+    let wanted = client.acknowledged() + 1 + random.below(BETWEEN);
+    assert!(client.wait_acknowledged(wanted, PATIENCE), "no mail is taken:\n{}", stand.output());
+    // Not a wait for anything: the moment itself is drawn.
+    thread::sleep(Duration::from_micros(random.below(10_000)));
+    if goes_away {
+        stand.gate.shut();
+    }
+    let cut = stand.destination.open_connections();
+    stand.destination.cut_connections();
+    if goes_away {
+        let wanted = client.acknowledged() + BETWEEN;
+        assert!(
+            client.wait_acknowledged(wanted, PATIENCE),
+            "no mail is taken while the destination is away:\n{}\n{}",
+            stand.state(),
+            stand.output()
+        );
+        stand.gate.open();
+    }
+    cut
 }
