@@ -53,7 +53,7 @@ const MUTANTS: [Mutant; 44] = [
         name: "the table begins with everyone in a network",
         file: NETWORK,
         original: "Self { v4: Trie::build(v4, NOBODY), v6: Trie::build(v6, NOBODY) }",
-        mutated: "Self { v4: Trie::build(v4, 0), v6: Trie::build(v6, 0) }",
+        mutated: "Self { v4: Trie::build(v4, TENANTS), v6: Trie::build(v6, TENANTS) }",
     },
     Mutant {
         name: "the widest of two nested prefixes wins",
