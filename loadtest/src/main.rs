@@ -47,7 +47,8 @@ pub(crate) struct Options {
     /// Measure a tenant's mail beside 200 strangers who guess passwords instead.
     #[arg(long)]
     login_storm: bool,
-    /// Measure beside a queue of so many messages instead, and how long a start takes with it.
+    /// Measure beside a queue of so many messages instead, and how long a start takes with it; 0 for
+    /// Postfix alone.
     #[arg(long)]
     backlog: Option<u64>,
     /// With --backlog: how many Postfix holds for comparison.
@@ -92,7 +93,6 @@ fn run(options: &Options) -> Result<(), String> {
         return latency::run(&gatepost);
     }
     if let Some(messages) = options.backlog {
-        backlog::quick_start(options, &gatepost)?;
         return backlog::run(options, &gatepost, messages, options.postfix_backlog);
     }
     let disk = sync::disk(&std::env::temp_dir())?;

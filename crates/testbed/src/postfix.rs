@@ -7,7 +7,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -82,6 +82,39 @@ pub struct Postfix {
 }
 
 impl Postfix {
+    /// Stops it; its queue stays.
+    ///
+    /// # Errors
+    /// A sentence: it does not stop.
+    pub fn stop(&self) -> Result<(), String> {
+        control(&["postfix".to_owned()], self.folder.path(), "stop")
+    }
+
+    /// Starts it again under `wrapper` after [`Self::stop`].
+    ///
+    /// # Errors
+    /// A sentence: it does not start.
+    pub fn start_again(&mut self, wrapper: &[String]) -> Result<(), String> {
+        let words: Vec<_> = wrapper.iter().cloned().chain(["postfix".to_owned()]).collect();
+        control(&words, self.folder.path(), "start")?;
+        self.master = self.read_master()?;
+        Ok(())
+    }
+
+    /// How many messages `postqueue` lists.
+    ///
+    /// # Errors
+    /// A sentence: it could not be run, or failed.
+    pub fn listed(&self) -> Result<usize, String> {
+        let mut command = Command::new("postqueue");
+        command.arg("-c").arg(config(self.folder.path())).arg("-j").stdin(Stdio::null());
+        let output = command.output().map_err(|error| format!("cannot run postqueue: {error}"))?;
+        match output.status.success() {
+            true => Ok(output.stdout.iter().filter(|&&byte| byte == b'\n').count()),
+            false => Err(format!("postqueue: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        }
+    }
+
     /// Starts it.
     ///
     /// # Errors
@@ -146,6 +179,8 @@ impl Drop for Postfix {
 fn write(folder: &Path, address: SocketAddr, settings: Settings<'_>) -> std::io::Result<()> {
     // Postfix's own user must be able to walk in.
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    // A start looks at every file beside the configuration: the queue must lie elsewhere.
+    fs::create_dir(config(folder))?;
     fs::create_dir(folder.join("queue"))?;
     fs::create_dir(folder.join("data"))?;
     let owner = Command::new("chown").arg("postfix").arg(folder.join("data")).status()?;
@@ -157,8 +192,12 @@ fn write(folder: &Path, address: SocketAddr, settings: Settings<'_>) -> std::io:
         .replace("{folder}", &folder.display().to_string())
         .replace("{relay}", &port(settings.relay_to.unwrap_or(address)))
         .replace("{settings}", settings.main);
-    fs::write(folder.join("main.cf"), main)?;
-    fs::write(folder.join("master.cf"), MASTER.replace("{port}", &port(address)))
+    fs::write(config(folder).join("main.cf"), main)?;
+    fs::write(config(folder).join("master.cf"), MASTER.replace("{port}", &port(address)))
+}
+
+fn config(folder: &Path) -> PathBuf {
+    folder.join("etc")
 }
 
 fn control(words: &[String], folder: &Path, order: &str) -> Result<(), String> {
@@ -166,7 +205,7 @@ fn control(words: &[String], folder: &Path, order: &str) -> Result<(), String> {
     let status = Command::new(&words[0])
         .args(&words[1..])
         .arg("-c")
-        .arg(folder)
+        .arg(config(folder))
         .arg(order)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
