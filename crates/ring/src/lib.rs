@@ -15,6 +15,7 @@ mod scratch;
 pub mod sim;
 mod slab;
 mod time;
+mod transfer;
 pub mod uring;
 mod wheel;
 

@@ -166,6 +166,7 @@ impl Scenario {
             // A megabyte in single bytes would be most of what a thousand seeds cost.
             (scenario.world.piece_bytes_max, scenario.world.window_bytes) = (1 << 17, 1 << 18);
         }
+        scenario.world.short_transfer_probability = [0.0, 0.02, 0.3][random.below(3) as usize];
         trim.apply(&mut scenario);
         scenario
     }

@@ -79,6 +79,7 @@ const KNOBS: &[Knob] = &[
     chance!("accept-errors", world.accept_error_probability),
     chance!("stalls", world.stall_probability),
     chance!("disk-stalls", world.disk_stall_probability),
+    chance!("short-transfers", world.short_transfer_probability),
     chance!("write-errors", world.write_error_probability),
     chance!("descriptor-errors", world.descriptor_error_probability),
     Knob {

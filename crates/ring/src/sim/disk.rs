@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::faults::DiskFaults;
 use super::random::Random;
-use crate::File;
+use crate::{BLOCK_BYTES, File};
 
 /// What a disk writes whole or not at all.
 pub(super) const SECTOR_BYTES: u64 = 512;
@@ -279,38 +279,31 @@ impl HostDisk {
         if growth > 0 && growth > self.free_bytes() { Err(errno(libc::ENOSPC)) } else { Ok(()) }
     }
 
-    /// What of a write finds room: the kernel writes that much before it says ENOSPC.
-    fn fitting<'a>(&self, inode: InodeId, offset: u64, bytes: &'a [u8]) -> &'a [u8] {
+    /// What of a write finds room, in whole blocks of the file system: the kernel writes that much, and
+    /// says ENOSPC when it is asked for the rest.
+    fn fitting<'a>(&self, inode: InodeId, offset: u64, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+        let Err(full) = self.reserve(inode, offset + bytes.len() as u64) else { return Ok(bytes) };
         let end = (self.content(inode).len() as u64).saturating_add(self.free_bytes());
-        &bytes[..bytes.len().min(end.saturating_sub(offset) as usize)]
-    }
-
-    /// A buffered write: visible now, durable after a sync.
-    pub(super) fn write(&mut self, inode: InodeId, offset: u64, bytes: &[u8], at: u64) -> io::Result<()> {
-        let reserved = self.reserve(inode, offset + bytes.len() as u64);
-        let bytes = if reserved.is_ok() { bytes } else { self.fitting(inode, offset, bytes) };
-        self.put(inode, offset, bytes, at)?;
-        reserved
-    }
-
-    fn put(&mut self, inode: InodeId, offset: u64, bytes: &[u8], at: u64) -> io::Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
+        let end = end - end % BLOCK_BYTES as u64;
+        match bytes.len().min(end.saturating_sub(offset) as usize) {
+            0 => Err(full),
+            count => Ok(&bytes[..count]),
         }
+    }
+
+    /// A buffered write, of as much as finds room: visible now, durable after a sync.
+    pub(super) fn write(&mut self, inode: InodeId, offset: u64, bytes: &[u8], at: u64) -> io::Result<usize> {
+        let bytes = self.fitting(inode, offset, bytes)?;
         self.faults.written(inode, offset, bytes.len() as u64);
         let inode = self.inode(inode)?;
         overlay(&mut inode.content, offset, bytes);
         inode.changes.push((at, Change::Write { offset, bytes: bytes.to_vec() }));
-        Ok(())
+        Ok(bytes.len())
     }
 
-    /// A durable write. Older buffered writes to the same range are superseded by it.
-    pub(super) fn write_durable(&mut self, inode: InodeId, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let reserved = self.reserve(inode, offset + bytes.len() as u64);
-        let bytes = if reserved.is_ok() { bytes } else { self.fitting(inode, offset, bytes) };
-        if bytes.is_empty() {
-            return reserved;
-        }
+    /// A durable write, of as much as finds room. Older buffered writes to the same range are superseded by it.
+    pub(super) fn write_durable(&mut self, inode: InodeId, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        let bytes = self.fitting(inode, offset, bytes)?;
         self.faults.written(inode, offset, bytes.len() as u64);
         let inode = self.inode(inode)?;
         overlay(&mut inode.content, offset, bytes);
@@ -319,7 +312,7 @@ impl HostDisk {
         for (at, change) in changes {
             cut(change, offset..offset + bytes.len() as u64, |rest| inode.changes.push((at, rest)));
         }
-        reserved
+        Ok(bytes.len())
     }
 
     /// A write that failed, or that a power cut met: the seed says what is on the disk now.

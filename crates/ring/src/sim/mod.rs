@@ -65,6 +65,9 @@ pub struct SimOptions {
     pub refuse_probability: f64,
     /// That accepting stops for want of descriptors ([`Completion::AcceptPaused`]).
     pub accept_error_probability: f64,
+    /// That a step of a read or write of a file serves only part of what is left of it: of a direct file
+    /// any number of sectors from a block on, of another any number of bytes.
+    pub short_transfer_probability: f64,
     /// That a connection or an opened file finds no descriptor (EMFILE).
     pub descriptor_error_probability: f64,
     /// Names survive a power cut in the order of their changes, as a journal keeps them. Else each
@@ -92,6 +95,7 @@ impl Default for SimOptions {
             reset_probability: 0.0,
             refuse_probability: 0.0,
             accept_error_probability: 0.0,
+            short_transfer_probability: 0.0,
             descriptor_error_probability: 0.0,
             names_are_ordered: true,
             write_error_probability: 0.0,

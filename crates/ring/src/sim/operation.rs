@@ -6,10 +6,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::disk::{HostDisk, InodeId, errno};
+use super::disk::{HostDisk, InodeId, SECTOR_BYTES, errno};
 use super::faults::Turn;
 use super::random::Random;
 use super::{Event, OpenFile, Owner, Ready, State};
+use crate::transfer::Transfer;
 use crate::{AlignedBuffer, BLOCK_BYTES, Completion, Durability, File, OpenMode, SharedBuffer, Token};
 
 #[derive(Debug)]
@@ -29,8 +30,8 @@ pub(super) struct Operation {
 #[derive(Debug)]
 pub(super) enum Action {
     Open { path: PathBuf, mode: OpenMode },
-    Write { offset: u64, source: Source, range: Range<usize>, durability: Durability },
-    Read { offset: u64, buffer: AlignedBuffer, range: Range<usize> },
+    Write { transfer: Transfer, source: Source, range: Range<usize>, durability: Durability },
+    Read { transfer: Transfer, buffer: AlignedBuffer, range: Range<usize> },
     Allocate { length: u64 },
     Sync,
     Rename { from: PathBuf, to: PathBuf },
@@ -54,6 +55,20 @@ impl Source {
     }
 }
 
+/// What a step of an operation comes to.
+enum Step {
+    /// There is another one.
+    Again,
+    /// The bytes moved, and the file opened.
+    Done(usize, Option<File>),
+}
+
+impl Step {
+    fn of(moved: Option<usize>) -> Self {
+        moved.map_or(Self::Again, |moved| Self::Done(moved, None))
+    }
+}
+
 impl Action {
     /// What the disk counts as a change, and may refuse.
     fn is_change(&self) -> bool {
@@ -61,6 +76,16 @@ impl Action {
             Self::Open { mode, .. } => mode.create_new,
             Self::Read { .. } => false,
             _ => true,
+        }
+    }
+
+    /// What is left of a write, and where it goes.
+    fn unwritten(&self) -> Option<(u64, &[u8])> {
+        match self {
+            Self::Write { transfer, source, range, .. } => {
+                Some((transfer.offset(), &source.bytes()[range.clone()][transfer.rest()]))
+            }
+            _ => None,
         }
     }
 
@@ -111,9 +136,9 @@ impl State {
     fn check(&self, ring: u32, file: File, action: &Action) -> io::Result<InodeId> {
         let open = self.open_file(ring, file)?;
         let aligned = match action {
-            Action::Write { offset, range, .. } | Action::Read { offset, range, .. } => {
+            Action::Write { transfer, range, .. } | Action::Read { transfer, range, .. } => {
                 let block = BLOCK_BYTES as u64;
-                let ends = [*offset, range.start as u64, range.end as u64];
+                let ends = [transfer.offset(), range.start as u64, range.end as u64];
                 !open.mode.direct || ends.iter().all(|end| end.is_multiple_of(block))
             }
             _ => true,
@@ -151,7 +176,13 @@ impl State {
     pub(super) fn operation_ends(&mut self, id: u32) {
         let Some(mut operation) = self.operations.remove(&id) else { return };
         let Operation { ring, ip, token, .. } = operation;
-        let result = self.perform(&mut operation);
+        let result = match self.perform(&mut operation) {
+            // It is the process that asks for the rest.
+            Ok(Step::Again) if self.rings.contains_key(&ring) => return self.go_on(id, operation),
+            Ok(Step::Again) => Ok((0, None)),
+            Ok(Step::Done(count, opened)) => Ok((count, opened)),
+            Err(error) => Err(error),
+        };
         self.note(&[6, u64::from(ring), result.as_ref().map_or(u64::MAX, |(count, _)| *count as u64)]);
         if let (Some((_, inode)), Some(disk)) = (operation.file, self.disks.get_mut(&ip)) {
             disk.let_go(inode);
@@ -162,6 +193,14 @@ impl State {
         };
         let on = operation.file.map(|(file, _)| file);
         self.report(ring, token, on, result, opened, operation.action.into_buffer());
+    }
+
+    /// The next step of an operation, which takes as long as any.
+    fn go_on(&mut self, id: u32, operation: Operation) {
+        self.note(&[8, u64::from(operation.ring)]);
+        self.operations.insert(id, operation);
+        let at = self.now.after(self.disk_latency());
+        self.schedule(at, Event::Disk(id));
     }
 
     /// A completion for the owner; swallowed when its process or its file is gone.
@@ -179,38 +218,56 @@ impl State {
         self.push_ready(ring, owner, Ready::Other(completion));
     }
 
-    /// Does it, or fails at it. Gives the bytes moved and the file opened.
-    fn perform(&mut self, operation: &mut Operation) -> io::Result<(usize, Option<File>)> {
+    /// Does it or a step of it, or fails at it.
+    fn perform(&mut self, operation: &mut Operation) -> io::Result<Step> {
         let at = self.next_sequence();
         if operation.action.is_change() {
             self.suffer(operation)?;
         }
+        let served = self.served(operation);
         let disk = self.disks.get_mut(&operation.ip).ok_or_else(|| errno(libc::EIO))?;
         let inode = operation.file.map_or(0, |(_, inode)| inode);
-        let moved = match &mut operation.action {
+        match &mut operation.action {
             Action::Open { path, mode } => {
                 let (path, mode) = (std::mem::take(path), *mode);
-                return Ok((0, Some(self.open(operation.ring, operation.ip, &path, mode)?)));
+                let opened = self.open(operation.ring, operation.ip, &path, mode)?;
+                return Ok(Step::Done(0, Some(opened)));
             }
-            Action::Write { offset, source, range, durability } => {
-                let bytes = &source.bytes()[range.clone()];
-                match durability {
-                    Durability::Durable => disk.write_durable(inode, *offset, bytes)?,
-                    Durability::Buffered => disk.write(inode, *offset, bytes, at)?,
-                }
-                bytes.len()
+            Action::Write { transfer, source, range, durability } => {
+                let bytes = &source.bytes()[range.clone()][transfer.rest()][..served];
+                let count = match durability {
+                    Durability::Durable => disk.write_durable(inode, transfer.offset(), bytes)?,
+                    Durability::Buffered => disk.write(inode, transfer.offset(), bytes, at)?,
+                };
+                return transfer.wrote(count).transpose().map(Step::of);
             }
-            Action::Read { offset, buffer, range } => {
-                disk.read(inode, *offset, &mut buffer[range.clone()])?
+            Action::Read { transfer, buffer, range } => {
+                let bytes = &mut buffer[range.clone()][transfer.rest()][..served];
+                let count = disk.read(inode, transfer.offset(), bytes)?;
+                return Ok(Step::of(transfer.read(count)));
             }
-            Action::Allocate { length } => disk.allocate(inode, *length, at).map(|()| 0)?,
-            Action::Sync => disk.sync(inode, operation.started).map(|()| 0)?,
-            Action::Rename { from, to } => disk.rename(from, to).map(|()| 0)?,
-            Action::SyncDirectory { path } => disk.sync_directory(path).map(|()| 0)?,
-            Action::Remove { path } => disk.remove(path).map(|()| 0)?,
-            Action::RemoveDirectory { path } => disk.remove_directory(path).map(|()| 0)?,
+            Action::Allocate { length } => disk.allocate(inode, *length, at)?,
+            Action::Sync => disk.sync(inode, operation.started)?,
+            Action::Rename { from, to } => disk.rename(from, to)?,
+            Action::SyncDirectory { path } => disk.sync_directory(path)?,
+            Action::Remove { path } => disk.remove(path)?,
+            Action::RemoveDirectory { path } => disk.remove_directory(path)?,
+        }
+        Ok(Step::Done(0, None))
+    }
+
+    /// How many of the bytes that are left of a read or write this step serves.
+    fn served(&mut self, operation: &Operation) -> usize {
+        let (Action::Write { transfer, .. } | Action::Read { transfer, .. }) = &operation.action else {
+            return 0;
         };
-        Ok((moved, None))
+        let left = transfer.rest().len();
+        let (least, unit) =
+            if operation.is_left_to_the_device { (BLOCK_BYTES, SECTOR_BYTES as usize) } else { (1, 1) };
+        if left <= least || !self.random.chance(self.options.short_transfer_probability) {
+            return left;
+        }
+        least + self.random.below(((left - least) / unit) as u64) as usize * unit
     }
 
     /// Fails at an operation, or loses the power over it, when that is its turn.
@@ -224,11 +281,12 @@ impl State {
                 half_done(disk, inode, action, &mut self.random);
                 self.cut_power(operation.ip);
             }
-            (Turn::Fails, Action::Write { offset, source, range, .. }) => {
-                disk.write_maimed(inode, *offset, &source.bytes()[range.clone()], &mut self.random);
-            }
             (Turn::Fails, Action::Sync) => disk.sync_failed(inode, &mut self.random),
-            (Turn::Fails, _) => {}
+            (Turn::Fails, action) => {
+                if let Some((offset, bytes)) = action.unwritten() {
+                    disk.write_maimed(inode, offset, bytes, &mut self.random);
+                }
+            }
         }
         Err(errno(libc::EIO))
     }
@@ -264,7 +322,9 @@ impl State {
         let in_flight: Vec<u32> =
             self.operations.iter().filter(|(_, operation)| on_it(operation)).map(|(id, _)| *id).collect();
         for id in in_flight {
-            self.operation_ends(id);
+            while self.operations.contains_key(&id) {
+                self.operation_ends(id);
+            }
         }
         self.swallow(ring, Owner::File(file.0));
         if let Some(open) = self.files.remove(&file.0)
@@ -345,10 +405,10 @@ impl State {
 
 /// What the power cut left of an operation on its way: lost, done or torn.
 fn half_done(disk: &mut HostDisk, inode: InodeId, action: &Action, random: &mut Random) {
+    if let Some((offset, bytes)) = action.unwritten() {
+        disk.write_maimed(inode, offset, bytes, random);
+    }
     match action {
-        Action::Write { offset, source, range, .. } => {
-            disk.write_maimed(inode, *offset, &source.bytes()[range.clone()], random);
-        }
         // The rest may have been done just now, or not: refusals of the dead interest nobody.
         Action::Rename { from, to } if random.coin() => drop(disk.rename(from, to)),
         Action::Remove { path } if random.coin() => drop(disk.remove(path)),

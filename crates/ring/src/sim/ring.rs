@@ -11,6 +11,7 @@ use super::disk::errno;
 use super::faults::Turn;
 use super::operation::{Action, Source};
 use super::{Ready, World};
+use crate::transfer::Transfer;
 use crate::{
     AlignedBuffer, Chunk, Completion, Disk, Durability, File, Instant, ListenOptions, Listener, OpenMode,
     Output, Ring, SharedBuffer, Socket, Token, Waker,
@@ -71,6 +72,12 @@ impl SimRing {
 
     fn start(&mut self, token: Token, file: Option<File>, action: Action) {
         self.world.0.borrow_mut().start(self.id, token, file, action);
+    }
+
+    fn transfer(&self, file: File, offset: u64, range: &Range<usize>) -> Transfer {
+        let state = self.world.0.borrow();
+        let direct = state.open_file(self.id, file).is_ok_and(|open| open.mode.direct);
+        Transfer::new(offset, range.len(), direct)
     }
 
     fn lend(&mut self, bytes: Vec<u8>) -> Chunk {
@@ -167,7 +174,11 @@ impl Disk for SimRing {
             }
             return Err(errno(libc::EIO));
         }
-        disk.write(inode, offset, bytes, at)
+        let mut written = 0;
+        while written < bytes.len() {
+            written += disk.write(inode, offset + written as u64, &bytes[written..], at)?;
+        }
+        Ok(())
     }
 
     fn allocate(&mut self, file: File, length: u64) -> io::Result<()> {
@@ -339,7 +350,8 @@ impl Ring for SimRing {
         durability: Durability,
         token: Token,
     ) {
-        let action = Action::Write { offset, source: Source::Own(buffer), range, durability };
+        let transfer = self.transfer(file, offset, &range);
+        let action = Action::Write { transfer, source: Source::Own(buffer), range, durability };
         self.start(token, Some(file), action);
     }
 
@@ -352,7 +364,8 @@ impl Ring for SimRing {
         durability: Durability,
         token: Token,
     ) {
-        let action = Action::Write { offset, source: Source::Shared(buffer), range, durability };
+        let transfer = self.transfer(file, offset, &range);
+        let action = Action::Write { transfer, source: Source::Shared(buffer), range, durability };
         self.start(token, Some(file), action);
     }
 
@@ -364,7 +377,8 @@ impl Ring for SimRing {
         range: Range<usize>,
         token: Token,
     ) {
-        self.start(token, Some(file), Action::Read { offset, buffer, range });
+        let transfer = self.transfer(file, offset, &range);
+        self.start(token, Some(file), Action::Read { transfer, buffer, range });
     }
 
     fn allocate_file(&mut self, file: File, length: u64, token: Token) {

@@ -7,6 +7,7 @@ use crate::{AlignedBuffer, Disk, Durability, File, ListenOptions, Output, Ring, 
 
 mod faults;
 mod locks;
+mod short;
 
 const LISTEN: Token = Token { room: 1, kind: 0, key: 0 };
 const SERVER: Token = Token { room: 1, kind: 1, key: 0 };

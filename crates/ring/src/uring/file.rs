@@ -12,9 +12,8 @@ use io_uring::{opcode, types};
 
 use super::queue::{Ended, Kind, Operation, Queue};
 use crate::disk::{FILE_MODE, allocated};
-use crate::{
-    AlignedBuffer, BLOCK_BYTES, Completion, Durability, File, OpenMode, RealDisk, SharedBuffer, Token,
-};
+use crate::transfer::Transfer;
+use crate::{AlignedBuffer, Completion, Durability, File, OpenMode, RealDisk, SharedBuffer, Token};
 
 /// The longest piece handed to the kernel at once, well below what its counters hold; whole blocks.
 const PIECE_BYTES_MAX: usize = 1 << 30;
@@ -48,13 +47,12 @@ struct Work {
 struct Target {
     file: File,
     fd: RawFd,
-    direct: bool,
 }
 
 enum Request {
     Open { path: CString, mode: OpenMode, again: bool },
-    Write { transfer: Transfer<Memory>, flush: Flush },
-    Read { transfer: Transfer<AlignedBuffer>, range: Range<usize> },
+    Write { transfer: Transfer, memory: Memory, flush: Flush },
+    Read { transfer: Transfer, buffer: AlignedBuffer, range: Range<usize> },
     Allocate { length: u64 },
     Sync,
     Rename { from: CString, to: CString },
@@ -74,12 +72,6 @@ enum Flush {
     After,
     /// That fdatasync is under way.
     Now,
-}
-
-struct Transfer<M> {
-    memory: M,
-    offset: u64,
-    done: usize,
 }
 
 /// What a write is from.
@@ -127,12 +119,14 @@ impl Operations {
         queue: &mut Queue,
         disk: &RealDisk,
     ) {
-        let flush = match (durability, disk.descriptor(file)) {
-            (Durability::Buffered, _) => Flush::No,
-            (Durability::Durable, Some((_, false))) => Flush::After,
-            (Durability::Durable, _) => Flush::Within,
+        let direct = is_direct(file, disk);
+        let flush = match durability {
+            Durability::Buffered => Flush::No,
+            Durability::Durable if direct => Flush::Within,
+            Durability::Durable => Flush::After,
         };
-        let request = Request::Write { transfer: Transfer { memory, offset, done: 0 }, flush };
+        let transfer = Transfer::new(offset, memory.bytes().len(), direct);
+        let request = Request::Write { transfer, memory, flush };
         self.begin_file(file, request, token, queue, disk);
     }
 
@@ -148,7 +142,8 @@ impl Operations {
         disk: &RealDisk,
     ) {
         assert!(range.start <= range.end && range.end <= buffer.len(), "a range of the buffer");
-        let request = Request::Read { transfer: Transfer { memory: buffer, offset, done: 0 }, range };
+        let transfer = Transfer::new(offset, range.len(), is_direct(file, disk));
+        let request = Request::Read { transfer, buffer, range };
         self.begin_file(file, request, token, queue, disk);
     }
 
@@ -239,9 +234,9 @@ impl Operations {
             self.files.resize(number + 1, Use::default());
         }
         match disk.descriptor(file) {
-            Some((fd, direct)) if !self.files[number].closing => {
+            Some((fd, _)) if !self.files[number].closing => {
                 self.files[number].in_flight += 1;
-                let target = Some(Target { file, fd, direct });
+                let target = Some(Target { file, fd });
                 self.begin(Work { token, target, request }, queue);
             }
             _ => {
@@ -292,21 +287,19 @@ impl Work {
             Request::Write { flush: Flush::Now, .. } | Request::Sync => {
                 opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build()
             }
-            Request::Write { transfer, flush } => {
-                let rest = &transfer.memory.bytes()[transfer.done..];
+            Request::Write { transfer, memory, flush } => {
+                let rest = &memory.bytes()[transfer.rest()];
                 let length = rest.len().min(PIECE_BYTES_MAX) as u32;
                 let flags = if *flush == Flush::Within { libc::RWF_DSYNC } else { 0 };
                 opcode::Write::new(fd, rest.as_ptr(), length)
-                    .offset(transfer.offset + transfer.done as u64)
+                    .offset(transfer.offset())
                     .rw_flags(flags)
                     .build()
             }
-            Request::Read { transfer, range } => {
-                let rest = &mut transfer.memory[range.start + transfer.done..range.end];
+            Request::Read { transfer, buffer, range } => {
+                let rest = &mut buffer[range.clone()][transfer.rest()];
                 let length = rest.len().min(PIECE_BYTES_MAX) as u32;
-                opcode::Read::new(fd, rest.as_mut_ptr(), length)
-                    .offset(transfer.offset + transfer.done as u64)
-                    .build()
+                opcode::Read::new(fd, rest.as_mut_ptr(), length).offset(transfer.offset()).build()
             }
             Request::Allocate { length } => opcode::Fallocate::new(fd, *length).build(),
             Request::Rename { from, to } => {
@@ -330,39 +323,21 @@ impl Work {
             Ok(count) => count as usize,
             Err(error) => return self.after_error(error, queue),
         };
-        let direct = self.target.is_some_and(|target| target.direct);
         match &mut self.request {
             Request::Open { .. } => Next::Done(Ok(count)),
-            Request::Write { transfer, flush: Flush::Now } => Next::Done(Ok(transfer.done)),
-            Request::Write { transfer, flush } => {
-                let length = transfer.memory.bytes().len();
-                // A direct write goes on at a whole block.
-                let count = if direct && transfer.done + count < length {
-                    count - count % BLOCK_BYTES
-                } else {
-                    count
-                };
-                transfer.done += count;
-                match () {
-                    () if transfer.done == length && *flush == Flush::After => {
-                        *flush = Flush::Now;
-                        Next::Again
-                    }
-                    () if transfer.done == length => Next::Done(Ok(length)),
-                    () if count == 0 => Next::Done(Err(io::ErrorKind::WriteZero.into())),
-                    () => Next::Again,
-                }
-            }
-            Request::Read { transfer, range } => {
-                transfer.done += count;
-                // A direct read that stops within a block met the end of the file.
-                let at_end = count == 0 || direct && !transfer.done.is_multiple_of(BLOCK_BYTES);
-                if at_end || transfer.done == range.len() {
-                    Next::Done(Ok(transfer.done))
-                } else {
+            Request::Write { memory, flush: Flush::Now, .. } => Next::Done(Ok(memory.bytes().len())),
+            Request::Write { transfer, flush, .. } => match transfer.wrote(count) {
+                None => Next::Again,
+                Some(Ok(_)) if *flush == Flush::After => {
+                    *flush = Flush::Now;
                     Next::Again
                 }
-            }
+                Some(outcome) => Next::Done(outcome),
+            },
+            Request::Read { transfer, .. } => match transfer.read(count) {
+                None => Next::Again,
+                Some(read) => Next::Done(Ok(read)),
+            },
             Request::SyncDirectory { directory: slot @ None, .. } => {
                 // SAFETY: the kernel just opened this descriptor for us and told nobody else.
                 *slot = Some(unsafe { OwnedFd::from_raw_fd(count as RawFd) });
@@ -406,11 +381,16 @@ impl Work {
 impl Request {
     fn into_buffer(self) -> Option<AlignedBuffer> {
         match self {
-            Self::Write { transfer, .. } => transfer.memory.into_buffer(),
-            Self::Read { transfer, .. } => Some(transfer.memory),
+            Self::Write { memory, .. } => memory.into_buffer(),
+            Self::Read { buffer, .. } => Some(buffer),
             _ => None,
         }
     }
+}
+
+/// One that is not open is for [`Operations::begin_file`] to refuse.
+fn is_direct(file: File, disk: &RealDisk) -> bool {
+    disk.descriptor(file).is_some_and(|(_, direct)| direct)
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {

@@ -84,6 +84,64 @@ fn a_durable_write_without_direct_io_is_read_back() {
     assert_eq!(std::fs::read(directory.path("log")).expect("reads"), [7; BLOCK_BYTES]);
 }
 
+/// A pipe serves what it has, and takes what it has room for.
+fn pipe(directory: &Scratch) -> std::path::PathBuf {
+    let path = directory.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo is there");
+    assert!(made.success());
+    path
+}
+
+const PIPE: OpenMode = OpenMode { write: true, create_new: false, direct: false };
+
+fn counted(bytes: usize) -> AlignedBuffer {
+    let mut buffer = AlignedBuffer::zeroed(bytes);
+    buffer.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at % 239) as u8);
+    buffer
+}
+
+#[test]
+fn a_read_that_is_served_in_parts_goes_on_to_its_end() {
+    let directory = Scratch::new();
+    let path = pipe(&directory);
+    let mut ring = ring();
+    ring.open_file(&path, PIPE, token(1));
+    let file = file_done(&mut ring).1.expect("opens");
+    let range = BLOCK_BYTES..3 * BLOCK_BYTES;
+    ring.read_file(file, 0, AlignedBuffer::zeroed(4 * BLOCK_BYTES), range.clone(), token(2));
+    let bytes = counted(range.len());
+    let (first, rest) = bytes.split_at(1000);
+    for part in [first, &rest[..BLOCK_BYTES]] {
+        std::fs::write(&path, part).expect("writes");
+        assert!(what_comes(&mut ring).is_empty(), "it waits for the rest");
+    }
+    std::fs::write(&path, &rest[BLOCK_BYTES..]).expect("writes");
+    let (result, _, read) = file_done(&mut ring);
+    assert_eq!(result.expect("reads"), range.len());
+    assert!(read.expect("the buffer comes back")[range] == bytes[..]);
+}
+
+#[test]
+fn a_write_that_is_taken_in_parts_goes_on_to_its_end() {
+    let directory = Scratch::new();
+    let path = pipe(&directory);
+    let mut ring = ring();
+    ring.open_file(&path, PIPE, token(1));
+    let file = file_done(&mut ring).1.expect("opens");
+    // Many times what a pipe holds.
+    let bytes = counted(1 << 20);
+    ring.write_file(file, 0, bytes.clone(), 0..1 << 20, Durability::Buffered, token(2));
+    assert!(what_comes(&mut ring).is_empty(), "nobody has read yet");
+    let reader = std::thread::spawn(move || {
+        let mut read = vec![0; 1 << 20];
+        let mut pipe = std::fs::File::open(path).expect("opens");
+        std::io::Read::read_exact(&mut pipe, &mut read).expect("reads");
+        read
+    });
+    assert_eq!(file_done(&mut ring).0.expect("writes"), 1 << 20);
+    assert!(reader.join().expect("the reader ends") == bytes[..]);
+}
+
 #[test]
 fn names_are_changed_and_removed_through_the_ring() {
     let directory = Scratch::new();
@@ -137,12 +195,9 @@ fn a_file_closed_under_a_write_is_finished_in_silence() {
 #[test]
 fn a_locked_file_stays_so_until_the_operation_on_it_has_ended() {
     let directory = Scratch::new();
-    let path = directory.path("pipe");
-    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo is there");
-    assert!(made.success());
-    let mode = OpenMode { write: true, create_new: false, direct: false };
+    let path = pipe(&directory);
     let mut ring = ring();
-    ring.open_file(&path, mode, token(1));
+    ring.open_file(&path, PIPE, token(1));
     let file = file_done(&mut ring).1.expect("opens");
     assert!(ring.lock_file(file).expect("locks"));
     // Nobody has written to it yet: the operation stays under way.
@@ -151,7 +206,7 @@ fn a_locked_file_stays_so_until_the_operation_on_it_has_ended() {
     ring.close_file(file);
 
     let mut other = RealDisk::default();
-    let opened = other.open(&path, mode).expect("opens");
+    let opened = other.open(&path, PIPE).expect("opens");
     assert!(what_comes(&mut ring).is_empty());
     assert!(!other.lock_file(opened).expect("asks"));
     std::fs::write(&path, [1; BLOCK_BYTES]).expect("writes");
