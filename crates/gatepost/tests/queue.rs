@@ -138,6 +138,12 @@ fn what_is_queued_is_listed_and_shown_and_found_by_each_of_its_marks() {
         (&["--state", "ready"], &[&one, &two]),
         (&["--state", "held"], &[]),
         (&["--limit", "1"], &[&one]),
+        (&[&one], &[&one]),
+        (&[&two, &one], &[&two, &one]),
+        (&[&two, &one, "--limit", "1"], &[&two]),
+        (&[&one, &two, "--sender", "<>", "--older-than", "1ms"], &[&two]),
+        (&[&one, "--state", "held"], &[]),
+        (&["0000000000000000"], &[]),
     ] {
         let words = [&["list"], words].concat();
         let ids = stage.ids(&words);
@@ -156,6 +162,9 @@ fn what_is_queued_is_listed_and_shown_and_found_by_each_of_its_marks() {
     assert_eq!(stage.ids(&["list"]), [&*one, &*two]);
     assert_eq!(stage.ids(&["list", "--state", "held"]), [&*one]);
     assert_eq!(stage.ids(&["list", "--sender", "<>"]), [&*two]);
+    assert_eq!(stage.ids(&["list", &two]), [&*two]);
+    assert_eq!(stage.ids(&["list", &two, &one, "--state", "held"]), [&*one]);
+    assert_eq!(stage.ids(&["list", "0000000000000000"]), [""; 0]);
     let shown = stage.text(&["show", &one]);
     assert!(shown.contains("held") && shown.contains("<bob@adatum.example>"), "{shown}");
     assert!(stage.text(&["list"]).contains("no gateway answers: read from"));
@@ -169,6 +178,9 @@ fn what_is_held_waits_over_a_restart_and_goes_when_it_is_released() {
     let (held, free) = (stage.send(FROM, TO), stage.send(FROM, OTHER));
     let counted = stage.object(&["hold", "--domain", "adatum.example", "--dry-run"]);
     assert_eq!((&counted["selected"], &counted["done"]), (&1.into(), &0.into()));
+    let counted = stage.object(&["hold", &free, &held, "--domain", "adatum.example", "--dry-run"]);
+    assert_eq!((&counted["selected"], &counted["missing"][0]), (&1.into(), &free.clone().into()));
+    assert_eq!(stage.spool(&["hold", &held, "--all"]).status.code(), Some(2), "which, then?");
     assert_eq!(stage.ids(&["list", "--state", "held"]), [""; 0]);
     let text = stage.text(&["hold", "--domain", "adatum.example"]);
     assert_eq!(text, "1 message held\n");
@@ -182,11 +194,13 @@ fn what_is_held_waits_over_a_restart_and_goes_when_it_is_released() {
     assert_eq!(stage.ids(&["list"]), [&*held]);
     assert_eq!(stage.object(&["list", "--state", "held"])["recipients"][0]["state"], "held");
     assert_eq!(stage.object(&["retry", "--all"])["unchanged"], 1, "held mail is not retried");
-    assert_eq!(stage.object(&["release", &held])["done"], 1);
+    assert_eq!(stage.object(&["release", &held, "--sender", "<>"])["missing"][0], held);
+    assert_eq!(stage.object(&["release", &held, "--sender", FROM])["done"], 1);
     assert_eq!(destination.wait_for(2).len(), 2);
     stage.gateway.wait_metric("gatepost_queue_recipients", 0.0);
     assert_eq!(stage.spool(&["release", &held]).status.code(), Some(1));
     let orders = stage.logged("queue_order", 4);
+    assert_eq!(orders[1]["selection"], format!("id={held}"));
     let me = String::from_utf8(Command::new("id").arg("-u").output().expect("id is there").stdout)
         .expect("a number");
     assert_eq!(orders[0]["by"], format!("uid {}", me.trim()));
@@ -211,6 +225,8 @@ fn a_retry_does_not_wait_and_a_bounce_tells_the_sender() {
     let unselected = stage.spool(&["bounce"]);
     assert_eq!(unselected.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unselected.stderr).contains("--all"), "{unselected:?}");
+    let bounced = stage.object(&["bounce", &one, "--domain", "far.example"]);
+    assert_eq!((&bounced["done"], &bounced["missing"][0]), (&0.into(), &one.clone().into()));
     let bounced = stage.object(&["bounce", &one, &null, "--reason", "sent by mistake"]);
     assert_eq!(bounced["done"], 2);
     let left = stage.objects(&["list"]);

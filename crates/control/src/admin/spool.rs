@@ -31,6 +31,7 @@ const PAGE_MESSAGES_DEFAULT: usize = 200;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listing {
+    id: Option<String>,
     tenant: Option<String>,
     sender: Option<String>,
     domain: Option<String>,
@@ -47,8 +48,8 @@ pub(super) async fn list(
     Asked(listing): Asked<Listing>,
 ) -> Result<Json<Value>, Problem> {
     principal.must_read()?;
-    let Listing { tenant, sender, domain, older_than, state, cursor, limit } = listing;
-    let wanted = Filter { tenant, sender, domain, older_than, state }.understood(&principal)?;
+    let Listing { id, tenant, sender, domain, older_than, state, cursor, limit } = listing;
+    let wanted = Filter { id, tenant, sender, domain, older_than, state }.understood(&principal)?;
     let limit = limit.unwrap_or(PAGE_MESSAGES_DEFAULT).clamp(1, commons::QUEUE_PAGE_MESSAGES_MAX);
     let cursor = Cursor::parse(cursor.as_deref())?;
     let (mut seen, next) = admin.look(&wanted, cursor, limit).await?;

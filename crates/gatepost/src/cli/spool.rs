@@ -76,13 +76,10 @@ pub(super) enum Command {
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "order")]
 pub(super) struct Order {
-    /// Ids of messages
-    #[arg(value_name = "ID", conflicts_with_all = ["tenant", "sender", "domain", "older_than", "state", "all"])]
-    ids: Vec<MessageId>,
     #[command(flatten)]
     filter: Filter,
     /// Every message, where nothing else is said
-    #[arg(long)]
+    #[arg(long, conflicts_with = "ids")]
     all: bool,
     /// Say how many messages are meant, and do nothing
     #[arg(long)]
@@ -136,27 +133,13 @@ fn list(common: &Common, filter: &Filter, limit: usize) -> Result<Answer, Failur
     let Some(gateway) = common.config_path().map(|path| Gateway::beside(&path)) else {
         return Ok(Answer::Broken);
     };
-    let mut cursor: Option<String> = None;
-    while let Some(gateway) = &gateway {
-        let wanted = PAGE_MESSAGES.min(limit - listing.messages());
-        let mut path = format!("/v1/spool?limit={wanted}{}", filter.query());
-        if let Some(cursor) = &cursor {
-            path.push_str(&format!("&cursor={}", encoded(cursor)));
-        }
-        let page = match gateway.get(&path) {
-            // Whoever does not run has not moved anything meanwhile.
-            Err(Failure::Unreachable(_)) if cursor.is_none() => break,
-            page => page?,
-        };
-        for message in page["messages"].as_array().into_iter().flatten().take(wanted) {
-            listing.add(message);
-        }
-        match page["next"].as_str() {
-            Some(next) if listing.messages() < limit => cursor = Some(next.to_owned()),
-            next => {
-                listing.end(next.is_some(), None);
-                return Ok(Answer::Yes);
-            }
+    match gateway.map(|gateway| list_running(&gateway, filter, limit, &mut listing)) {
+        // Whoever does not run has not moved anything meanwhile.
+        Some(Err(Failure::Unreachable(_))) | None if listing.messages() == 0 => {}
+        done => {
+            let is_more = done.transpose()?.unwrap_or_default();
+            listing.end(is_more, None);
+            return Ok(Answer::Yes);
         }
     }
     Ok(offline_answer(common, |directory| {
@@ -165,6 +148,31 @@ fn list(common: &Common, filter: &Filter, limit: usize) -> Result<Answer, Failur
         listing.end(all.len() > limit, Some(directory));
         Ok(Answer::Yes)
     }))
+}
+
+/// Lists what a gateway that runs has; true when there is more than `limit` lets through.
+fn list_running(
+    gateway: &Gateway,
+    filter: &Filter,
+    limit: usize,
+    listing: &mut render::Listing,
+) -> Result<bool, Failure> {
+    for query in filter.queries() {
+        let mut cursor = String::new();
+        loop {
+            let wanted = PAGE_MESSAGES.min(limit - listing.messages());
+            let page = gateway.get(&format!("/v1/spool?limit={wanted}{query}{cursor}"))?;
+            let messages = page["messages"].as_array().map_or(&[][..], |messages| messages);
+            messages.iter().take(wanted).for_each(|message| listing.add(message));
+            match page["next"].as_str() {
+                _ if messages.len() > wanted => return Ok(true),
+                Some(_) if listing.messages() >= limit => return Ok(true),
+                Some(next) => cursor = format!("&cursor={}", encoded(next)),
+                None => break,
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn show(common: &Common, id: MessageId, raw: bool) -> Result<Answer, Failure> {
@@ -200,39 +208,33 @@ fn show(common: &Common, id: MessageId, raw: bool) -> Result<Answer, Failure> {
 }
 
 fn act(common: &Common, act: &str, order: &Order, reason: Option<&str>) -> Result<Answer, Failure> {
-    if order.ids.is_empty() && order.filter.is_empty() && !order.all {
+    if order.filter.is_empty() && !order.all {
         let words = "--tenant, --sender, --domain, --older-than or --state";
         common.complain(&format!("say which messages: by id, by {words}, or --all for every one"));
         return Ok(Answer::Broken);
     }
     let Some(gateway) = Gateway::reach(common) else { return Ok(Answer::Broken) };
-    let mut body = order.filter.body();
-    body["dry_run"] = order.dry_run.into();
-    body["all"] = order.all.into();
-    if let Some(reason) = reason {
-        body["reason"] = reason.into();
-    }
     let mut sum = Sum::default();
     let path = format!("/v1/spool/{act}");
-    for id in &order.ids {
-        let mut body = json!({ "id": id.to_string(), "dry_run": order.dry_run });
+    for (id, mut body) in order.filter.bodies() {
+        body["dry_run"] = order.dry_run.into();
+        body["all"] = order.all.into();
         if let Some(reason) = reason {
             body["reason"] = reason.into();
         }
-        match gateway.post(&path, &body) {
-            Err(Failure::Refused { reason, .. }) if reason == "not_found" => sum.missing.push(id.to_string()),
-            answer => drop(sum.add(&answer?)),
-        }
-    }
-    let mut goes_on = order.ids.is_empty();
-    while goes_on {
-        goes_on = match sum.add(&gateway.post(&path, &body)?) {
-            Some(next) => {
-                body["cursor"] = next.into();
-                true
+        loop {
+            let answer = match (gateway.post(&path, &body), id) {
+                (Err(Failure::Refused { reason, .. }), Some(id)) if reason == "not_found" => {
+                    sum.missing.push(id.to_string());
+                    break;
+                }
+                (answer, _) => answer?,
+            };
+            match sum.add(&answer) {
+                Some(next) => body["cursor"] = next.into(),
+                None => break,
             }
-            None => false,
-        };
+        }
     }
     match common.json {
         true => print_json(&sum.as_json(act, order.dry_run)),
@@ -308,7 +310,7 @@ impl Sum {
             ));
         }
         for id in &self.missing {
-            out.push_str(&format!("{id} is not queued\n"));
+            out.push_str(&format!("{id} is not queued, or is not such a message\n"));
         }
         out
     }

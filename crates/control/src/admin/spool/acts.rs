@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::{Extension, Path, State};
 use commons::{QueueAct, QueueActed, QueueAnswer, QueueTask};
-use mail::MessageId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -25,7 +24,6 @@ const REASON_DEFAULT: &str = "the message was removed from the queue by an opera
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct Order {
-    /// One message; nothing else is looked at then.
     id: Option<String>,
     tenant: Option<String>,
     sender: Option<String>,
@@ -86,6 +84,7 @@ pub(in super::super) async fn act(
 impl Order {
     fn filter(&self) -> Filter {
         Filter {
+            id: self.id.clone(),
             tenant: self.tenant.clone(),
             sender: self.sender.clone(),
             domain: self.domain.clone(),
@@ -118,20 +117,18 @@ impl Order {
         principal: &Principal,
     ) -> Result<(Vec<Seen>, Option<Cursor>), Problem> {
         let filter = self.filter();
-        if let Some(id) = &self.id {
-            if !filter.is_empty() || self.all {
-                return Err(Problem::malformed("name a message, or a filter: not both"));
-            }
-            let id: MessageId = id.parse().map_err(Problem::malformed)?;
-            let found = admin.find(id).await?.filter(|seen| principal.is_for_all() || seen.is_of(principal));
-            let found = found.ok_or_else(|| Problem::not_found(format!("no message {id} is queued")))?;
-            return Ok((vec![found], None));
-        }
         if filter.is_empty() && !self.all {
             return Err(Problem::malformed("say which messages: by id, by a filter, or \"all\": true"));
         }
         let wanted = filter.understood(principal)?;
-        admin.look(&wanted, Cursor::parse(self.cursor.as_deref())?, ACT_MESSAGES_MAX).await
+        let (seen, next) =
+            admin.look(&wanted, Cursor::parse(self.cursor.as_deref())?, ACT_MESSAGES_MAX).await?;
+        match wanted.id {
+            Some(id) if seen.is_empty() => {
+                Err(Problem::not_found(format!("no such message is queued: {id}")))
+            }
+            _ => Ok((seen, next)),
+        }
     }
 }
 
@@ -147,11 +144,8 @@ impl Admin {
     fn log_order(&self, act: &QueueAct, order: &Order, principal: &Principal, acted: &QueueActed) {
         self.log(|log, now| {
             let record = log.event("queue_order", now).str("act", act.as_str()).str("by", &principal.name);
-            let record = match (&order.id, order.filter().words()) {
-                (Some(id), _) => record.str("message", id),
-                (None, words) if words.is_empty() => record.str("selection", "all"),
-                (None, words) => record.str("selection", &words),
-            };
+            let words = order.filter().words();
+            let record = record.str("selection", if words.is_empty() { "all" } else { &words });
             let record = match act {
                 QueueAct::Bounce(reason) => record.str("reason", reason),
                 _ => record,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use config::parse_duration;
-use mail::QueueState;
+use mail::{MessageId, QueueState};
 use spool::inspect::ListedMessage;
 
 use super::super::access::Principal;
@@ -12,6 +12,8 @@ use super::super::problem::Problem;
 /// As it is asked for: what is not said is not looked at.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Filter {
+    /// One message.
+    pub(super) id: Option<String>,
     pub(super) tenant: Option<String>,
     /// An address, `@domain`, or `<>`.
     pub(super) sender: Option<String>,
@@ -25,6 +27,7 @@ pub(super) struct Filter {
 /// A filter that makes sense.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wanted {
+    pub(super) id: Option<MessageId>,
     pub(super) tenant: Option<String>,
     sender: Option<String>,
     domain: Option<String>,
@@ -35,26 +38,31 @@ pub(super) struct Wanted {
 impl Filter {
     /// Says nothing of its own.
     pub(super) fn is_empty(&self) -> bool {
-        let Self { tenant, sender, domain, older_than, state } = self;
-        [tenant, sender, domain, older_than, state].iter().all(|part| part.is_none())
+        self.parts().iter().all(|(_, part)| part.is_none())
     }
 
     /// As a person would say it, for the log.
     pub(super) fn words(&self) -> String {
-        let Self { tenant, sender, domain, older_than, state } = self;
-        let parts = [
+        let parts = self.parts();
+        let said = parts.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)));
+        said.collect::<Vec<_>>().join(" ")
+    }
+
+    fn parts(&self) -> [(&'static str, &Option<String>); 6] {
+        let Self { id, tenant, sender, domain, older_than, state } = self;
+        [
+            ("id", id),
             ("tenant", tenant),
             ("sender", sender),
             ("domain", domain),
             ("older_than", older_than),
             ("state", state),
-        ];
-        let said = parts.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)));
-        said.collect::<Vec<_>>().join(" ")
+        ]
     }
 
     /// What it means for `principal`, who sees nothing but its own tenant's mail.
     pub(super) fn understood(&self, principal: &Principal) -> Result<Wanted, Problem> {
+        let id = self.id.as_deref().map(str::parse).transpose();
         let older_than = self.older_than.as_deref().map(parse_duration).transpose();
         let state = self.state.as_deref().map(|word| {
             QueueState::named(word).ok_or_else(|| {
@@ -69,6 +77,7 @@ impl Filter {
         }
         let own = || principal.tenant.as_deref().map(ToOwned::to_owned);
         Ok(Wanted {
+            id: id.map_err(Problem::malformed)?,
             tenant: self.tenant.clone().or_else(own),
             sender: self.sender.clone().map(|sender| if sender == "<>" { String::new() } else { sender }),
             domain: self.domain.clone(),
@@ -79,6 +88,11 @@ impl Filter {
 }
 
 impl Wanted {
+    /// One message, wherever it is and whosoever.
+    pub(super) fn one(id: MessageId) -> Self {
+        Self { id: Some(id), ..Self::default() }
+    }
+
     /// Something is asked that only an envelope tells.
     pub(super) fn needs_envelope(&self) -> bool {
         self.tenant.is_some() || self.sender.is_some() || self.domain.is_some()

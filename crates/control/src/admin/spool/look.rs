@@ -143,7 +143,8 @@ impl Seen {
 }
 
 impl Admin {
-    /// The next messages that are wanted, about `limit` of them, and from where to go on.
+    /// The next messages that are wanted, about `limit` of them, and from where to go on. One that is wanted
+    /// by its id is looked for to the end.
     pub(super) async fn look(
         &self,
         wanted: &Wanted,
@@ -172,7 +173,7 @@ impl Admin {
                         messages_max: if wanted.needs_envelope() { SIFTED_MESSAGES.min(left) } else { left },
                         state: wanted.state,
                         arrived_before,
-                        id: None,
+                        id: wanted.id,
                     },
                 )
                 .await?;
@@ -185,7 +186,11 @@ impl Admin {
                 let fits = |message| wanted.fits(message, |index| seen.waits(index));
                 seen.message.as_ref().map_or(!wanted.needs_envelope(), fits)
             }));
-            if seen.len() >= limit || Instant::now() >= until {
+            if wanted.id.is_some() {
+                if !seen.is_empty() {
+                    return Ok((seen, None));
+                }
+            } else if seen.len() >= limit || Instant::now() >= until {
                 return Ok((seen, Some(cursor)));
             }
         }
@@ -193,20 +198,8 @@ impl Admin {
 
     /// A message by its id, wherever it is.
     pub(super) async fn find(&self, id: MessageId) -> Result<Option<Seen>, Problem> {
-        for worker in 0..self.0.commons.workers() as u8 {
-            let mut from = Some(0);
-            while let Some(slot) = from {
-                let wanted =
-                    QueuePageRequest { from: slot, messages_max: 1, id: Some(id), ..Default::default() };
-                let page = self.page(worker, wanted).await?;
-                from = page.next;
-                if let Some(seen) = self.read(worker, page).await?.pop() {
-                    return Ok(Some(seen));
-                }
-            }
-        }
-        let damaged = self.damaged(&Wanted::default(), None).await?;
-        Ok(damaged.into_iter().find(|seen| seen.id == id))
+        let (mut seen, _) = self.look(&Wanted::one(id), Cursor::parse(None)?, 1).await?;
+        Ok(seen.pop())
     }
 
     /// The record of a message, read once more.
@@ -288,7 +281,8 @@ impl Admin {
                 let is_old =
                     |message: &ListedMessage| arrived_before.is_none_or(|before| message.arrived < before);
                 let fits = |message: &ListedMessage| wanted.fits(message, |_| true) && is_old(message);
-                let is_wanted = one.message.as_ref().map_or(!wanted.needs_envelope(), fits);
+                let is_wanted = wanted.id.is_none_or(|id| id == one.id)
+                    && one.message.as_ref().map_or(!wanted.needs_envelope(), fits);
                 if is_wanted && seen.len() < DAMAGED_MESSAGES_MAX {
                     seen.push(one);
                 }

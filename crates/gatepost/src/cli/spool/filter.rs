@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use mail::MessageId;
 use serde_json::{Value, json};
 
 use super::super::admin::encoded;
@@ -11,6 +12,9 @@ use super::super::admin::encoded;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Which messages")]
 pub(in super::super) struct Filter {
+    /// These messages
+    #[arg(value_name = "ID")]
+    pub(super) ids: Vec<MessageId>,
     /// Of one tenant
     #[arg(long, value_name = "NAME")]
     pub(super) tenant: Option<String>,
@@ -42,29 +46,40 @@ fn age(words: &str) -> Result<Age, String> {
 
 impl Filter {
     pub(super) fn is_empty(&self) -> bool {
-        self.parts().all(|(_, value)| value.is_none())
+        self.ids.is_empty() && self.parts().all(|(_, value)| value.is_none())
     }
 
-    /// As the end of a query.
-    pub(super) fn query(&self) -> String {
+    /// As the ends of queries: one for each id, where there are any.
+    pub(super) fn queries(&self) -> Vec<String> {
         let mut query = String::new();
         for (key, value) in self.parts() {
             if let Some(value) = value {
                 let _ = write!(query, "&{key}={}", encoded(value));
             }
         }
-        query
+        match self.ids.is_empty() {
+            true => vec![query],
+            false => self.ids.iter().map(|id| format!("&id={id}{query}")).collect(),
+        }
     }
 
-    /// As a body.
-    pub(super) fn body(&self) -> Value {
+    /// As bodies, likewise, each with its id.
+    pub(super) fn bodies(&self) -> Vec<(Option<MessageId>, Value)> {
         let mut body = json!({});
         for (key, value) in self.parts() {
             if let Some(value) = value {
                 body[key] = value.into();
             }
         }
-        body
+        let with_id = |id: &MessageId| {
+            let mut body = body.clone();
+            body["id"] = id.to_string().into();
+            (Some(*id), body)
+        };
+        match self.ids.is_empty() {
+            true => vec![(None, body)],
+            false => self.ids.iter().map(with_id).collect(),
+        }
     }
 
     fn parts(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {

@@ -32,7 +32,7 @@ pub(super) fn messages(directory: &Path, filter: &Filter) -> Result<Vec<Value>, 
                 Some(message) => fits(filter, message, now),
                 None => filter.tenant.is_none() && filter.sender.is_none() && filter.domain.is_none(),
             };
-            if is_wanted {
+            if is_wanted && names(filter, record.id) {
                 shown.push(damaged_as_json(&record));
             }
         })?;
@@ -91,10 +91,15 @@ fn fits(filter: &Filter, message: &ListedMessage, now: UnixMillis) -> bool {
         })
     };
     let age = u128::from(now.since(message.arrived));
-    filter.tenant.as_ref().is_none_or(|tenant| *tenant == message.tenant)
+    names(filter, message.id)
+        && filter.tenant.as_ref().is_none_or(|tenant| *tenant == message.tenant)
         && filter.sender.as_ref().is_none_or(is_from)
         && filter.domain.as_ref().is_none_or(is_to)
         && filter.older_than.as_ref().is_none_or(|older| age > older.duration.as_millis())
+}
+
+fn names(filter: &Filter, id: MessageId) -> bool {
+    filter.ids.is_empty() || filter.ids.contains(&id)
 }
 
 fn has_state(filter: &Filter, message: &ListedMessage, now: UnixMillis) -> bool {
