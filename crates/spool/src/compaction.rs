@@ -39,6 +39,9 @@ const PRESSED_PAUSE: Duration = Duration::from_millis(50);
 /// Between two steps with a victim, when nothing else wakes the worker.
 const PACE: Duration = Duration::from_millis(1);
 
+/// What was not used is saved up to this part of a second's worth, so that no second takes much more.
+const SAVED_PART: u64 = 8;
+
 /// Segments that were full only now empty themselves as their mail goes out.
 const YOUNG: Duration = Duration::from_secs(10);
 
@@ -138,7 +141,7 @@ impl Compaction {
         let since = self.refilled.map_or(PAUSE, |at| now.since(at)).min(PAUSE);
         let more = u128::from(self.bytes_per_second) * since.as_nanos() / 1_000_000_000;
         if more > 0 {
-            let most = i64::try_from(self.bytes_per_second).unwrap_or(i64::MAX);
+            let most = i64::try_from(self.bytes_per_second.div_ceil(SAVED_PART)).unwrap_or(i64::MAX);
             self.allowance = self.allowance.saturating_add_unsigned(more as u64).min(most);
             self.refilled = Some(now);
         }
@@ -276,10 +279,14 @@ impl Shard {
 
     /// What copies may take of the segment that is written.
     fn rest(&self) -> u64 {
-        let open = if self.open.is_empty() { 0 } else { self.open.disk_bytes_with(0) };
         let (records, outline_bytes) = self.open.outlines();
         let footer = self.summary.disk_bytes(records, outline_bytes);
-        self.segments.segment_bytes.saturating_sub(self.segments.position + open + footer)
+        self.segments.segment_bytes.saturating_sub(self.segments.position + self.open_bytes() + footer)
+    }
+
+    /// What the open group takes on the disk.
+    fn open_bytes(&self) -> u64 {
+        if self.open.is_empty() { 0 } else { self.open.disk_bytes_with(0) }
     }
 
     /// Between two victims. Where there is no room but what is kept for copies, outcomes leave alone what the
@@ -511,6 +518,7 @@ impl Shard {
         }
         let room = self.room(record.len() + more, (records, outline + more), Purpose::Copy);
         if room.is_ok() {
+            let before = self.open_bytes();
             self.open.reserve(record.len() + more, &mut self.pool);
             let start = self.open.put_copy(record) as u32;
             if !outcomes.is_empty() {
@@ -522,6 +530,9 @@ impl Shard {
             }
             self.open_effects.copies.push((key, start));
             self.open_effects.records.extend(std::iter::repeat_n(Some(key), records));
+            // The record itself was paid for when it was read.
+            let written = self.open_bytes() - before;
+            self.compaction.spend(written.saturating_sub(record.len() as u64));
         }
         (self.compaction.outcomes, self.compaction.pending) = (outcomes, pending);
         room
@@ -535,11 +546,13 @@ impl Shard {
                 if self.compaction.allowance <= 0 || self.room(bytes, (1, bytes), Purpose::Copy).is_err() {
                     return Some(Phase::Outcomes(buffer, rest));
                 }
+                let before = self.open_bytes();
                 self.open.reserve(bytes, &mut self.pool);
                 self.open.put_copy(outline.bytes);
                 self.open_effects.records.push(None);
                 self.open_effects.emptied = Some(segment);
-                self.compaction.spend(bytes as u64);
+                let written = self.open_bytes() - before;
+                self.compaction.spend(written);
             }
             rest.start += length;
         }

@@ -77,11 +77,11 @@ fn segments_in_which_little_lives_are_emptied_and_used_again() {
 
 #[test]
 fn compaction_stays_within_its_budget() {
-    let budget = 4 << 10;
+    let budget = 32 << 10;
     let slow =
         Options { capacity_bytes: 512 * SEGMENT_BYTES, compaction_bytes_per_second: budget, ..options() };
     let mut bench = Bench::with(2, slow, SimOptions::default());
-    // Each victim holds more than a second's worth.
+    // Each victim holds more than a second's worth, read and written.
     one_stays(&mut bench, 4000, 4);
     let (began, before) = (bench.world.now(), bench.shard.stats().compacted_bytes);
     for _ in 0..10 {
@@ -93,8 +93,8 @@ fn compaction_stays_within_its_budget() {
         }
         let moved = bench.shard.stats().compacted_bytes - before;
         let seconds = bench.world.now().since(began).as_secs_f64();
-        // One record may overdraw it, and a second's worth may have been saved up.
-        assert!(moved as f64 <= budget as f64 * (seconds + 1.0) + 32.0 * 1024.0, "{moved} in {seconds} s");
+        // One record may overdraw it, read and written, and an eighth of a second's worth may have been saved up.
+        assert!(moved as f64 <= budget as f64 * (seconds + 0.125) + 25.0 * 1024.0, "{moved} in {seconds} s");
     }
     assert!(bench.shard.stats().compacted_bytes - before > 4 * budget, "it works at all");
 }

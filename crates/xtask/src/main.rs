@@ -41,8 +41,9 @@ enum Chore {
     },
     /// Measure the tables of the policy, beside other tables and beside their bounds.
     Bench {
-        /// `check`, `check-largest`, `check-one-file`, `network`, `decision`, `swap`, `memory` or
-        /// `instructions`; all of them without a name. `instructions-baseline` writes down what `instructions` compares with.
+        /// `check`, `check-largest`, `check-one-file`, `network`, `decision`, `swap`, `commit`, `memory` or
+        /// `instructions`; all of them without a name. `compaction` takes minutes and 4 GB of disk, and runs where it is
+        /// named. `instructions-baseline` writes down what `instructions` compares with.
         names: Vec<String>,
     },
     /// Break things under a running gateway on real devices and compare the ledgers afterwards. Needs root.
