@@ -45,6 +45,8 @@ pub enum QueueAct {
     Retry,
     /// Failed for good: its sender is told, with this text.
     Bounce(Box<str>),
+    /// A quarantined message given up: nobody is told, for whom it came from may be what is damaged.
+    Remove,
 }
 
 impl QueueAct {
@@ -56,6 +58,7 @@ impl QueueAct {
             Self::Release => "release",
             Self::Retry => "retry",
             Self::Bounce(_) => "bounce",
+            Self::Remove => "remove",
         }
     }
 }
@@ -132,7 +135,7 @@ pub struct QueueActed {
     /// Messages with which something was done; what must outlive a restart is durable.
     pub done: u64,
     /// Messages that were so already, or of which nothing could be done: held ones are not retried,
-    /// damaged ones not bounced.
+    /// damaged ones not bounced, sound ones not removed.
     pub unchanged: u64,
     /// Messages of which a recipient was left as it is because an attempt was under way.
     pub under_way: u64,

@@ -1,8 +1,8 @@
-//! What an operator wants of the queue: a page of it, or messages held, released, retried, bounced.
+//! What an operator wants of the queue: a page of it, or messages held, released, retried, bounced, removed.
 //!
 //! One request at a time, in slices: a turn looks at so many slots, or acts on so many messages, and
-//! no more, whatever is asked. What is held or released is noted in the spool before it is said to be
-//! done. A spool that is busy is offered the note again in the next turn; one that takes nothing ends
+//! no more, whatever is asked. What is held, released or removed is noted in the spool before it is said to
+//! be done. A spool that is busy is offered the note again in the next turn; one that takes nothing ends
 //! the request.
 
 use commons::{
@@ -217,6 +217,11 @@ impl Delivery {
                     }
                     State::Quarantined | State::Void => {}
                 },
+                QueueAct::Remove if self.queue.state(job) == State::Quarantined => {
+                    self.discard(cx, job)?;
+                    effect.changed = true;
+                }
+                QueueAct::Remove => {}
             }
         }
         self.run_errands(cx);

@@ -7,7 +7,7 @@ use spool::{Content, HELD, NewMessage, Outcome, Refusal, StoredContent, StoredMe
 
 use crate::connection::Answer;
 use crate::dsn::{Bounce, Failed};
-use crate::queue::{JobIx, MessageIx};
+use crate::queue::{JobIx, MessageIx, State};
 use crate::report::{self, Fact};
 use crate::transaction::addresses;
 use crate::{Context, Delivery, TICK, Timer};
@@ -161,6 +161,21 @@ impl Delivery {
         let key = self.queue.message(message).key;
         let bounce = bounce.map(OwnBounce::as_message);
         cx.spool.outcomes(key, outcomes, bounce.as_ref())?;
+        self.queue.settled(message, outcomes.len() as u32);
+        Ok(())
+    }
+
+    /// Gives up the recipients of a quarantined job. No bounce is written: the words of a damaged message may
+    /// be wrong, its sender's address too.
+    pub(crate) fn discard<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx) -> Result<(), Refusal> {
+        let message = self.queue.job(job).message;
+        let outcomes: Vec<_> =
+            self.queue.recipients(job).map(|recipient| (recipient, Outcome::Failed)).collect();
+        cx.spool.outcomes(self.queue.message(message).key, &outcomes, None)?;
+        let jobs = self.queue.jobs_of(message);
+        let is_last = jobs.filter(|&job| self.queue.state(job) == State::Quarantined).count() == 1;
+        self.quarantined -= u64::from(is_last);
+        self.remove_job(job);
         self.queue.settled(message, outcomes.len() as u32);
         Ok(())
     }

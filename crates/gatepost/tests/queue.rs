@@ -33,8 +33,12 @@ impl Stage {
 
     /// Accepts a message and says what its id is.
     fn send(&self, from: &str, to: &str) -> String {
+        self.send_content(from, to, CONTENT)
+    }
+
+    fn send_content(&self, from: &str, to: &str, content: &[u8]) -> String {
         let before: HashSet<_> = self.ids(&["list"]).into_iter().collect();
-        Dialog::hello(self.gateway.smtp()).deliver(from, &[to], CONTENT);
+        Dialog::hello(self.gateway.smtp()).deliver(from, &[to], content);
         let new = self.ids(&["list"]).into_iter().find(|id| !before.contains(id));
         new.expect("the message is queued")
     }
@@ -305,6 +309,65 @@ fn a_message_that_is_damaged_while_it_waits_is_quarantined_and_never_delivered()
         .expect("the program is there");
     let text = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(text.contains("quarantined") && text.contains("1 message and 0 damaged places"), "{text}");
+}
+
+#[test]
+fn a_quarantined_message_is_removed_by_its_id_and_nothing_else_is() {
+    let mut stage = Stage::start(|_| {});
+    let (damaged, _) = (stage.send("damaged@proseware.example", TO), stage.send(FROM, OTHER));
+    let sound = stage.send(FROM, TO);
+    assert_eq!(stage.object(&["hold", &sound])["done"], 1);
+    stage.gateway.kill();
+    stage.gateway.restart();
+    stage.damage(b"damaged@proseware.example");
+    let destination = stage.destination();
+    stage.spool(&["retry", "--all"]);
+    destination.wait_for(1);
+    stage.logged("message_quarantined", 1);
+    assert_eq!(stage.spool(&["remove"]).status.code(), Some(2), "which one?");
+    assert_eq!(stage.object(&["remove", &sound])["unchanged"], 1, "it is sound");
+    assert_eq!(stage.object(&["remove", &damaged, "--dry-run"])["done"], 0);
+    assert_eq!(stage.ids(&["list", "--state", "quarantined"]), [&*damaged]);
+    assert_eq!(stage.text(&["remove", &damaged]), "1 message removed\n");
+    let is_it = |act: &Value| act["act"] == "remove" && act["message"] == damaged;
+    assert!(eventually(PATIENCE, || stage.logged("queue_act", 1).iter().any(is_it)), "it is logged");
+    stage.gateway.wait_metric("gatepost_spool_quarantined", 0.0);
+    assert_eq!(stage.ids(&["list"]), [&*sound], "nobody is told, and it is gone");
+    stage.gateway.kill();
+    stage.gateway.restart();
+    assert!(stage.spool(&["release", &sound]).status.success());
+    destination.wait_for(2);
+    stage.gateway.wait_metric("gatepost_queue_recipients", 0.0);
+    assert_eq!(destination.count(), 2);
+}
+
+#[test]
+fn what_was_removed_stays_so_over_a_restart() {
+    let mut stage = Stage::start(|_| {});
+    let content = [
+        CONTENT,
+        &b"a line of seventy characters, of which there are many in this message\r\n".repeat(20_000),
+    ];
+    let (damaged, sound) = (stage.send_content(FROM, TO, &content.concat()), stage.send(FROM, TO));
+    stage.gateway.kill();
+    let shard = stage.gateway.directory().join("spool/shard-000");
+    let body = std::fs::read_dir(shard).expect("there is a shard").flatten();
+    let body = body.map(|file| file.path()).find(|path| path.to_string_lossy().contains("large-"));
+    std::fs::remove_file(body.expect("it has a file of its own")).expect("it can be removed");
+    stage.gateway.restart();
+    assert_eq!(stage.logged("message_quarantined", 1)[0]["message"], damaged);
+    for _ in 0..2 {
+        assert_eq!(stage.ids(&["list", "--state", "quarantined"]), [&*damaged], "without an order it stays");
+        stage.gateway.kill();
+        stage.gateway.restart();
+    }
+    assert_eq!(stage.object(&["remove", &damaged])["done"], 1);
+    stage.gateway.kill();
+    assert_eq!(stage.ids(&["list"]), [&*sound]);
+    assert!(stage.spool(&["verify"]).status.success());
+    stage.gateway.restart();
+    assert_eq!(stage.ids(&["list"]), [&*sound]);
+    stage.gateway.wait_metric("gatepost_spool_quarantined", 0.0);
 }
 
 #[test]

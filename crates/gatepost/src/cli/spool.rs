@@ -67,6 +67,16 @@ pub(super) enum Command {
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
+    /// Give quarantined messages up, each named by its id; nobody is told
+    #[command(after_help = "Example:\n  gatepost spool remove 0CK3PX9QJ8V0M4T2")]
+    Remove {
+        /// Its id, as `spool list --state quarantined` names it
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<MessageId>,
+        /// Say how many messages are meant, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Read every byte and compare it with its checksum; exits 1 when something is damaged
     #[command(after_help = "Example:\n  gatepost spool verify --config /etc/gatepost/gatepost.toml")]
     Verify,
@@ -95,6 +105,10 @@ impl Command {
             Self::Release(order) => act(common, "release", order, None),
             Self::Retry(order) => act(common, "retry", order, None),
             Self::Bounce { order, reason } => act(common, "bounce", order, reason.as_deref()),
+            Self::Remove { ids, dry_run } => {
+                let filter = Filter { ids: ids.clone(), ..Filter::default() };
+                act(common, "remove", &Order { filter, all: false, dry_run: *dry_run }, None)
+            }
             Self::Verify => {
                 return offline_answer(common, |directory| verify::verify(common, directory));
             }
@@ -286,6 +300,7 @@ impl Sum {
             "hold" => ("held", "held already, or damaged"),
             "release" => ("released", "not held"),
             "retry" => ("tried at once", "under way, held or damaged"),
+            "remove" => ("removed", "not quarantined"),
             _ => ("bounced", "damaged"),
         };
         let mut out = match dry_run {

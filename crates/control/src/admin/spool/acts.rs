@@ -1,4 +1,4 @@
-//! `POST /v1/spool/{act}`: hold, release, retry, bounce.
+//! `POST /v1/spool/{act}`: hold, release, retry, bounce, remove.
 
 use axum::Json;
 use axum::extract::{Extension, Path, State};
@@ -107,7 +107,14 @@ impl Order {
             "release" => Ok(QueueAct::Release),
             "retry" => Ok(QueueAct::Retry),
             "bounce" => Ok(QueueAct::Bounce(reason.into())),
-            _ => Err(Problem::not_found(format!("there is no {word:?}; hold, release, retry or bounce"))),
+            "remove" if self.id.is_none() => {
+                Err(Problem::malformed("a quarantined message is removed by its id, and by nothing less"))
+            }
+            "remove" => Ok(QueueAct::Remove),
+            _ => {
+                let acts = "hold, release, retry, bounce or remove";
+                Err(Problem::not_found(format!("there is no {word:?}; {acts}")))
+            }
         }
     }
 
