@@ -284,6 +284,10 @@ fn a_message_that_is_damaged_while_it_waits_is_quarantined_and_never_delivered()
     stage.gateway.kill();
     stage.gateway.restart();
     stage.damage(b"damaged@proseware.example");
+    // Nobody has tried to deliver it, and it is not missing for that.
+    let listed = stage.ids(&["list"]);
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    assert!(stage.text(&["show", &damaged]).contains("damaged: its checksum fails"));
     let destination = stage.destination();
     assert!(stage.spool(&["retry", "--all"]).status.success());
     assert_eq!(destination.wait_for(1)[0].recipients, [OTHER]);

@@ -79,6 +79,12 @@ impl Seen {
         self.message.as_ref().is_some_and(|message| principal.is_for(&message.tenant))
     }
 
+    /// Not what the worker said lies there, and not known to be damaged.
+    fn is_doubtful(&self) -> bool {
+        let is_known = self.recipients.iter().any(|one| one.state == QueueState::Quarantined);
+        self.queued.is_some() && !self.is_sound && !is_known
+    }
+
     fn waits(&self, index: usize) -> bool {
         self.queued.is_none() || self.recipients.iter().any(|one| usize::from(one.index) == index)
     }
@@ -182,6 +188,7 @@ impl Admin {
                 None => Cursor::Queue { worker: worker + 1, slot: 0 },
             };
             let page = self.read(worker, page).await?;
+            let page = self.without_gone(page).await?;
             seen.extend(page.into_iter().filter(|seen| {
                 let fits = |message| wanted.fits(message, |index| seen.waits(index));
                 seen.message.as_ref().map_or(!wanted.needs_envelope(), fits)
@@ -214,7 +221,36 @@ impl Admin {
         .await
     }
 
-    /// Adds to a page what the envelopes say. What was queued a moment ago and is gone is left out.
+    /// Leaves out what was queued a moment ago and is gone, or lies elsewhere by now: its place may have been
+    /// written anew. What is queued there still is damaged, and nobody had noticed.
+    async fn without_gone(&self, page: Vec<Seen>) -> Result<Vec<Seen>, Problem> {
+        let mut there = Vec::with_capacity(page.len());
+        for seen in page {
+            let Some(slot) = seen.queued.as_ref().map(|queued| queued.slot).filter(|_| seen.is_doubtful())
+            else {
+                there.push(seen);
+                continue;
+            };
+            let again = QueuePageRequest {
+                from: slot,
+                messages_max: 1,
+                state: None,
+                arrived_before: None,
+                id: Some(seen.id),
+            };
+            let again = self.page(seen.worker, again).await?;
+            let place_now = again.messages.first().filter(|now| now.slot == slot).map(place);
+            if place_now == Some(seen.place) {
+                there.push(seen);
+            } else if place_now.is_some() {
+                let moved = self.read(seen.worker, again).await?;
+                there.extend(moved.into_iter().filter(|seen| !seen.is_doubtful()));
+            }
+        }
+        Ok(there)
+    }
+
+    /// Adds to a page what the envelopes say.
     async fn read(&self, worker: u8, page: QueuePage) -> Result<Vec<Seen>, Problem> {
         if page.messages.is_empty() {
             return Ok(Vec::new());
@@ -228,11 +264,7 @@ impl Admin {
             inspect::read(&mut RealDisk::default(), &directory, places, |record| {
                 let Some(queued) = messages.next() else { return };
                 let recipients: Vec<_> = recipients.by_ref().take(queued.recipients as usize).collect();
-                let is_damaged = recipients.iter().any(|one| one.state == QueueState::Quarantined);
                 let record = record.filter(|record| record.is_sound && record.id == queued.id);
-                if record.is_none() && !is_damaged {
-                    return;
-                }
                 seen.push(Seen {
                     worker,
                     id: queued.id,
