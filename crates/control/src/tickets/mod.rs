@@ -8,7 +8,7 @@
 mod page;
 mod record;
 mod store;
-mod texts;
+pub mod texts;
 
 use std::collections::HashMap;
 use std::io;

@@ -76,19 +76,14 @@ async fn show(
 
 /// As asked for by name, else the one that the reader's program prefers (RFC 9110 section 12.5.4), else English.
 fn language(asked: Option<&str>, headers: &HeaderMap) -> Language {
-    let named = |tag: &str| match tag.split('-').next().unwrap_or_default().to_ascii_lowercase().as_str() {
-        "fr" => Some(Language::French),
-        "en" => Some(Language::English),
-        _ => None,
-    };
-    if let Some(language) = asked.and_then(named) {
+    if let Some(language) = asked.and_then(Language::of_tag) {
         return language;
     }
     let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     let mut best = (Language::English, 0.0);
     for range in accepted.unwrap_or_default().split(',') {
         let mut parts = range.split(';').map(str::trim);
-        let Some(language) = parts.next().and_then(named) else { continue };
+        let Some(language) = parts.next().and_then(Language::of_tag) else { continue };
         let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Ok(1.0), str::parse::<f32>);
         if let Ok(weight) = weight
             && weight > best.1
@@ -111,23 +106,22 @@ impl Site {
             Ok(()) => StatusCode::NOT_FOUND,
             Err(_) => StatusCode::TOO_MANY_REQUESTS,
         };
-        let said = if status == StatusCode::NOT_FOUND { &MISSING } else { &TOO_MANY };
+        let (said, why) = match status {
+            StatusCode::NOT_FOUND => (texts::MISSING, texts::MISSING_WHY),
+            _ => (texts::TOO_MANY, texts::TOO_MANY_WHY),
+        };
         let content = html! {
-            h1 { (said.0.say(language)) }
-            p.lead { (said.1.say(language)) }
+            h1 { (said.say(language)) }
+            p.lead { (why.say(language)) }
             (self.contact(language))
         };
         self.respond(status, language, self.frame(language, "", &content))
     }
 
     fn respond(&self, status: StatusCode, language: Language, body: Markup) -> Response {
-        let tag = match language {
-            Language::English => "en",
-            Language::French => "fr",
-        };
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-            (header::CONTENT_LANGUAGE, HeaderValue::from_static(tag)),
+            (header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag())),
             (header::CONTENT_SECURITY_POLICY, self.policy.clone()),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
@@ -140,10 +134,11 @@ impl Site {
 
     /// The page around `content`; `path` is where it stands.
     fn frame(&self, language: Language, path: impl std::fmt::Display, content: &Markup) -> Markup {
-        let (tag, other_tag, other_name) = match language {
-            Language::English => ("en", "fr", "Français"),
-            Language::French => ("fr", "en", "English"),
+        let (other, other_name) = match language {
+            Language::English => (Language::French, "Français"),
+            Language::French => (Language::English, "English"),
         };
+        let (tag, other_tag) = (language.tag(), other.tag());
         html! {
             (DOCTYPE)
             html lang=(tag) {
@@ -152,7 +147,7 @@ impl Site {
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
                     meta name="robots" content="noindex";
-                    title { (TITLE.say(language)) }
+                    title { (texts::TITLE.say(language)) }
                     style { (PreEscaped(STYLE)) }
                 }
                 body {
@@ -171,31 +166,33 @@ impl Site {
     }
 
     fn denial(&self, record: &Record, language: Language) -> Markup {
-        let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == record.reason);
-        let about = texts::about(reason.unwrap_or(Reason::RelayNotPermitted));
+        let about = texts::about_word(&record.reason).unwrap_or(texts::about(Reason::RelayNotPermitted));
         let is_temporary = record.verdict == "defer";
-        let title = if is_temporary { DEFERRED } else { DENIED };
+        let title = if is_temporary { texts::NOT_TAKEN_YET } else { texts::NOT_TAKEN };
         // Seconds are enough for a person: 2026-11-24T14:05:12.345Z.
         let time = record.time.get(..19).unwrap_or(&record.time).replace('T', " ");
         html! {
-            p.mark.later[is_temporary] { (if is_temporary { NOT_NOW } else { REFUSED }.say(language)) }
+            p.mark.later[is_temporary] { (if is_temporary { texts::NOT_NOW } else { texts::REFUSED }.say(language)) }
             h1 { (title.say(language)) }
             p.lead { (about.what.say(language)) }
             section {
-                h2 { (FOR_SENDER.say(language)) }
+                h2 { (texts::FOR_SENDER.say(language)) }
                 p { (self.with_port(about.sender, language)) }
             }
             section {
-                h2 { (FOR_OPERATOR.say(language)) }
+                h2 { (texts::FOR_OPERATOR.say(language)) }
                 p { (self.with_port(about.operator, language)) }
             }
             section {
-                h2 { (HOW_DECIDED.say(language)) }
+                h2 { (texts::HOW_DECIDED.say(language)) }
                 ol.rules {
                     @for step in &record.steps {
                         li class=(step.outcome) {
                             span.rule { (texts::rule(&step.rule, language)) }
-                            span.outcome { (outcome(&step.outcome, language)) }
+                            span.outcome {
+                                (texts::outcome(&step.outcome).say(language))
+                                @if step.outcome == "deny" { (texts::DECIDED.say(language)) }
+                            }
                         }
                     }
                 }
@@ -203,9 +200,9 @@ impl Site {
             dl {
                 dt { "Ticket" }
                 dd.ticket { (record.ticket) }
-                dt { (WHEN.say(language)) }
+                dt { (texts::WHEN.say(language)) }
                 dd { time datetime=(record.time) { (time) " UTC" } }
-                dt { (ANSWER.say(language)) }
+                dt { (texts::REPLY.say(language)) }
                 dd { (record.code) " " span.word { (record.reason) } }
             }
             (self.contact(language))
@@ -213,70 +210,21 @@ impl Site {
     }
 
     fn with_port(&self, text: Text, language: Language) -> String {
-        let port = match (self.options.submission_port, language) {
-            (None, _) => String::new(),
-            (Some(port), Language::English) => format!(" on {}, port {port}", self.options.hostname),
-            (Some(port), Language::French) => format!(" sur {}, port {port}", self.options.hostname),
-        };
-        text.say(language).replace("{port}", &port)
+        let port = self.options.submission_port.map(|port| (&*self.options.hostname, port));
+        texts::with_port(text, port, language)
     }
 
     fn contact(&self, language: Language) -> Markup {
         html! {
             @if let Some(contact) = &self.options.contact {
                 p.contact {
-                    (CONTACT.say(language)) " "
+                    (texts::CONTACT.say(language)) " "
                     a href={ "mailto:" (contact) } { (contact) }
                 }
             }
         }
     }
 }
-
-fn outcome(word: &str, language: Language) -> &str {
-    let text = match word {
-        "deny" => Text { en: "no: this decided", fr: "non : c’est ce qui a décidé" },
-        "skip" => Text { en: "does not apply", fr: "sans objet" },
-        _ => Text { en: "yes", fr: "oui" },
-    };
-    text.say(language)
-}
-
-const TITLE: Text =
-    Text { en: "Why was my mail refused?", fr: "Pourquoi mon courrier a-t-il été refusé ?" };
-const DENIED: Text = Text { en: "Your mail was not taken", fr: "Votre courrier n’a pas été accepté" };
-const DEFERRED: Text =
-    Text { en: "Your mail was not taken yet", fr: "Votre courrier n’a pas encore été accepté" };
-const REFUSED: Text = Text { en: "Refused", fr: "Refusé" };
-const NOT_NOW: Text = Text { en: "Not now", fr: "Pas maintenant" };
-const FOR_SENDER: Text = Text { en: "If you sent it", fr: "Si vous l’avez envoyé" };
-const FOR_OPERATOR: Text = Text {
-    en: "If you look after the sender’s mail",
-    fr: "Si vous administrez la messagerie de l’expéditeur",
-};
-const HOW_DECIDED: Text = Text { en: "How it was decided", fr: "Comment cela a été décidé" };
-const WHEN: Text = Text { en: "When", fr: "Quand" };
-const ANSWER: Text = Text { en: "Reply", fr: "Réponse" };
-const CONTACT: Text = Text {
-    en: "Questions? Give the ticket and write to",
-    fr: "Une question ? Indiquez le ticket et écrivez à",
-};
-const MISSING: (Text, Text) = (
-    Text { en: "No such ticket", fr: "Ticket inconnu" },
-    Text {
-        en: "Compare it with the reply that your mail program shows: 13 letters and digits. Tickets are kept for a \
-             limited time.",
-        fr: "Comparez-le avec la réponse affichée par votre logiciel de messagerie : 13 lettres et chiffres. Les \
-             tickets sont conservés pour un temps limité.",
-    },
-);
-const TOO_MANY: (Text, Text) = (
-    Text { en: "Too many tries", fr: "Trop d’essais" },
-    Text {
-        en: "Too many tickets that do not exist were asked for from your address. Try again in a minute.",
-        fr: "Trop de tickets inexistants ont été demandés depuis votre adresse. Réessayez dans une minute.",
-    },
-);
 
 #[cfg(test)]
 mod tests {

@@ -1,27 +1,63 @@
-//! What the page of a ticket says, in English and in French: each reason, what can be done about it
-//! by the sender and by whoever runs the server, and each rule. Nothing here names a tenant, a
-//! list, a login or a file: strangers read it.
+//! What a denial is told in, English and French: the one table of the page of a ticket and of
+//! `gatepost why`. Each reason, what can be done about it by the sender and by whoever runs the
+//! server, each rule, and the words around them. Nothing here names a tenant, a list, a login or a
+//! file: strangers read the page.
 
 mod reasons;
+mod words;
 
-pub(crate) use reasons::about;
+use mail::Reason;
 
-/// A language of the page.
+pub use reasons::{About, about};
+pub use words::*;
+
+/// A language that denials are told in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Language {
+pub enum Language {
+    /// What is spoken where nothing else is asked for.
     English,
+    /// Whatever the country.
     French,
+}
+
+impl Language {
+    /// The languages there are, by their tags.
+    pub const TAGS: [&str; 2] = ["en", "fr"];
+
+    /// The language of a tag (RFC 5646) or of the name of a locale (POSIX): `fr`, `fr-CA`, `fr_FR.UTF-8`.
+    #[must_use]
+    pub fn of_tag(tag: &str) -> Option<Self> {
+        let language = tag.split(['-', '_', '.', '@']).next().unwrap_or_default();
+        match language.to_ascii_lowercase().as_str() {
+            "en" => Some(Self::English),
+            "fr" => Some(Self::French),
+            _ => None,
+        }
+    }
+
+    /// Its tag (RFC 5646).
+    #[must_use]
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::French => "fr",
+        }
+    }
 }
 
 /// The same in both languages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Text {
-    pub(crate) en: &'static str,
-    pub(crate) fr: &'static str,
+pub struct Text {
+    /// In English.
+    pub en: &'static str,
+    /// In French.
+    pub fr: &'static str,
 }
 
 impl Text {
-    pub(crate) fn say(self, language: Language) -> &'static str {
+    /// In `language`.
+    #[must_use]
+    pub fn say(self, language: Language) -> &'static str {
         match language {
             Language::English => self.en,
             Language::French => self.fr,
@@ -33,12 +69,39 @@ const fn text(en: &'static str, fr: &'static str) -> Text {
     Text { en, fr }
 }
 
-/// What a rule asks, by its word; the word itself for one that came later than this page.
-pub(crate) fn rule(word: &str, language: Language) -> &str {
+/// What is said about a reason by its word; `None` for one that came later than this table.
+#[must_use]
+pub fn about_word(word: &str) -> Option<&'static About> {
+    Reason::ALL.into_iter().find(|reason| reason.as_str() == word).map(about)
+}
+
+/// `text` with where to sign in, a host and its port, if that is known.
+#[must_use]
+pub fn with_port(text: Text, at: Option<(&str, u16)>, language: Language) -> String {
+    let at = at.map_or_else(String::new, |(host, port)| match language {
+        Language::English => format!(" on {host}, port {port}"),
+        Language::French => format!(" sur {host}, port {port}"),
+    });
+    text.say(language).replace("{port}", &at)
+}
+
+/// What a rule said, by the word of its outcome.
+#[must_use]
+pub fn outcome(word: &str) -> Text {
+    match word {
+        "deny" => text("no", "non"),
+        "skip" => text("does not apply", "sans objet"),
+        _ => text("yes", "oui"),
+    }
+}
+
+/// What a rule asks, by its word; the word itself for one that came later than this table.
+#[must_use]
+pub fn rule(word: &str, language: Language) -> &str {
     RULES.iter().find(|(name, _)| *name == word).map_or(word, |(_, text)| text.say(language))
 }
 
-pub(super) const RULES: [(&str, Text); 26] = [
+const RULES: [(&str, Text); 26] = [
     (
         "client_list",
         text("The sending computer is on no block list", "L’ordinateur n’est sur aucune liste de blocage"),
@@ -99,9 +162,20 @@ pub(super) const RULES: [(&str, Text); 26] = [
 
 #[cfg(test)]
 mod tests {
-    use mail::Reason;
-
     use super::*;
+
+    #[test]
+    fn tags_and_locales_name_their_language_first() {
+        for tag in ["fr", "FR-ca", "fr_FR.UTF-8", "fr@euro", "fr.UTF-8"] {
+            assert_eq!(Language::of_tag(tag), Some(Language::French), "{tag}");
+        }
+        for tag in ["", "C", "C.UTF-8", "POSIX", "de_DE.UTF-8", "fro", "frr_DE", "de-FR"] {
+            assert_eq!(Language::of_tag(tag), None, "{tag}");
+        }
+        for tag in Language::TAGS {
+            assert_eq!(Language::of_tag(tag).map(Language::tag), Some(tag));
+        }
+    }
 
     #[test]
     fn every_rule_that_decides_is_told_in_both_languages() {

@@ -49,6 +49,8 @@ pub(super) fn styled(style: Style, text: impl fmt::Display) -> impl fmt::Display
 pub(super) struct StepLine<'a> {
     pub(super) rule: &'a str,
     pub(super) outcome: &'a str,
+    /// What is printed for it.
+    pub(super) word: &'a str,
     pub(super) detail: &'a str,
     /// The configuration line behind it, where there is one.
     pub(super) place: Option<String>,
@@ -64,6 +66,7 @@ pub(super) fn write_steps(
     let steps = explanation.steps.iter().map(|step| StepLine {
         rule: step.rule.as_str(),
         outcome: step.outcome.as_str(),
+        word: step.outcome.as_str(),
         detail: &step.detail,
         place: step.origin.as_ref().map(&place),
     });
@@ -73,14 +76,15 @@ pub(super) fn write_steps(
 /// The same for rules from elsewhere.
 pub(super) fn write_step_lines(out: &mut String, indent: &str, steps: &[StepLine<'_>]) {
     let width = steps.iter().map(|step| step.rule.len()).max().unwrap_or(0);
-    for StepLine { rule, outcome, detail, place } in steps {
+    let word_width = steps.iter().map(|step| step.word.chars().count()).max().unwrap_or(0).max(6);
+    for StepLine { rule, outcome, word, detail, place } in steps {
         let style = match *outcome {
             "accept" => YES,
             "deny" => NO,
             "skip" => FAINT,
             _ => Style::new(),
         };
-        let outcome = styled(style, format!("{outcome:<6}"));
+        let outcome = styled(style, format!("{word:<word_width$}"));
         let _ = write!(out, "{indent}{outcome}  {rule:<width$}  {detail}");
         if let Some(place) = place {
             let _ = write!(out, "  {}", styled(FAINT, format!("({place})")));

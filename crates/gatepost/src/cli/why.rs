@@ -1,10 +1,15 @@
-//! `gatepost why`: a denial that happened, rule by rule. The running gateway is asked; when none
-//! answers, its file of tickets is read.
+//! `gatepost why`: a denial that happened, rule by rule, in the words of its page. The running gateway
+//! is asked; when none answers, its file of tickets is read.
+//!
+//! What the gateway recorded in words when it decided, details and the exact change, is English: a
+//! French answer says so beside it. JSON is the record, whatever the language.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use control::tickets::{Record, read_stored};
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use control::tickets::texts::{self, Language, Text};
+use control::tickets::{Record, RecordedStep, read_stored};
 use mail::Ticket;
 use serde_json::{Value, json};
 
@@ -14,7 +19,11 @@ use super::{Answer, Common};
 
 pub(super) const EXAMPLES: &str = "Examples:
   gatepost why 7QK2-M9XH-T4WD-3
+  gatepost why 7QK2-M9XH-T4WD-3 --lang fr
   gatepost why 7qk2m9xht4wd3 --json | jq .remedy";
+
+/// Where a person's language stands, in the order of POSIX (XBD section 8.2).
+const LOCALE_VARIABLES: [&str; 3] = ["LC_ALL", "LC_MESSAGES", "LANG"];
 
 /// A gateway that cannot be asked writes what it has denied within this.
 const KEEP_WAIT: Duration = Duration::from_millis(700);
@@ -24,6 +33,9 @@ const KEEP_WAIT: Duration = Duration::from_millis(700);
 pub(super) struct Why {
     /// The ticket, as the reply printed it; hyphens and case do not matter
     ticket: String,
+    /// The language of the answer, en or fr [default: that of LC_ALL, LC_MESSAGES or LANG, else English]
+    #[arg(long, value_name = "LANGUAGE", hide_possible_values = true, value_parser = language_parser())]
+    lang: Option<Language>,
 }
 
 /// What was found out about a ticket.
@@ -45,9 +57,10 @@ impl Why {
         match find(common, ticket) {
             Found::Broken => Answer::Broken,
             Found::Nothing => {
-                let sentence =
-                    format!("there is no ticket {ticket}: it is mistyped, or older than tickets are kept");
-                common.complain(&sentence);
+                // What a machine reads has one language.
+                let language = if common.json { Language::English } else { self.language() };
+                let (missing, why) = (texts::MISSING.say(language), texts::MISSING_WHY.say(language));
+                common.complain(&format!("{ticket}: {missing}. {why}"));
                 Answer::No
             }
             Found::Record(record) if common.json => {
@@ -55,11 +68,26 @@ impl Why {
                 Answer::Yes
             }
             Found::Record(record) => {
-                print(&for_people(&record));
+                print(&Telling { record: &record, language: self.language(), out: String::new() }.whole());
                 Answer::Yes
             }
         }
     }
+
+    fn language(&self) -> Language {
+        self.lang.unwrap_or_else(|| locale_language(|name| std::env::var(name).ok()))
+    }
+}
+
+fn language_parser() -> impl clap::builder::TypedValueParser<Value = Language> {
+    PossibleValuesParser::new(Language::TAGS)
+        .map(|tag| Language::of_tag(&tag).expect("only tags of languages are taken"))
+}
+
+/// The language of the first variable that is set to anything; English for every other than French.
+fn locale_language(variable: impl Fn(&str) -> Option<String>) -> Language {
+    let locale = LOCALE_VARIABLES.into_iter().filter_map(variable).find(|value| !value.is_empty());
+    locale.and_then(|locale| Language::of_tag(&locale)).unwrap_or(Language::English)
 }
 
 fn find(common: &Common, ticket: Ticket) -> Found {
@@ -105,58 +133,152 @@ fn read(common: &Common, record: Value) -> Found {
     }
 }
 
-fn for_people(record: &Record) -> String {
-    let mut out = String::new();
-    let verdict = if record.verdict == "defer" { "deferred" } else { "denied" };
-    let _ = writeln!(
-        out,
-        "{}  {}",
-        styled(NO, format!("{verdict}: {}", record.reason)),
-        styled(FAINT, format!("ticket {}", record.ticket))
-    );
-    let mut fact = |name: &str, value: String| {
-        let _ = writeln!(out, "  {name:<9} {}", plain(&value));
-    };
-    fact("when", record.time.replace('T', " ").replace('Z', " UTC"));
-    let tls = if record.tls { "over TLS" } else { "without TLS" };
-    fact("client", format!("{} ({}), {tls}, on listener {}", record.client, record.helo, record.listener));
-    if let Some(login) = &record.login {
-        fact("login", login.clone());
+/// An answer for people, as it grows.
+struct Telling<'a> {
+    record: &'a Record,
+    language: Language,
+    out: String,
+}
+
+impl Telling<'_> {
+    fn whole(mut self) -> String {
+        self.heading();
+        self.facts();
+        self.steps();
+        self.remedies();
+        self.out
     }
-    if !record.grants.is_empty() {
-        fact("grants", record.grants.join(", "));
+
+    fn say(&self, text: Text) -> &'static str {
+        text.say(self.language)
     }
-    if !record.from.is_empty() || record.recipient_count > 0 {
-        fact("from", format!("<{}>", record.from));
+
+    /// Writing to a String does not fail.
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        let _ = writeln!(self.out, "{line}");
     }
-    if record.recipient_count > 0 {
-        let more = record.recipient_count as usize - record.recipients.len();
-        let listed = record.recipients.iter().map(|to| format!("<{to}>")).collect::<Vec<_>>().join(", ");
-        fact("to", if more > 0 { format!("{listed} and {more} more") } else { listed });
+
+    fn heading(&mut self) {
+        let Record { verdict, reason, ticket, .. } = self.record;
+        let verdict = self.say(if verdict == "defer" { texts::DEFERRED } else { texts::DENIED });
+        let ticket = styled(FAINT, format!("ticket {ticket}"));
+        self.line(format_args!("{}  {ticket}", styled(NO, format!("{verdict} {reason}"))));
+        if let Some(about) = texts::about_word(reason) {
+            self.line(format_args!("{}\n", self.say(about.what)));
+        }
     }
-    if let Some(tenant) = &record.tenant {
-        fact("tenant", tenant.clone());
+
+    fn facts(&mut self) {
+        let record = self.record;
+        let time = record.time.replace('T', " ").replace('Z', " UTC");
+        let tls = self.say(if record.tls { texts::OVER_TLS } else { texts::WITHOUT_TLS });
+        let (on, listener) = (self.say(texts::ON_LISTENER), &record.listener);
+        let client = format!("{} ({}), {tls}, {on} {listener}", record.client, record.helo);
+        let mut facts = vec![(texts::WHEN, time), (texts::CLIENT, client)];
+        facts.extend(record.login.clone().map(|login| (texts::LOGIN, login)));
+        if !record.grants.is_empty() {
+            facts.push((texts::GRANTS, record.grants.join(", ")));
+        }
+        if !record.from.is_empty() || record.recipient_count > 0 {
+            facts.push((texts::FROM, format!("<{}>", record.from)));
+        }
+        if record.recipient_count > 0 {
+            let more = record.recipient_count as usize - record.recipients.len();
+            let mut listed =
+                record.recipients.iter().map(|to| format!("<{to}>")).collect::<Vec<_>>().join(", ");
+            if more > 0 {
+                let _ = write!(listed, " {} {more} {}", self.say(texts::AND), self.say(texts::MORE));
+            }
+            facts.push((texts::TO, listed));
+        }
+        facts.extend(record.tenant.clone().map(|tenant| (texts::TENANT, tenant)));
+        facts.push((texts::REPLY, record.code.clone()));
+        let width = facts.iter().map(|(name, _)| self.say(*name).chars().count()).max().unwrap_or(0);
+        for (name, value) in facts {
+            let (name, value) = (self.say(name).to_lowercase(), plain(&value));
+            self.line(format_args!("  {name:<width$}  {value}"));
+        }
     }
-    fact("reply", record.code.clone());
-    out.push('\n');
-    let details: Vec<String> = record.steps.iter().map(|step| plain(&step.detail)).collect();
-    let steps = record.steps.iter().zip(&details).map(|(step, detail)| StepLine {
-        rule: &step.rule,
-        outcome: &step.outcome,
-        detail,
-        place: step.file.as_ref().map(|file| match step.line {
-            Some(line) => format!("{file}:{line}"),
-            None => file.clone(),
-        }),
-    });
-    write_step_lines(&mut out, "  ", &steps.collect::<Vec<_>>());
-    if let Some(remedy) = &record.remedy {
-        let _ = writeln!(out, "\n{} {}", styled(STRONG, "To have it accepted:"), plain(remedy));
+
+    /// The rules: in English as they were recorded, in French as the page tells them.
+    fn steps(&mut self) {
+        let steps = &self.record.steps;
+        let details: Vec<_> = steps.iter().map(|step| self.detail(step)).collect();
+        let steps = steps.iter().zip(&details).map(|(step, detail)| StepLine {
+            rule: &step.rule,
+            outcome: &step.outcome,
+            word: match self.language {
+                Language::English => &step.outcome,
+                Language::French => self.say(texts::outcome(&step.outcome)),
+            },
+            detail,
+            place: step.file.as_ref().map(|file| match step.line {
+                Some(line) => format!("{file}:{line}"),
+                None => file.clone(),
+            }),
+        });
+        let steps: Vec<_> = steps.collect();
+        self.line(format_args!("\n{}{}", self.say(texts::HOW_DECIDED), self.say(texts::COLON)));
+        write_step_lines(&mut self.out, "  ", &steps);
     }
-    out
+
+    fn detail(&self, step: &RecordedStep) -> String {
+        match self.language {
+            Language::French => texts::rule(&step.rule, self.language).to_owned(),
+            Language::English => plain(&step.detail),
+        }
+    }
+
+    fn remedies(&mut self) {
+        self.out.push('\n');
+        if let Some(about) = texts::about_word(&self.record.reason) {
+            for (who, remedy) in [(texts::FOR_SENDER, about.sender), (texts::FOR_OPERATOR, about.operator)] {
+                // Where to sign in, the reply said and the page says: here nobody signs in.
+                self.remedy(who, &texts::with_port(remedy, None, self.language));
+            }
+        }
+        let decided = self.record.steps.last().filter(|_| self.language == Language::French);
+        if let Some(decided) = decided {
+            self.remedy(texts::RECORDED, &plain(&decided.detail));
+        }
+        if let Some(remedy) = &self.record.remedy {
+            self.remedy(texts::REMEDY, &plain(remedy));
+        }
+    }
+
+    fn remedy(&mut self, heading: Text, remedy: &str) {
+        let heading = styled(STRONG, format!("{}{}", self.say(heading), self.say(texts::COLON)));
+        self.line(format_args!("{heading} {remedy}"));
+    }
 }
 
 /// What a client sent does nothing to a terminal.
 fn plain(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_locale_variable_that_is_set_decides() {
+        for (all, messages, lang, expected) in [
+            ("fr_FR.UTF-8", "", "en_GB.UTF-8", Language::French),
+            ("", "fr_CA", "en_GB.UTF-8", Language::French),
+            ("", "", "fr", Language::French),
+            ("C", "fr_FR", "fr_FR", Language::English),
+            ("", "de_DE.UTF-8", "fr_FR", Language::English),
+            ("", "", "", Language::English),
+        ] {
+            let of = |name: &str| match name {
+                "LC_ALL" => Some(all.to_owned()),
+                "LC_MESSAGES" => Some(messages.to_owned()),
+                "LANG" => Some(lang.to_owned()),
+                _ => None,
+            };
+            assert_eq!(locale_language(of), expected, "{all:?} {messages:?} {lang:?}");
+        }
+        assert_eq!(locale_language(|_| None), Language::English);
+    }
 }

@@ -34,7 +34,16 @@ pub(crate) fn why(house: &House, ticket: &str) -> Value {
 }
 
 fn run_why(house: &House, arguments: &[&str]) -> Output {
+    run_why_in(house, &[("LC_ALL", "C")], arguments)
+}
+
+/// The same where the locale is `locale` and nothing else.
+fn run_why_in(house: &House, locale: &[(&str, &str)], arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_gatepost"))
+        .env_remove("LC_ALL")
+        .env_remove("LC_MESSAGES")
+        .env_remove("LANG")
+        .envs(locale.iter().copied())
         .arg("why")
         .args(arguments)
         .arg("--config")
@@ -52,6 +61,7 @@ pub(crate) fn open_to_questions(configuration: &mut Configuration) {
 fn house_with_pages() -> (House, SocketAddr) {
     let address = free_address();
     let house = House::start_with(|configuration| {
+        open_to_questions(configuration);
         let section = format!("[tickets]\naddress = \"{address}\"\n");
         configuration.node_extra = configuration.node_extra.replace("[tickets]\n", &section);
     });
@@ -114,9 +124,7 @@ fn what_is_no_ticket_and_what_is_no_longer_one_are_told_apart() {
 #[test]
 fn a_person_reads_the_rules_the_line_and_the_remedy() {
     let house = House::start();
-    let mut dialog = house.connect(INSIDE);
-    dialog.command("MAIL FROM:<kim@fabrikam.example>", 250);
-    let ticket = ticket_of(&dialog.command(&format!("RCPT TO:<{BOB}>"), 553));
+    let ticket = denied_inside(&house);
     let text = String::from_utf8(run_why(&house, &[&ticket]).stdout).expect("text");
     for part in [
         "denied: sender_not_owned",
@@ -130,6 +138,79 @@ fn a_person_reads_the_rules_the_line_and_the_remedy() {
     ] {
         assert!(text.contains(part), "{part:?} is missing from\n{text}");
     }
+}
+
+/// A denied sender inside the tenant's network, and the ticket.
+#[track_caller]
+fn denied_inside(house: &House) -> String {
+    let mut dialog = house.connect(INSIDE);
+    dialog.command("MAIL FROM:<kim@fabrikam.example>", 250);
+    ticket_of(&dialog.command(&format!("RCPT TO:<{BOB}>"), 553))
+}
+
+/// What a person reads of `ticket` whose locale is `locale`.
+#[track_caller]
+fn told(house: &House, ticket: &str, locale: &[(&str, &str)], arguments: &[&str]) -> String {
+    let output = run_why_in(house, locale, &[&[ticket], arguments].concat());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn a_person_reads_in_french_what_the_page_tells_and_the_lines_and_the_change_too() {
+    let (house, address) = house_with_pages();
+    let ticket = denied_inside(&house);
+    let english = [
+        "denied: sender_not_owned",
+        "If you sent it: Send with an address of your own",
+        "If you look after the sender’s mail: If the address",
+        "deny    sender          kim@fabrikam.example is none of the senders",
+    ];
+    let french = [
+        "refusé : sender_not_owned",
+        "Si vous l’avez envoyé : Envoyez avec une adresse",
+        "Si vous administrez la messagerie de l’expéditeur : Si l’adresse",
+        "non         sender          L’adresse d’expéditeur est bien la sienne",
+    ];
+    for (tag, parts) in [("en", english), ("fr", french)] {
+        let text = told(&house, &ticket, &[], &["--lang", tag]);
+        let whoever = [
+            &*ticket,
+            "127.0.1.5",
+            "<kim@fabrikam.example>",
+            "proseware.toml:3",
+            "add \"kim@fabrikam.example\" to the senders of tenant proseware",
+        ];
+        for part in parts.into_iter().chain(whoever) {
+            assert!(text.contains(part), "{part:?} is missing from\n{text}");
+        }
+        let (_, page) = page(address, &format!("/{}?lang={tag}", ticket.replace('-', "")), "");
+        let (_, lead) = page.split_once("<p class=\"lead\">").expect("the page says what happened");
+        let (lead, _) = lead.split_once("</p>").expect("a paragraph ends");
+        assert!(text.contains(lead), "{lead:?} of the page is missing from\n{text}");
+    }
+}
+
+#[test]
+fn the_language_is_that_of_the_option_or_of_the_locale_and_json_has_none() {
+    let house = House::start_with(open_to_questions);
+    let ticket = denied_inside(&house);
+    for (locale, arguments, verdict) in [
+        (&[][..], &[][..], "denied:"),
+        (&[("LANG", "fr_CA.UTF-8")], &[], "refusé :"),
+        (&[("LC_MESSAGES", "fr_FR"), ("LANG", "en_GB")], &[], "refusé :"),
+        (&[("LC_ALL", "de_DE.UTF-8"), ("LANG", "fr_FR")], &[], "denied:"),
+        (&[("LC_ALL", "C")], &["--lang", "fr"], "refusé :"),
+        (&[("LC_ALL", "fr_FR")], &["--lang", "en"], "denied:"),
+    ] {
+        let text = told(&house, &ticket, locale, arguments);
+        assert!(text.starts_with(verdict), "{locale:?} {arguments:?}:\n{text}");
+    }
+    let json = told(&house, &ticket, &[("LC_ALL", "fr_FR")], &["--json"]);
+    assert_eq!(json, told(&house, &ticket, &[], &["--json", "--lang", "en"]));
+    let unknown = run_why_in(&house, &[("LANG", "fr")], &["0000-0000-0000-0"]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("Ticket inconnu"), "{unknown:?}");
+    assert_eq!(run_why(&house, &[&ticket, "--lang", "de"]).status.code(), Some(2));
 }
 
 #[test]

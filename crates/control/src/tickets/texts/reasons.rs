@@ -6,17 +6,18 @@ use super::{Text, text};
 
 /// What is said about a reason.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct About {
+pub struct About {
     /// What happened, in one sentence.
-    pub(crate) what: Text,
+    pub what: Text,
     /// What the sender can do; `{port}` stands for where to sign in.
-    pub(crate) sender: Text,
+    pub sender: Text,
     /// What the one who runs the mail server, or the sender's provider, can do.
-    pub(crate) operator: Text,
+    pub operator: Text,
 }
 
 /// The texts of a reason.
-pub(crate) const fn about(reason: Reason) -> &'static About {
+#[must_use]
+pub const fn about(reason: Reason) -> &'static About {
     match reason {
         Reason::RelayNotPermitted => &RELAY_NOT_PERMITTED,
         Reason::LoginRequired => &LOGIN_REQUIRED,
