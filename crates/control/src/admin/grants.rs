@@ -190,7 +190,8 @@ pub(super) async fn revoke(
     Ok(Json(json!({ "revoked": revoked })))
 }
 
-fn as_json(grant: &Grant, now: UnixMillis) -> Value {
+/// One grant, for a machine.
+pub(super) fn as_json(grant: &Grant, now: UnixMillis) -> Value {
     json!({
         "address": grant.address,
         "login": &*grant.login,

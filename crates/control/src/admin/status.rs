@@ -5,10 +5,13 @@ use axum::extract::{Extension, State};
 use commons::NotReady;
 use serde_json::{Map, Value, json};
 
-use super::Admin;
 use super::access::Principal;
 use super::problem::Problem;
+use super::{Admin, grants};
 use crate::{now, recovery};
+
+/// Grants that are listed at a glance: those that end first. All of them are at `/v1/grants`.
+const OPEN_GRANTS_MAX: usize = 20;
 
 /// `GET /v1/status`.
 pub(super) async fn show(
@@ -36,6 +39,9 @@ impl Admin {
             .map(|failure| json!({ "at": failure.at.rfc3339().to_string(), "error": failure.error }));
         let capacity = rooms.node.spool.capacity_bytes;
         let workers = (0..rooms.commons.workers() as u8).map(|worker| rooms.commons.state(worker).as_str());
+        let mut grants = rooms.commons.grants().list();
+        grants.retain(|grant| now < grant.until);
+        let open_grants = grants.iter().take(OPEN_GRANTS_MAX).map(|grant| grants::as_json(grant, now));
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "node": rooms.node.hostname,
@@ -66,7 +72,8 @@ impl Admin {
                 "damaged_places": totals.damaged_places,
                 "capacity_bytes": (capacity < u64::MAX).then_some(capacity),
             },
-            "grants": rooms.commons.grants().len(),
+            "grants": grants.len(),
+            "open_grants": open_grants.collect::<Vec<_>>(),
             "suspensions": rooms.commons.suspensions().list(now).len(),
             "log_lines_dropped": totals.log_lines_dropped,
         })

@@ -114,22 +114,29 @@ fn table(grants: &Value) -> String {
     if grants.is_empty() {
         return "no address may relay by a grant now\n".to_owned();
     }
+    let mut out = String::new();
+    for line in lines(grants) {
+        let _ = writeln!(out, "{line}");
+    }
+    let _ = writeln!(out, "{}", styled(FAINT, count(grants.len(), "grant", "grants")));
+    out
+}
+
+/// The names of the columns, and a line for each of `grants`.
+pub(super) fn lines(grants: &[Value]) -> Vec<String> {
     let width =
         |key: &str| grants.iter().map(|grant| word(grant, key).len()).max().unwrap_or(0).max(key.len());
     let (address, login, tenant) = (width("address"), width("login"), width("tenant"));
-    let mut out = String::new();
     let head = format!("{:<address$}  {:<login$}  {:<tenant$}  left", "address", "login", "tenant");
-    let _ = writeln!(out, "{}", styled(FAINT, head));
-    for grant in grants {
+    let mut lines = vec![styled(FAINT, head).to_string()];
+    lines.extend(grants.iter().map(|grant| {
         let left = text::duration(grant["seconds_left"].as_u64().unwrap_or_default());
-        let _ = writeln!(
-            out,
+        format!(
             "{}  {:<login$}  {:<tenant$}  {left}",
             styled(STRONG, format!("{:<address$}", word(grant, "address"))),
             word(grant, "login"),
             word(grant, "tenant"),
-        );
-    }
-    let _ = writeln!(out, "{}", styled(FAINT, count(grants.len(), "grant", "grants")));
-    out
+        )
+    }));
+    lines
 }

@@ -5,12 +5,14 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::admin::Gateway;
+use super::grants;
 use super::text::{self, FAINT, NO, STRONG, WARNING, YES, count, size, styled};
 use super::{Answer, Common};
 
 pub(super) const EXAMPLES: &str = "Examples:
   gatepost status --config /etc/gatepost/gatepost.toml
-  gatepost status --json | jq .queue_recipients";
+  gatepost status --json | jq .queue_recipients
+  gatepost status --json | jq '.open_grants[].login'";
 
 pub(super) fn run(common: &Common) -> Answer {
     let Some(gateway) = Gateway::reach(common) else { return Answer::Broken };
@@ -39,7 +41,7 @@ fn for_people(status: &Value) -> String {
     page.line("queue", counts(&status["queue_recipients"], &["ready", "active", "deferred", "held"]));
     page.line("deliveries", counts(&status["deliveries"], &["delivered", "deferred", "failed", "expired"]));
     page.spool(&status["spool"]);
-    page.line("grants", format!("{} in force after mailbox logins", status["grants"]));
+    page.grants(status);
     let suspended = match number(&status["suspensions"]) {
         0 => "nobody".to_owned(),
         some => {
@@ -114,6 +116,25 @@ impl Page {
             let open = count(number(&listener["connections"]) as usize, "connection", "connections");
             let (name, address) = (word(&listener["name"]), word(&listener["address"]));
             self.line(title, format!("{name:<12} {address:<24} {open}"));
+        }
+    }
+
+    fn grants(&mut self, status: &Value) {
+        let all = number(&status["grants"]) as usize;
+        self.line("grants", format!("{all} in force after mailbox logins"));
+        let listed = status["open_grants"].as_array().map_or(&[][..], Vec::as_slice);
+        if listed.is_empty() {
+            return;
+        }
+        for line in grants::lines(listed) {
+            self.line("", line);
+        }
+        if listed.len() < all {
+            let rest = format!(
+                "the {} that end first, of {all} in all; `gatepost grants list` shows all",
+                listed.len()
+            );
+            self.line("", styled(FAINT, rest).to_string());
         }
     }
 

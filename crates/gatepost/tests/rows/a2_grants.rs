@@ -108,6 +108,17 @@ impl Hotel {
         (output.status.code(), value)
     }
 
+    /// What `gatepost WORDS` prints for people.
+    fn text(&self, words: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_gatepost"))
+            .args(words)
+            .arg("--config")
+            .arg(self.house.gateway.config_path())
+            .output()
+            .expect("the program is there");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
     /// Reloads after `change`, and waits until that is in force.
     fn reload(&mut self, change: impl FnOnce(&mut Configuration)) {
         let generation = self.house.gateway.metric("gatepost_policy_generation");
@@ -266,4 +277,42 @@ fn a_token_that_nobody_was_given_opens_nothing_and_is_not_logged() {
     assert!(log.contains(r#""event":"admin_unauthorized""#), "{log}");
     assert!(!log.contains("swordfish") && !log.contains(TOKEN), "{log}");
     hotel.is_a_stranger(HOTEL);
+}
+
+#[test]
+fn status_lists_the_grants_that_end_first_and_says_how_many_there_are() {
+    let Some(hotel) = Hotel::start("status_lists_the_grants_that_end_first_and_says_how_many_there_are")
+    else {
+        return;
+    };
+    let status = hotel.command(&["status"]).1;
+    assert_eq!((&status["grants"], &status["open_grants"]), (&json!(0), &json!([])));
+    let told = hotel.text(&["status"]);
+    assert!(told.contains("0 in force after mailbox logins") && !told.contains("address "), "{told}");
+    hotel.open(Some("5m"));
+    let (code, status) = hotel.command(&["status"]);
+    assert_eq!((code, &status["grants"]), (Some(0), &json!(1)));
+    let grant = &status["open_grants"][0];
+    assert_eq!(
+        (&grant["tenant"], &grant["address"], &grant["login"]),
+        (&json!("proseware"), &json!(HOTEL), &json!(LOGIN))
+    );
+    assert!(grant["seconds_left"].as_u64().is_some_and(|left| 0 < left && left <= 300), "{grant}");
+    let told = hotel.text(&["status"]);
+    let line = told.lines().find(|line| line.contains("203.0.113.9")).expect("the grant is listed");
+    let [address, login, tenant, _minutes, ..] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+        panic!("{line:?} lacks a column")
+    };
+    assert_eq!((address, login, tenant), ("203.0.113.9", LOGIN, "proseware"));
+    assert!(!told.contains("in all"), "{told}");
+    // The first of 25 is the one that ends last: it is left out.
+    for number in 1..25 {
+        let (status, grant) = hotel.report(TOKEN, &format!("203.0.113.{}", 100 + number), LOGIN, Some("1m"));
+        assert_eq!(status, 201, "{grant}");
+    }
+    let status = hotel.command(&["status"]).1;
+    assert_eq!((&status["grants"], status["open_grants"].as_array().map(Vec::len)), (&json!(25), Some(20)));
+    let told = hotel.text(&["status"]);
+    assert!(told.contains("the 20 that end first, of 25 in all; `gatepost grants list` shows all"), "{told}");
+    assert!(!told.contains("203.0.113.9 ") && told.contains("203.0.113.101  "), "{told}");
 }

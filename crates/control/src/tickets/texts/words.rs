@@ -64,7 +64,7 @@ pub const ON_LISTENER: Text = text("on listener", "sur l’interface d’écoute
 /// Goes before a login.
 pub const LOGIN: Text = text("Login", "Identifiant");
 /// Goes before the logins that a mailbox login opened the relay for.
-pub const GRANTS: Text = text("Grants", "Autorisés");
+pub const GRANTS: Text = text("Grants", "Accès accordés");
 /// Goes before the envelope sender.
 pub const FROM: Text = text("From", "De");
 /// Goes before the recipients.
