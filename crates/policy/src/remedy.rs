@@ -164,10 +164,17 @@ impl Snapshot {
                  ({})",
                 tenant.name, tenant.origin
             ),
-            None => format!(
-                "log in on a submission listener, or add \"{client}\" to the networks and {from} to the senders \
-                 of a tenant"
-            ),
+            None => match from {
+                ReversePath::Address(address) => format!(
+                    "log in on a submission listener, or add \"{client}\" to the networks and \"{}\" to the \
+                     senders of a tenant",
+                    address.text()
+                ),
+                ReversePath::Null => format!(
+                    "log in on a submission listener, or add \"{client}\" to the networks of a tenant with \
+                     null_sender = true"
+                ),
+            },
         }
     }
 

@@ -24,6 +24,7 @@ mod f1_near;
 mod f2_proxy;
 mod g1_reasons;
 mod g2_explanations;
+mod g2_remedies;
 mod g4_proof;
 mod house;
 mod reasons;
