@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use mail::limits::SessionLimits;
 use mail::{ForwardPath, Reason, Reply, ReversePath};
 use policy::{Facts, Listener, Snapshot};
 use smtp::server::{
@@ -28,6 +29,7 @@ pub(crate) fn prepare() -> Box<dyn FnMut(usize)> {
         auth_without_tls: false,
         auth: false,
         message_bytes_max: None,
+        limits: SessionLimits::default(),
     }));
     session.receive(b"EHLO client.example\r\n", &mut judge);
     session.output().clear();

@@ -1,16 +1,29 @@
 //! What may be used in a time, by whom, and when a sender is held: `[limits]`, `[containment]` and
 //! `[suspension]`.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mail::limits::SessionLimits;
 use policy::{Allowance, Allowances, Containment, Counted, Limits, NodeLimits, Period, RateLimit, Threshold};
 
 use crate::error::Report;
 use crate::section::{Keys, Section};
 use crate::units::{parse_duration, parse_size};
 
-const NODE: Keys = Keys { known: &["client"], later: &[] };
+const NODE: Keys = Keys {
+    known: &["client", "session_errors", "session_idle_commands", "recipients_per_message"],
+    later: &[],
+};
+
+/// Errors of a session: one that bears more is worth guessing in.
+const SESSION_ERRORS: RangeInclusive<u32> = 1..=10_000;
+/// Commands in a row without mail: fewer would end sessions that only start TLS, log in and think.
+const SESSION_IDLE_COMMANDS: RangeInclusive<u32> = 10..=1_000_000;
+/// Recipients of a message: at least what RFC 5321 section 4.5.3.1.8 asks for, and no more than a
+/// session can be trusted to hold in memory at once.
+const RECIPIENTS_PER_MESSAGE: RangeInclusive<u32> = 100..=100_000;
 const SUSPENSION: Keys = Keys { known: &["reply"], later: &[] };
 const CONTAINMENT: Keys = Keys { known: &["denials", "bounces", "failed_logins", "suspend_for"], later: &[] };
 
@@ -59,17 +72,31 @@ const fn with_rates<const N: usize>(others: &[&'static str]) -> [&'static str; N
     keys
 }
 
-/// The node's own: for clients that no tenant answers for.
-pub(crate) fn node(top: &Section<'_>, report: &mut Report) -> NodeLimits {
-    let client = top.section("limits", &NODE, report).map(|limits| allowance_of(&limits, "client", report));
+/// The node's own: for clients that no tenant answers for, and what any session may cost.
+pub(crate) fn node(top: &Section<'_>, report: &mut Report) -> (NodeLimits, SessionLimits) {
+    let section = top.section("limits", &NODE, report);
+    let client = section.as_ref().map(|limits| allowance_of(limits, "client", report));
+    let sessions = section.map(|limits| sessions(&limits, report));
     let words = [("permanent", false), ("temporary", true)];
     let reply = top.section("suspension", &SUSPENSION, report).and_then(|suspension| {
         suspension.demand("reply", "\"permanent\" or \"temporary\"", report);
         suspension.choice("reply", &words, report)
     });
-    NodeLimits {
+    let limits = NodeLimits {
         client: client.unwrap_or_default(),
         suspension_is_temporary: reply.is_some_and(|reply| reply.value),
+    };
+    (limits, sessions.unwrap_or_default())
+}
+
+fn sessions(section: &Section<'_>, report: &mut Report) -> SessionLimits {
+    let usual = SessionLimits::default();
+    let mut number =
+        |key, range, usual| section.number_in(key, range, report).map_or(usual, |written| written.value);
+    SessionLimits {
+        errors_max: number("session_errors", SESSION_ERRORS, usual.errors_max),
+        idle_commands_max: number("session_idle_commands", SESSION_IDLE_COMMANDS, usual.idle_commands_max),
+        recipients_max: number("recipients_per_message", RECIPIENTS_PER_MESSAGE, usual.recipients_max),
     }
 }
 

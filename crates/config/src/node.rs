@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mail::limits::SessionLimits;
 use policy::{
     CONNECTIONS_DEFAULT, Listener, NextHop, Origin, Role, RouteSource, RouteTls, Source, TlsPolicy,
 };
@@ -102,6 +103,8 @@ pub struct NodeConfig {
     pub login: LoginConfig,
     /// Who is asked for names, and on which DNS lists clients are looked up.
     pub dns: DnsConfig,
+    /// What a session may cost.
+    pub sessions: SessionLimits,
     /// The files that a reload reads again.
     pub files: Vec<PathBuf>,
 }
@@ -190,15 +193,16 @@ pub(crate) fn read(
     let mut of_tenants = Report::default();
     let Tenants { sources: tenants, mut files, kept } = read_tenants(&top, kept, &mut of_tenants);
     files.insert(0, path.to_owned());
+    let (limits, sessions) = limits::node(&top, report);
     let source = Source {
         generation,
         origin: Origin::new(file.name.clone(), 0),
         routes: routes(&top, report),
-        limits: limits::node(&top, report),
+        limits,
         lists: lists::read(&top, &lists::NODE, report),
         tenants,
     };
-    let node = read_node(&top, files, report);
+    let node = read_node(&top, sessions, files, report);
     // The node's own come first: of very many warnings a log shows the first.
     report.errors.append(&mut of_tenants.errors);
     report.warnings.append(&mut of_tenants.warnings);
@@ -208,7 +212,12 @@ pub(crate) fn read(
     Some((node, source, kept))
 }
 
-fn read_node(top: &Section<'_>, files: Vec<PathBuf>, report: &mut Report) -> Option<NodeConfig> {
+fn read_node(
+    top: &Section<'_>,
+    sessions: SessionLimits,
+    files: Vec<PathBuf>,
+    report: &mut Report,
+) -> Option<NodeConfig> {
     let (mut hostname, mut workers) = (None, None);
     match top.section("node", &NODE, report) {
         Some(node) => {
@@ -247,6 +256,7 @@ fn read_node(top: &Section<'_>, files: Vec<PathBuf>, report: &mut Report) -> Opt
         peers: peers::read(top, report),
         login: login::read(top, report),
         dns: dns::read(top, report),
+        sessions,
         files,
     })
 }

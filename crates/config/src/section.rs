@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use policy::{Origin, Sourced};
@@ -221,15 +222,26 @@ impl<'a> Section<'a> {
 
     /// A whole number of at most `max`.
     pub(crate) fn number(&self, name: &str, max: u32, report: &mut Report) -> Option<Sourced<u32>> {
+        self.number_in(name, 0..=max, report)
+    }
+
+    /// A whole number in `range`.
+    pub(crate) fn number_in(
+        &self,
+        name: &str,
+        range: RangeInclusive<u32>,
+        report: &mut Report,
+    ) -> Option<Sourced<u32>> {
         let (value, origin) = self.get(name)?;
         let number = match value.get_ref() {
             DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok(),
             _ => None,
         };
         match number {
-            Some(number) if number <= max => Some(Sourced::new(number, origin)),
+            Some(number) if range.contains(&number) => Some(Sourced::new(number, origin)),
             _ => {
-                let wanted = format!("a whole number from 0 to {max}, without quotes");
+                let wanted =
+                    format!("a whole number from {} to {}, without quotes", range.start(), range.end());
                 self.wrong(name, &origin, value.get_ref(), &wanted, report);
                 None
             }

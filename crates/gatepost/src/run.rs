@@ -484,6 +484,7 @@ fn session_settings(
             auth_without_tls: policy.auth_without_tls,
             auth: true,
             message_bytes_max: None,
+            limits: node.sessions,
         })
     });
     settings.collect()

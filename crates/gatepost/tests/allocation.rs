@@ -231,6 +231,7 @@ fn ingress_settings(listener: &config::ListenerConfig) -> ingress::Settings {
                 auth_without_tls: false,
                 auth: false,
                 message_bytes_max: None,
+                limits: mail::limits::SessionLimits::default(),
             }),
             address: listener.address,
         }],

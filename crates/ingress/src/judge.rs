@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use mail::limits::{INLINE_BODY_BYTES_MAX, RECIPIENTS_MAX};
+use mail::limits::INLINE_BODY_BYTES_MAX;
 use mail::{ForwardPath, MessageId, Reason, Reply, ReversePath};
 use policy::NoTrace;
 use ring::Ring;
@@ -148,8 +148,8 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         let limit = decision
             .tenant
             .and_then(|tenant| self.client.snapshot.limits(tenant).recipients_max)
-            .map_or(RECIPIENTS_MAX, |limit| limit as usize);
-        if count >= limit {
+            .unwrap_or(self.settings.listeners[self.client.listener].session.limits.recipients_max);
+        if count >= limit as usize {
             let detail = Some(format_args!("at most {limit}"));
             self.refuse_for(Reason::TooManyRecipients, detail, to.text(), reply);
             return Step::Refuse;

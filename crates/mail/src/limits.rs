@@ -1,4 +1,33 @@
-//! The bounds that hold before anyone configures one: the sizes of a session's own buffers.
+//! The bounds that hold before anyone configures one: the sizes of a session's own buffers, and what a
+//! session may cost where nobody says otherwise.
+
+/// What a session may cost: the node file's `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Errors (refused or unknown commands) without a message that was taken, before the session is
+    /// closed with 421.
+    pub errors_max: u32,
+    /// Commands in a row that carry no mail (NOOP, RSET, VRFY, HELP, EHLO), before the session is closed
+    /// with 421.
+    pub idle_commands_max: u32,
+    /// Recipients of one transaction where the tenant writes no number of its own: past it 452, and the
+    /// client comes again, as it must (RFC 5321 section 4.5.3.1.10). As many refused ones close the
+    /// session with 421.
+    pub recipients_max: u32,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            // A person at a keyboard makes fewer; whoever guesses gets no more for a connection.
+            errors_max: 20,
+            // More than any client that keeps its connection open between two messages.
+            idle_commands_max: 1000,
+            // A hundred times what RFC 5321 section 4.5.3.1.8 asks for.
+            recipients_max: 10_000,
+        }
+    }
+}
 
 /// A command line, its CRLF included (RFC 5321 section 4.5.3.1.4 asks for 512 at least; MAIL and
 /// RCPT parameters and long VERP addresses need more).
@@ -16,22 +45,12 @@ pub const DOMAIN_BYTES_MAX: usize = 255;
 /// A whole address.
 pub const ADDRESS_BYTES_MAX: usize = LOCAL_PART_BYTES_MAX + 1 + DOMAIN_BYTES_MAX;
 
-/// Recipients of one transaction where the tenant writes no smaller number. RFC 5321 section
-/// 4.5.3.1.8 asks for at least 100; past this the client gets 452 and comes again, as it must.
-pub const RECIPIENTS_MAX: usize = 10_000;
-
 /// A body larger than this goes to a file of its own as it arrives.
 pub const INLINE_BODY_BYTES_MAX: usize = 1 << 20;
 
 /// A header section as a bounce quotes it: room for any sane header, and a bound on what a hostile
 /// one costs.
 pub const HEADER_SECTION_BYTES_MAX: usize = 32 << 10;
-
-/// Errors of one session (refused or unknown commands) before it is closed with 421.
-pub const SESSION_ERRORS_MAX: u32 = 20;
-
-/// Commands in a row that carry no mail (NOOP, RSET, VRFY, HELP, EHLO) before the session is closed with 421.
-pub const SESSION_IDLE_COMMANDS_MAX: u32 = 1000;
 
 /// A From, Reply-To or Sender field that is checked, folds included: room for fifty addresses with
 /// names. A longer one is refused where it is checked, for it is not kept whole.

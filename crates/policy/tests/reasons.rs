@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use mail::{Reason, Reply};
+use mail::{Reason, Reply, Status};
 use policy::{Decision, Remedy, ReplyFacts};
 
 const HEAD: &str = "\
@@ -21,9 +21,9 @@ header decided, the first line goes on after its words with which one, and when 
 is told with 450 4.7.1 instead of 550 5.7.1 where the configuration says so.
 
 A few replies say the same otherwise, because the command or the moment asks for it: AUTH before TLS is
-538 5.7.11 rather than 530 (RFC 4954 section 6); SCRAM without the channel binding that was announced,
-and a login that XCLIENT names and nobody has (550 5.7.0), say so in their first line; a limit of
-connections that is met with at MAIL is 450 rather than 421.
+538 5.7.11 rather than 530 (RFC 4954 section 6), as shown there; SCRAM without the channel binding that
+was announced, and a login that XCLIENT names and nobody has (550 5.7.0), say so in their first line; a
+limit of connections that is met with at MAIL is 450 rather than 421.
 ";
 
 /// Reasons that belong to a check of incoming mail, which no rule makes yet.
@@ -50,9 +50,27 @@ fn page() -> String {
                 remedy => format!(": {}", remedy.sentence(decision.rule)),
             };
             writeln!(page, "\nRule `{}`{remedy}.", decision.rule).unwrap();
+            if reason == Reason::TlsRequired {
+                let reply = told_at_auth(&decision);
+                writeln!(
+                    page,
+                    "\n```\n{reply}```\n\nRule `{}`, where AUTH comes before TLS{remedy}.",
+                    decision.rule
+                )
+                .unwrap();
+            }
         }
     }
     page
+}
+
+/// TLS is required before a login (RFC 4954 section 6): the session words the first line itself, and a
+/// gateway's own reply is held against this one in the program's tests (G1).
+fn told_at_auth(decision: &Decision) -> String {
+    let mut reply = Reply::default();
+    reply.set(538, Some(Status::new(5, 7, 11)), format_args!("start TLS before you log in"));
+    decision.add_advice(&facts(""), &mut reply);
+    wire(&reply)
 }
 
 fn reply(decision: &Decision) -> String {
@@ -78,7 +96,13 @@ fn reply(decision: &Decision) -> String {
         _ if is_about_recipient => "bob@adatum.example",
         _ => "",
     };
-    let facts = ReplyFacts {
+    let mut reply = Reply::default();
+    decision.write_reply(&facts(to), &mut reply);
+    wire(&reply)
+}
+
+fn facts(to: &str) -> ReplyFacts<'_> {
+    ReplyFacts {
         client: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)),
         from: "ann@proseware.example",
         to,
@@ -87,9 +111,11 @@ fn reply(decision: &Decision) -> String {
         contact: Some("postmaster@relay.example"),
         public_url: Some("https://why.relay.example"),
         submission_port: Some(587),
-    };
-    let (mut reply, mut wire) = (Reply::default(), Vec::new());
-    decision.write_reply(&facts, &mut reply);
+    }
+}
+
+fn wire(reply: &Reply) -> String {
+    let mut wire = Vec::new();
     reply.write_to(&mut wire);
     String::from_utf8(wire).expect("a reply is text").replace("\r\n", "\n")
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use config::{Config, ConfigErrors, Loaded};
+use mail::limits::SessionLimits;
 use policy::{Role, TenantIx, Threshold, TlsPolicy, Whom};
 use testbed::folder::{Folder, NODE, TENANT};
 
@@ -188,6 +189,31 @@ fn limits_say_what_they_count_of_whom_and_in_how_long() {
     let containment = limits.containment.as_ref().expect("it is written");
     assert_eq!(containment.denials, Some(Threshold { count: 50, within: Duration::from_secs(600) }));
     assert_eq!((containment.bounces, containment.suspend_for), (None, Duration::from_secs(7200)));
+}
+
+#[test]
+fn what_a_session_may_cost_is_the_nodes_to_say_within_bounds() {
+    let load = |limits: &str| Folder::new(&format!("{NODE}{limits}"), &[("a", TENANT)]).load();
+    let written =
+        "[limits]\nsession_errors = 50\nsession_idle_commands = 10\nrecipients_per_message = 100000\n";
+    let expected = SessionLimits { errors_max: 50, idle_commands_max: 10, recipients_max: 100_000 };
+    assert_eq!(load(written).unwrap().node.sessions, expected);
+    let strangers = "[limits.client]\nconnections = 20\n";
+    let usual = SessionLimits { errors_max: 20, idle_commands_max: 1000, recipients_max: 10_000 };
+    assert_eq!(load(strangers).unwrap().node.sessions, usual);
+    let line = NODE.lines().count() + 2;
+    for (key, wrong, range) in [
+        ("session_errors", "0", "1 to 10000"),
+        ("session_errors", "10001", "1 to 10000"),
+        ("session_idle_commands", "9", "10 to 1000000"),
+        ("session_idle_commands", "\"off\"", "10 to 1000000"),
+        ("recipients_per_message", "99", "100 to 100000"),
+        ("recipients_per_message", "100001", "100 to 100000"),
+    ] {
+        let (place, text) = error(&format!("{NODE}[limits]\n{key} = {wrong}\n"), &[("a", TENANT)]);
+        assert_eq!(place, format!("gatepost.toml:{line} limits.{key}"));
+        assert!(text.contains(&format!("a whole number from {range}")), "{text}");
+    }
 }
 
 #[test]

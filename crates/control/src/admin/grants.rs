@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use commons::{Grant, NoRoom};
+use commons::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, NoRoom};
 use config::parse_duration;
 use ipnet::{IpNet, Ipv4Net};
 use mail::UnixMillis;
@@ -69,7 +69,7 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        let sentence = match self {
             Self::UnknownLogin => {
                 "no identity of this tenant has this login: it must be written as in the tenant file"
             }
@@ -81,9 +81,18 @@ impl fmt::Display for Refusal {
             Self::Carrier => "carriers share 100.64.0.0/10 among their customers",
             Self::Proxy => "everyone is behind the address of a listed proxy",
             Self::Shared => "the address is listed as shared in [grants] of the node",
-            Self::AddressFull => "too many identities have a grant for this address: list it as shared",
-            Self::TableFull => "there are too many grants",
-        })
+            Self::AddressFull => {
+                return write!(
+                    f,
+                    "{GRANTS_PER_ADDRESS_MAX} identities have a grant for this address, which is the most: \
+                     list it as shared in [grants] of the node"
+                );
+            }
+            Self::TableFull => {
+                return write!(f, "there are {GRANTS_MAX} grants, which is the most: wait until some end");
+            }
+        };
+        f.write_str(sentence)
     }
 }
 

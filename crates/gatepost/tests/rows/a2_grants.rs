@@ -15,6 +15,7 @@ use testbed::proseware::LOGIN;
 use testbed::{Configuration, netns};
 
 use crate::house::House;
+use crate::tenant::write_login;
 
 const HOTEL: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
 /// In the next room of the hotel.
@@ -315,4 +316,29 @@ fn status_lists_the_grants_that_end_first_and_says_how_many_there_are() {
     let told = hotel.text(&["status"]);
     assert!(told.contains("the 20 that end first, of 25 in all; `gatepost grants list` shows all"), "{told}");
     assert!(!told.contains("203.0.113.9 ") && told.contains("203.0.113.101  "), "{told}");
+}
+
+#[test]
+fn an_address_of_more_people_than_may_have_a_grant_for_it_is_told_how_many() {
+    if !netns::enter("a2_grants::an_address_of_more_people", &[&format!("{HOTEL}/32")]) {
+        return;
+    }
+    let admin = free_address();
+    let house = House::start_with(|configuration| {
+        for number in 0..17 {
+            write_login(configuration, &format!("guest{number}"), "");
+        }
+        configure(configuration, admin);
+    });
+    let hotel = Hotel { house, admin };
+    for number in 0..16 {
+        let (status, grant) = hotel.report(TOKEN, &HOTEL.to_string(), &format!("guest{number}"), None);
+        assert_eq!(status, 201, "{grant}");
+    }
+    let (status, refused) = hotel.report(TOKEN, &HOTEL.to_string(), "guest16", None);
+    assert_eq!((status, refused["reason"].as_str()), (422, Some("address_full")), "{refused}");
+    assert_eq!(
+        refused["error"],
+        "16 identities have a grant for this address, which is the most: list it as shared in [grants] of the node"
+    );
 }

@@ -246,3 +246,44 @@ fn what_was_used_survives_a_reload_and_the_amounts_follow_it() {
     reload(&mut house, 3.0, 36_000);
     assert!(eventually(PATIENCE, || is_free(&house)), "the old amount still holds");
 }
+
+#[test]
+fn what_a_session_may_cost_is_named_where_it_is_met_and_a_tenants_own_number_goes_first() {
+    let house = House::start_with(|configuration| {
+        configuration.node_extra.push_str(
+            "\n[limits]\nsession_errors = 3\nsession_idle_commands = 10\nrecipients_per_message = 100\n",
+        );
+        configuration.tenants.push((
+            "contoso".into(),
+            "name = \"contoso\"\nnetworks = [\"127.0.5.0/24\"]\nsenders = [\"@contoso.example\"]\n\n\
+             [limits]\nrecipients_per_message = 101\n"
+                .into(),
+        ));
+    });
+    let mut errs = house.connect(HOTEL);
+    errs.command("WHAT", 500);
+    errs.command("WHAT", 500);
+    errs.command("WHAT", 500);
+    let last = errs.expect(421);
+    assert_eq!(last.lines, ["4.7.0 too many errors: at most 3 in a session without a message"]);
+    errs.expect_end();
+    let mut idles = house.connect(HOTEL);
+    // The EHLO is one of the ten.
+    for _ in 0..9 {
+        idles.command("NOOP", 250);
+    }
+    let last = idles.command("NOOP", 421);
+    assert_eq!(last.lines, ["4.7.0 too many commands without mail: at most 10 in a row"]);
+    idles.expect_end();
+    let contoso = IpAddr::V4(Ipv4Addr::new(127, 0, 5, 1));
+    for (client, from, limit) in [(INSIDE, KIM, 100), (contoso, "ann@contoso.example", 101)] {
+        let mut dialog = house.connect(client);
+        dialog.command(&format!("MAIL FROM:<{from}>"), 250);
+        for number in 0..limit {
+            dialog.command(&format!("RCPT TO:<user{number}@adatum.example>"), 250);
+        }
+        let reply = dialog.command(&format!("RCPT TO:<{BOB}>"), 452);
+        let told = format!("4.5.3 <{BOB}>: too many recipients in one transaction: at most {limit}");
+        assert_eq!(reply.lines[0], told);
+    }
+}

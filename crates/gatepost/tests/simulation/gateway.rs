@@ -200,6 +200,7 @@ fn ingress_settings(worker: u8) -> ingress::Settings {
         auth_without_tls: true,
         auth: true,
         message_bytes_max: None,
+        limits: mail::limits::SessionLimits::default(),
     });
     ingress::Settings {
         hostname: "relay.example".into(),

@@ -14,6 +14,7 @@ mod transaction;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use mail::limits::SessionLimits;
 use mail::{ForwardPath, Reason, Reply, ReversePath, ScramVerifier};
 
 use crate::proxy::Fault;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub auth: bool,
     /// The largest message in bytes, as announced (RFC 1870); `None`: no limit.
     pub message_bytes_max: Option<u64>,
+    /// What a session may cost.
+    pub limits: SessionLimits,
 }
 
 /// The judge: is asked at each step, and fills `reply` where it says no.

@@ -1,9 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use mail::limits::{
-    COMMAND_LINE_BYTES_MAX, SASL_LINE_BYTES_MAX, SESSION_ERRORS_MAX, SESSION_IDLE_COMMANDS_MAX,
-};
+use mail::limits::{COMMAND_LINE_BYTES_MAX, SASL_LINE_BYTES_MAX};
 use mail::{Reason, Reply, Status};
 use zeroize::Zeroize;
 
@@ -395,8 +393,10 @@ impl Session {
             Command::Quit => self.quit(handler),
             idle => {
                 self.idle_commands += 1;
-                if self.idle_commands > SESSION_IDLE_COMMANDS_MAX {
-                    return self.last_word(handler, format_args!("too many commands without mail"));
+                let limit = self.settings.limits.idle_commands_max;
+                if self.idle_commands > limit {
+                    let what = format_args!("too many commands without mail: at most {limit} in a row");
+                    return self.last_word(handler, what);
                 }
                 match idle {
                     Command::XClient(told) => self.xclient(&told, handler),
@@ -454,8 +454,10 @@ impl Session {
 
     pub(super) fn charge_many<H: Handler>(&mut self, errors: u32, handler: &mut H) {
         self.errors = self.errors.saturating_add(errors);
-        if self.errors >= SESSION_ERRORS_MAX && !self.is_closing() {
-            self.last_word(handler, format_args!("too many errors"));
+        let limit = self.settings.limits.errors_max;
+        if self.errors >= limit && !self.is_closing() {
+            let what = format_args!("too many errors: at most {limit} in a session without a message");
+            self.last_word(handler, what);
         }
     }
 

@@ -1,6 +1,5 @@
 //! MAIL, RCPT, DATA, and the message itself.
 
-use mail::limits::RECIPIENTS_MAX;
 use mail::{ForwardPath, Reason, Reply, ReversePath, Status};
 
 use super::session::Session;
@@ -78,8 +77,10 @@ impl Session {
         let refused = envelope.refused + 1;
         self.allowance = self.allowance.saturating_sub(1);
         self.state = State::Envelope(Envelope { refused, ..envelope });
-        if refused as usize > RECIPIENTS_MAX {
-            self.last_word(handler, format_args!("too many refused recipients"));
+        let limit = self.settings.limits.recipients_max;
+        if refused > limit {
+            let what = format_args!("too many refused recipients: at most {limit} in a transaction");
+            self.last_word(handler, what);
         }
     }
 

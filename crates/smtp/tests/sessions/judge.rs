@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use mail::limits::SessionLimits;
 use mail::{ForwardPath, Reason, Reply, ReversePath, Status};
 use smtp::proxy::Fault;
 use smtp::server::{
@@ -180,6 +181,7 @@ pub(crate) fn settings() -> Settings {
         auth_without_tls: false,
         auth: false,
         message_bytes_max: None,
+        limits: SessionLimits::default(),
     }
 }
 

@@ -1,9 +1,11 @@
 //! What a hostile or broken client costs, and what it is told.
 
-use mail::limits::{COMMAND_LINE_BYTES_MAX, SESSION_ERRORS_MAX, SESSION_IDLE_COMMANDS_MAX};
-use smtp::server::{Phase, Resume};
+use mail::limits::{COMMAND_LINE_BYTES_MAX, SessionLimits};
+use smtp::server::{Phase, Resume, Settings};
 
 use crate::judge::{Judge, greeted, said, settings};
+
+const TOO_MANY_ERRORS: &str = "421 4.7.0 too many errors: at most 20 in a session without a message\r\n";
 
 #[test]
 fn a_line_without_an_end_is_refused_and_then_cut() {
@@ -16,7 +18,7 @@ fn a_line_without_an_end_is_refused_and_then_cut() {
     }
     let said = said(&mut session);
     assert!(said.starts_with("500 5.5.2 line longer than 4096 bytes\r\n"), "{said}");
-    assert!(said.ends_with("421 4.7.0 too many errors\r\n"), "{said}");
+    assert!(said.ends_with(TOO_MANY_ERRORS), "{said}");
 }
 
 #[test]
@@ -30,19 +32,30 @@ fn after_a_line_that_is_too_long_the_next_is_a_command() {
 
 #[test]
 fn errors_and_idle_commands_have_a_budget() {
-    for (command, count, text) in [
-        ("WHAT\r\n", SESSION_ERRORS_MAX, "too many errors"),
-        ("NOOP\r\n", SESSION_IDLE_COMMANDS_MAX, "too many commands without mail"),
-    ] {
-        let (mut session, mut judge) = (greeted(settings()), Judge::default());
-        let mut heard = String::new();
-        for _ in 0..=count {
-            session.receive(command.as_bytes(), &mut judge);
-            heard.push_str(&said(&mut session));
+    for (errors_max, idle_commands_max) in [(20, 1000), (3, 10), (1, 11)] {
+        let limits = SessionLimits { errors_max, idle_commands_max, ..SessionLimits::default() };
+        for (command, count, text) in [
+            (
+                "WHAT\r\n",
+                errors_max,
+                format!("too many errors: at most {errors_max} in a session without a message"),
+            ),
+            (
+                "NOOP\r\n",
+                idle_commands_max,
+                format!("too many commands without mail: at most {idle_commands_max} in a row"),
+            ),
+        ] {
+            let (mut session, mut judge) = (greeted(Settings { limits, ..settings() }), Judge::default());
+            let mut heard = String::new();
+            for _ in 0..=count {
+                session.receive(command.as_bytes(), &mut judge);
+                heard.push_str(&said(&mut session));
+            }
+            assert!(session.is_closing());
+            assert!(heard.ends_with(&format!("421 4.7.0 {text}\r\n")), "{heard}");
+            assert_eq!(heard.lines().count(), count as usize + 1);
         }
-        assert!(session.is_closing());
-        assert!(heard.ends_with(&format!("421 4.7.0 {text}\r\n")), "{heard}");
-        assert_eq!(heard.lines().count(), count as usize + 1);
     }
 }
 
@@ -59,11 +72,24 @@ fn many_refused_recipients_leave_an_accepted_one_its_message() {
 }
 
 #[test]
+fn more_refused_recipients_in_one_transaction_than_are_taken_end_the_session() {
+    let limits = SessionLimits { recipients_max: 100, ..SessionLimits::default() };
+    let (mut session, mut judge) = (greeted(Settings { limits, ..settings() }), Judge::default());
+    session.receive(b"HELO a\r\nMAIL FROM:<a@b.example>\r\n", &mut judge);
+    session.receive("RCPT TO:<denied@d.example>\r\n".repeat(100).as_bytes(), &mut judge);
+    assert!(!session.is_closing());
+    session.receive(b"RCPT TO:<denied@d.example>\r\n", &mut judge);
+    let last = "421 4.7.0 too many refused recipients: at most 100 in a transaction\r\n";
+    assert!(said(&mut session).ends_with(last));
+    assert!(session.is_closing());
+}
+
+#[test]
 fn transactions_of_refused_recipients_only_end_the_session() {
     let (mut session, mut judge) = (greeted(settings()), Judge::default());
     let probe = format!("MAIL FROM:<a@b.example>\r\n{}RSET\r\n", "RCPT TO:<denied@d.example>\r\n".repeat(5));
     session.receive(format!("HELO a\r\n{}", probe.repeat(4)).as_bytes(), &mut judge);
-    assert!(said(&mut session).ends_with("421 4.7.0 too many errors\r\n"));
+    assert!(said(&mut session).ends_with(TOO_MANY_ERRORS));
     assert!(session.is_closing());
 }
 
