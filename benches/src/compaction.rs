@@ -189,15 +189,15 @@ impl Filled {
         }
         self.meter.look(&self.shard, true);
         self.meter.tell(filled_in, self.options.compaction_bytes_per_second, moved);
-        let Self { ring, mut shard, options, deferred, .. } = self;
-        assert_eq!(shard.stats().messages, deferred, "each deferred message is queued");
-        let mut ring = ring;
+        let Self { mut ring, mut shard, options, deferred, .. } = self;
         while !shard.idle() {
             shard.flush(&mut ring);
             let mut completions = Vec::new();
             ring.turn(Some(ring.now().after(Duration::from_secs(1))), &mut completions).expect("turns");
             completions.into_iter().for_each(|completion| shard.complete(&mut ring, completion));
         }
+        // The last outcomes are durable only now.
+        assert_eq!(shard.stats().messages, deferred, "each deferred message is queued");
         shard.close(&mut ring).expect("the footer is written");
         drop(ring);
         let mut ring = UringRing::new(UringOptions::default()).expect("this kernel has io_uring");
