@@ -10,29 +10,19 @@ use crate::section::{Keys, Section};
 /// `[lists]` of the node file.
 pub(crate) const NODE: Keys = Keys {
     known: &[
+        "dnsbl",
         "blocked_clients",
         "allowed_clients",
         "blocked_senders",
         "allowed_senders",
         "blocked_recipients",
         "allowed_recipients",
-        "dnsbl",
     ],
     later: &[],
 };
 
-/// `[lists]` of a tenant file.
-pub(crate) const TENANT: Keys = Keys {
-    known: &[
-        "blocked_clients",
-        "allowed_clients",
-        "blocked_senders",
-        "allowed_senders",
-        "blocked_recipients",
-        "allowed_recipients",
-    ],
-    later: &[],
-};
+/// `[lists]` of a tenant file: the same, but that only the node looks up clients by DNS.
+pub(crate) const TENANT: Keys = Keys { known: NODE.known.split_at(1).1, later: &[] };
 
 /// Reads `[lists]` of a node or a tenant file, whose `keys` are known.
 pub(crate) fn read(top: &Section<'_>, keys: &Keys, report: &mut Report) -> ListsSource {

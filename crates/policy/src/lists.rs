@@ -23,39 +23,29 @@ use crate::source::{BlockAllow, Origin};
 /// The lists of the node, or of one tenant.
 #[derive(Debug, Default)]
 pub(crate) struct Lists {
-    pub(crate) clients: BlockAllow<ClientList>,
-    pub(crate) senders: BlockAllow<AddressList>,
-    pub(crate) recipients: BlockAllow<AddressList>,
+    pub(crate) clients: BlockAllow<List<Ranges>>,
+    pub(crate) senders: BlockAllow<List<Patterns>>,
+    pub(crate) recipients: BlockAllow<List<Patterns>>,
 }
 
-/// Client addresses: disjoint ranges in ascending order, IPv4 as IPv4 mapped into IPv6.
+/// A list in a file of its own; each entry has its line.
 #[derive(Debug)]
-pub(crate) struct ClientList {
+pub(crate) struct List<E> {
+    /// As a reply may name it.
     pub(crate) name: Box<str>,
     pub(crate) file: Arc<str>,
-    /// First address, last address, line.
-    pub(crate) ranges: Box<[(u128, u128, u32)]>,
+    pub(crate) entries: E,
 }
 
-/// Addresses and domain patterns, each with its line.
+/// Client addresses: disjoint ranges in ascending order, IPv4 as IPv4 mapped into IPv6. Each is its
+/// first address, its last address, its line.
 #[derive(Debug)]
-pub(crate) struct AddressList {
-    pub(crate) name: Box<str>,
-    pub(crate) file: Arc<str>,
-    pub(crate) patterns: Patterns,
-}
+pub(crate) struct Ranges(Box<[(u128, u128, u32)]>);
 
-/// A list of such as `I`.
-trait List<I> {
+/// Entries that may hold an `I`.
+pub(crate) trait Entries<I> {
     /// The line that holds `item`.
     fn line(&self, item: I) -> Option<u32>;
-    /// As a reply may name it.
-    fn name(&self) -> &str;
-    fn file(&self) -> &Arc<str>;
-
-    fn origin(&self, line: u32) -> Origin {
-        Origin::new(self.file().clone(), line)
-    }
 }
 
 /// A refusal by a list.
@@ -67,43 +57,33 @@ pub struct Listed<'a> {
     pub list: &'a str,
 }
 
-impl ClientList {
+impl<E> List<E> {
+    fn origin(&self, line: u32) -> Origin {
+        Origin::new(self.file.clone(), line)
+    }
+}
+
+impl Ranges {
     /// `ranges` nest or are disjoint, as prefixes are; of two that nest the wider one says it all.
-    pub(crate) fn new(name: &str, file: Arc<str>, mut ranges: Vec<(u128, u128, u32)>) -> Self {
+    pub(crate) fn new(mut ranges: Vec<(u128, u128, u32)>) -> Self {
         ranges.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
         ranges.dedup_by(|narrow, wide| narrow.1 <= wide.1);
-        Self { name: name.into(), file, ranges: ranges.into() }
+        Self(ranges.into())
     }
 }
 
-impl List<IpAddr> for ClientList {
+impl Entries<IpAddr> for Ranges {
     fn line(&self, client: IpAddr) -> Option<u32> {
         let bits = bits_of(client);
-        let after = self.ranges.partition_point(|&(first, ..)| first <= bits);
-        let &(_, last, line) = self.ranges.get(after.checked_sub(1)?)?;
+        let after = self.0.partition_point(|&(first, ..)| first <= bits);
+        let &(_, last, line) = self.0.get(after.checked_sub(1)?)?;
         (bits <= last).then_some(line)
-    }
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn file(&self) -> &Arc<str> {
-        &self.file
     }
 }
 
-impl List<Address<'_>> for AddressList {
+impl Entries<Address<'_>> for Patterns {
     fn line(&self, address: Address<'_>) -> Option<u32> {
-        with_names(None, address, |names| names.texts().find_map(|name| self.patterns.most_specific(name)))
-    }
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn file(&self) -> &Arc<str> {
-        &self.file
+        with_names(None, address, |names| names.texts().find_map(|name| self.most_specific(name)))
     }
 }
 
@@ -115,14 +95,14 @@ pub(crate) fn bits_of(client: IpAddr) -> u128 {
     })
 }
 
-impl<L> BlockAllow<L> {
+impl<E> BlockAllow<List<E>> {
     /// The allow list that takes `item` off this block list, and the line: its own, or the one `above` it.
-    fn allowing<'a, I: Copy>(&'a self, above: Option<&'a Self>, item: I) -> Option<(&'a L, u32)>
+    fn allowing<'a, I: Copy>(&'a self, above: Option<&'a Self>, item: I) -> Option<(&'a List<E>, u32)>
     where
-        L: List<I>,
+        E: Entries<I>,
     {
-        let lists = [Some(self), above].into_iter().flatten().filter_map(|lists| lists.allowed.as_ref());
-        lists.into_iter().find_map(|list| Some((list, list.line(item)?)))
+        let mut lists = [Some(self), above].into_iter().flatten().filter_map(|lists| lists.allowed.as_ref());
+        lists.find_map(|list| Some((list, list.entries.line(item)?)))
     }
 
     /// The block list, where it holds `item` and no allow list takes it off.
@@ -132,20 +112,20 @@ impl<L> BlockAllow<L> {
         item: I,
         rule: Rule,
         trace: &mut impl Trace,
-    ) -> Option<&'a L>
+    ) -> Option<&'a List<E>>
     where
-        L: List<I>,
+        E: Entries<I>,
     {
         let list = self.blocked.as_ref()?;
-        let name = list.name();
-        let Some(line) = list.line(item) else {
+        let name = &list.name;
+        let Some(line) = list.entries.line(item) else {
             trace.step(rule, Outcome::Pass, None, || format!("{item} is not on {name}"));
             return None;
         };
         if let Some((allowing, line)) = self.allowing(above, item) {
             let origin = trace.wants_lines().then(|| allowing.origin(line));
             trace.step(rule, Outcome::Pass, origin.as_ref(), || {
-                format!("{item} is on {name}, and the allow list {} takes it off", allowing.name())
+                format!("{item} is on {name}, and the allow list {} takes it off", allowing.name)
             });
             return None;
         }
@@ -208,13 +188,11 @@ impl Snapshot {
 
 /// Whether the allow list of recipients among these holds this one.
 fn is_welcome(lists: &Lists, to: Option<Address<'_>>, trace: &mut impl Trace) -> bool {
-    let Some((list, line)) = to.and_then(|to| lists.recipients.allowing(None, to)) else { return false };
+    let Some(to) = to else { return false };
+    let Some((list, line)) = lists.recipients.allowing(None, to) else { return false };
     let origin = trace.wants_lines().then(|| list.origin(line));
     trace.step(Rule::RecipientList, Outcome::Pass, origin.as_ref(), || {
-        let name = list.name();
-        to.map_or_else(String::new, |to| {
-            format!("{to} is on the allow list {name}: no list refuses mail to it")
-        })
+        format!("{to} is on the allow list {}: no list refuses mail to it", list.name)
     });
     true
 }
@@ -257,9 +235,9 @@ mod tests {
 
     use super::*;
 
-    fn list(nets: &[IpNet]) -> ClientList {
+    fn list(nets: &[IpNet]) -> Ranges {
         let range = |(line, net): (u32, &IpNet)| (bits_of(net.network()), bits_of(net.broadcast()), line);
-        ClientList::new("clients", "clients.txt".into(), (1..).zip(nets).map(range).collect())
+        Ranges::new((1..).zip(nets).map(range).collect())
     }
 
     proptest! {

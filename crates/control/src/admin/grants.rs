@@ -69,30 +69,27 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sentence = match self {
-            Self::UnknownLogin => {
-                "no identity of this tenant has this login: it must be written as in the tenant file"
-            }
-            Self::NotEnabled => "the tenant takes part in no grants: add [grants] to its file",
-            Self::Suspended => "the identity or its tenant is suspended",
-            Self::Loopback => "a loopback address is that of everyone on the host",
-            Self::Private => "a private or link-local address says nothing about who uses it",
-            Self::NotPublic => "this is no address of one client",
-            Self::Carrier => "carriers share 100.64.0.0/10 among their customers",
-            Self::Proxy => "everyone is behind the address of a listed proxy",
-            Self::Shared => "the address is listed as shared in [grants] of the node",
-            Self::AddressFull => {
-                return write!(
-                    f,
-                    "{GRANTS_PER_ADDRESS_MAX} identities have a grant for this address, which is the most: \
-                     list it as shared in [grants] of the node"
-                );
-            }
+        match self {
+            Self::UnknownLogin => f.write_str(
+                "no identity of this tenant has this login: it must be written as in the tenant file",
+            ),
+            Self::NotEnabled => f.write_str("the tenant takes part in no grants: add [grants] to its file"),
+            Self::Suspended => f.write_str("the identity or its tenant is suspended"),
+            Self::Loopback => f.write_str("a loopback address is that of everyone on the host"),
+            Self::Private => f.write_str("a private or link-local address says nothing about who uses it"),
+            Self::NotPublic => f.write_str("this is no address of one client"),
+            Self::Carrier => f.write_str("carriers share 100.64.0.0/10 among their customers"),
+            Self::Proxy => f.write_str("everyone is behind the address of a listed proxy"),
+            Self::Shared => f.write_str("the address is listed as shared in [grants] of the node"),
+            Self::AddressFull => write!(
+                f,
+                "{GRANTS_PER_ADDRESS_MAX} identities have a grant for this address, which is the most: \
+                 list it as shared in [grants] of the node"
+            ),
             Self::TableFull => {
-                return write!(f, "there are {GRANTS_MAX} grants, which is the most: wait until some end");
+                write!(f, "there are {GRANTS_MAX} grants, which is the most: wait until some end")
             }
-        };
-        f.write_str(sentence)
+        }
     }
 }
 

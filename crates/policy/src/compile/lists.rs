@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::Compiler;
-use crate::lists::{AddressList, ClientList, Lists, bits_of};
+use crate::lists::{List, Lists, Ranges, bits_of};
 use crate::names::is_domain_pattern;
 use crate::patterns::Patterns;
 use crate::senders::ending;
@@ -27,18 +27,23 @@ impl Compiler {
     }
 
     /// Both lists of a kind, each with its key.
-    fn pair<L>(
+    fn pair<E>(
         &mut self,
         source: &BlockAllow<ListSource>,
         [blocked, allowed]: [&'static str; 2],
-        compile: fn(&mut Self, &ListSource, &'static str) -> L,
-    ) -> BlockAllow<L> {
-        let mut list =
-            |source: &Option<ListSource>, key| source.as_ref().map(|source| compile(self, source, key));
+        compile: fn(&mut Self, &ListSource, &'static str) -> E,
+    ) -> BlockAllow<List<E>> {
+        let mut list = |source: &Option<ListSource>, key| {
+            source.as_ref().map(|source| List {
+                name: source.name.as_str().into(),
+                file: file_of(source),
+                entries: compile(self, source, key),
+            })
+        };
         BlockAllow { blocked: list(&source.blocked, blocked), allowed: list(&source.allowed, allowed) }
     }
 
-    fn clients(&mut self, source: &ListSource, key: &'static str) -> ClientList {
+    fn clients(&mut self, source: &ListSource, key: &'static str) -> Ranges {
         let mut ranges = Vec::with_capacity(source.entries.len());
         for entry in &source.entries {
             let address = entry.value.parse::<IpAddr>().map(IpNet::from);
@@ -58,10 +63,10 @@ impl Compiler {
                 }
             }
         }
-        ClientList::new(&source.name, file_of(source), ranges)
+        Ranges::new(ranges)
     }
 
-    fn addresses(&mut self, source: &ListSource, key: &'static str) -> AddressList {
+    fn addresses(&mut self, source: &ListSource, key: &'static str) -> Patterns {
         let mut patterns = Vec::with_capacity(source.entries.len());
         for entry in &source.entries {
             let text = entry.value.as_str();
@@ -78,8 +83,7 @@ impl Compiler {
         }
         let endings: Vec<_> =
             patterns.iter().filter_map(|(pattern, line)| Some((ending(pattern)?, *line))).collect();
-        let patterns = Patterns::build(endings.into_iter());
-        AddressList { name: source.name.as_str().into(), file: file_of(source), patterns }
+        Patterns::build(endings.into_iter())
     }
 }
 

@@ -6,9 +6,10 @@
 //! lines behind it.
 //!
 //! Every class of clients meets every class of recipients and every class of senders on every
-//! listener, in the clear and over TLS where it may choose. Paths are presented so that it is known whether a decision looked at them
-//! ([`Watched`]): one that never saw the sender stands for all senders, one that saw neither path for
-//! all mail. Where a sender is looked at, every sender is tried. All cores share the work.
+//! listener, in the clear and over TLS where it may choose. Paths are presented so that it is known
+//! whether a decision looked at them ([`Watched`]): one that never saw the sender stands for all
+//! senders, one that saw neither path for all mail. Where a sender is looked at, every sender is
+//! tried. All cores share the work.
 
 mod classes;
 mod parts;
