@@ -60,6 +60,9 @@ pub(crate) struct Options {
     /// Write the result here as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Compare with an earlier build of gatepost, in turn with this one, instead of Postfix and smtp-sink.
+    #[arg(long, value_name = "GATEPOST")]
+    before: Option<PathBuf>,
     /// The gatepost to measure; default: the one built beside this program.
     #[arg(long)]
     gatepost: Option<PathBuf>,
@@ -80,8 +83,10 @@ fn run(options: &Options) -> Result<(), String> {
         Some(path) => path.clone(),
         None => std::env::current_exe().map_err(|error| error.to_string())?.with_file_name("gatepost"),
     };
-    if !gatepost.is_file() {
-        return Err(format!("no {}; build it with: cargo build --release -p gatepost", gatepost.display()));
+    for binary in [Some(&gatepost), options.before.as_ref()].into_iter().flatten() {
+        if !binary.is_file() {
+            return Err(format!("no {}; build it with: cargo build --release -p gatepost", binary.display()));
+        }
     }
     if options.storm {
         return storm::run(&gatepost, options.rounds);
@@ -97,7 +102,10 @@ fn run(options: &Options) -> Result<(), String> {
     }
     let disk = sync::disk(&std::env::temp_dir())?;
     println!("spools on {disk}");
-    let evidence = [sync::gatepost(&gatepost)?, sync::postfix()?];
+    let mut evidence = vec![sync::gatepost(&gatepost)?];
+    if options.before.is_none() {
+        evidence.push(sync::postfix()?);
+    }
     for line in &evidence {
         println!("sync before 250: {line}");
     }

@@ -13,6 +13,8 @@ use crate::servers::{Server, Sink, beside, generate};
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Subject {
     Gatepost,
+    /// The earlier build of Gatepost that `--before` names.
+    Before,
     Postfix,
     #[serde(rename = "smtp-sink")]
     Sink,
@@ -51,13 +53,21 @@ pub(crate) fn run(
     round: u32,
     measured: &mut Vec<Measured>,
 ) -> Result<(), String> {
+    // Two builds are so alike that it would matter which of them always comes first.
+    let subjects = match (&options.before, round % 2) {
+        (None, _) => [Subject::Gatepost, Subject::Postfix],
+        (Some(_), 0) => [Subject::Gatepost, Subject::Before],
+        (Some(_), _) => [Subject::Before, Subject::Gatepost],
+    };
     for reused in [false, true] {
         for kind in [Kind::Accepted, Kind::Relayed] {
-            for subject in [Subject::Gatepost, Subject::Postfix] {
+            for subject in subjects {
                 measured.push(measure(options, gatepost, round, subject, kind, reused)?);
             }
         }
-        measured.push(measure(options, gatepost, round, Subject::Sink, Kind::Discarded, reused)?);
+        if options.before.is_none() {
+            measured.push(measure(options, gatepost, round, Subject::Sink, Kind::Discarded, reused)?);
+        }
     }
     Ok(())
 }
@@ -74,6 +84,7 @@ fn measure(
     let relay_to = destination.as_ref().map(Sink::address);
     let server = match subject {
         Subject::Gatepost => Server::gatepost(gatepost, relay_to),
+        Subject::Before => Server::gatepost(options.before.as_deref().unwrap_or(gatepost), relay_to),
         Subject::Postfix => Server::postfix(relay_to)?,
         Subject::Sink => Server::sink()?,
     };

@@ -35,6 +35,9 @@ struct Row {
     postfix_cpu_ratio: Option<f64>,
     /// This one's CPU a message divided by smtp-sink's.
     sink_cpu_ratio: Option<f64>,
+    /// This one's CPU a message divided by the earlier build's: the median of the rounds' ratios, since both
+    /// were measured next to each other.
+    before_cpu_ratio: Option<f64>,
 }
 
 impl Summary {
@@ -76,8 +79,25 @@ fn rows(measurements: &[Measured]) -> Vec<Row> {
         let postfix = cpu(Subject::Postfix, row.kind, row.reused);
         row.postfix_cpu_ratio = postfix.filter(|_| own > 0.0).map(|postfix| postfix / own);
         row.sink_cpu_ratio = cpu(Subject::Sink, Kind::Discarded, row.reused).map(|sink| own / sink);
+        row.before_cpu_ratio = before_cpu_ratio(measurements, row);
     }
     rows
+}
+
+fn before_cpu_ratio(measurements: &[Measured], row: &Row) -> Option<f64> {
+    let of = |subject: Subject, round: Option<u32>| {
+        measurements.iter().filter(move |found| {
+            (found.subject, found.kind, found.reused) == (subject, row.kind, row.reused)
+                && round.is_none_or(|round| round == found.round)
+        })
+    };
+    let pairs = of(row.subject, None).filter_map(|own| {
+        let before = of(Subject::Before, Some(own.round)).next()?;
+        Some(own.cpu_micros_per_message / before.cpu_micros_per_message)
+    });
+    let mut ratios: Vec<f64> = pairs.collect();
+    ratios.sort_by(f64::total_cmp);
+    (row.subject == Subject::Gatepost).then(|| ratios.get(ratios.len() / 2).copied()).flatten()
 }
 
 fn row(measurements: &[Measured], like: &Measured) -> Row {
@@ -103,6 +123,7 @@ fn row(measurements: &[Measured], like: &Measured) -> Row {
         peak_memory_bytes: same.iter().map(|found| found.peak_memory_bytes).max().unwrap_or(0),
         postfix_cpu_ratio: None,
         sink_cpu_ratio: None,
+        before_cpu_ratio: None,
     }
 }
 
@@ -115,7 +136,7 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             f,
-            "{:<12}{:<11}{:<13}{:>12}{:>14}{:>16}{:>12}{:>14}{:>14}",
+            "{:<12}{:<11}{:<13}{:>12}{:>14}{:>16}{:>12}{:>14}{:>14}{:>14}",
             "server",
             "mail",
             "connections",
@@ -124,27 +145,31 @@ impl fmt::Display for Summary {
             "least..most",
             "peak MiB",
             "Postfix/this",
-            "this/sink"
+            "this/sink",
+            "this/before"
         )?;
         for row in &self.rows {
             let subject = match row.subject {
                 Subject::Gatepost => "gatepost",
+                Subject::Before => "before",
                 Subject::Postfix => "postfix",
                 Subject::Sink => "smtp-sink",
             };
             let kind = format!("{:?}", row.kind).to_lowercase();
             let spread = format!("{:.1}..{:.1}", row.cpu_micros_least, row.cpu_micros_most);
-            let ratio =
-                |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+            let ratio = |value: Option<f64>, decimals: usize| {
+                value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))
+            };
             writeln!(
                 f,
-                "{subject:<12}{kind:<11}{:<13}{:>12.0}{:>14.1}{spread:>16}{:>12.1}{:>14}{:>14}",
+                "{subject:<12}{kind:<11}{:<13}{:>12.0}{:>14.1}{spread:>16}{:>12.1}{:>14}{:>14}{:>14}",
                 if row.reused { "reused" } else { "new" },
                 row.messages_per_second,
                 row.cpu_micros_per_message,
                 row.peak_memory_bytes as f64 / (1024.0 * 1024.0),
-                ratio(row.postfix_cpu_ratio),
-                ratio(row.sink_cpu_ratio),
+                ratio(row.postfix_cpu_ratio, 1),
+                ratio(row.sink_cpu_ratio, 1),
+                ratio(row.before_cpu_ratio, 3),
             )?;
         }
         let method = self.measurements.first().map_or("", |found| found.cpu_method);
@@ -189,5 +214,24 @@ mod tests {
         assert_eq!(rows[0].cpu_micros_per_message, 20.0);
         assert_eq!(rows[0].postfix_cpu_ratio, Some(20.0));
         assert_eq!(rows[0].sink_cpu_ratio, Some(4.0));
+    }
+
+    #[test]
+    fn an_earlier_build_is_compared_with_round_by_round() {
+        let in_round = |round: u32, subject: Subject, cpu: f64| Measured {
+            round,
+            ..measured(subject, Kind::Relayed, cpu)
+        };
+        let rows = rows(&[
+            in_round(1, Subject::Before, 10.0),
+            in_round(1, Subject::Gatepost, 11.0),
+            in_round(2, Subject::Gatepost, 30.0),
+            in_round(2, Subject::Before, 20.0),
+            in_round(3, Subject::Before, 40.0),
+            in_round(3, Subject::Gatepost, 40.0),
+        ]);
+        assert_eq!(rows[0].subject, Subject::Before);
+        assert_eq!(rows[0].before_cpu_ratio, None);
+        assert_eq!(rows[1].before_cpu_ratio, Some(1.1));
     }
 }
