@@ -3,5 +3,7 @@
 pub mod cli;
 mod doorman;
 mod opening;
+mod prepare;
 pub mod run;
+mod shares;
 pub mod worker;

@@ -16,18 +16,18 @@ use std::time::Duration;
 use commons::{Commons, Rate, Unfinished, WorkerLink, WorkerState};
 use config::{Config, Loaded, NodeConfig, WhileRecovering};
 use control::tickets::{PageOptions, TicketOptions};
-use control::tls::Certificate;
 use control::{AdminOptions, CallAheadOptions, Control, ControlOptions};
 use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
 use ingress::{Ingress, ListenerSettings, LoginSettings};
 use observe::{EventLog, Form, LogWriter, Registry, TENANTS_SHOWN_DEFAULT, WorkerMetrics};
 use ring::uring::{UringOptions, UringRing, port_is_free};
 use ring::{RealDisk, Ring};
-use smtp::server::TlsMode;
-use spool::{Options, RecoveryProgress, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MAX};
+use spool::{Options, RecoveryProgress};
 
 use crate::doorman::Doorman;
 use crate::opening::{self, Watch};
+use crate::prepare::{self, Prepared};
+use crate::shares::{clients_max, next_hops_max, segment_bytes, segments_max};
 use crate::worker::{Commits, SPOOL_ROOM, Worker};
 
 /// Bodies that a worker keeps in memory after their commit: those of half a second at its best rate with
@@ -35,28 +35,6 @@ use crate::worker::{Commits, SPOOL_ROOM, Worker};
 const HOT_BYTES_MAX: usize = 32 << 20;
 /// A drain ends after this at the latest: sooner than those who sent SIGTERM lose their patience.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
-/// Descriptors that are for neither clients nor next hops: files, rings, the control plane.
-const DESCRIPTORS_RESERVED: usize = 256 + control::HTTP_CONNECTIONS_MAX;
-/// Connections to next hops at once, if there are descriptors for eight times as many: mail by MX goes
-/// to as many sites as there are domains.
-const NEXT_HOPS_MAX: usize = 4096;
-
-/// The other descriptors are shared out in so many parts.
-const DESCRIPTOR_PARTS: usize = 8;
-/// Segments, which are open for as long as there are any.
-const SEGMENTS_PARTS: usize = 2;
-/// Next hops, and as many again for the large bodies that are read for them.
-const NEXT_HOPS_PARTS: usize = 1;
-/// Clients.
-const CLIENTS_PARTS: usize = 3;
-/// Large bodies that clients are sending. Where there are more, the next one gets a 452.
-const LARGE_BODIES_PARTS: usize = 1;
-const _: () = assert!(
-    SEGMENTS_PARTS + 2 * NEXT_HOPS_PARTS + CLIENTS_PARTS + LARGE_BODIES_PARTS == DESCRIPTOR_PARTS,
-    "what a worker opens is within what the process may open"
-);
-/// The fewest segments with which a worker can begin.
-const SEGMENTS_MIN: usize = 8;
 
 /// How often a port that is taken is tried again before it is reported: for 4 s in all. The kernel
 /// takes the ring of a killed gateway apart in a thread of its own, which on a busy machine waits for
@@ -141,14 +119,8 @@ pub fn start(loaded: Loaded, output: Output) -> Result<Running, StartError> {
 }
 
 fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Result<Running, StartError> {
-    let Loaded { node, snapshot, kept, .. } = loaded;
-    let certificate = match &node.tls {
-        Some(tls) => Some(Certificate::load(&tls.certificate, &tls.key).map_err(StartError::new)?),
-        None => None,
-    };
-    let session_settings = session_settings(&node, certificate.as_ref());
-    let client_tls = client_tls()?;
-    let workers = worker_count(&node);
+    let Prepared { node, snapshot, kept, workers, certificate, session_settings, client_tls } =
+        prepare::prepare(loaded)?;
     for listener in &node.listeners {
         ports_must_be_free(listener.address, &listener.policy.name)?;
     }
@@ -156,7 +128,7 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
     let mut disk = RealDisk::default();
     let owner = format!("process {}", std::process::id());
     spool::claim(&mut disk, &node.spool.path, &owner).map_err(StartError::new)?;
-    warn_of_capacity(&node, workers);
+    prepare::warn_of_capacity(&node, workers);
 
     let login = login_settings(&node)?;
 
@@ -386,40 +358,6 @@ fn equip(
     Ok(worker)
 }
 
-/// The size of the segments of a new shard; a build for tests takes another one from the environment.
-fn segment_bytes(node: &NodeConfig, workers: usize) -> u64 {
-    #[cfg(feature = "fail-points")]
-    if let Some(bytes) = std::env::var("GATEPOST_SEGMENT_BYTES").ok().and_then(|bytes| bytes.parse().ok()) {
-        return bytes;
-    }
-    match node.spool.capacity_bytes {
-        // Without a limit of its own the spool takes what so many of the smallest segments hold.
-        u64::MAX => SEGMENT_BYTES_MIN,
-        capacity => spool::segment_bytes(capacity / workers as u64, segments_max(workers)),
-    }
-}
-
-/// The segments that a worker may have.
-fn segments_max(workers: usize) -> u64 {
-    let parts = shared_descriptors() / DESCRIPTOR_PARTS * SEGMENTS_PARTS;
-    ((parts / workers).max(SEGMENTS_MIN) as u64).min(SEGMENTS_MAX)
-}
-
-/// Says so where descriptors do not suffice for the capacity that is configured.
-fn warn_of_capacity(node: &NodeConfig, workers: usize) {
-    let capacity = node.spool.capacity_bytes;
-    let held_max = segments_max(workers) * workers as u64 * SEGMENT_BYTES_MAX;
-    if capacity != u64::MAX && capacity > held_max {
-        eprintln!(
-            "gatepost: the spool takes {} GiB at most, not its capacity of {} GiB: each segment needs a file \
-             descriptor, and this process may have {}; raise it (`ulimit -n`, LimitNOFILE= of systemd)",
-            held_max >> 30,
-            capacity >> 30,
-            descriptors_max(),
-        );
-    }
-}
-
 fn ingress_settings(plan: &Plan, worker: u8) -> ingress::Settings {
     let node = &plan.node;
     let listeners =
@@ -462,39 +400,6 @@ fn login_settings(node: &NodeConfig) -> Result<LoginSettings, StartError> {
         failures_per_ip: node.login.failures_per_ip.map(rate),
         failures_per_identity: node.login.failures_per_identity.map(rate),
     })
-}
-
-fn session_settings(
-    node: &NodeConfig,
-    certificate: Option<&Arc<Certificate>>,
-) -> Vec<Arc<smtp::server::Settings>> {
-    let tls_config = certificate.map(|certificate| certificate.tls());
-    let settings = node.listeners.iter().map(|listener| {
-        let policy = &listener.policy;
-        let tls = match policy.tls {
-            policy::TlsPolicy::Off => TlsMode::Off,
-            policy::TlsPolicy::StartTls => TlsMode::StartTls,
-            policy::TlsPolicy::Required => TlsMode::Required,
-            policy::TlsPolicy::Implicit => TlsMode::Implicit,
-        };
-        Arc::new(smtp::server::Settings {
-            hostname: node.hostname.clone(),
-            tls,
-            tls_config: tls_config.clone(),
-            auth_without_tls: policy.auth_without_tls,
-            auth: true,
-            message_bytes_max: None,
-            limits: node.sessions,
-        })
-    });
-    settings.collect()
-}
-
-fn client_tls() -> Result<ClientTlsConfigs, StartError> {
-    let mut roots = rustls::RootCertStore::empty();
-    // A machine without certificates can still relay by opportunistic routes.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    ClientTlsConfigs::new(roots).map_err(StartError::new)
 }
 
 /// SO_REUSEPORT would let a second gateway share the port unnoticed: bind once without it.
@@ -541,13 +446,6 @@ fn open_log(output: Output, node: &str, registry: &Registry) -> Result<LogWriter
     started.map_err(|error| StartError(format!("cannot start the log thread: {error}")))
 }
 
-/// As configured, or one per core of the affinity mask and the cgroup's quota.
-fn worker_count(node: &NodeConfig) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let wanted = if node.workers == 0 { cores() } else { node.workers as usize };
-    wanted.min(commons::WORKERS_MAX)
-}
-
 /// Each worker has a core of its own; where the system refuses, the scheduler decides.
 fn pin(worker: u8) {
     if let Some(cores) = core_affinity::get_core_ids()
@@ -555,26 +453,4 @@ fn pin(worker: u8) {
     {
         core_affinity::set_for_current(core);
     }
-}
-
-/// Connections to next hops at once, all workers together.
-fn next_hops_max() -> usize {
-    (shared_descriptors() / DESCRIPTOR_PARTS * NEXT_HOPS_PARTS).clamp(64, NEXT_HOPS_MAX)
-}
-
-/// Connections of clients at once, all workers together: their part, and what others leave of theirs.
-fn clients_max() -> usize {
-    let part = shared_descriptors() / DESCRIPTOR_PARTS;
-    let left = (part * NEXT_HOPS_PARTS).saturating_sub(NEXT_HOPS_MAX) * 2;
-    part * CLIENTS_PARTS + left
-}
-
-/// Descriptors for segments, bodies and connections.
-fn shared_descriptors() -> usize {
-    descriptors_max().saturating_sub(DESCRIPTORS_RESERVED)
-}
-
-fn descriptors_max() -> usize {
-    let (soft, _) = rlimit::Resource::NOFILE.get().unwrap_or((1024, 1024));
-    usize::try_from(soft).unwrap_or(usize::MAX)
 }
