@@ -13,6 +13,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use crate::servers::ON_CORE_0;
+
 /// How often memory is looked at: reading it costs the generator's core.
 const SAMPLE_PERIOD: Duration = Duration::from_millis(500);
 /// Kernel clock ticks a second, which every Linux on our targets reports to user space.
@@ -62,7 +64,8 @@ impl Meter {
         let enter = self.group.as_ref().map_or_else(String::new, |group| {
             format!("echo $$ > {}/cgroup.procs && ", group.folder.display())
         });
-        ["sh", "-c", &format!("{enter}exec taskset -c 0 \"$@\""), "sh"].map(str::to_owned).to_vec()
+        let core = ON_CORE_0.join(" ");
+        ["sh", "-c", &format!("{enter}exec {core} \"$@\""), "sh"].map(str::to_owned).to_vec()
     }
 
     /// CPU microseconds used so far by the server whose first process is `root`.

@@ -157,6 +157,10 @@ impl Drop for Sink {
     }
 }
 
+/// The words that put before a command give it core 0, and let it end when we do, however that is: by a
+/// panic too, which here ends the process at once.
+pub(crate) const ON_CORE_0: [&str; 6] = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", "0"];
+
 /// The words that put before a command give it core 1, which it shares with no server.
 pub(crate) fn beside() -> Vec<String> {
     ["taskset", "-c", "1"].map(str::to_owned).to_vec()
