@@ -11,6 +11,7 @@ mod meter;
 mod replies;
 mod rounds;
 mod servers;
+mod siege;
 mod storm;
 mod sync;
 mod table;
@@ -32,9 +33,9 @@ pub(crate) struct Options {
     /// Messages a measurement.
     #[arg(long, default_value_t = 10_000)]
     messages: u64,
-    /// Rounds; every server is measured once in each, and medians are printed.
-    #[arg(long, default_value_t = 3)]
-    rounds: u32,
+    /// Rounds; every server is measured once in each, and medians are printed [default: 3, of a siege 5].
+    #[arg(long)]
+    rounds: Option<u32>,
     /// Sessions at a time.
     #[arg(long, default_value_t = 50)]
     sessions: u32,
@@ -47,6 +48,9 @@ pub(crate) struct Options {
     /// Measure a tenant's mail beside 200 strangers who guess passwords instead.
     #[arg(long)]
     login_storm: bool,
+    /// Measure mail, health and logins beside strangers who lay siege instead: in every way, or in the one named.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    siege: Option<String>,
     /// Measure beside a queue of so many messages instead, and how long a start takes with it; 0 for
     /// Postfix alone.
     #[arg(long)]
@@ -88,11 +92,15 @@ fn run(options: &Options) -> Result<(), String> {
             return Err(format!("no {}; build it with: cargo build --release -p gatepost", binary.display()));
         }
     }
+    let rounds = options.rounds.unwrap_or(3).max(1);
+    if let Some(name) = &options.siege {
+        return siege::run(&gatepost, name, options.rounds.unwrap_or(5).max(1), options.json.as_deref());
+    }
     if options.storm {
-        return storm::run(&gatepost, options.rounds);
+        return storm::run(&gatepost, rounds);
     }
     if options.login_storm {
-        return logins::run(&gatepost, options.rounds);
+        return logins::run(&gatepost, rounds);
     }
     if options.latency {
         return latency::run(&gatepost);
@@ -110,15 +118,13 @@ fn run(options: &Options) -> Result<(), String> {
         println!("sync before 250: {line}");
     }
     let mut measured = Vec::new();
-    for round in 1..=options.rounds {
+    for round in 1..=rounds {
         rounds::run(options, &gatepost, round, &mut measured)?;
     }
-    let result = table::Summary::new(options, disk, &evidence, measured);
+    let result = table::Summary::new(options, rounds, disk, &evidence, measured);
     println!("\n{result}");
     if let Some(path) = &options.json {
-        let json = serde_json::to_string_pretty(&result).map_err(|error| error.to_string())?;
-        std::fs::write(path, json + "\n")
-            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        table::write_json(path, &result)?;
     }
     Ok(())
 }

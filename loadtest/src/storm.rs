@@ -29,8 +29,8 @@ const TIMED: usize = 2000;
 const TURNS: usize = 5;
 /// The strangers stand below whoever else is on their core, and the timed client above: what this one
 /// waits for is the server.
-const NICENESS: i32 = 19;
-const NICENESS_OF_TIMED: i32 = -20;
+pub(crate) const NICENESS: i32 = 19;
+pub(crate) const NICENESS_OF_TIMED: i32 = -20;
 /// The core of the strangers and of the timed client; the server has the other one.
 const CORE: usize = 1;
 
@@ -271,7 +271,7 @@ pub(crate) fn let_others_run() {
 }
 
 /// On Linux a thread has a priority of its own; Postfix needs root anyway, so that it may be raised.
-fn be_nice(niceness: i32) {
+pub(crate) fn be_nice(niceness: i32) {
     rustix::process::setpriority_process(None, niceness).expect("root may set any priority");
 }
 

@@ -1,6 +1,7 @@
 //! The result: medians over the rounds, ratios, one table, and the same as JSON.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -43,13 +44,14 @@ struct Row {
 impl Summary {
     pub(crate) fn new(
         options: &Options,
+        rounds: u32,
         disk: String,
         evidence: &[String],
         measurements: Vec<Measured>,
     ) -> Self {
         Self {
             messages: options.messages,
-            rounds: options.rounds,
+            rounds,
             sessions: options.sessions,
             bytes: options.bytes,
             disk,
@@ -58,6 +60,12 @@ impl Summary {
             measurements,
         }
     }
+}
+
+/// Writes what was found as JSON.
+pub(crate) fn write_json(path: &Path, found: &impl Serialize) -> Result<(), String> {
+    let json = serde_json::to_string_pretty(found).map_err(|error| error.to_string())?;
+    std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
 fn rows(measurements: &[Measured]) -> Vec<Row> {

@@ -65,12 +65,16 @@ pub(crate) const TESTS: &[Tool] = &[
 ];
 
 /// What the load test uses; strace shows whether a server syncs before its 250.
-pub(crate) const LOADTEST: [Tool; 5] = [
+pub(crate) const LOADTEST: [Tool; 8] = [
     Tool { need: Need::Program("postfix"), package: "postfix" },
     Tool { need: Need::Program("smtp-source"), package: "postfix" },
     Tool { need: Need::Program("smtp-sink"), package: "postfix" },
     Tool { need: Need::Program("strace"), package: "strace" },
     Tool { need: Need::Program("taskset"), package: "util-linux" },
+    // A gateway ends with the load test, and may have few descriptors.
+    Tool { need: Need::Program("setpriv"), package: "util-linux" },
+    Tool { need: Need::Program("prlimit"), package: "util-linux" },
+    Tool { need: Need::Program("ip"), package: "iproute2" },
 ];
 
 /// What counts instructions.
