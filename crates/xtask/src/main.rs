@@ -11,6 +11,7 @@ mod licences;
 mod map;
 mod metadata;
 mod mutants;
+mod sampling;
 mod tests;
 mod tools;
 
@@ -63,7 +64,27 @@ enum Chore {
     /// Break the decision on purpose, one way at a time, and see a test go red.
     Mutants {
         /// Only those whose name holds this.
+        #[arg(conflicts_with = "sample")]
         only: Option<String>,
+        /// Draw so many by lot instead, from all that cargo-mutants can change in delivery, ingress, smtp, policy,
+        /// commons, spool, control and gatepost. Results are kept by seed: the same command goes on.
+        #[arg(long, value_name = "N")]
+        sample: Option<usize>,
+        /// The lot.
+        #[arg(long, default_value_t = 1, requires = "sample")]
+        seed: u64,
+        /// Begin none later than so many minutes after the start.
+        #[arg(long, value_name = "M", requires = "sample")]
+        limit_minutes: Option<u64>,
+        /// Of those drawn run only this crate's now.
+        #[arg(long = "crate", value_name = "NAME", requires = "sample")]
+        room: Option<String>,
+        /// Leave those that their own crate's tests let pass for a later run.
+        #[arg(long, requires = "sample")]
+        quick: bool,
+        /// Try the survivors again.
+        #[arg(long, requires = "sample")]
+        again: bool,
     },
     /// Run the whole-gateway simulation for one seed, or for a range of them.
     ///
@@ -93,7 +114,10 @@ fn main() -> ExitCode {
         Chore::Faults { arguments } => faults::run(&arguments),
         Chore::Fuzz { names, seconds } => fuzz::run(&names, seconds),
         Chore::Loadtest { arguments } => loadtest(&arguments),
-        Chore::Mutants { only } => mutants::run(only.as_deref()),
+        Chore::Mutants { sample: Some(size), seed, limit_minutes, room, quick, again, .. } => {
+            sampling::run(&sampling::Sample { size, seed, limit_minutes, room, quick, again })
+        }
+        Chore::Mutants { only, .. } => mutants::run(only.as_deref()),
         Chore::Sim { scenario, seed, seeds, trim } => {
             simulate(seed, seeds.as_deref(), [("SCENARIO", scenario), ("TRIM", trim)])
         }

@@ -362,7 +362,8 @@ fn judge(copy: &Path, file: &str) -> Result<bool, Failure> {
     Ok(false)
 }
 
-fn copy_sources(copy: &Path) -> Result<(), Failure> {
+/// Makes `copy` what the working tree is.
+pub(crate) fn copy_sources(copy: &Path) -> Result<(), Failure> {
     for name in String::from_utf8_lossy(&crate::command::git(&["ls-files"])?).lines() {
         let (from, to) = (root().join(name), copy.join(name));
         // A file that is listed may just have been deleted.
