@@ -46,7 +46,7 @@ pub use queue::{
     QueuedRecipient,
 };
 pub use rates::{Rate, RateTable};
-pub use site::Site;
+pub use site::{Site, SiteFailure};
 pub use suspensions::{SUSPENSIONS_MAX, Subject, Suspension, Suspensions, TooManySuspensions};
 pub use tenants::ConnectionLease;
 pub use unfinished::{Hold, OverBudget, Unfinished};
@@ -189,6 +189,15 @@ impl Commons {
     #[must_use]
     pub fn site(&self, key: &str) -> Arc<Site> {
         self.sites.get_or_insert(key, || Site::new(self.wakers.clone()))
+    }
+
+    /// The sites that fail, by key, with what is wrong. One for which no mail waits any more may be
+    /// among them, as it was when it was last tried. No work for a worker.
+    #[must_use]
+    pub fn failing_sites(&self) -> Vec<(Box<str>, Arc<SiteFailure>)> {
+        let mut failing = self.sites.filter_map(Site::failure);
+        failing.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        failing
     }
 
     /// Counts a connection for its tenant; `None` at the tenant's limit. A stranger's connection

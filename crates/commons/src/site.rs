@@ -1,22 +1,48 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
-use mail::UnixMillis;
+use arc_swap::ArcSwapOption;
+use mail::{Reply, UnixMillis};
 
 use crate::Wakers;
 
 /// A destination site as all workers see it: its connection leases and its health.
 ///
-/// The back-off is computed by whoever saw the failure; here it is only remembered, so that a
-/// destination that is down is one fact and not one per worker.
+/// The back-off is computed by the worker that saw the failure; here it is remembered, so that a
+/// destination that is down is one fact and not one per worker or connection.
 #[derive(Debug)]
 pub struct Site {
     leases: AtomicU32,
     /// A bit for each worker that waits for a lease.
     waiting: AtomicU64,
-    failures: AtomicU32,
-    not_before: AtomicU64,
+    failure: ArcSwapOption<SiteFailure>,
     wakers: Arc<Wakers>,
+}
+
+/// What is wrong with a site that fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteFailure {
+    /// What it said last, or what happened to the connection in words of ours.
+    pub reply: Reply,
+    /// The first failure of those in a row.
+    pub since: UnixMillis,
+    /// No connection is opened before.
+    pub next_try: UnixMillis,
+    /// How many there were in a row.
+    pub failures: u32,
+    /// A connection that was there before carries mail all the same; only new ones wait yet.
+    is_over: bool,
+}
+
+impl SiteFailure {
+    /// How long the site rests yet at `now`. A rest longer than `longest` was set before the wall clock
+    /// was set back, and counts for nothing.
+    #[must_use]
+    pub fn rest(&self, now: UnixMillis, longest: Duration) -> Duration {
+        let rest = Duration::from_millis(self.next_try.since(now));
+        if rest <= longest { rest } else { Duration::ZERO }
+    }
 }
 
 impl Site {
@@ -24,8 +50,7 @@ impl Site {
         Self {
             leases: AtomicU32::new(0),
             waiting: AtomicU64::new(0),
-            failures: AtomicU32::new(0),
-            not_before: AtomicU64::new(0),
+            failure: ArcSwapOption::empty(),
             wakers,
         }
     }
@@ -85,38 +110,79 @@ impl Site {
         self.leases.load(Ordering::Acquire)
     }
 
-    /// The site answered as it should: whatever failed before is over.
-    pub fn succeeded(&self) {
+    /// What is wrong with the site; `None` when mail goes out.
+    #[must_use]
+    pub fn failure(&self) -> Option<Arc<SiteFailure>> {
+        self.failure.load_full().filter(|failure| !failure.is_over)
+    }
+
+    /// How long no connection is to be opened yet; see [`SiteFailure::rest`].
+    #[must_use]
+    pub fn rest(&self, now: UnixMillis, longest: Duration) -> Duration {
+        self.failure.load().as_ref().map_or(Duration::ZERO, |failure| failure.rest(now, longest))
+    }
+
+    /// The site failed as a whole, as `reply` says, and rests for `wait` of the number of failures in a
+    /// row. A site that rests already has failed once, whatever number of connections sees it. Gives
+    /// what is wrong now, and whether it is news.
+    pub fn failed(
+        &self,
+        reply: &Reply,
+        now: UnixMillis,
+        longest: Duration,
+        wait: impl Fn(u32) -> Duration,
+    ) -> (Arc<SiteFailure>, bool) {
+        loop {
+            let known = self.failure.load_full();
+            if let Some(known) = known.as_ref().filter(|known| !known.rest(now, longest).is_zero()) {
+                return (known.clone(), false);
+            }
+            let failures = known.as_ref().map_or(0, |known| known.failures).saturating_add(1);
+            let news = Arc::new(SiteFailure {
+                reply: reply.clone(),
+                since: known.as_ref().filter(|known| !known.is_over).map_or(now, |known| known.since),
+                next_try: now.plus(wait(failures).as_millis() as u64),
+                failures,
+                is_over: false,
+            });
+            let found = self.failure.compare_and_swap(&known, Some(news.clone()));
+            if found.as_ref().map(Arc::as_ptr) == known.as_ref().map(Arc::as_ptr) {
+                return (news, true);
+            }
+        }
+    }
+
+    /// A transaction came to its end: what failed before is over, and is given once. Until a rest is
+    /// over no further connection is opened, but it is over after `shortest` now.
+    pub fn succeeded(
+        &self,
+        now: UnixMillis,
+        longest: Duration,
+        shortest: Duration,
+    ) -> Option<Arc<SiteFailure>> {
         // A store is worth avoiding: the line is shared by all workers, and success is the usual case.
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Release);
-        }
-        if self.not_before.load(Ordering::Relaxed) != 0 {
-            self.not_before.store(0, Ordering::Release);
-        }
+        let known = self.failure.load_full()?;
+        let rest = known.rest(now, longest);
+        let left = if rest.is_zero() {
+            None
+        } else if known.is_over {
+            return None;
+        } else {
+            let next_try = now.plus(rest.min(shortest).as_millis() as u64);
+            Some(Arc::new(SiteFailure { next_try, failures: 0, is_over: true, ..(*known).clone() }))
+        };
+        let found = self.failure.compare_and_swap(&Some(known.clone()), left);
+        let was_known = found.as_ref().is_some_and(|found| Arc::ptr_eq(found, &known));
+        (was_known && !known.is_over).then_some(known)
     }
 
-    /// The site failed as a whole; gives the number of failures in a row, this one included, from
-    /// which the caller computes when to try again and says so with [`Site::back_off`].
-    pub fn failed(&self) -> u32 {
-        self.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1)
-    }
-
-    /// Nobody tries before `until`; the latest one asked for holds.
-    pub fn back_off(&self, until: UnixMillis) {
-        self.not_before.fetch_max(until.0, Ordering::AcqRel);
-    }
-
-    /// Failures in a row.
-    #[must_use]
-    pub fn failures(&self) -> u32 {
-        self.failures.load(Ordering::Acquire)
-    }
-
-    /// The moment before which nobody tries; 0 when the site is well.
-    #[must_use]
-    pub fn not_before(&self) -> UnixMillis {
-        UnixMillis(self.not_before.load(Ordering::Acquire))
+    /// Ends the rest: an operator wants the site tried whatever failed there before.
+    pub fn try_now(&self) {
+        self.failure.rcu(|failure| {
+            failure.as_deref().map(|failure| {
+                Arc::new(SiteFailure { next_try: UnixMillis(0), failures: 0, ..failure.clone() })
+            })
+        });
     }
 }
 

@@ -41,6 +41,16 @@ impl<T> Table<T> {
         got
     }
 
+    /// The things of which `wanted` gives something, with their names; no work for a worker.
+    pub(crate) fn filter_map<U>(&self, wanted: impl Fn(&T) -> Option<U>) -> Vec<(Box<str>, U)> {
+        let mut found = Vec::new();
+        for part in &self.0 {
+            let part = part.load();
+            found.extend(part.iter().filter_map(|(name, thing)| Some((name.clone(), wanted(thing)?))));
+        }
+        found
+    }
+
     fn part(&self, name: &str) -> &Part<T> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(name);
         &self.0[hash as usize % PARTS]

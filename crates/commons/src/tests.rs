@@ -157,16 +157,78 @@ fn leases_never_pass_the_limit_whatever_threads_ask() {
     assert_eq!(site.leases(), 0);
 }
 
+/// The longest back-off of the tests of sites.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Fails a site at a moment; its waits are 10 s a failure.
+fn fail(site: &Site, seconds: u64) -> (Arc<SiteFailure>, bool) {
+    let reply = mail::Reply::new(421, None, format_args!("at {seconds}"));
+    let wait = |failures| std::time::Duration::from_secs(10 * u64::from(failures));
+    site.failed(&reply, mail::UnixMillis(seconds * 1000), LONGEST, wait)
+}
+
 #[test]
-fn a_success_ends_the_back_off_of_a_site() {
+fn a_site_that_rests_has_failed_once_whatever_number_of_connections_sees_it() {
     let (commons, _, _) = Commons::new(1, snapshot(1));
     let site = commons.site("mx.example:25");
-    assert_eq!((site.failed(), site.failed()), (1, 2));
-    site.back_off(mail::UnixMillis(500));
-    site.back_off(mail::UnixMillis(400));
-    assert_eq!(site.not_before(), mail::UnixMillis(500));
-    site.succeeded();
-    assert_eq!((site.failures(), site.not_before()), (0, mail::UnixMillis(0)));
+    let (first, is_news) = fail(&site, 100);
+    assert!(is_news);
+    assert_eq!((first.since.0, first.next_try.0, first.failures), (100_000, 110_000, 1));
+    assert_eq!(fail(&site, 109), (first.clone(), false));
+    assert_eq!(site.rest(mail::UnixMillis(104_000), LONGEST).as_secs(), 6);
+    let (second, is_news) = fail(&site, 110);
+    assert!(is_news);
+    assert_eq!((second.since.0, second.next_try.0, second.failures), (100_000, 130_000, 2));
+    assert_eq!(second.reply.code(), 421);
+    assert_eq!(commons.failing_sites(), [("mx.example:25".into(), second)]);
+}
+
+#[test]
+fn a_success_ends_a_failure_once_and_shortens_the_rest() {
+    let (commons, _, _) = Commons::new(1, snapshot(1));
+    let site = commons.site("mx.example:25");
+    let succeed = |seconds: u64| {
+        let shortest = std::time::Duration::from_secs(10);
+        site.succeeded(mail::UnixMillis(seconds * 1000), LONGEST, shortest)
+    };
+    assert_eq!(succeed(0), None);
+    let (failure, _) = fail(&site, 100);
+    assert_eq!(succeed(110), Some(failure));
+    assert_eq!((site.failure(), succeed(110)), (None, None));
+
+    // One that was open before goes on.
+    fail(&site, 200);
+    fail(&site, 210);
+    let (third, _) = fail(&site, 230);
+    assert_eq!(succeed(231), Some(third));
+    assert_eq!((site.failure(), commons.failing_sites(), succeed(232)), (None, vec![], None));
+    assert_eq!(site.rest(mail::UnixMillis(231_000), LONGEST).as_secs(), 10, "and not 29");
+    assert!(!fail(&site, 240).1);
+    let (next, is_news) = fail(&site, 241);
+    assert_eq!((next.since.0, next.failures, is_news), (241_000, 1, true));
+    assert_eq!(site.failure(), Some(next));
+}
+
+#[test]
+fn a_site_rests_no_longer_than_the_longest_rest_when_the_clock_is_set_back() {
+    let (commons, _, _) = Commons::new(1, snapshot(1));
+    let site = commons.site("mx.example:25");
+    fail(&site, 5000);
+    assert!(site.rest(mail::UnixMillis(1_000_000), LONGEST).is_zero());
+    assert!(fail(&site, 1000).1, "it may be tried, so that it may fail again");
+}
+
+#[test]
+fn an_operator_has_a_site_tried_at_once_and_it_has_failed_since_then_all_the_same() {
+    let (commons, _, _) = Commons::new(1, snapshot(1));
+    let site = commons.site("mx.example:25");
+    site.try_now();
+    assert_eq!(site.failure(), None);
+    fail(&site, 100);
+    site.try_now();
+    assert!(site.rest(mail::UnixMillis(101_000), LONGEST).is_zero());
+    let (failure, is_news) = fail(&site, 101);
+    assert_eq!((failure.since.0, failure.failures, is_news), (100_000, 1, true));
 }
 
 #[test]

@@ -27,6 +27,9 @@ const DATA_END_TIMEOUT: Duration = Duration::from_secs(600);
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An idle connection waits this long for another message.
 pub(crate) const IDLE_KEPT: Duration = Duration::from_secs(5);
+/// Connections that one attempt opens to the addresses of a site's next hops before the site has failed: Postfix
+/// tries 5 addresses, and with a second try in clear text that is as many.
+pub(crate) const ADDRESSES_TRIED_MAX: usize = 10;
 /// Messages over one connection; servers that count cut at about this number, and failover is noticed.
 pub(crate) const MESSAGES_PER_CONNECTION_MAX: u32 = 1000;
 
@@ -95,6 +98,8 @@ pub(crate) struct Connection {
     pub(crate) first_hop: usize,
     pub(crate) hops_tried: usize,
     pub(crate) address: usize,
+    /// Connections that were opened, to whatever address.
+    pub(crate) tried: usize,
     /// The present next hop, as it stands in logs and bounces.
     pub(crate) hop_name: Option<Rc<str>>,
     /// Opportunistic TLS has failed with this address: without it, then.
@@ -130,6 +135,7 @@ impl Connection {
             first_hop,
             hops_tried: 0,
             address: 0,
+            tried: 0,
             hop_name: None,
             cleartext: false,
             sending: false,

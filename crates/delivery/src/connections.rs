@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 use smtp::client::{ClientTls, Failure, Session};
 
 use crate::addresses::Lookup;
-use crate::connection::{Body, Connection, Phase, Then};
+use crate::connection::{ADDRESSES_TRIED_MAX, Body, Connection, Phase, Then};
 use crate::queue::SiteIx;
 use crate::site::Site;
 use crate::{Context, Delivery, ROOM, Timer};
@@ -54,6 +54,10 @@ impl Delivery {
                 return self.give_up(cx, key);
             }
             let hop = connection.hop(site.hops.len());
+            if connection.tried >= ADDRESSES_TRIED_MAX {
+                site.avoid(hop, now);
+                return self.give_up(cx, key);
+            }
             let next_hop = &site.hops[hop].next_hop;
             match self.addresses.look_up(&next_hop.host, now) {
                 Lookup::Known(addresses) if connection.address < addresses.len() => {
@@ -64,6 +68,7 @@ impl Delivery {
                     connection.hop_name = Some(site.hops[hop].name.clone());
                     self.attempts = self.attempts.wrapping_add(1);
                     connection.attempt = self.attempts;
+                    connection.tried += 1;
                     let token = connection.token(CONNECT, key);
                     connection.socket = Some(cx.ring.connect(to, None, token));
                     return self.arm(key, now);
@@ -105,7 +110,7 @@ impl Delivery {
     }
 
     /// The present address cannot be used.
-    fn address_failed<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, failure: Reply) {
+    pub(crate) fn address_failed<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, failure: Reply) {
         let connection = &mut self.connections[key as usize];
         if let Some(socket) = connection.socket.take() {
             cx.ring.close(socket);
@@ -261,9 +266,19 @@ impl Delivery {
         let Some(connection) = connection.filter(|connection| connection.serial == serial) else { return };
         match connection.phase {
             Phase::Resolving(_) | Phase::Connecting | Phase::Opening => self.address_failed(cx, key, reply),
-            Phase::Idle | Phase::Quitting => self.close(cx, key),
-            Phase::Loading | Phase::Sending => self.interrupted(cx, key, reply, false),
+            Phase::Idle => self.idle_ended(cx, key, reply),
+            Phase::Quitting => self.close(cx, key),
+            Phase::Loading => self.unbegun(cx, key, reply),
+            Phase::Sending => self.interrupted(cx, key, reply, false),
         }
+    }
+
+    /// The peer has ended a connection that waited for a message, which it may once it has carried one.
+    fn idle_ended<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, reply: Reply) {
+        if self.connections[key as usize].messages == 0 {
+            self.site_of_connection_failed(cx, key, reply);
+        }
+        self.close(cx, key);
     }
 
     /// The session has ended itself.
@@ -288,10 +303,10 @@ impl Delivery {
                 self.connect_next(cx, key);
             }
             Phase::Resolving(_) | Phase::Connecting | Phase::Opening => self.address_failed(cx, key, reply),
-            Phase::Idle | Phase::Quitting => self.close(cx, key),
-            Phase::Loading | Phase::Sending => {
-                self.interrupted(cx, key, reply, failure.reply().is_some());
-            }
+            Phase::Idle => self.idle_ended(cx, key, reply),
+            Phase::Quitting => self.close(cx, key),
+            Phase::Loading => self.unbegun(cx, key, reply),
+            Phase::Sending => self.interrupted(cx, key, reply, failure.reply().is_some()),
         }
     }
 

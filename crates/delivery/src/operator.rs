@@ -272,9 +272,7 @@ impl Delivery {
         }
         let index = self.queue.job(job).site;
         if index != SiteIx::NOWHERE {
-            let site = self.sites.get_mut(index);
-            site.not_before = Instant::default();
-            site.shared.succeeded();
+            self.sites.get(index).shared.try_now();
         }
         self.cancel_timer(job);
         match state {

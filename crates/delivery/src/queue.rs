@@ -76,7 +76,7 @@ pub(crate) struct Job {
     pub(crate) routed: u32,
     /// Attempts that a destination deferred.
     pub(crate) attempts: u16,
-    /// The connection broke under it once, and it was sent again at once.
+    /// The connection broke under it once before anything was heard, and it was sent again at once.
     pub(crate) interrupted: bool,
     /// An operator holds it once the attempt under way is over.
     pub(crate) held: bool,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use commons::Sender;
+use commons::{Sender, SiteFailure};
 use mail::{Address, MessageId, Reply, SuspensionCause, UnixMillis};
 use observe::{DeliveryOutcome, EventLog, WorkerMetrics};
 use ring::Ring;
@@ -91,19 +91,23 @@ pub(crate) fn bounce_suppressed(log: &mut EventLog, message: &StoredMessage, now
         .end();
 }
 
-/// A site could not be reached.
-pub(crate) fn site_unavailable(
-    log: &mut EventLog,
-    now: UnixMillis,
-    site: &Site,
-    failure: &Reply,
-    wait: Duration,
-) {
+/// A site could not be reached, or a connection to it failed.
+pub(crate) fn site_unavailable(log: &mut EventLog, now: UnixMillis, site: &Site, failure: &SiteFailure) {
     log.event("site_unavailable", now)
         .str("next_hop", &site.key)
-        .display("reply", failure)
+        .display("reply", &failure.reply)
         .number("waiting_jobs", site.waiting.len() as u64)
-        .number("retry_seconds", wait.as_secs())
+        .number("failures", u64::from(failure.failures))
+        .display("since", failure.since.rfc3339())
+        .number("retry_seconds", failure.next_try.since(now).div_ceil(1000))
+        .end();
+}
+
+/// A site that had failed works again.
+pub(crate) fn site_available(log: &mut EventLog, now: UnixMillis, site: &Site, failure: &SiteFailure) {
+    log.event("site_available", now)
+        .str("next_hop", &site.key)
+        .number("failed_seconds", now.since(failure.since) / 1000)
         .end();
 }
 

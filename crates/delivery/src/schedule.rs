@@ -308,13 +308,11 @@ impl Delivery {
                 break;
             }
             let site = self.sites.get_mut(index);
-            match site.need(now) {
-                Need::Nothing => {
-                    // A second failure lengthens the back-off beyond the timer that the first one set.
-                    if !site.waiting.is_empty() && now < site.not_before {
-                        let not_before = site.not_before;
-                        self.look_again(index, not_before);
-                    }
+            let rest = site.shared.rest(unix_now, self.settings.retry.longest_wait());
+            match site.need(now, !rest.is_zero()) {
+                Need::Nothing => break,
+                Need::Rest => {
+                    self.look_again(index, now.after(rest));
                     break;
                 }
                 Need::Job(connection, job) => {
@@ -329,12 +327,6 @@ impl Delivery {
                     }
                 }
                 Need::Connection => {
-                    let resting = Duration::from_millis(site.shared.not_before().since(unix_now));
-                    if !resting.is_zero() && resting <= self.settings.retry.longest_wait() {
-                        // Another worker has found it down.
-                        self.look_again(index, now.after(resting));
-                        break;
-                    }
                     let full = self.connections.len() >= self.settings.connections_max;
                     if full || !site.shared.acquire_or_wait(site.connections_max, self.settings.worker) {
                         // A holder yields at its next message boundary, and wakes us; where it is our own
@@ -384,7 +376,8 @@ impl Delivery {
         }
     }
 
-    /// A site could not be reached at all: one back-off, whatever waits for it; what has waited too long expires.
+    /// A site could not be reached at all, or a connection to it failed before MAIL or within a
+    /// transaction: one back-off, whatever waits for it; what has waited too long expires.
     pub(crate) fn site_failed<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
@@ -392,17 +385,18 @@ impl Delivery {
         failure: mail::Reply,
     ) {
         let (now, unix_now, random) = (cx.ring.now(), cx.unix_now(), cx.random());
-        let site = self.sites.get_mut(index);
-        let failures = site.shared.failed();
-        let wait = self.settings.retry.wait(failures, random);
-        site.shared.back_off(unix_now.plus(wait.as_millis() as u64));
-        site.not_before = now.after(wait);
-        let not_before = site.not_before;
-        report::site_unavailable(cx.log, unix_now, site, &failure, wait);
+        let (site, retry) = (self.sites.get_mut(index), self.settings.retry);
+        let longest = retry.longest_wait();
+        let (known, is_news) =
+            site.shared.failed(&failure, unix_now, longest, |failures| retry.wait(failures, random));
+        if is_news {
+            report::site_unavailable(cx.log, unix_now, site, &known);
+        }
         site.failure = failure;
+        let rest = known.rest(unix_now, longest);
         let (expire, waiting) = (self.settings.retry.expire.as_millis() as u64, site.waiting.len());
         // With a timer it is not forgotten, whatever of this is over.
-        self.look_again(index, not_before);
+        self.look_again(index, now.after(rest));
         for _ in 0..waiting {
             let Some(job) = self.sites.get_mut(index).waiting.pop_front() else { break };
             if !self.comes_up(job, State::Ready) {

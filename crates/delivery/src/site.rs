@@ -62,8 +62,6 @@ pub(crate) struct Site {
     /// Connections that may carry a message, the latest used last.
     pub(crate) idle: Vec<u32>,
     pub(crate) opening: usize,
-    /// No connection is opened before.
-    pub(crate) not_before: Instant,
     /// A timer will look at it again.
     pub(crate) timer_set: bool,
     /// It waits for a lease.
@@ -83,6 +81,8 @@ pub(crate) struct Site {
 pub(crate) enum Need {
     /// Nothing for now.
     Nothing,
+    /// Its back-off, which this or another worker has begun.
+    Rest,
     /// A job for this idle connection.
     Job(u32, JobIx),
     /// The hosts that take its domain's mail.
@@ -106,7 +106,6 @@ impl Site {
             waiting: VecDeque::new(),
             idle: Vec::new(),
             opening: 0,
-            not_before: Instant::default(),
             timer_set: false,
             starved: false,
             failure: Reply::default(),
@@ -116,8 +115,8 @@ impl Site {
         }
     }
 
-    /// The next step towards sending what waits.
-    pub(crate) fn need(&mut self, now: Instant) -> Need {
+    /// The next step towards sending what waits; while it `rests` no connection is opened.
+    pub(crate) fn need(&mut self, now: Instant, rests: bool) -> Need {
         if self.waiting.is_empty() {
             return Need::Nothing;
         }
@@ -126,8 +125,11 @@ impl Site {
             return Need::Job(connection, job);
         }
         let enough = self.opening >= OPENING_MAX || self.opening >= self.waiting.len();
-        if enough || now < self.not_before {
+        if enough {
             return Need::Nothing;
+        }
+        if rests {
+            return Need::Rest;
         }
         match &self.exchange {
             Some(exchange) if exchange.asked => Need::Nothing,
@@ -161,6 +163,13 @@ impl Site {
     pub(crate) fn avoid(&mut self, hop: usize, now: Instant) {
         if let Some(hop) = self.hops.get_mut(hop) {
             hop.avoided_until = now.after(HOP_AVOIDED);
+        }
+    }
+
+    /// A next hop has failed after the list may have been put into another order.
+    pub(crate) fn avoid_named(&mut self, name: &str, now: Instant) {
+        if let Some(hop) = self.hops.iter().position(|hop| *hop.name == *name) {
+            self.avoid(hop, now);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::connection::{Answer, Body, MESSAGES_PER_CONNECTION_MAX, Phase, Then};
 use crate::outcome::Attempt;
 use crate::queue::{JobIx, Queue, State};
 use crate::schedule::Load;
-use crate::{Context, Delivery};
+use crate::{Context, Delivery, report};
 
 impl Delivery {
     /// Gives a job to an idle connection: its message is fetched from the spool, usually from memory.
@@ -113,25 +113,38 @@ impl Delivery {
     /// The session may carry a message: the first one, or the next.
     fn ready<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
         let connection = &mut self.connections[key as usize];
+        // More was said than was asked for: the failure that follows is of the phase that ends here.
+        let is_over = connection.session.phase() == SessionPhase::Closed;
         match connection.phase {
+            Phase::Opening if is_over => return,
             Phase::Opening => {
                 let site = self.sites.get_mut(connection.site);
                 site.opening -= 1;
                 site.prefer(connection.hop(site.hops.len()));
-                site.not_before = ring::Instant::default();
-                site.shared.succeeded();
             }
             Phase::Sending => {
                 // A job that is still here had every recipient refused: no reply is left to speak for others.
                 self.finish(cx, key, &Reply::default(), true);
-                let connection = &mut self.connections[key as usize];
-                connection.messages += 1;
+                self.transaction_ended(cx, key);
             }
             Phase::Loading | Phase::Quitting => return,
             Phase::Resolving(_) | Phase::Connecting | Phase::Idle => {}
         }
         self.connections[key as usize].phase = Phase::Idle;
-        self.next_job(cx, key);
+        if !is_over {
+            self.next_job(cx, key);
+        }
+    }
+
+    /// A transaction came to its end, whatever that was: the site is there.
+    fn transaction_ended<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+        let connection = &mut self.connections[key as usize];
+        connection.messages += 1;
+        let (site, now) = (self.sites.get(connection.site), cx.unix_now());
+        let (longest, shortest) = (self.settings.retry.longest_wait(), self.settings.retry.first);
+        if let Some(over) = site.shared.succeeded(now, longest, shortest) {
+            report::site_available(cx.log, now, site, &over);
+        }
     }
 
     /// A message boundary: the next job, a wait for one, or the end of the connection.
@@ -228,15 +241,47 @@ impl Delivery {
             return;
         }
         // It answers a body that it has not seen the end of: a refusal may be meant, acceptance cannot be.
-        let reply = match reply.is_positive() {
-            true => Self::own_reply(2, "the next hop answered before the end of the message"),
-            false => reply,
-        };
+        if reply.is_positive() {
+            let reply = Self::own_reply(2, "the next hop answered before the end of the message");
+            return self.interrupted(cx, key, reply, false);
+        }
         self.finish(cx, key, &reply, true);
         self.close(cx, key);
     }
 
-    /// The connection broke under a transaction. `heard_from` says that `reply` is the next hop's own.
+    /// The connection has ended before anything was heard of its message: MAIL could not be said.
+    pub(crate) fn unbegun<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, reply: Reply) {
+        self.give_back(key);
+        let connection = &mut self.connections[key as usize];
+        if connection.messages > 0 {
+            // A server may close a connection that it has served at any moment: that is no failure.
+            return self.close(cx, key);
+        }
+        // The next address may serve. What the spool reads for this one comes too late.
+        self.serial = self.serial.wrapping_add(1);
+        connection.serial = self.serial;
+        connection.phase = Phase::Opening;
+        self.sites.get_mut(connection.site).opening += 1;
+        self.address_failed(cx, key, reply);
+    }
+
+    /// Puts a connection's job back in front of those that wait, as if it had never been given out.
+    fn give_back(&mut self, key: u32) {
+        let connection = &mut self.connections[key as usize];
+        let (site, job) = (connection.site, connection.job);
+        connection.clear_transaction();
+        let Some(job) = job else { return };
+        if std::mem::take(&mut self.queue.job_mut(job).held) {
+            self.queue.set_state(job, State::Held);
+        } else {
+            self.queue.set_state(job, State::Ready);
+            self.queue.link(job);
+            self.sites.get_mut(site).waiting.push_front(job);
+        }
+    }
+
+    /// The connection broke under a transaction, which is a failure of the site, or when that was over.
+    /// `heard_from` says that `reply` is the next hop's own.
     pub(crate) fn interrupted<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
@@ -245,22 +290,11 @@ impl Delivery {
         heard_from: bool,
     ) {
         let connection = &mut self.connections[key as usize];
-        let unbegun = connection.phase == Phase::Loading;
-        // A server may close an idle connection at any moment; that says nothing about the message.
-        let stale = connection.messages > 0 && !connection.heard;
-        if let Some(job) = connection.job
-            && (unbegun || stale && !self.queue.job(job).interrupted)
-        {
-            self.queue.job_mut(job).interrupted |= !unbegun;
-            connection.job = None;
-            if std::mem::take(&mut self.queue.job_mut(job).held) {
-                self.queue.set_state(job, State::Held);
-            } else {
-                self.queue.set_state(job, State::Ready);
-                self.queue.link(job);
-                self.sites.get_mut(connection.site).waiting.push_front(job);
-            }
-            return self.close(cx, key);
+        let Some(job) = connection.job else { return self.close(cx, key) };
+        // It may have been closing already. That says nothing about the message, unless it happens again.
+        if !connection.heard && !self.queue.job(job).interrupted {
+            self.queue.job_mut(job).interrupted = true;
+            return self.unbegun(cx, key, reply);
         }
         let last_byte_out = matches!(connection.body, Body::None) && !connection.sending;
         if last_byte_out && connection.session.phase() == SessionPhase::Body {
@@ -268,7 +302,23 @@ impl Delivery {
             cx.metrics.possible_duplicate();
         }
         self.finish(cx, key, &reply, heard_from);
+        self.site_of_connection_failed(cx, key, reply);
         self.close(cx, key);
+    }
+
+    /// A connection that was open has ended in a way that is a failure of its site.
+    pub(crate) fn site_of_connection_failed<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        key: u32,
+        reply: Reply,
+    ) {
+        let connection = &self.connections[key as usize];
+        let index = connection.site;
+        if let Some(hop) = &connection.hop_name {
+            self.sites.get_mut(index).avoid_named(hop, cx.ring.now());
+        }
+        self.site_failed(cx, index, reply);
     }
 
     /// Ends the transaction: `reply` speaks for the recipients without a refusal of their own.

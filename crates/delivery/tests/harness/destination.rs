@@ -2,12 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ring::sim::{SimRing, World};
-use ring::{Completion, ListenOptions, Listener, Output, Ring, Socket, Token};
+use ring::{Completion, Instant, ListenOptions, Listener, Output, Ring, Socket, Token};
 
-/// Gives the reply to a command line, "" for the usual one, "drop" to break the connection. It is
-/// asked with "CONNECT" for the greeting and with "." for the end of a body.
+/// Gives the reply to a command line, "" for the usual one. It is asked with "CONNECT" for the greeting
+/// and with "." for the end of a body. Where `{}` stands in it, it is the usual one's place.
+///
+/// Instead of a reply: "drop" closes the connection, "reset" breaks it, "mute" says nothing. Before a
+/// reply: "cut:" closes the connection right behind it, without its line end; "close:" with it; and
+/// "late:SECONDS:" keeps it back.
 pub(crate) type Behave = Box<dyn FnMut(&str) -> String>;
 
 /// A message that was answered 250.
@@ -28,8 +33,10 @@ struct Peer {
     output: Vec<u8>,
     sending: bool,
     in_body: bool,
-    /// It has said 421, and closes when that is on its way (RFC 5321 section 3.8).
+    /// It closes when what it said is on its way, as after a 421 (RFC 5321 section 3.8).
     is_leaving: bool,
+    /// What it says then.
+    late: Option<(Instant, String)>,
     from: String,
     to: Vec<String>,
 }
@@ -60,7 +67,18 @@ impl Destination {
 
     pub(crate) fn turn(&mut self) {
         let mut completions = Vec::new();
-        self.ring.turn(None, &mut completions).expect("a simulated ring turns");
+        let late = |peer: &Peer| peer.late.as_ref().map(|(at, _)| *at);
+        let deadline = self.peers.values().filter_map(late).min();
+        self.ring.turn(deadline, &mut completions).expect("a simulated ring turns");
+        let now = self.ring.now();
+        let is_due = |peer: &Peer| late(peer).is_some_and(|at| at <= now);
+        let due: Vec<u32> = self.peers.iter().filter(|(_, p)| is_due(p)).map(|(key, _)| *key).collect();
+        for key in due {
+            let peer = self.peers.get_mut(&key).expect("just found");
+            let (_, said) = peer.late.take().expect("just found");
+            peer.output.extend_from_slice(said.as_bytes());
+            self.flush(key);
+        }
         for completion in completions {
             match completion {
                 Completion::Accepted { socket, .. } => {
@@ -169,16 +187,35 @@ impl Destination {
 
     /// Answers as told, or as usual; gives whether that was a yes.
     fn answer(&mut self, key: u32, line: &str, usual: &str) -> bool {
-        let told = (self.behave)(line);
-        if told == "drop" {
-            self.close(key);
-            return false;
-        }
-        let reply = if told.is_empty() { usual } else { &told };
+        let told = (self.behave)(line).replace("{}", usual);
         let Some(peer) = self.peers.get_mut(&key) else { return false };
-        peer.is_leaving |= reply.starts_with("421");
-        peer.output.extend_from_slice(reply.as_bytes());
-        peer.output.extend_from_slice(b"\r\n");
+        let (how, reply) = match told.split_once(':') {
+            Some((how @ ("cut" | "close"), reply)) => (how, reply),
+            Some(("late", rest)) => {
+                let (seconds, reply) = rest.split_once(':').expect("late:SECONDS:REPLY");
+                let wait = Duration::from_secs(seconds.parse().expect("a number"));
+                peer.late = Some((self.ring.now().after(wait), format!("{reply}\r\n")));
+                return reply.starts_with(['2', '3']);
+            }
+            _ if matches!(&*told, "drop" | "reset" | "mute") => (&*told, ""),
+            _ if told.is_empty() => ("", usual),
+            _ => ("", &*told),
+        };
+        match (how, peer.socket) {
+            ("drop", _) => self.close(key),
+            ("reset", Some(socket)) => {
+                self.ring.reset(socket);
+                self.peers.remove(&key);
+            }
+            ("mute", _) => {}
+            _ => {
+                peer.is_leaving |= reply.starts_with("421") || !how.is_empty();
+                peer.output.extend_from_slice(reply.as_bytes());
+                if how != "cut" {
+                    peer.output.extend_from_slice(b"\r\n");
+                }
+            }
+        }
         reply.starts_with(['2', '3'])
     }
 

@@ -6,16 +6,17 @@ pub(crate) mod destination;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use commons::{
     Answer, Commons, ControlLink, ExchangeFailure, Exchanger, Question, QueueAct, QueueActed, QueueAnswer,
-    QueuePage, QueuePageRequest, QueueRequest, QueueTask, ResolveFailure, SnapshotCache, WorkerLink,
+    QueuePage, QueuePageRequest, QueueRequest, QueueTask, ResolveFailure, SiteFailure, SnapshotCache,
+    WorkerLink,
 };
 use delivery::{ClientTlsConfigs, Context, Delivery, DeliverySettings, Retry};
 use mail::{Address, Envelope, MessageId, ReversePath, UnixMillis};
-use observe::{EventLog, Registry, WorkerMetrics};
+use observe::{EventLog, Form, LogWriter, Registry, WorkerMetrics};
 use policy::{Limits, LoginRequired, Origin, RouteSource, RouteTls, Snapshot, Source, Sourced, TenantSource};
 use ring::sim::{SimOptions, SimRing, World};
 use ring::{Completion, Instant, Ring};
@@ -80,7 +81,9 @@ pub(crate) struct Gateway {
     snapshots: SnapshotCache,
     metrics: Arc<WorkerMetrics>,
     registry: Registry,
+    // Before its writer, which writes what it holds to its end.
     log: EventLog,
+    log_writer: Option<LogWriter>,
     next_id: u32,
     large: Option<LargeKey>,
     /// Names that the resolver knows.
@@ -138,6 +141,7 @@ impl Gateway {
             metrics: registry.worker(0),
             registry,
             log: EventLog::discarding(),
+            log_writer: None,
             next_id: world.random(1 << 20) as u32,
             large: None,
             names: Vec::new(),
@@ -247,6 +251,21 @@ impl Gateway {
         id
     }
 
+    /// What is wrong with the sites that fail.
+    pub(crate) fn failing_sites(&self) -> Vec<(Box<str>, Arc<SiteFailure>)> {
+        self.link.commons().failing_sites()
+    }
+
+    /// Has the log written into what is given, which is whole once the gateway is dropped.
+    pub(crate) fn keep_log(&mut self) -> Log {
+        let log = Log::default();
+        let writer = LogWriter::start(log.clone(), Form::Json, "relay.example", &self.registry);
+        let writer = writer.expect("a thread starts");
+        self.log = writer.log();
+        self.log_writer = Some(writer);
+        log
+    }
+
     /// What came of the queue requests that were made, one at a time.
     pub(crate) fn queue_answer(&self) -> Option<QueueAnswer> {
         self.control.queue_answer().map(|(_, answer)| answer)
@@ -261,6 +280,30 @@ impl Gateway {
 
     pub(crate) fn delivered(&self) -> u64 {
         self.metric("gatepost_deliveries_total{tenant=\"proseware\",outcome=\"delivered\"}")
+    }
+}
+
+/// What a gateway logs.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Its records of an event.
+    pub(crate) fn records(&self, event: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().expect("nobody panics with it").clone()).expect("text");
+        let wanted = format!("\"event\":\"{event}\"");
+        text.lines().filter(|line| line.contains(&wanted)).map(str::to_owned).collect()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("nobody panics with it").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -1,0 +1,253 @@
+//! A destination cannot make us storm it: whatever it says or leaves out, and whenever it hangs up, no more
+//! connections come to it than retries are due. Counted where it counts: at its socket.
+
+mod harness;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use delivery::Retry;
+use harness::{RETRY, Scene};
+
+const FROM: &str = "terri@proseware.example";
+const BODY: &str = "Subject: hello\r\n\r\nbye\r\n";
+const TO: [&str; 1] = ["kim@a.example"];
+const ONE_HOP: [&str; 1] = ["10.0.0.2:25"];
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Attempts that are due within `time` where each fails at once: the first, and one after each wait.
+fn tries_within(retry: Retry, time: Duration) -> u32 {
+    let waits = (1..).map(|failures| retry.wait(failures, 0));
+    let ends = waits.scan(Duration::ZERO, |end, wait| {
+        *end += wait;
+        Some(*end)
+    });
+    1 + ends.take_while(|end| *end <= time).count() as u32
+}
+
+/// Where a destination may misbehave: as the harness names the moments.
+const MOMENTS: [&str; 8] = ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", ".", "RSET", "QUIT"];
+
+/// How: with more than was asked for, with less, with nonsense, or by hanging up.
+const MISDEEDS: [&str; 14] = [
+    "{}\r\n421 4.7.0 too many connections",
+    "{}\r\n{}",
+    "{}\r\n250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 x",
+    "421 4.7.0 too many connections",
+    "close:{}",
+    "cut:{}",
+    "cut:25",
+    "drop",
+    "reset",
+    "mute",
+    "hello",
+    "late:400:{}",
+    "250 2.0.0 ok",
+    "354 go on",
+];
+
+/// It does so at one moment, every time.
+fn always(moment: &'static str, misdeed: &'static str) -> impl FnMut(&str) -> String {
+    move |line| if line.starts_with(moment) { misdeed.to_owned() } else { String::new() }
+}
+
+#[test]
+fn a_destination_that_misbehaves_at_one_moment_gets_one_connection_a_retry() {
+    for moment in MOMENTS {
+        for misdeed in MISDEEDS {
+            let mut scene = Scene::new(1, &ONE_HOP);
+            scene.destination(2, always(moment, misdeed));
+            scene.send(FROM, &TO, BODY);
+            scene.pass(HOUR);
+            let (connections, due) = (scene.destinations[0].connections, tries_within(RETRY, HOUR));
+            assert!(
+                (1..=due).contains(&connections),
+                "{connections} connections at {moment} {misdeed:?}; {due} retries were due"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_failing_site_is_known_with_its_reply_since_when_and_the_next_try_and_logged_once_a_try() {
+    let spoken = "421 4.7.0 too many connections";
+    for (moment, misdeed, reply) in [
+        ("CONNECT", "421 4.7.0 too many connections", spoken),
+        ("EHLO", "{}\r\n421 4.7.0 too many connections", spoken),
+        ("EHLO", "{}\r\n250 x", "does not speak SMTP properly"),
+        ("EHLO", "close:{}", "ended the connection"),
+        ("MAIL", "421 4.7.0 too many connections", spoken),
+        ("MAIL", "reset", "the connection broke"),
+        ("RCPT", "drop", "ended the connection"),
+        ("DATA", "cut:35", "ended the connection"),
+        (".", "drop", "ended the connection"),
+    ] {
+        let mut scene = Scene::new(3, &ONE_HOP);
+        let log = scene.gateway.keep_log();
+        scene.destination(2, always(moment, misdeed));
+        scene.send(FROM, &TO, BODY);
+        scene.pass(Duration::from_secs(600));
+        let failing = scene.gateway.failing_sites();
+        let [(site, failure)] = &failing[..] else { panic!("{failing:?} after {moment} {misdeed:?}") };
+        assert_eq!(&**site, ONE_HOP[0]);
+        assert!(failure.reply.to_string().contains(reply), "{} after {moment} {misdeed:?}", failure.reply);
+        let now = mail::UnixMillis(scene.world.unix_millis());
+        assert!(now.since(failure.since) > 590_000, "since its first failure, not its last");
+        let rest = failure.rest(now, RETRY.longest_wait());
+        assert!(!rest.is_zero() && rest <= RETRY.longest_wait());
+        let connections = scene.destinations[0].connections;
+        assert_eq!(failure.failures, connections, "at {moment} {misdeed:?}");
+        drop(scene);
+        let records = log.records("site_unavailable");
+        assert_eq!(records.len() as u32, connections, "{records:#?}");
+        assert!(records[0].contains(reply) && records[0].contains("\"retry_seconds\":"), "{}", records[0]);
+    }
+}
+
+#[test]
+fn a_site_that_works_again_is_no_longer_failing_and_the_log_says_so_once() {
+    let mut scene = Scene::new(4, &ONE_HOP);
+    let log = scene.gateway.keep_log();
+    let left = Rc::new(Cell::new(3));
+    let failures = left.clone();
+    scene.destination(2, move |line| {
+        let fails = line == "CONNECT" && failures.get() > 0;
+        failures.set(failures.get() - u32::from(fails));
+        if fails { "421 4.3.2 not now".into() } else { String::new() }
+    });
+    for _ in 0..3 {
+        scene.send(FROM, &TO, BODY);
+    }
+    scene.until("all are delivered", |scene| scene.gateway.delivered() == 3);
+    assert_eq!(scene.gateway.failing_sites(), []);
+    drop(scene);
+    assert!(!log.records("site_unavailable").is_empty());
+    let available = log.records("site_available");
+    assert_eq!(available.len(), 1);
+    assert!(available[0].contains("\"failed_seconds\":"), "{}", available[0]);
+}
+
+#[test]
+fn refused_recipients_and_our_own_quit_are_no_failures_of_a_site() {
+    for reply in ["450 4.2.1 later", "550 5.1.1 no such person", "552 5.2.2 full"] {
+        let mut scene = Scene::new(5, &ONE_HOP);
+        scene.destination(2, always("RCPT", reply));
+        scene.send("", &TO, BODY);
+        // The connection is idle, then we take our leave.
+        scene.pass(Duration::from_secs(60));
+        assert_eq!(scene.gateway.failing_sites(), [], "after {reply}");
+    }
+}
+
+#[test]
+fn mail_expires_where_its_site_always_fails() {
+    let retry = Retry { expire: HOUR, ..RETRY };
+    for (moment, misdeed) in [
+        ("CONNECT", "421 4.7.0 too many connections"),
+        ("EHLO", "{}\r\n421 4.7.0 too many connections"),
+        ("EHLO", "close:{}"),
+        ("MAIL", "drop"),
+        ("RCPT", "421 4.7.0 too many connections"),
+        (".", "reset"),
+    ] {
+        let mut scene = Scene::with(6, &ONE_HOP, 20, retry);
+        scene.destination(2, always(moment, misdeed));
+        scene.send("", &TO, BODY);
+        let limit = HOUR + retry.longest_wait() + retry.longest_wait();
+        scene.pass(limit);
+        assert_eq!(scene.gateway.delivery.queued_messages(), 0, "it waits after {moment} {misdeed:?}");
+        let expired = "gatepost_deliveries_total{tenant=\"proseware\",outcome=\"expired\"}";
+        assert_eq!(scene.gateway.metric(expired), 1);
+        let due = tries_within(retry, limit);
+        assert!(
+            scene.destinations[0].connections <= due,
+            "{} connections",
+            scene.destinations[0].connections
+        );
+    }
+}
+
+#[test]
+fn the_next_hop_after_one_that_hangs_up_before_mail_takes_over_at_once() {
+    for misdeed in ["{}\r\n421 4.7.0 too many connections", "close:{}", "{}\r\n250 x"] {
+        let mut scene = Scene::new(7, &["10.0.0.2:25", "10.0.0.3:25"]);
+        scene.destination(2, always("EHLO", misdeed));
+        scene.destination(3, |_| String::new());
+        scene.send(FROM, &TO, BODY);
+        scene.pass(Duration::from_secs(4));
+        assert_eq!((scene.taken(0), scene.taken(1)), (0, 1), "after {misdeed:?}");
+        assert_eq!(scene.destinations[0].connections, 1);
+        assert_eq!(scene.gateway.failing_sites(), [], "one of its next hops serves");
+    }
+}
+
+#[test]
+fn a_next_hop_that_has_failed_is_avoided_while_another_serves() {
+    for (moment, misdeed) in [("CONNECT", "421 4.3.2 closing"), ("MAIL", "drop"), (".", "drop")] {
+        let mut scene = Scene::new(8, &["10.0.0.2:25", "10.0.0.3:25"]);
+        scene.destination(2, always(moment, misdeed));
+        scene.destination(3, |_| String::new());
+        scene.send(FROM, &TO, BODY);
+        scene.until("it is delivered", |scene| scene.taken(1) == 1);
+        assert_eq!(scene.destinations[0].connections, 1, "after {moment} {misdeed:?}");
+        // The connection that served is gone; the next one goes by the first hop all the same.
+        scene.pass(Duration::from_secs(20));
+        scene.send(FROM, &TO, BODY);
+        scene.until("one more is delivered", |scene| scene.taken(1) == 2);
+        assert_eq!((scene.destinations[0].connections, scene.destinations[1].connections), (1, 2));
+    }
+}
+
+#[test]
+fn an_attempt_opens_ten_connections_at_most_whatever_addresses_there_are() {
+    const HOPS: [&str; 14] = [
+        "10.0.0.2:25",
+        "10.0.0.3:25",
+        "10.0.0.4:25",
+        "10.0.0.5:25",
+        "10.0.0.6:25",
+        "10.0.0.7:25",
+        "10.0.0.8:25",
+        "10.0.0.9:25",
+        "10.0.0.10:25",
+        "10.0.0.11:25",
+        "10.0.0.12:25",
+        "10.0.0.13:25",
+        "10.0.0.14:25",
+        "10.0.0.15:25",
+    ];
+    let mut scene = Scene::new(9, &HOPS);
+    for last in 2..2 + HOPS.len() as u8 {
+        scene.destination(last, always("CONNECT", "421 4.7.0 too many connections"));
+    }
+    let connections = |scene: &Scene| -> u32 { scene.destinations.iter().map(|host| host.connections).sum() };
+    scene.send(FROM, &TO, BODY);
+    scene.until("the site has failed", |scene| !scene.gateway.failing_sites().is_empty());
+    assert_eq!(connections(&scene), 10);
+    scene.until("it has failed again", |scene| scene.gateway.failing_sites()[0].1.failures == 2);
+    assert_eq!(connections(&scene), 20);
+    assert!(scene.destinations.iter().all(|host| host.connections > 0), "the others had their turn");
+}
+
+#[test]
+fn connections_that_break_together_are_one_failure() {
+    let mut scene = Scene::new(10, &ONE_HOP);
+    let breaks = Rc::new(Cell::new(false));
+    let is_breaking = breaks.clone();
+    scene.destination(2, move |line| match line {
+        "." if is_breaking.get() => "drop".into(),
+        "." => "late:10:{}".into(),
+        _ => String::new(),
+    });
+    for _ in 0..40 {
+        scene.send(FROM, &TO, BODY);
+    }
+    scene.until("many are open", |scene| scene.destinations[0].open_max >= 10);
+    breaks.set(true);
+    scene.until("it has failed", |scene| !scene.gateway.failing_sites().is_empty());
+    breaks.set(false);
+    let failure = scene.gateway.failing_sites()[0].1.clone();
+    assert_eq!(failure.failures, 1);
+    scene.until("all are delivered", |scene| scene.gateway.delivered() == 40);
+}
