@@ -1,6 +1,6 @@
 //! What all workers share, and nothing else: the published [`Snapshot`], the leases and health of
-//! destination sites, the tenants' connection counts, the grants of mailbox logins, what is left of
-//! limits, who is suspended, the denials of which tickets are kept, and the queues to and from the
+//! destination sites, the places for connections and who holds them, the grants of mailbox logins, what is
+//! left of limits, who is suspended, the denials of which tickets are kept, and the queues to and from the
 //! control plane.
 //!
 //! Everything here is an atomic, an immutable value behind an atomic pointer, or a bounded lock-free
@@ -13,8 +13,10 @@ mod denials;
 mod finding;
 mod grants;
 mod link;
+mod places;
 mod queue;
 mod rates;
+mod shares;
 mod site;
 mod suspensions;
 mod table;
@@ -40,12 +42,14 @@ pub use link::{
     Answer, CHECKS_MAX, ControlLink, Login, QUESTIONS_MAX, Question, ResolveFailure, VERIFICATIONS_MAX,
     Verification, WorkerLink,
 };
+pub use places::{CONNECTIONS_PER_STRANGER, NoPlace, Place, Places};
 pub use queue::{
     QUEUE_PAGE_MESSAGES_MAX, QUEUE_PAGE_RECIPIENTS_MAX, QUEUE_REQUESTS_MAX, QueueAct, QueueActed,
     QueueAnswer, QueueBusy, QueuePage, QueuePageRequest, QueueRequest, QueueTask, QueuedMessage,
     QueuedRecipient,
 };
 pub use rates::{Rate, RateTable};
+pub use shares::{Holder, Shares};
 pub use site::{Site, SiteFailure};
 pub use suspensions::{SUSPENSIONS_MAX, Subject, Suspension, Suspensions, TooManySuspensions};
 pub use tenants::ConnectionLease;

@@ -34,6 +34,7 @@ pub use admin::{AdminConfig, AdminRole, AdminToken, admin_socket};
 pub use dns::{DnsConfig, DnsList};
 pub use error::{ConfigError, ConfigErrors, Warning};
 pub use grants::GrantsConfig;
+pub use limits::ClientLimits;
 pub use login::{Failures, LoginConfig};
 pub use node::{ListenerConfig, NodeConfig, RetryConfig, SpoolConfig, TlsConfig, WhileRecovering};
 pub use peers::PeersConfig;

@@ -6,16 +6,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mail::limits::SessionLimits;
-use policy::{Allowance, Allowances, Containment, Counted, Limits, NodeLimits, Period, RateLimit, Threshold};
+use policy::{
+    Allowance, Allowances, Containment, Counted, Limits, NodeLimits, Period, RateLimit, Source, Threshold,
+};
 
 use crate::error::Report;
 use crate::section::{Keys, Section};
 use crate::units::{parse_duration, parse_size};
 
 const NODE: Keys = Keys {
-    known: &["client", "session_errors", "session_idle_commands", "recipients_per_message"],
+    known: &[
+        "client",
+        "connections",
+        "message_size",
+        "session_errors",
+        "session_idle_commands",
+        "recipients_per_message",
+    ],
     later: &[],
 };
+
+/// Connections at once: fewer would not let a tenant log in beside strangers.
+const CONNECTIONS: RangeInclusive<u32> = 64..=1_000_000;
+/// Bytes of a message: RFC 5321 section 4.5.3.1.7 asks for 64 kB at least.
+const MESSAGE_SIZE_MIN: u64 = 64 << 10;
+/// Bytes of a message where nothing is written.
+const MESSAGE_SIZE_DEFAULT: u64 = 64 << 20;
 
 /// Errors of a session: one that bears more is worth guessing in.
 const SESSION_ERRORS: RangeInclusive<u32> = 1..=10_000;
@@ -72,11 +88,22 @@ const fn with_rates<const N: usize>(others: &[&'static str]) -> [&'static str; N
     keys
 }
 
-/// The node's own: for clients that no tenant answers for, and what any session may cost.
-pub(crate) fn node(top: &Section<'_>, report: &mut Report) -> (NodeLimits, SessionLimits) {
+/// What the clients of a node may cost it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// What a session may cost.
+    pub sessions: SessionLimits,
+    /// Connections of clients at once; `None`: what the file descriptors allow.
+    pub connections_max: Option<u32>,
+    /// Bytes of a message: what SIZE announces. A tenant may set less.
+    pub message_bytes_max: u64,
+}
+
+/// The node's own: for clients that no tenant answers for, and what any client may cost.
+pub(crate) fn node(top: &Section<'_>, report: &mut Report) -> (NodeLimits, ClientLimits) {
     let section = top.section("limits", &NODE, report);
     let client = section.as_ref().map(|limits| allowance_of(limits, "client", report));
-    let sessions = section.map(|limits| sessions(&limits, report));
+    let clients = clients(section.as_ref(), report);
     let words = [("permanent", false), ("temporary", true)];
     let reply = top.section("suspension", &SUSPENSION, report).and_then(|suspension| {
         suspension.demand("reply", "\"permanent\" or \"temporary\"", report);
@@ -86,7 +113,40 @@ pub(crate) fn node(top: &Section<'_>, report: &mut Report) -> (NodeLimits, Sessi
         client: client.unwrap_or_default(),
         suspension_is_temporary: reply.is_some_and(|reply| reply.value),
     };
-    (limits, sessions.unwrap_or_default())
+    (limits, clients)
+}
+
+fn clients(section: Option<&Section<'_>>, report: &mut Report) -> ClientLimits {
+    let connections = section.and_then(|section| section.number_in("connections", CONNECTIONS, report));
+    let size = section.and_then(|section| Some((section, section.unit("message_size", parse_size, report)?)));
+    if let Some((section, size)) = &size
+        && size.value < MESSAGE_SIZE_MIN
+    {
+        let remedy = "write \"64KiB\" or more, as RFC 5321 asks of every server";
+        report.error(&size.origin, section.key("message_size"), "too small for ordinary mail", remedy);
+    }
+    ClientLimits {
+        sessions: section.map(|section| sessions(section, report)).unwrap_or_default(),
+        connections_max: connections.map(|written| written.value),
+        message_bytes_max: size.map_or(MESSAGE_SIZE_DEFAULT, |(_, size)| size.value),
+    }
+}
+
+/// A tenant may lower what the node sets, and not pass it: SIZE announces the node's number, before anyone knows
+/// whose client it is.
+pub(crate) fn check_message_sizes(source: &Source, node: &ClientLimits, report: &mut Report) {
+    for tenant in &source.tenants {
+        let Some(bytes) = tenant.limits.message_bytes_max.filter(|&bytes| bytes > node.message_bytes_max)
+        else {
+            continue;
+        };
+        let message = format!(
+            "tenant {:?} may send {bytes} bytes, and this node takes {} at most",
+            tenant.name.value, node.message_bytes_max
+        );
+        let remedy = "write less, or raise [limits] message_size of the node file";
+        report.error(&tenant.name.origin, "limits.message_size", message, remedy);
+    }
 }
 
 fn sessions(section: &Section<'_>, report: &mut Report) -> SessionLimits {

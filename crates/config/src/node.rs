@@ -2,7 +2,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mail::limits::SessionLimits;
 use policy::{
     CONNECTIONS_DEFAULT, Listener, NextHop, Origin, Role, RouteSource, RouteTls, Source, TlsPolicy,
 };
@@ -12,7 +11,7 @@ use crate::dns::{self, DnsConfig};
 use crate::error::Report;
 use crate::file::File;
 use crate::grants::{self, GrantsConfig};
-use crate::limits;
+use crate::limits::{self, ClientLimits};
 use crate::lists;
 use crate::login::{self, LoginConfig};
 use crate::peers::{self, PeersConfig};
@@ -103,8 +102,8 @@ pub struct NodeConfig {
     pub login: LoginConfig,
     /// Who is asked for names, and on which DNS lists clients are looked up.
     pub dns: DnsConfig,
-    /// What a session may cost.
-    pub sessions: SessionLimits,
+    /// What clients may cost.
+    pub clients: ClientLimits,
     /// The files that a reload reads again.
     pub files: Vec<PathBuf>,
 }
@@ -193,7 +192,7 @@ pub(crate) fn read(
     let mut of_tenants = Report::default();
     let Tenants { sources: tenants, mut files, kept } = read_tenants(&top, kept, &mut of_tenants);
     files.insert(0, path.to_owned());
-    let (limits, sessions) = limits::node(&top, report);
+    let (limits, clients) = limits::node(&top, report);
     let source = Source {
         generation,
         origin: Origin::new(file.name.clone(), 0),
@@ -202,7 +201,8 @@ pub(crate) fn read(
         lists: lists::read(&top, &lists::NODE, report),
         tenants,
     };
-    let node = read_node(&top, sessions, files, report);
+    limits::check_message_sizes(&source, &clients, &mut of_tenants);
+    let node = read_node(&top, clients, files, report);
     // The node's own come first: of very many warnings a log shows the first.
     report.errors.append(&mut of_tenants.errors);
     report.warnings.append(&mut of_tenants.warnings);
@@ -214,7 +214,7 @@ pub(crate) fn read(
 
 fn read_node(
     top: &Section<'_>,
-    sessions: SessionLimits,
+    clients: ClientLimits,
     files: Vec<PathBuf>,
     report: &mut Report,
 ) -> Option<NodeConfig> {
@@ -256,7 +256,7 @@ fn read_node(
         peers: peers::read(top, report),
         login: login::read(top, report),
         dns: dns::read(top, report),
-        sessions,
+        clients,
         files,
     })
 }

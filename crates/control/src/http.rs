@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
-use commons::{Commons, NotReady};
+use commons::{Commons, Holder, NotReady, Places};
 use observe::Registry;
 use serde_json::json;
 
@@ -20,6 +20,7 @@ use crate::recovery::{self, Shards};
 struct Rooms {
     registry: Arc<Registry>,
     commons: Arc<Commons>,
+    places: Arc<Places>,
     recovery: Shards,
 }
 
@@ -31,15 +32,25 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     Ok(listener)
 }
 
-pub(crate) fn router(registry: Arc<Registry>, commons: Arc<Commons>, recovery: Shards) -> Router {
+pub(crate) fn router(
+    registry: Arc<Registry>,
+    commons: Arc<Commons>,
+    places: Arc<Places>,
+    recovery: Shards,
+) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
-        .with_state(Rooms { registry, commons, recovery })
+        .with_state(Rooms { registry, commons, places, recovery })
 }
 
 async fn metrics(State(rooms): State<Rooms>) -> impl IntoResponse {
+    let Rooms { registry, places, .. } = &rooms;
+    registry.set_places(
+        Holder::ALL.map(|holder| places.held_up_to(holder)),
+        Holder::ALL.map(|holder| places.ceiling(holder)),
+    );
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], rooms.registry.text())
 }
 
@@ -57,7 +68,13 @@ async fn healthy(State(rooms): State<Rooms>) -> (StatusCode, &'static str) {
 
 async fn ready(State(rooms): State<Rooms>) -> impl IntoResponse {
     match rooms.commons.readiness() {
-        Ok(()) => (StatusCode::OK, Json(json!({ "ready": true }))),
+        Ok(()) => {
+            let mut body = json!({ "ready": true });
+            if let Some(holder) = rooms.places.shortage(crate::now()) {
+                body["detail"] = shortage(&rooms.places, holder).into();
+            }
+            (StatusCode::OK, Json(body))
+        }
         Err(reason) => {
             let mut body = json!({ "ready": false, "reason": reason.as_str() });
             if reason == NotReady::Recovering {
@@ -66,4 +83,17 @@ async fn ready(State(rooms): State<Rooms>) -> impl IntoResponse {
             (StatusCode::SERVICE_UNAVAILABLE, Json(body))
         }
     }
+}
+
+/// Mail is taken, and still whoever watches should know: places are short for `holder` and those before it.
+fn shortage(places: &Places, holder: Holder) -> String {
+    let whose = match holder {
+        Holder::Stranger => "strangers'",
+        Holder::Network => "strangers' and tenants' networks'",
+        Holder::Login => "all",
+    };
+    let (held, max) = (places.held_up_to(holder), places.ceiling(holder));
+    format!(
+        "connections are short: {whose} connections take {held} of {max} places; who does nothing is ended first"
+    )
 }

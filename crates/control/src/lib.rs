@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
-use commons::{Answer, ControlLink, Question};
+use commons::{Answer, ControlLink, Places, Question};
 use mail::UnixMillis;
 use observe::{EventLog, Registry};
 use ring::Waker;
@@ -56,6 +56,8 @@ pub struct ControlOptions {
     pub registry: Arc<Registry>,
     /// Its own log.
     pub log: EventLog,
+    /// The places for connections, of which `/metrics` and `/readyz` tell.
+    pub places: Arc<Places>,
     /// How far the recovery of each shard is, in the order of the workers.
     pub recovery: Vec<Arc<spool::RecoveryProgress>>,
     /// The admin API; without it there is none.
@@ -216,6 +218,7 @@ impl Plane {
             link,
             registry,
             mut log,
+            places,
             recovery,
             admin,
             tickets,
@@ -232,7 +235,7 @@ impl Plane {
         let recovery: recovery::Shards = recovery.into();
         let clerk = Clerk::new(link.clone());
         if let Some(listener) = opened.metrics {
-            let router = http::router(registry.clone(), link.commons().clone(), recovery.clone());
+            let router = http::router(registry.clone(), link.commons().clone(), places, recovery.clone());
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
             tokio::spawn(admin::serve(listener, router, |_: &SocketAddr| ()));
         }

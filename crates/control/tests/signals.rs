@@ -38,6 +38,7 @@ fn sighup_reloads_and_sigterm_drains() {
         link,
         registry: Arc::new(Registry::new(1, &["smtp"], 1)),
         log: EventLog::discarding(),
+        places: Arc::new(commons::Places::new(1000)),
         recovery: vec![Arc::default()],
         admin: None,
         tickets: None,

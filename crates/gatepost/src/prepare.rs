@@ -13,7 +13,7 @@ use smtp::server::TlsMode;
 use spool::SEGMENT_BYTES_MAX;
 
 use crate::run::StartError;
-use crate::shares::{descriptors_max, segments_max};
+use crate::shares::{clients_max, descriptors_max, segments_max};
 
 /// A gateway that only has to be started.
 pub(crate) struct Prepared {
@@ -56,9 +56,22 @@ pub(crate) fn warn_of_capacity(node: &NodeConfig, workers: usize) {
     if capacity != u64::MAX && capacity > held_max {
         eprintln!(
             "gatepost: the spool takes {} GiB at most, not its capacity of {} GiB: each segment needs a file \
-             descriptor, and this process may have {}; raise it (`ulimit -n`, LimitNOFILE= of systemd)",
+             descriptor, and this process may have {}; raise it (`ulimit -Hn`, LimitNOFILE= of systemd)",
             held_max >> 30,
             capacity >> 30,
+            descriptors_max(),
+        );
+    }
+}
+
+/// Says so where they do not suffice for the connections that are configured.
+pub(crate) fn warn_of_connections(node: &NodeConfig, workers: usize) {
+    let most = clients_max(node, workers);
+    if let Some(wanted) = node.clients.connections_max.filter(|&wanted| wanted > most) {
+        eprintln!(
+            "gatepost: {most} connections of clients at once, not the {wanted} of [limits] connections: each \
+             needs a file descriptor, and this process may have {}; raise it (`ulimit -Hn`, LimitNOFILE= of \
+             systemd)",
             descriptors_max(),
         );
     }
@@ -69,6 +82,8 @@ fn session_settings(
     certificate: Option<&Arc<Certificate>>,
 ) -> Vec<Arc<smtp::server::Settings>> {
     let tls_config = certificate.map(|certificate| certificate.tls());
+    // What could never be taken is not announced either.
+    let message_bytes_max = node.clients.message_bytes_max.min(node.spool.unfinished_bytes_per_client);
     let settings = node.listeners.iter().map(|listener| {
         let policy = &listener.policy;
         let tls = match policy.tls {
@@ -83,8 +98,8 @@ fn session_settings(
             tls_config: tls_config.clone(),
             auth_without_tls: policy.auth_without_tls,
             auth: true,
-            message_bytes_max: None,
-            limits: node.sessions,
+            message_bytes_max: Some(message_bytes_max),
+            limits: node.clients.sessions,
         })
     });
     settings.collect()

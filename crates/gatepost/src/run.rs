@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use commons::{Commons, Rate, Unfinished, WorkerLink, WorkerState};
+use commons::{Commons, Places, Rate, Unfinished, WorkerLink, WorkerState};
 use config::{Config, Loaded, NodeConfig, WhileRecovering};
 use control::tickets::{PageOptions, TicketOptions};
 use control::{AdminOptions, CallAheadOptions, Control, ControlOptions};
@@ -27,7 +27,7 @@ use spool::{Options, RecoveryProgress};
 use crate::doorman::Doorman;
 use crate::opening::{self, Watch};
 use crate::prepare::{self, Prepared};
-use crate::shares::{clients_max, next_hops_max, segment_bytes, segments_max};
+use crate::shares::{self, backlog, clients_max, leaving_max, next_hops_max, segment_bytes, segments_max};
 use crate::worker::{Commits, SPOOL_ROOM, Worker};
 
 /// Bodies that a worker keeps in memory after their commit: those of half a second at its best rate with
@@ -119,6 +119,7 @@ pub fn start(loaded: Loaded, output: Output) -> Result<Running, StartError> {
 }
 
 fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Result<Running, StartError> {
+    shares::raise_descriptors();
     let Prepared { node, snapshot, kept, workers, certificate, session_settings, client_tls } =
         prepare::prepare(loaded)?;
     for listener in &node.listeners {
@@ -129,6 +130,8 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
     let owner = format!("process {}", std::process::id());
     spool::claim(&mut disk, &node.spool.path, &owner).map_err(StartError::new)?;
     prepare::warn_of_capacity(&node, workers);
+    prepare::warn_of_connections(&node, workers);
+    let places = Arc::new(Places::new(clients_max(&node, workers)));
 
     let login = login_settings(&node)?;
 
@@ -147,6 +150,7 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
         link: control_link,
         registry: Arc::clone(&registry),
         log: writer.log(),
+        places: Arc::clone(&places),
         recovery: recovery.clone(),
         admin: Some(AdminOptions { node: node.clone(), log: writer.log() }),
         tickets: Some(ticket_options(&node, writer.log())),
@@ -168,8 +172,17 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
     let unfinished =
         Arc::new(Unfinished::new(node.spool.unfinished_bytes, node.spool.unfinished_bytes_per_client));
     let doorman = Mutex::new(doorman);
-    let plan =
-        Arc::new(Plan { node, session_settings, client_tls, workers, login, recovery, unfinished, doorman });
+    let plan = Arc::new(Plan {
+        node,
+        session_settings,
+        client_tls,
+        workers,
+        login,
+        recovery,
+        places,
+        unfinished,
+        doorman,
+    });
     let running = Running { commons, control, workers: Vec::new(), log: writer, _spool: disk };
     start_workers(running, &plan, links, &registry)
 }
@@ -253,6 +266,7 @@ struct Plan {
     workers: usize,
     login: LoginSettings,
     recovery: Vec<Arc<RecoveryProgress>>,
+    places: Arc<Places>,
     unfinished: Arc<Unfinished>,
     /// On duty until the first worker opens listeners.
     doorman: Mutex<Option<Doorman>>,
@@ -369,7 +383,9 @@ fn ingress_settings(plan: &Plan, worker: u8) -> ingress::Settings {
     ingress::Settings {
         hostname: node.hostname.as_ref().into(),
         worker,
-        connections_max: clients_max().max(64) / plan.workers,
+        places: Arc::clone(&plan.places),
+        leaving_max: leaving_max(plan.workers),
+        backlog: backlog(plan.workers),
         contact: node.tickets.contact.clone(),
         public_url: node.tickets.public_url.clone(),
         submission_port: node.submission_port(),

@@ -1,6 +1,7 @@
 //! How what the process may open is shared out: segments, clients, next hops, large bodies.
 
 use config::NodeConfig;
+use ingress::BACKLOG;
 use spool::{SEGMENT_BYTES_MIN, SEGMENTS_MAX};
 
 /// Descriptors that are for neither clients nor next hops: files, rings, the control plane.
@@ -8,6 +9,16 @@ const DESCRIPTORS_RESERVED: usize = 256 + control::HTTP_CONNECTIONS_MAX;
 /// Connections to next hops at once, if there are descriptors for eight times as many: mail by MX goes
 /// to as many sites as there are domains.
 const NEXT_HOPS_MAX: usize = 4096;
+
+/// Connections of clients at once where nobody writes a number, however many descriptors there are: each costs
+/// some 12 KiB, most of it the kernel's.
+const CLIENTS_DEFAULT_MAX: u32 = 32_768;
+/// Connections of clients at once at least.
+const CLIENTS_MIN: usize = 64;
+/// One of so many shared descriptors is in hand for clients who are told that there is no place for them.
+const LEAVING_PARTS: usize = 16;
+/// The fewest that a worker has in hand.
+const LEAVING_MIN: usize = 8;
 
 /// The other descriptors are shared out in so many parts.
 const DESCRIPTOR_PARTS: usize = 8;
@@ -50,11 +61,31 @@ pub(crate) fn next_hops_max() -> usize {
     (shared_descriptors() / DESCRIPTOR_PARTS * NEXT_HOPS_PARTS).clamp(64, NEXT_HOPS_MAX)
 }
 
-/// Connections of clients at once, all workers together: their part, and what others leave of theirs.
-pub(crate) fn clients_max() -> usize {
+/// Connections of clients at once, all workers together: as many as are configured, within what descriptors
+/// allow. That is their part, and what others leave of theirs, less what is in hand for those who find no place.
+pub(crate) fn clients_max(node: &NodeConfig, workers: usize) -> u32 {
     let part = shared_descriptors() / DESCRIPTOR_PARTS;
-    let left = (part * NEXT_HOPS_PARTS).saturating_sub(NEXT_HOPS_MAX) * 2;
-    part * CLIENTS_PARTS + left
+    let of_next_hops = (part * NEXT_HOPS_PARTS).saturating_sub(NEXT_HOPS_MAX) * 2;
+    // A small spool has few segments, whatever their part would be.
+    let segments = usize::try_from(node.spool.capacity_bytes / SEGMENT_BYTES_MIN).unwrap_or(usize::MAX);
+    let segments = segments.saturating_add(workers * SEGMENTS_MIN);
+    let of_segments = (part * SEGMENTS_PARTS).saturating_sub(segments);
+    let in_hand = leaving_max(workers) * workers;
+    let most = (part * CLIENTS_PARTS + of_next_hops + of_segments).saturating_sub(in_hand).max(CLIENTS_MIN);
+    let most = u32::try_from(most).unwrap_or(u32::MAX);
+    node.clients.connections_max.unwrap_or(CLIENTS_DEFAULT_MAX).min(most)
+}
+
+/// Descriptors that a worker has in hand for clients who find no place.
+pub(crate) fn leaving_max(workers: usize) -> usize {
+    (shared_descriptors() / LEAVING_PARTS / workers).clamp(LEAVING_MIN, BACKLOG as usize)
+}
+
+/// Clients that may wait at one listener of one worker: a turn may accept all of them, whether or not there is a
+/// place for them.
+pub(crate) fn backlog(workers: usize) -> u32 {
+    const BACKLOG_MIN: u32 = 128;
+    (4 * leaving_max(workers) as u32).clamp(BACKLOG_MIN, BACKLOG)
 }
 
 /// Descriptors for segments, bodies and connections.
@@ -62,7 +93,14 @@ fn shared_descriptors() -> usize {
     descriptors_max().saturating_sub(DESCRIPTORS_RESERVED)
 }
 
+/// What the process may open: the hard limit, for a start raises the soft one to it.
 pub(crate) fn descriptors_max() -> usize {
-    let (soft, _) = rlimit::Resource::NOFILE.get().unwrap_or((1024, 1024));
-    usize::try_from(soft).unwrap_or(usize::MAX)
+    let (_, hard) = rlimit::Resource::NOFILE.get().unwrap_or((1024, 1024));
+    usize::try_from(hard).unwrap_or(usize::MAX)
+}
+
+/// Takes what the system grants: often 1024 as a matter of course, and the rest for the asking.
+pub(crate) fn raise_descriptors() {
+    // Whoever may not is left with what it has, and hears of it where descriptors run out.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
 }

@@ -214,7 +214,9 @@ fn ingress_settings(listener: &config::ListenerConfig) -> ingress::Settings {
     ingress::Settings {
         hostname: "relay.example".into(),
         worker: 0,
-        connections_max: 100,
+        places: Arc::new(commons::Places::new(200)),
+        leaving_max: 16,
+        backlog: ingress::BACKLOG,
         contact: None,
         public_url: None,
         submission_port: None,

@@ -9,14 +9,16 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use commons::{Commons, ConnectionLease, GrantedIdentities, Suspension};
+use commons::{Commons, ConnectionLease, GrantedIdentities, Holder, NoPlace, Suspension};
 use mail::{Reason, Reply, Status, UnixMillis, Verdict};
+use observe::ShedCause;
 use policy::{Counted, Decision, IdentityIx, Period, Remedy, Rule, Snapshot, TenantIx, Whom};
 use ring::Ring;
 
-use crate::account::{Account, Over};
+use crate::account::{Account, Over, machine};
 use crate::connection::Standing;
 use crate::judge::Judge;
+use crate::seats::{Guest, address_key};
 
 /// The connections that this one counts as, as long as it lives.
 #[derive(Debug, Default)]
@@ -43,6 +45,8 @@ impl Leases {
                 continue;
             }
             let lease = match (whom, allowance.connections_max) {
+                // A stranger's address is counted by its places.
+                (Whom::Client, _) if account.tenant.is_none() => continue,
                 (Whom::Tenant, _) => commons.connect_tenant(snapshot, account.tenant),
                 (_, None) => continue,
                 (_, Some(limit)) => commons.connection_counts().take(key, limit),
@@ -67,6 +71,9 @@ impl<R: Ring> Judge<'_, '_, R> {
             return false;
         }
         let tenant = self.client.snapshot.network_tenant(self.client.address);
+        if !self.take_place(tenant, reply) {
+            return false;
+        }
         self.client.account = self.account(tenant, None);
         if let Err((whom, limit)) = self.renew_leases() {
             self.write_crowded(421, whom, limit, reply);
@@ -81,6 +88,49 @@ impl<R: Ring> Judge<'_, '_, R> {
         self.client.standing = Standing::Unknown;
         self.ask_lists();
         true
+    }
+
+    /// Seats the client, once it is known whose connection it is. False: `reply` turns it away.
+    fn take_place(&mut self, tenant: Option<TenantIx>, reply: &mut Reply) -> bool {
+        let (client, commons, now) = (&mut *self.client, self.cx.link.commons(), self.cx.ring.now());
+        let is_known = tenant.is_some() || {
+            client.renew_grants(commons.grants(), UnixMillis(self.cx.ring.unix_millis()));
+            !client.granted.as_slice().is_empty()
+        };
+        let written = client.snapshot.limits.client.connections_max;
+        let guest = Guest {
+            holder: if is_known { Holder::Network } else { Holder::Stranger },
+            address: address_key(commons, machine(client.address)),
+            address_max: match is_known || client.address.is_unspecified() {
+                true => u32::MAX,
+                false => written.unwrap_or_else(|| self.seats.places().per_stranger()),
+            },
+        };
+        let Err(refused) = self.seats.take(client.key, guest, now) else { return true };
+        self.turn_away(refused, reply);
+        false
+    }
+
+    /// Words `reply` for a client for whom there is no place, and counts it.
+    pub(crate) fn turn_away(&mut self, refused: NoPlace, reply: &mut Reply) {
+        let (address, listener) = (self.client.address, self.client.listener);
+        let cause = match refused {
+            NoPlace::Address(limit) => {
+                let client = machine(address);
+                let text = format_args!("too many connections: {client} may have {limit} at the same time");
+                reply.set(421, Some(Status::new(4, 7, 0)), text);
+                self.cx.metrics.denied(listener, None, Reason::ConnectionLimit);
+                ShedCause::Address
+            }
+            NoPlace::Full(_) => {
+                let text = format_args!("no place is left for another connection; try again later");
+                reply.set(421, Some(Status::new(4, 3, 2)), text);
+                self.seats.places().missed(self.cx.now());
+                ShedCause::Full
+            }
+        };
+        self.cx.metrics.connection_shed(listener, cause);
+        self.seats.shed.add(cause, address);
     }
 
     /// MAIL: whether whoever answers for the client, as `decision` says, is not suspended and has

@@ -25,7 +25,7 @@ pub(crate) struct Connection {
     pub(crate) sending: bool,
     /// The peer has sent its last byte, or is gone.
     pub(crate) ended: bool,
-    /// When the peer's patience, or ours, is over (RFC 5321 section 4.5.3.2).
+    /// When the next whole step must have come (RFC 5321 section 4.5.3.2).
     pub(crate) deadline: Instant,
     pub(crate) timer: TimerKey,
     /// It waits for its turn: what it asks for is refused, one after the other.

@@ -1,20 +1,28 @@
 //! Connections from their acceptance to their end: each session's I/O, and the patience with its peer.
+//!
+//! A peer has a time for each whole step (a command with its answer, a handshake, some kilobytes of a message):
+//! what completes none does not lengthen it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use commons::Holder;
 use mail::{Reply, Status};
+use observe::ShedCause;
 use ring::{Instant, Output, Ring, Socket, Token};
 use smtp::server::{Phase, Resume, Session, Step};
 
 use crate::connection::{Client, Connection, Waiting};
 use crate::judge::{self, Judge};
+use crate::seats::Guest;
 use crate::{Context, Ingress, RECEIVE, ROOM, SEND, Timer};
 
 /// Between two commands (RFC 5321 section 4.5.3.2.7).
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
-/// Between two pieces of a message (RFC 5321 section 4.5.3.2.5).
+/// For each step of a message (RFC 5321 section 4.5.3.2.5).
 const DATA_TIMEOUT: Duration = Duration::from_secs(180);
+/// For a handshake as a whole: some round trips of the slowest line.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a client is told that comes, or stays, while the gateway drains.
 const SHUTTING_DOWN: &str = "shutting down; try again later";
 /// For a proxy's header to come whole: the proxy sends it at once, whoever its client is.
@@ -24,10 +32,26 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const IN_VAIN_A_TURN_MAX: u32 = 64;
 /// The same for one connection at a time: enough that its replies fill a segment or two.
 const IN_VAIN_A_VISIT_MAX: u32 = 32;
+/// A listed proxy whose client is not known yet: the operator answers for it.
+const PROXY: Guest = Guest { holder: Holder::Network, address: 0, address_max: u32::MAX };
 /// Connections that one turn looks at after a reload: some microseconds.
 const RENEWED_A_TURN_MAX: usize = 64;
 /// Before a listener that ran out of descriptors accepts again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often places are looked after that are short.
+const PLACES_INTERVAL: Duration = Duration::from_secs(1);
+/// Connections that one look ends: what that costs is spread over the turns.
+const ENDED_A_LOOK_MAX: usize = 256;
+
+/// How long a client has for its next step.
+fn patience(phase: Phase) -> Duration {
+    match phase {
+        Phase::Header => HEADER_TIMEOUT,
+        Phase::Handshake => HANDSHAKE_TIMEOUT,
+        Phase::Data => DATA_TIMEOUT,
+        Phase::Command | Phase::Waiting | Phase::Closing => COMMAND_TIMEOUT,
+    }
+}
 
 impl Ingress {
     pub(crate) fn accepted<R: Ring>(
@@ -44,30 +68,37 @@ impl Ingress {
             self.connections.len() as u32 - 1
         });
         let mut client = Client::new(key, listener, peer, cx.snapshots.load().clone());
-        let mut patience = COMMAND_TIMEOUT;
+        let now = cx.ring.now();
+        let mut judge = Judge {
+            client: &mut client,
+            settings: &self.settings,
+            counter: &mut self.id_counter,
+            parked: &mut self.parked,
+            findings: &mut self.findings,
+            seats: &mut self.seats,
+            cx,
+        };
         let session = if self.draining {
             self.reply.set(421, Some(Status::new(4, 3, 2)), format_args!("{SHUTTING_DOWN}"));
             Session::refuse(settings, &self.reply)
         } else if self.settings.peers.is_proxy(peer) {
-            patience = HEADER_TIMEOUT;
-            Session::behind_proxy(settings)
+            match judge.seats.take(key, PROXY, now) {
+                Ok(()) => Session::behind_proxy(settings),
+                Err(refused) => {
+                    judge.turn_away(refused, &mut self.reply);
+                    Session::refuse(settings, &self.reply)
+                }
+            }
         } else {
-            client.xclient = self.settings.peers.xclient_rights(peer);
-            let mut judge = Judge {
-                client: &mut client,
-                settings: &self.settings,
-                counter: &mut self.id_counter,
-                parked: &mut self.parked,
-                findings: &mut self.findings,
-                cx,
-            };
+            judge.client.xclient = self.settings.peers.xclient_rights(peer);
             if judge.admit(&mut self.reply) {
                 Session::new(settings)
             } else {
+                judge.seats.leave(key);
                 Session::refuse(settings, &self.reply)
             }
         };
-        let deadline = cx.ring.now().after(patience);
+        let deadline = now.after(patience(session.phase()));
         self.connections[key as usize] = Some(Box::new(Connection {
             socket,
             session,
@@ -83,23 +114,94 @@ impl Ingress {
         self.open += 1;
         cx.metrics.connection_opened(listener);
         self.settle(cx, key);
-        if self.open >= self.settings.connections_max {
+        self.watch_places(now);
+        if !self.accept_stopped && self.leaving() >= self.settings.leaving_max {
+            self.accept_stopped = true;
             for &listener in &self.listeners {
                 cx.ring.stop_accepting(listener);
             }
         }
     }
 
+    /// Connections without a place: they are told so, and go.
+    fn leaving(&self) -> usize {
+        self.open - self.seats.taken()
+    }
+
+    /// Sees to it that places are looked after as long as they are short, or there is something to tell of them.
+    fn watch_places(&mut self, now: Instant) {
+        if !self.watches_places && (self.seats.are_short() || self.seats.shed.has_news()) {
+            self.watches_places = true;
+            self.wheel.insert(now.after(PLACES_INTERVAL), Timer::Places);
+        }
+    }
+
+    /// Ends the connections of those who do nothing while places are short, and tells of those who found none.
+    pub(crate) fn look_after_places<R: Ring>(&mut self, cx: &mut Context<'_, R>, now: Instant) {
+        for _ in 0..ENDED_A_LOOK_MAX {
+            let Some(key) = self.seats.next_overdue(now) else { break };
+            self.end_for_want_of_places(cx, key, ShedCause::Silent);
+        }
+        self.seats.report(cx);
+        self.watches_places = false;
+        self.watch_places(now);
+    }
+
+    /// Tells those whose places are others' now.
+    pub(crate) fn end_displaced<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        while let Some(key) = self.seats.next_displaced() {
+            self.seats.places().missed(cx.now());
+            self.end_for_want_of_places(cx, key, ShedCause::Displaced);
+        }
+        if self.seats.shed.has_news() {
+            self.watch_places(cx.ring.now());
+        }
+    }
+
+    fn end_for_want_of_places<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, cause: ShedCause) {
+        let Some(connection) = self.connection(key) else { return };
+        let Client { address, listener, .. } = connection.client;
+        cx.metrics.connection_shed(listener, cause);
+        self.seats.shed.add(cause, address);
+        let text = "connections are short, and nothing came over this one for a while; try again later";
+        self.end(cx, key, (4, 3, 2), text);
+    }
+
+    /// Says a last word and ends a connection; one whose peer does not read ends without it.
+    fn end<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        key: u32,
+        (class, subject, detail): (u8, u16, u16),
+        text: &str,
+    ) {
+        let Some(connection) = self.connection(key) else { return };
+        if connection.sending {
+            // It does not read what it is told: there is no telling it anything more.
+            connection.ended = true;
+            connection.sending = false;
+            return self.drive(cx, key, |session, judge| {
+                session.peer_ended(judge);
+                // The ring still has what was said before; closing takes it back.
+                session.output().clear();
+            });
+        }
+        self.reply.set(421, Some(Status::new(class, subject, detail)), format_args!("{text}"));
+        let reply = std::mem::take(&mut self.reply);
+        self.drive(cx, key, |session, judge| session.close_with(&reply, judge));
+        self.reply = reply;
+    }
+
     pub(crate) fn accept_paused<R: Ring>(&mut self, cx: &mut Context<'_, R>, error: &std::io::Error) {
-        cx.log.event("accept_paused", cx.now()).display("error", error).end();
         if !self.accept_paused {
+            cx.log.event("accept_paused", cx.now()).display("error", error).end();
             self.accept_paused = true;
             self.wheel.insert(cx.ring.now().after(ACCEPT_PAUSE), Timer::Accept);
         }
     }
 
     pub(crate) fn resume_accepting<R: Ring>(&mut self, ring: &mut R) {
-        if !self.accept_paused && self.open < self.settings.connections_max {
+        if !self.accept_paused && !self.accept_stopped {
             for &listener in &self.listeners {
                 ring.accept(listener);
             }
@@ -126,6 +228,7 @@ impl Ingress {
             counter: &mut self.id_counter,
             parked: &mut self.parked,
             findings: &mut self.findings,
+            seats: &mut self.seats,
             cx,
         };
         work(&mut judge, &mut self.reply);
@@ -141,13 +244,7 @@ impl Ingress {
         let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
             return;
         };
-        let now = cx.ring.now();
-        match connection.session.phase() {
-            // However many pieces the header comes in.
-            Phase::Header => {}
-            Phase::Data => connection.deadline = now.after(DATA_TIMEOUT),
-            _ => connection.deadline = now.after(COMMAND_TIMEOUT),
-        }
+        let before = (connection.session.steps(), connection.session.carried());
         let allowance = self.allowance.min(IN_VAIN_A_VISIT_MAX);
         connection.session.set_allowance(allowance);
         let Connection { session, client, .. } = &mut **connection;
@@ -159,10 +256,22 @@ impl Ingress {
                 counter: &mut self.id_counter,
                 parked: &mut self.parked,
                 findings: &mut self.findings,
+                seats: &mut self.seats,
                 cx,
             },
         );
         self.allowance -= allowance - connection.session.allowance();
+        let now = cx.ring.now();
+        if connection.session.steps() != before.0 {
+            connection.deadline = now.after(patience(connection.session.phase()));
+            if self.wheel.due(connection.timer).is_some_and(|due| connection.deadline < due) {
+                self.wheel.cancel(connection.timer);
+                connection.timer = self.wheel.insert(connection.deadline, Timer::Connection(key));
+            }
+        }
+        if connection.session.carried() != before.1 {
+            self.seats.carried(key, now);
+        }
         if connection.session.yields() && !std::mem::replace(&mut connection.yielding, true) {
             self.yielding.push_back(key);
         }
@@ -218,6 +327,7 @@ impl Ingress {
             counter: &mut self.id_counter,
             parked: &mut self.parked,
             findings: &mut self.findings,
+            seats: &mut self.seats,
             cx,
         };
         if judge.store(&mut self.reply) == Step::Refuse {
@@ -241,6 +351,7 @@ impl Ingress {
             connection.client.tls_name.push_str(name);
         }
         let waiting = connection.client.waiting != Waiting::Nothing;
+        self.seats.set_busy(key, waiting);
         if self.draining
             && !waiting
             && !connection.session.has_transaction()
@@ -254,6 +365,7 @@ impl Ingress {
                 counter: &mut self.id_counter,
                 parked: &mut self.parked,
                 findings: &mut self.findings,
+                seats: &mut self.seats,
                 cx,
             };
             session.close_with(&self.reply, judge);
@@ -316,37 +428,26 @@ impl Ingress {
         if connection.client.waiting != Waiting::Nothing {
             return;
         }
-        if connection.sending {
-            // It does not read what it is told: there is no telling it anything more.
-            connection.ended = true;
-            connection.sending = false;
-            return self.drive(cx, key, |session, judge| {
-                session.peer_ended(judge);
-                // The ring still has what was said before; closing takes it back.
-                session.output().clear();
-            });
-        }
-        if connection.session.phase() == Phase::Header {
-            return self.drive(cx, key, |session, judge| session.header_overdue(judge));
-        }
-        self.reply.set(
-            421,
-            Some(Status::new(4, 4, 2)),
-            format_args!("timeout: nothing was heard for too long"),
-        );
-        let reply = std::mem::take(&mut self.reply);
-        self.drive(cx, key, |session, judge| session.close_with(&reply, judge));
-        self.reply = reply;
+        let text = match connection.session.phase() {
+            Phase::Header if !connection.sending => {
+                return self.drive(cx, key, |session, judge| session.header_overdue(judge));
+            }
+            Phase::Data => "timeout: too little of the message came in three minutes",
+            _ => "timeout: no whole command came in five minutes",
+        };
+        self.end(cx, key, (4, 4, 2), text);
     }
 
     fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
         let Some(connection) = self.connections[key as usize].take() else { return };
         self.wheel.cancel(connection.timer);
+        self.seats.leave(key);
         cx.ring.close(connection.socket);
         cx.metrics.connection_closed(connection.client.listener);
         self.closed.push(key);
         self.open -= 1;
-        if !self.draining && self.open + 1 == self.settings.connections_max {
+        if self.accept_stopped && self.leaving() <= self.settings.leaving_max / 2 {
+            self.accept_stopped = false;
             self.resume_accepting(cx.ring);
         }
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use mail::limits::INLINE_BODY_BYTES_MAX;
 use mail::{ForwardPath, MessageId, Reason, Reply, ReversePath};
-use policy::NoTrace;
+use policy::{NoTrace, TenantIx};
 use ring::Ring;
 use smtp::server::{
     Credentials, Flow, Handler, Introduction, MailParameters, MessageEnd, ScramStart, Step, XClient,
@@ -17,6 +17,7 @@ use crate::connection::{Client, Waiting};
 use crate::findings::Findings;
 use crate::headers::Found;
 use crate::large::is_large;
+use crate::seats::Seats;
 use crate::trace::Trace;
 use crate::{Context, Settings};
 
@@ -29,6 +30,8 @@ pub(crate) struct Judge<'a, 'c, R> {
     pub(crate) parked: &'a mut std::collections::VecDeque<u32>,
     /// What was found out about recipients of late.
     pub(crate) findings: &'a mut Findings,
+    /// Who has a place.
+    pub(crate) seats: &'a mut Seats,
     pub(crate) cx: &'a mut Context<'c, R>,
 }
 
@@ -107,10 +110,8 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         if !self.may_begin(&decision, from.text(), parameters.size, reply) {
             return false;
         }
-        let limit = decision.tenant.and_then(|tenant| self.client.snapshot.limits(tenant).message_bytes_max);
-        if let (Some(size), Some(limit)) = (parameters.size, limit)
-            && size > limit
-        {
+        let limit = self.message_bytes_max(decision.tenant);
+        if parameters.size.is_some_and(|size| size > limit) {
             self.too_large(limit, reply);
             return false;
         }
@@ -187,7 +188,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
     }
 
     fn body(&mut self, wire: &[u8]) -> Flow {
-        let limit = self.message_bytes_max();
+        let limit = self.message_bytes_max(self.client.transaction.tenant);
         let client = &mut *self.client;
         let (snapshot, transaction) = (&client.snapshot, &mut client.transaction);
         transaction.body_bytes += wire.len() as u64;
@@ -197,7 +198,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
         if transaction.authorship.is_refused() {
             transaction.refused.get_or_insert(Reason::HeaderFromNotOwned);
         }
-        if limit.is_some_and(|limit| transaction.body_bytes > limit) {
+        if transaction.body_bytes > limit {
             transaction.refused.get_or_insert(Reason::MessageTooLarge);
         }
         if transaction.refused.is_some() {
@@ -260,10 +261,12 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
 }
 
 impl<R: Ring> Judge<'_, '_, R> {
-    /// The smallest limit that is known to apply: the transaction's tenant's.
-    pub(crate) fn message_bytes_max(&self) -> Option<u64> {
-        let tenant = self.client.transaction.tenant?;
-        self.client.snapshot.limits(tenant).message_bytes_max
+    /// The largest message that could ever be taken: by the node, for `tenant`, and of this client.
+    fn message_bytes_max(&self, tenant: Option<TenantIx>) -> u64 {
+        let of_node = self.settings.listeners[self.client.listener].session.message_bytes_max;
+        let of_tenant = tenant.and_then(|tenant| self.client.snapshot.limits(tenant).message_bytes_max);
+        let of_client = self.settings.unfinished.largest(self.holder());
+        of_node.into_iter().chain(of_tenant).fold(of_client.max(INLINE_BODY_BYTES_MAX as u64), u64::min)
     }
 
     /// Forgets the message, and what the spool holds of it.
@@ -338,7 +341,7 @@ impl<R: Ring> Judge<'_, '_, R> {
     fn refuse_message(&mut self, reason: Reason, reply: &mut Reply) {
         match reason {
             Reason::MessageTooLarge => {
-                let limit = self.message_bytes_max().unwrap_or(0);
+                let limit = self.message_bytes_max(self.client.transaction.tenant);
                 self.too_large(limit, reply);
             }
             Reason::HeaderFromNotOwned => self.refuse_header(reply),

@@ -1,11 +1,12 @@
 //! Bodies that outgrow memory: pieces go to a file of the spool's as they arrive, all but the header
 //! section, which stays in the message's record, for bounces to quote.
 //!
-//! What they hold on disk is counted against the budgets for unfinished messages: past those, a message
-//! is refused at MAIL or DATA if it gave its size, else read to its end and then refused (452). Memory
-//! for pieces is a matter of waiting, never of refusing.
+//! What they hold on disk is counted as it arrives, against the budgets for unfinished messages: what a client
+//! declares takes nothing from anyone. A size for which there is no room now is refused at MAIL or DATA, and
+//! for good where there never will be (552); a body that finds none as it grows is read to its end and then
+//! refused (452). Memory for pieces is a matter of waiting, never of refusing.
 
-use commons::OverBudget;
+use commons::{Holder, OverBudget};
 use mail::limits::INLINE_BODY_BYTES_MAX;
 use mail::{Reason, Reply};
 use ring::Ring;
@@ -26,7 +27,7 @@ pub(crate) fn is_large(bytes: u64) -> bool {
 const GROWTH_BYTES: u64 = 1 << 20;
 
 impl<R: Ring> Judge<'_, '_, R> {
-    /// Whether a message of `bytes`, as its client said with SIZE, fits; if so it is held from DATA on.
+    /// Whether there is room for a message of `bytes`, as its client said with SIZE. Nothing is held for it.
     pub(crate) fn may_hold(&mut self, bytes: u64, reply: &mut Reply) -> bool {
         if !is_large(bytes) {
             return true;
@@ -35,25 +36,32 @@ impl<R: Ring> Judge<'_, '_, R> {
             self.refuse_for_spool(refusal, reply);
             return false;
         }
-        let held = self.hold(bytes);
-        if held.is_err() {
+        let fits = self.settings.unfinished.fits(machine(self.client.address), self.holder(), bytes);
+        if let Err(over) = fits {
+            self.client.transaction.over = Some(over);
             self.refuse_over_budget(reply);
         }
-        held.is_ok()
+        fits.is_ok()
     }
 
-    /// Holds `bytes` of the budgets for the message under way.
+    /// Holds `bytes`, which have arrived, of the budgets for the message under way.
     fn hold(&mut self, bytes: u64) -> Result<(), OverBudget> {
-        let address = machine(self.client.address);
+        let (address, holder) = (machine(self.client.address), self.holder());
         let transaction = &mut self.client.transaction;
-        let hold = transaction.hold.get_or_insert_with(|| self.settings.unfinished.hold(address));
+        let hold = transaction.hold.get_or_insert_with(|| self.settings.unfinished.hold(address, holder));
         hold.grow_to(bytes).inspect_err(|&over| transaction.over = Some(over))
+    }
+
+    /// As whom the client holds what is scarce.
+    pub(crate) fn holder(&self) -> Holder {
+        self.seats.holder(self.client.key).unwrap_or(Holder::Stranger)
     }
 
     pub(crate) fn refuse_over_budget(&mut self, reply: &mut Reply) {
         const MIB: u64 = 1 << 20;
         let (whose, bytes) = match self.client.transaction.over.take() {
             Some(OverBudget::Client(bytes)) => ("this client", bytes),
+            Some(OverBudget::Strangers(bytes)) => ("all clients without a login", bytes),
             Some(OverBudget::All(bytes)) => ("all clients", bytes),
             None => return self.refuse_for(Reason::SpoolFull, None, "", reply),
         };
@@ -75,8 +83,8 @@ impl<R: Ring> Judge<'_, '_, R> {
     /// Moves whole pieces of the body gathered so far to the message's file.
     pub(crate) fn spill(&mut self) -> Flow {
         let transaction = &self.client.transaction;
-        let bytes = transaction.body_bytes.next_multiple_of(GROWTH_BYTES).max(transaction.declared_bytes);
-        if self.hold(bytes).is_err() {
+        let held_bytes = transaction.body_bytes.next_multiple_of(GROWTH_BYTES);
+        if self.hold(held_bytes).is_err() {
             self.client.transaction.refused = Some(Reason::SpoolFull);
             self.give_body_up();
             return Flow::Continue;
@@ -85,7 +93,12 @@ impl<R: Ring> Judge<'_, '_, R> {
         let transaction = &mut self.client.transaction;
         let large = match transaction.large {
             Some(large) => large,
-            None => match cx.spool.large_begin(cx.ring, transaction.declared_bytes, self.client.key) {
+            // On disk too a declaration reserves no more than what is counted.
+            None => match cx.spool.large_begin(
+                cx.ring,
+                transaction.declared_bytes.min(held_bytes),
+                self.client.key,
+            ) {
                 Ok(large) => {
                     let head = mail::header::section(&transaction.body).len();
                     transaction.head = transaction.body.drain(..head).collect();

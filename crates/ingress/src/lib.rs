@@ -3,7 +3,8 @@
 //! Each connection joins a sans-I/O SMTP session to the ring and to the judge, who asks `policy` and
 //! hands what is accepted to the spool. Nothing is answered 250 before the spool says that it is
 //! durable. A peer costs bounded memory: it is not read from while its session waits, while its
-//! output is not taken, or while the spool is behind. Fails towards the client with 421, 451 or 452, never silently.
+//! output is not taken, or while the spool is behind; and bounded time and places: see `seats`. Fails towards
+//! the client with 421, 451 or 452, never silently.
 
 mod account;
 mod admission;
@@ -20,6 +21,8 @@ mod lists;
 mod login;
 mod proxy;
 mod recipient;
+mod seats;
+mod shed;
 mod trace;
 
 use std::collections::VecDeque;
@@ -27,7 +30,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commons::{SnapshotCache, Unfinished, Verification, WorkerLink};
+use commons::{Places, SnapshotCache, Unfinished, Verification, WorkerLink};
 use mail::{Reason, Reply, Status, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
 use ring::{Completion, Instant, ListenOptions, Listener, Ring, Token, Wheel};
@@ -38,13 +41,14 @@ pub use proxy::Peers;
 
 use connection::{Connection, Waiting};
 use findings::Findings;
+use seats::Seats;
 
 pub use login::LoginSettings;
 
 /// The room number of ingress in a [`Token`].
 pub const ROOM: u8 = 1;
 
-/// Connections of one listener that wait to be accepted.
+/// Connections of one listener that wait to be accepted, where descriptors suffice for so many at once.
 pub const BACKLOG: u32 = 1024;
 
 const LISTENER: u8 = 0;
@@ -60,8 +64,13 @@ pub struct Settings {
     pub hostname: Arc<str>,
     /// The worker's number, which is its shard's too.
     pub worker: u8,
-    /// Connections of this worker at once, all listeners together: what its descriptors allow.
-    pub connections_max: usize,
+    /// Places for connections, common to all workers.
+    pub places: Arc<Places>,
+    /// Connections of this worker without a place that are being told so: past it none is accepted until some have
+    /// gone. A few descriptors, in hand for them.
+    pub leaving_max: usize,
+    /// Connections of one listener that wait to be accepted.
+    pub backlog: u32,
     /// Whom a denied sender may write to.
     pub contact: Option<Box<str>>,
     /// The port on which a stranger may log in.
@@ -132,10 +141,15 @@ pub struct Ingress {
     /// Recipients in vain that may still be looked at in this turn.
     allowance: u32,
     findings: Findings,
+    seats: Seats,
+    /// [`Timer::Places`] is set.
+    watches_places: bool,
     /// The first connection that has not been asked to take up the latest configuration.
     renewing: Option<usize>,
     id_counter: u32,
     accept_paused: bool,
+    /// Too many are being told that there is no place.
+    accept_stopped: bool,
     draining: bool,
 }
 
@@ -145,6 +159,8 @@ enum Timer {
     /// Look at a connection's deadline.
     Connection(u32),
     Accept,
+    /// Look after places that are short.
+    Places,
 }
 
 impl Ingress {
@@ -153,6 +169,7 @@ impl Ingress {
         let mut seed = [0; 4];
         ring.random(&mut seed);
         Self {
+            seats: Seats::new(Arc::clone(&settings.places)),
             settings,
             listeners: Vec::new(),
             connections: Vec::new(),
@@ -166,9 +183,11 @@ impl Ingress {
             yielding: VecDeque::new(),
             allowance: connections::IN_VAIN_A_TURN_MAX,
             findings: Findings::default(),
+            watches_places: false,
             renewing: None,
             id_counter: u32::from_le_bytes(seed),
             accept_paused: false,
+            accept_stopped: false,
             draining: false,
         }
     }
@@ -180,7 +199,7 @@ impl Ingress {
     /// The address that could not be bound, and why.
     pub fn open<R: Ring>(&mut self, ring: &mut R, shared: bool) -> Result<(), ListenError> {
         for (index, listener) in self.settings.listeners.iter().enumerate() {
-            let options = ListenOptions { address: listener.address, shared, backlog: BACKLOG };
+            let options = ListenOptions { address: listener.address, shared, backlog: self.settings.backlog };
             let token = Token { room: ROOM, kind: LISTENER, key: index as u32 };
             let (handle, _) = ring
                 .listen(options, token)
@@ -226,6 +245,7 @@ impl Ingress {
             Completion::Sent { token, result, output } => self.sent(cx, token.key, result.is_ok(), output),
             Completion::Connected { .. } | Completion::File { .. } | Completion::Woken => {}
         }
+        self.end_displaced(cx);
     }
 
     /// The message of connection `key` is durable: its 250 may go.
@@ -339,6 +359,7 @@ impl Ingress {
                     self.resume_accepting(cx.ring);
                 }
                 Timer::Connection(key) => self.check_deadline(cx, key, now),
+                Timer::Places => self.look_after_places(cx, now),
             }
         }
     }

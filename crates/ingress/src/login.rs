@@ -174,6 +174,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             return false;
         }
         self.remember_success();
+        self.seats.log_in(self.client.key, self.cx.ring.now());
         // Only who knows the password hears of a suspension.
         if self.refuse_suspended_login(reply) {
             self.client.identity = None;

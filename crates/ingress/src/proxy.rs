@@ -117,6 +117,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             self.client.login.push_str(login);
             // By the configuration that the client was admitted under, which may be a newer one.
             self.client.identity = self.client.snapshot.identity(login);
+            self.seats.log_in(self.client.key, self.cx.ring.now());
         }
         // Whatever comes from here on may be its client's own words, passed on.
         self.client.xclient = XClientRights::None;

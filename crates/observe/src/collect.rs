@@ -12,7 +12,7 @@ use prometheus::{Encoder, TextEncoder};
 
 use crate::admin::AdminMetrics;
 use crate::histogram::{Histogram, Total};
-use crate::metrics::{DeliveryOutcome, PeerFault, WorkerMetrics};
+use crate::metrics::{DeliveryOutcome, PeerFault, ShedCause, WorkerMetrics};
 use crate::tenants::TenantSlots;
 
 pub use totals::Totals;
@@ -42,6 +42,7 @@ impl Registry {
             reload_failures: AtomicU64::new(0),
             lines_dropped: Arc::new(AtomicU64::new(0)),
             tickets_dropped: AtomicU64::new(0),
+            places: Places::default(),
             backend: ArcSwapOption::empty(),
             descriptions: FAMILIES
                 .iter()
@@ -86,6 +87,15 @@ impl Registry {
         self.source.tickets_dropped.store(tickets, Ordering::Relaxed);
     }
 
+    /// Connections that hold a place now, and how many may, of strangers, of tenants' networks and strangers, and
+    /// of all.
+    pub fn set_places(&self, held: [u64; 3], max: [u64; 3]) {
+        let Places { held: held_now, max: max_now } = &self.source.places;
+        for (slot, value) in held_now.iter().chain(max_now).zip(held.into_iter().chain(max)) {
+            slot.store(value, Ordering::Relaxed);
+        }
+    }
+
     /// Which backend the rings use.
     pub fn set_backend(&self, backend: &'static str) {
         self.source.backend.store(Some(Arc::new(backend)));
@@ -122,7 +132,7 @@ struct Family {
     values: fn(&Source) -> Vec<Metric>,
 }
 
-const FAMILIES: [Family; 19] = [
+const FAMILIES: [Family; 22] = [
     Family {
         name: "gatepost_relay_denials_total",
         help: "Requests that were denied or deferred, by reason.",
@@ -235,6 +245,27 @@ const FAMILIES: [Family; 19] = [
         values: Source::connections,
     },
     Family {
+        name: "gatepost_places_held",
+        help: "Connections that hold a place: of strangers, of tenants' networks and strangers, of all.",
+        kind: MetricType::GAUGE,
+        labels: &["up_to"],
+        values: |source| places(&source.places.held),
+    },
+    Family {
+        name: "gatepost_places_max",
+        help: "Connections that may hold a place: of strangers, of tenants' networks and strangers, of all.",
+        kind: MetricType::GAUGE,
+        labels: &["up_to"],
+        values: |source| places(&source.places.max),
+    },
+    Family {
+        name: "gatepost_connections_shed_total",
+        help: "Connections turned away, or ended before their time, for want of places.",
+        kind: MetricType::COUNTER,
+        labels: &["listener", "cause"],
+        values: Source::shed,
+    },
+    Family {
         name: "gatepost_peer_faults_total",
         help: "PROXY headers and XCLIENT commands that were wrong, missing, or from a peer that is not listed.",
         kind: MetricType::COUNTER,
@@ -282,8 +313,21 @@ struct Source {
     reload_failures: AtomicU64,
     lines_dropped: Arc<AtomicU64>,
     tickets_dropped: AtomicU64,
+    places: Places,
     backend: ArcSwapOption<&'static str>,
     descriptions: Vec<Desc>,
+}
+
+/// What was said of the places for connections last.
+#[derive(Default)]
+struct Places {
+    held: [AtomicU64; 3],
+    max: [AtomicU64; 3],
+}
+
+fn places(values: &[AtomicU64; 3]) -> Vec<Metric> {
+    let labelled = ["stranger", "network", "login"].into_iter().zip(values);
+    labelled.map(|(holder, value)| gauge(&[("up_to", holder)], value.load(Ordering::Relaxed))).collect()
 }
 
 impl Source {
@@ -390,6 +434,18 @@ impl Source {
                 gauge(&[("state", state.as_str())], count)
             })
             .collect()
+    }
+
+    fn shed(&self) -> Vec<Metric> {
+        let mut metrics = Vec::new();
+        for (listener, name) in self.listeners.iter().enumerate() {
+            for cause in ShedCause::ALL {
+                let index = WorkerMetrics::shed_index(listener, cause);
+                let count = self.workers.iter().map(|worker| worker.shed.get(index)).sum();
+                metrics.push(counter(&[("listener", name), ("cause", cause.as_str())], count));
+            }
+        }
+        metrics
     }
 
     fn peer_faults(&self) -> Vec<Metric> {

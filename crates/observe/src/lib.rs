@@ -16,6 +16,6 @@ mod writer;
 pub use admin::AdminMetrics;
 pub use collect::{Registry, Totals};
 pub use log::{EventLog, Record};
-pub use metrics::{DeliveryOutcome, PeerFault, WorkerMetrics};
+pub use metrics::{DeliveryOutcome, PeerFault, ShedCause, WorkerMetrics};
 pub use tenants::TENANTS_SHOWN_DEFAULT;
 pub use writer::{Form, LogWriter};

@@ -91,6 +91,36 @@ impl PeerFault {
     }
 }
 
+/// Why a client's connection was turned away, or ended before its time, for want of places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ShedCause {
+    /// Its address has as many connections as it may.
+    Address,
+    /// There was no place for it.
+    Full,
+    /// Its place went to a newcomer.
+    Displaced,
+    /// It did nothing for too long while places were short.
+    Silent,
+}
+
+impl ShedCause {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [Self::Address, Self::Full, Self::Displaced, Self::Silent];
+
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Full => "full",
+            Self::Displaced => "displaced",
+            Self::Silent => "silent",
+        }
+    }
+}
+
 /// One worker's counts. Listeners go by their index, tenants by name; every call is a relaxed
 /// atomic on memory that no other worker writes.
 #[derive(Debug)]
@@ -107,6 +137,8 @@ pub struct WorkerMetrics {
     /// By listener: those that were opened, and those that were closed.
     pub(crate) opened: Counters,
     pub(crate) closed: Counters,
+    /// By listener and cause.
+    pub(crate) shed: Counters,
     /// By listener and fault.
     pub(crate) peer_faults: Counters,
     pub(crate) duplicates: AtomicU64,
@@ -131,6 +163,7 @@ impl WorkerMetrics {
             containments: Counters::new(slots * SuspensionCause::ALL.len()),
             opened: Counters::new(listeners),
             closed: Counters::new(listeners),
+            shed: Counters::new(listeners * ShedCause::ALL.len()),
             peer_faults: Counters::new(listeners * PeerFault::ALL.len()),
             duplicates: AtomicU64::new(0),
             spool_messages: AtomicU64::new(0),
@@ -190,6 +223,15 @@ impl WorkerMetrics {
     /// A client's connection ended.
     pub fn connection_closed(&self, listener: usize) {
         self.closed.add(listener);
+    }
+
+    /// A client was turned away, or its connection ended, for want of places.
+    pub fn connection_shed(&self, listener: usize, cause: ShedCause) {
+        self.shed.add(Self::shed_index(listener, cause));
+    }
+
+    pub(crate) fn shed_index(listener: usize, cause: ShedCause) -> usize {
+        listener * ShedCause::ALL.len() + cause as usize
     }
 
     /// A peer was refused what it said, or did not say, of whom it speaks for.

@@ -100,11 +100,18 @@ impl Snapshot {
     /// TLS and login, where the listener demands them.
     fn admit(&self, facts: &Facts<'_>, tenant: Option<TenantIx>, trace: &mut impl Trace) -> Option<Decision> {
         let listener = facts.listener;
-        let tls_required = matches!(listener.tls, TlsPolicy::Required | TlsPolicy::Implicit);
+        // Where a login is needed and none is taken in the clear, TLS comes first.
+        let login_needs_tls = listener.role == Role::Submission
+            && facts.identity.is_none()
+            && listener.tls == TlsPolicy::StartTls
+            && !listener.auth_without_tls;
+        let tls_required =
+            matches!(listener.tls, TlsPolicy::Required | TlsPolicy::Implicit) || login_needs_tls;
         if tls_required && !facts.tls {
             trace.step(Rule::Tls, Outcome::Deny, None, || {
+                let what = if login_needs_tls { "logins" } else { "mail" };
                 format!(
-                    "listener {} takes mail over TLS only, and this session is in the clear",
+                    "listener {} takes {what} over TLS only, and this session is in the clear",
                     listener.name
                 )
             });

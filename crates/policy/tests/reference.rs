@@ -223,6 +223,7 @@ fn may_send(tenant: &TenantSource, login: Option<&IdentitySource>, from: &str) -
 struct Who<'a> {
     role: Role,
     policy: TlsPolicy,
+    auth_without_tls: bool,
     tls: bool,
     client: IpAddr,
     login: Option<usize>,
@@ -241,6 +242,9 @@ fn reference(
         return Err(Reason::TlsRequired);
     }
     if who.role == Role::Submission && who.login.is_none() {
+        if !who.tls && who.policy == TlsPolicy::StartTls && !who.auth_without_tls {
+            return Err(Reason::TlsRequired);
+        }
         return Err(Reason::LoginRequired);
     }
     let Ok(address) = Address::parse(to) else { return Err(Reason::RoutingSyntax) };
@@ -347,6 +351,7 @@ proptest! {
         source in configuration(),
         role in select(vec![Role::Relay, Role::Relay, Role::Submission]),
         policy in select(vec![TlsPolicy::Off, TlsPolicy::StartTls, TlsPolicy::Required, TlsPolicy::Implicit]),
+        auth_without_tls in any::<bool>(),
         tls in any::<bool>(),
         client in select(CLIENTS.to_vec()),
         login in prop::option::of(0..4_usize),
@@ -357,7 +362,7 @@ proptest! {
     ) {
         let snapshot = Snapshot::compile(&source).unwrap();
         let client: IpAddr = client.parse().unwrap();
-        let listener = Listener { tls: policy, ..listener(role) };
+        let listener = Listener { tls: policy, auth_without_tls, ..listener(role) };
         let identity = |index: usize| snapshot.identity(LOGINS[index]).unwrap();
         let held: Vec<_> = grants.iter().map(|&index| identity(index)).collect();
         let facts = Facts { listener: &listener, client, tls, identity: login.map(identity), grants: &held };
@@ -373,7 +378,7 @@ proptest! {
             let is_it = |told: Decision| (told.rule, told.remedy) == (decision.rule, decision.remedy);
             prop_assert!(Decision::refusals_for(reason).any(is_it), "{decision:?}");
         }
-        let who = Who { role, policy, tls, client, login, grants: &grants };
+        let who = Who { role, policy, auth_without_tls, tls, client, login, grants: &grants };
         prop_assert_eq!(decided, reference(&source, who, from, to, before));
         // Never open: a stranger's mail is taken for a relay domain, or not at all.
         let is_stranger = login.is_none() && grants.is_empty() && network(&source, client).is_none();

@@ -146,9 +146,11 @@ fn parse_mail(argument: &str) -> Result<Command<'_>, Fault> {
     for word in rest.split_ascii_whitespace() {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         if key.eq_ignore_ascii_case("SIZE") {
-            let digits = value.len() <= 20 && value.bytes().all(|byte| byte.is_ascii_digit());
-            let size = value.parse().ok().filter(|_| digits);
-            parameters.size = Some(size.ok_or(Fault::Size)?);
+            if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(Fault::Size);
+            }
+            // A number past 64 bits is a size that fits nowhere, as is the largest that they hold.
+            parameters.size = Some(value.parse().unwrap_or(u64::MAX));
         } else if key.eq_ignore_ascii_case("BODY") {
             parameters.eight_bit = value.eq_ignore_ascii_case("8BITMIME");
             if !parameters.eight_bit && !value.eq_ignore_ascii_case("7BIT") {
@@ -200,6 +202,17 @@ mod tests {
     }
 
     #[test]
+    fn a_size_past_64_bits_is_the_largest_there_is() {
+        for digits in
+            ["18446744073709551615", "18446744073709551616", "99999999999999999999", &"9".repeat(300)]
+        {
+            let line = format!("MAIL FROM:<a@b.example> SIZE={digits}");
+            let Ok(Command::Mail { parameters, .. }) = Command::parse(line.as_bytes()) else { panic!() };
+            assert_eq!(parameters.size, Some(u64::MAX), "{digits}");
+        }
+    }
+
+    #[test]
     fn a_bracket_in_quotes_does_not_end_a_path() {
         let Ok(Command::Rcpt { to }) = Command::parse(b"RCPT TO:<\"a\\\">b\"@c.example>") else { panic!() };
         assert_eq!(to.text(), "\"a\\\">b\"@c.example");
@@ -223,7 +236,8 @@ mod tests {
             (b"MAIL FROM:<a@b>SIZE=1", Fault::MailForm),
             (b"MAIL FROM:<a@b> SIZE=x", Fault::Size),
             (b"MAIL FROM:<a@b> SIZE=+1", Fault::Size),
-            (b"MAIL FROM:<a@b> SIZE=99999999999999999999", Fault::Size),
+            (b"MAIL FROM:<a@b> SIZE=", Fault::Size),
+            (b"MAIL FROM:<a@b> SIZE=1x", Fault::Size),
             (b"MAIL FROM:<a@b> BODY=BINARYMIME", Fault::Parameter),
             (b"MAIL FROM:<a@b> RET=FULL", Fault::Parameter),
             (b"MAIL FROM:<a>", Fault::Sender(AddressError::Unqualified)),

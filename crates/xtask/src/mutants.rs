@@ -3,7 +3,8 @@
 //! Each mutant opens the relay, or takes from a tenant what is its own, by changing one place of the
 //! source in a copy of the repository. What counts is that the tests of `policy` and `config` (the
 //! proof that runs at every load among them) notice, and of the lists, which `ingress` asks, those
-//! over real sockets. One that survives fails the chore.
+//! over real sockets. Others take a defence away that keeps strangers from shutting tenants out; the tests of
+//! its room must notice. One that survives fails the chore.
 
 use std::fs;
 use std::path::Path;
@@ -35,8 +36,16 @@ const LISTS: &str = "crates/policy/src/lists.rs";
 const LOADING: &str = "crates/config/src/lib.rs";
 const LISTS_ASKED: &str = "crates/ingress/src/lists.rs";
 const FACTS: &str = "crates/policy/src/facts.rs";
+const SHARES: &str = "crates/commons/src/shares.rs";
+const PLACES: &str = "crates/commons/src/places.rs";
+const UNFINISHED: &str = "crates/commons/src/unfinished.rs";
+const SEATS: &str = "crates/ingress/src/seats.rs";
+const PATIENCE: &str = "crates/ingress/src/connections.rs";
+const HEADERS: &str = "crates/ingress/src/headers.rs";
+const STEPS: &str = "crates/smtp/src/server/session.rs";
+const SIZES: &str = "crates/smtp/src/command.rs";
 
-const MUTANTS: [Mutant; 44] = [
+const MUTANTS: [Mutant; 59] = [
     Mutant {
         name: "an excluded range is a network",
         file: NETWORK,
@@ -303,6 +312,96 @@ const MUTANTS: [Mutant; 44] = [
         original: "let Some(decision) = listed.map(|listed| listed.decision) else { return false };",
         mutated: "let Some(decision) = listed.map(|listed| listed.decision).filter(|_| false) else { return false };",
     },
+    Mutant {
+        name: "nothing is kept for those who come after strangers",
+        file: SHARES,
+        original: "let levels = &Holder::ALL[holder as usize..];",
+        mutated: "let levels = &Holder::ALL[(holder as usize).max(2)..];",
+    },
+    Mutant {
+        name: "what is refused stays taken",
+        file: SHARES,
+        original: "for &before in &levels[..taken] {",
+        mutated: "for &before in &levels[..taken.min(0)] {",
+    },
+    Mutant {
+        name: "whoever logs in keeps a stranger's place",
+        file: PLACES,
+        original: "self.of.shares.pass(self.holder, Holder::Login, 1)",
+        mutated: "self.of.shares.pass(self.holder, self.holder, 1)",
+    },
+    Mutant {
+        name: "an address may hold any number",
+        file: PLACES,
+        original: "self.addresses.take(address, address_max)",
+        mutated: "self.addresses.take(address, address_max.max(1 << 16))",
+    },
+    Mutant {
+        name: "strangers may fill the disk",
+        file: UNFINISHED,
+        original: "Shares::new(bytes_max / 2, bytes_max, bytes_max)",
+        mutated: "Shares::new(bytes_max, bytes_max, bytes_max)",
+    },
+    Mutant {
+        name: "nobody gives way to a newcomer",
+        file: SEATS,
+        original: "is_of_less || comes_first || held >= own + UNFAIR_MIN",
+        mutated: "(is_of_less || comes_first || held >= own + UNFAIR_MIN) && false",
+    },
+    Mutant {
+        name: "whoever comes takes an equal's place",
+        file: SEATS,
+        original: "is_of_less || comes_first || held >= own + UNFAIR_MIN",
+        mutated: "is_of_less || comes_first || held + UNFAIR_MIN >= own",
+    },
+    Mutant {
+        name: "whoever carries mail is no longer in front of whoever does nothing",
+        file: SEATS,
+        original: "    pub(crate) fn carried(&mut self, key: u32, now: Instant) {\n        if self.has(key) {",
+        mutated: "    pub(crate) fn carried(&mut self, key: u32, now: Instant) {\n        if self.has(key) && self.seats[key as usize].is_busy {",
+    },
+    Mutant {
+        name: "the silent are waited for as ever while places are short",
+        file: SEATS,
+        original: "[Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(60)]",
+        mutated: "[Duration::from_secs(300), Duration::from_secs(300), Duration::from_secs(300)]",
+    },
+    Mutant {
+        name: "any byte is a reason to wait on",
+        file: PATIENCE,
+        original: "        if connection.session.steps() != before.0 {",
+        mutated: "        if true || connection.session.steps() != before.0 {",
+    },
+    Mutant {
+        name: "a message may come as slowly as it likes",
+        file: STEPS,
+        original: "const STEP_BYTES: usize = 8 << 10;",
+        mutated: "const STEP_BYTES: usize = 1;",
+    },
+    Mutant {
+        name: "a message is one step however long it is",
+        file: STEPS,
+        original: "        if self.step_bytes >= STEP_BYTES {",
+        mutated: "        if self.step_bytes >= STEP_BYTES << 20 {",
+    },
+    Mutant {
+        name: "each line of a login is a step",
+        file: STEPS,
+        original: "if is_line && !matches!(self.state, State::Login(..)) {",
+        mutated: "if is_line {",
+    },
+    Mutant {
+        name: "a size past 64 bits is no number",
+        file: SIZES,
+        original: "parameters.size = Some(value.parse().unwrap_or(u64::MAX));",
+        mutated: "parameters.size = Some(value.parse().ok().ok_or(Fault::Size)?);",
+    },
+    Mutant {
+        name: "the hops of one message are those of the next on its connection",
+        file: HEADERS,
+        original: "        self.received = 0;",
+        mutated: "        self.received += 0;",
+    },
 ];
 
 /// Plants each mutant in a copy of the working tree, and runs the tests there.
@@ -330,9 +429,14 @@ pub(crate) fn run(only: Option<&str>) -> Result<(), Failure> {
 
 /// The tests that may notice, the quick ones first: packages, and what to run of them.
 fn judges(file: &str) -> &'static [(&'static str, &'static [&'static str])] {
-    match file.starts_with("crates/ingress/") {
-        true => &[("gatepost", &["--test", "rows", "e2_lists"])],
-        false => &[("gatepost-policy", &[]), ("gatepost-config", &[])],
+    match file {
+        LISTS_ASKED => &[("gatepost", &["--test", "rows", "e2_lists"])],
+        HEADERS => &[("gatepost", &["--test", "rows", "b3_chains"])],
+        PATIENCE => &[("gatepost", &["--test", "patience"])],
+        SHARES | PLACES | UNFINISHED => &[("gatepost-commons", &["--lib"])],
+        SEATS => &[("gatepost-ingress", &[])],
+        STEPS | SIZES => &[("gatepost-smtp", &[])],
+        _ => &[("gatepost-policy", &[]), ("gatepost-config", &[])],
     }
 }
 

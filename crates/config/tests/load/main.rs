@@ -197,10 +197,10 @@ fn what_a_session_may_cost_is_the_nodes_to_say_within_bounds() {
     let written =
         "[limits]\nsession_errors = 50\nsession_idle_commands = 10\nrecipients_per_message = 100000\n";
     let expected = SessionLimits { errors_max: 50, idle_commands_max: 10, recipients_max: 100_000 };
-    assert_eq!(load(written).unwrap().node.sessions, expected);
+    assert_eq!(load(written).unwrap().node.clients.sessions, expected);
     let strangers = "[limits.client]\nconnections = 20\n";
     let usual = SessionLimits { errors_max: 20, idle_commands_max: 1000, recipients_max: 10_000 };
-    assert_eq!(load(strangers).unwrap().node.sessions, usual);
+    assert_eq!(load(strangers).unwrap().node.clients.sessions, usual);
     let line = NODE.lines().count() + 2;
     for (key, wrong, range) in [
         ("session_errors", "0", "1 to 10000"),
@@ -214,6 +214,30 @@ fn what_a_session_may_cost_is_the_nodes_to_say_within_bounds() {
         assert_eq!(place, format!("gatepost.toml:{line} limits.{key}"));
         assert!(text.contains(&format!("a whole number from {range}")), "{text}");
     }
+}
+
+#[test]
+fn how_much_a_node_takes_is_said_by_it_and_no_tenant_passes_it() {
+    let load = |limits: &str| Folder::new(&format!("{NODE}{limits}"), &[("a", TENANT)]).load().unwrap().node;
+    let usual = load("").clients;
+    assert_eq!((usual.message_bytes_max, usual.connections_max), (64 << 20, None));
+    let written = load("[limits]\nmessage_size = \"100MiB\"\nconnections = 2000\n").clients;
+    assert_eq!((written.message_bytes_max, written.connections_max), (100 << 20, Some(2000)));
+    let line = NODE.lines().count() + 2;
+    for (written, key) in [("connections = 63", "connections"), ("message_size = \"63KiB\"", "message_size")]
+    {
+        let (place, _) = error(&format!("{NODE}[limits]\n{written}\n"), &[("a", TENANT)]);
+        assert_eq!(place, format!("gatepost.toml:{line} limits.{key}"));
+    }
+    let tenant = format!("{TENANT}[limits]\nmessage_size = \"100MiB\"\n");
+    let (place, text) = error(NODE, &[("a", &tenant)]);
+    assert_eq!(place, "a.toml:1 limits.message_size");
+    assert!(text.contains("this node takes 67108864 at most"), "{text}");
+    let raised = format!("{NODE}[limits]\nmessage_size = \"100MiB\"\n");
+    assert!(
+        Folder::new(&raised, &[("a", &tenant)]).load().is_ok(),
+        "within the node's own a tenant may have more"
+    );
 }
 
 #[test]

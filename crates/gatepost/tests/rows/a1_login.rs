@@ -40,7 +40,10 @@ fn house_of_slow_logins(limits: &str) -> (House, SocketAddr) {
         };
         *file = file.lines().map(slow).collect::<Vec<_>>().join("\n");
         assert!(file.contains("$m=19456,"), "the login has a hash");
-        configuration.node_extra.push_str(&format!("[login]\n{limits}\n"));
+        // A storm comes from one address here.
+        configuration
+            .node_extra
+            .push_str(&format!("[login]\n{limits}\n[limits.client]\nconnections = 1000\n"));
     });
     (house, clear.expect("the listener was added"))
 }
@@ -162,6 +165,39 @@ fn no_login_is_taken_before_tls() {
         assert!(reply.text().contains("ticket "), "{reply:?}");
     }
     assert_eq!(house.denials(&["reason=\"tls_required\"", "listener=\"submission\""]), 3);
+}
+
+#[test]
+fn before_tls_a_submission_listener_asks_for_tls_whatever_comes_first() {
+    let mut offered = None;
+    let house = House::start_with(|configuration| {
+        offered = Some(configuration.listen("offered", "submission", "starttls"));
+    });
+    let mail = format!("MAIL FROM:<{LOGIN}>");
+    let orders: [&[&str]; 5] = [
+        &["EHLO client.example", &mail],
+        &["HELO client.example", &mail],
+        &["EHLO client.example", "RSET", "NOOP", &mail],
+        &[&mail],
+        &["EHLO client.example", "RCPT TO:<bob@adatum.example>"],
+    ];
+    // Where TLS is only offered, what is out of order is told first.
+    for (listener, orders) in
+        [(house.submission, &orders[..]), (offered.expect("it was added"), &orders[..3])]
+    {
+        for order in orders {
+            let mut dialog = Dialog::connect_from(HOTEL, listener);
+            dialog.expect(220);
+            let (last, before) = order.split_last().expect("an order is of something");
+            for command in before {
+                dialog.command(command, 250);
+            }
+            let reply = dialog.command(last, 530);
+            assert_eq!(reply.lines[0], "5.7.0 start TLS first", "{order:?}");
+            let text = reply.text();
+            assert!(text.contains("5.7.0 send STARTTLS, then go on") && !text.contains("AUTH"), "{text}");
+        }
+    }
 }
 
 #[test]

@@ -54,3 +54,13 @@ fn a_message_that_has_been_everywhere_or_here_twice_in_a_row_is_a_loop() {
     }
     assert_eq!(house.denials(&["reason=\"loop_detected\""]), 2);
 }
+
+#[test]
+fn the_hops_of_one_message_are_not_those_of_the_next_on_its_connection() {
+    let house = House::start();
+    let hops = "Received: from a by b.example; Mon, 23 Nov 2026 00:00:00 +0000\r\n".repeat(30);
+    let mut dialog = house.connect(INSIDE);
+    for _ in 0..3 {
+        dialog.deliver(FROM, &["bob@adatum.example"], format!("{hops}Subject: x\r\n\r\ny\r\n").as_bytes());
+    }
+}

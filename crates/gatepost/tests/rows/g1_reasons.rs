@@ -87,6 +87,7 @@ fn spool_full() {
         configuration.capacity = "192MiB".into();
         // One unfinished message is all it takes.
         configuration.spool_extra = "unfinished = \"192MiB\"\nunfinished_per_client = \"192MiB\"\n".into();
+        configuration.node_extra.push_str("\n[limits]\nmessage_size = \"192MiB\"\n");
     })
     .assert_tells(IN_A_FULL_SPOOL);
 }
@@ -114,9 +115,10 @@ fn login_busy() {
         let (before, after) =
             configuration.tenants[0].1.rsplit_once(",t=1,").expect("a hash names its rounds");
         configuration.tenants[0].1 = format!("{before},t=150,{after}");
-        configuration
-            .node_extra
-            .push_str("\n[login]\nfailures_per_ip = \"off\"\nfailures_per_identity = \"off\"\n");
+        configuration.node_extra.push_str(
+            "\n[login]\nfailures_per_ip = \"off\"\nfailures_per_identity = \"off\"\n\
+             [limits.client]\nconnections = 1000\n",
+        );
     });
     place.assert_tells(IN_A_CROWD);
 }

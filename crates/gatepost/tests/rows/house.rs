@@ -28,11 +28,17 @@ impl House {
 
     /// The same, after `change`.
     pub(crate) fn start_with(change: impl FnOnce(&mut Configuration)) -> Self {
+        Self::start_under(&[], change)
+    }
+
+    /// The same, run by `wrapper`.
+    pub(crate) fn start_under(wrapper: &[&str], change: impl FnOnce(&mut Configuration)) -> Self {
         let (own_mail, elsewhere) = (Destination::start(), Destination::start());
         let mut configuration = proseware::configuration(own_mail.address(), elsewhere.address());
         let submission = configuration.listen("submission", "submission", "required");
         change(&mut configuration);
-        let gateway = Gateway::start(env!("CARGO_BIN_EXE_gatepost"), configuration);
+        let wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        let gateway = Gateway::start_under(env!("CARGO_BIN_EXE_gatepost"), configuration, wrapper);
         Self { own_mail, elsewhere, gateway, submission }
     }
 

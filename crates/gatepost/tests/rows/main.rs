@@ -19,6 +19,8 @@ mod d2_never_dropped;
 mod e2_dnsbl;
 mod e2_lists;
 mod e3_limits;
+mod e3_places;
+mod e3_sizes;
 mod e4_containment;
 mod f1_near;
 mod f2_proxy;

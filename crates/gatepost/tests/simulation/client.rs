@@ -1,6 +1,6 @@
 //! Clients that speak SMTP by themselves and remember what they were promised.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ring::sim::{SimRing, World};
@@ -11,6 +11,10 @@ use testbed::{Fingerprint, Outcome, Sent, message};
 use super::destination::REJECTED;
 use super::peer::Peer;
 use super::{LOGIN_PLAIN, SENDER};
+
+/// From the connection to the greeting, and from there to the end of a login, at most, where service is expected:
+/// some round trips, and a proof that takes 1.5 s at most.
+const SERVICE_MAX: Duration = Duration::from_secs(4);
 
 /// A client gives up on a silent gateway after this.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -87,7 +91,9 @@ pub struct Clients {
     pub acknowledged: u64,
     /// Messages said to their end whose client was told to come again.
     pub put_off: u64,
-    /// What a stranger should not have got.
+    /// Each is to be greeted, and to log in, whatever others do.
+    pub expects_service: bool,
+    /// What a stranger should not have got, and what others should have.
     pub faults: Vec<String>,
 }
 
@@ -132,6 +138,8 @@ struct Client {
     /// Where the message stands in the ledger.
     entry: usize,
     patience: Instant,
+    /// When it connected.
+    since: Instant,
     accident: Accident,
 }
 
@@ -157,6 +165,7 @@ impl Clients {
                 rest: Vec::new(),
                 entry: 0,
                 patience: now,
+                since: now,
                 accident: Accident::Drop,
             })
             .collect();
@@ -174,6 +183,7 @@ impl Clients {
             turned_away: 0,
             acknowledged: 0,
             put_off: 0,
+            expects_service: false,
             faults: Vec::new(),
         }
     }
@@ -218,7 +228,10 @@ impl Clients {
         match client.state {
             State::Away(_) => {
                 let token = Token { room: 0, kind: 0, key: key as u32 };
-                let socket = self.ring.connect(self.gateway, None, token);
+                // People who are nowhere at home are each somewhere else.
+                let is_roaming = self.habits.kind == Kind::Roaming;
+                let source = is_roaming.then(|| Ipv4Addr::new(10, 9, 1, key as u8).into());
+                let socket = self.ring.connect(self.gateway, source, token);
                 let mut peer = Peer::new(socket, token);
                 let one_in = self.habits.accident_one_in;
                 if one_in > 0 && self.random.below(one_in) == 0 {
@@ -229,6 +242,7 @@ impl Clients {
                 }
                 client.peer = Some(peer);
                 client.patience = now.after(PATIENCE);
+                client.since = now;
                 client.state = State::Connecting;
             }
             State::Half(_) => {
@@ -237,7 +251,13 @@ impl Clients {
                 self.converse(key);
             }
             State::Done => {}
-            _ => self.leave(key),
+            state => {
+                if self.expects_service {
+                    self.faults
+                        .push(format!("a client of a tenant waited {PATIENCE:?} in vain, in {state:?}"));
+                }
+                self.leave(key);
+            }
         }
     }
 
@@ -247,6 +267,9 @@ impl Clients {
                 let key = token.key as usize;
                 let Some(peer) = self.clients[key].peer.as_mut() else { return };
                 if result.is_err() {
+                    if self.expects_service {
+                        self.faults.push("a client of a tenant could not connect".to_owned());
+                    }
                     self.clients[key].peer = None;
                     return self.leave(key);
                 }
@@ -314,7 +337,20 @@ impl Clients {
         }
     }
 
+    /// Whoever is to be served is greeted and logged in soon, and not turned away before.
+    fn judge_service(&mut self, key: usize, code: u16) {
+        let (state, since) = (self.clients[key].state, self.clients[key].since);
+        let waited = self.ring.now().since(since);
+        let is_beginning = matches!(state, State::Greeting | State::Hello | State::Login);
+        if is_beginning && (code >= 400 || waited > SERVICE_MAX) {
+            self.faults.push(format!("a client of a tenant had {code} after {waited:?}, in {state:?}"));
+        }
+    }
+
     fn heard(&mut self, key: usize, code: u16) {
+        if self.expects_service {
+            self.judge_service(key, code);
+        }
         match self.clients[key].state {
             State::Greeting if code == 220 => {
                 self.say(key, "EHLO client.example\r\n");

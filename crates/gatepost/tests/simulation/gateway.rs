@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use commons::{Commons, WorkerLink, WorkerState};
+use commons::{Commons, Places, WorkerLink, WorkerState};
 use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
 use gatepost::worker::{Commits, SPOOL_ROOM, Worker};
 use ingress::{Ingress, ListenerSettings};
@@ -20,7 +20,7 @@ use spool::{Options, Spool, SpoolError};
 use testbed::random::Random;
 
 use super::control::Control;
-use super::{GATEWAY, PORT, SENDER};
+use super::{GATEWAY, PORT, SENDER, SUBMISSION_PORT};
 
 /// Where the spool is on the gateway's disk.
 pub const SPOOL: &str = "/spool";
@@ -33,6 +33,8 @@ pub struct Tuning {
     pub segment_bytes: u64,
     pub capacity_bytes: u64,
     pub hot_bytes_max: usize,
+    /// Places for connections, of which strangers may hold half.
+    pub places: u32,
 }
 
 /// A gateway from its start to its end.
@@ -40,6 +42,7 @@ pub struct Gateway {
     pub workers: Vec<Worker<SimRing>>,
     pub control: Control,
     pub commons: Arc<Commons>,
+    pub places: Arc<Places>,
     /// What its recovery found wrong.
     pub damage: Vec<String>,
 }
@@ -55,7 +58,8 @@ impl Gateway {
         let (commons, links, control_link) = Commons::new(tuning.workers, snapshot());
         let mut control_ring = world.host(GATEWAY);
         spool::claim(&mut control_ring, SPOOL.as_ref(), "the simulated gateway")?;
-        let registry = Registry::new(tuning.workers, &["smtp"], 1);
+        let registry = Registry::new(tuning.workers, &["smtp", "submission"], 1);
+        let places = Arc::new(Places::new(tuning.places));
         let mut damage = Vec::new();
         let mut workers = Vec::new();
         for link in links {
@@ -65,7 +69,7 @@ impl Gateway {
                 Spool::open(&mut ring, options(tuning, number, random.bits()), tuning.workers)?;
             damage.extend(self::damage(&spool));
             let metrics = registry.worker(usize::from(number));
-            let mut worker = equip(ring, spool, link, metrics, log());
+            let mut worker = equip(&places, ring, spool, link, metrics, log());
             worker.recover(recovered);
             commons.set_state(number, WorkerState::Ready);
             workers.push(worker);
@@ -75,7 +79,7 @@ impl Gateway {
             worker.ingress.open(&mut worker.ring, shares_port).expect("the port is free");
         }
         let control = Control::new(control_ring, control_link, hosts(), random);
-        Ok(Self { workers, control, commons, damage })
+        Ok(Self { workers, control, commons, places, damage })
     }
 
     /// Lets both planes do what is due.
@@ -117,6 +121,7 @@ impl Gateway {
 }
 
 fn equip(
+    places: &Arc<Places>,
     mut ring: SimRing,
     spool: Spool,
     link: WorkerLink,
@@ -124,7 +129,7 @@ fn equip(
     log: EventLog,
 ) -> Worker<SimRing> {
     let worker = link.worker();
-    let ingress = Ingress::new(ingress_settings(worker), &mut ring);
+    let ingress = Ingress::new(ingress_settings(worker, places), &mut ring);
     let delivery = Delivery::new(DeliverySettings {
         hostname: "relay.example".into(),
         worker,
@@ -186,13 +191,7 @@ fn hosts() -> Vec<(String, IpAddr)> {
     names.iter().map(|&name| name.to_owned()).zip(destinations()).collect()
 }
 
-fn ingress_settings(worker: u8) -> ingress::Settings {
-    let policy = policy::Listener {
-        name: "smtp".into(),
-        role: Role::Relay,
-        tls: TlsPolicy::Off,
-        auth_without_tls: true,
-    };
+fn ingress_settings(worker: u8, places: &Arc<Places>) -> ingress::Settings {
     let session = Arc::new(smtp::server::Settings {
         hostname: "relay.example".into(),
         tls: TlsMode::Off,
@@ -202,10 +201,18 @@ fn ingress_settings(worker: u8) -> ingress::Settings {
         message_bytes_max: None,
         limits: mail::limits::SessionLimits::default(),
     });
+    let listeners = [("smtp", Role::Relay, PORT), ("submission", Role::Submission, SUBMISSION_PORT)];
+    let listener = |(name, role, port): (&str, Role, u16)| ListenerSettings {
+        policy: policy::Listener { name: name.into(), role, tls: TlsPolicy::Off, auth_without_tls: true },
+        session: Arc::clone(&session),
+        address: SocketAddr::new(GATEWAY, port),
+    };
     ingress::Settings {
         hostname: "relay.example".into(),
         worker,
-        connections_max: 8,
+        places: Arc::clone(places),
+        leaving_max: 4,
+        backlog: ingress::BACKLOG,
         contact: None,
         submission_port: None,
         dns_lists: false,
@@ -213,7 +220,7 @@ fn ingress_settings(worker: u8) -> ingress::Settings {
         public_url: None,
         peers: ingress::Peers::default(),
         login: ingress::LoginSettings::with_secret([7; 32]),
-        listeners: vec![ListenerSettings { policy, session, address: SocketAddr::new(GATEWAY, PORT) }],
+        listeners: listeners.map(listener).into(),
     }
 }
 

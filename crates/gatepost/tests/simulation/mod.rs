@@ -18,6 +18,7 @@ mod judge;
 mod peer;
 pub mod scenario;
 pub mod shrink;
+mod strangers;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -36,10 +37,13 @@ use gateway::Gateway;
 use judge::Death;
 use scenario::{End, Life, Name, Scenario};
 use shrink::Trim;
+use strangers::Strangers;
 
 /// The gateway's host.
 const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const PORT: u16 = 25;
+/// Where whoever is nowhere at home logs in.
+const SUBMISSION_PORT: u16 = 587;
 /// The sender of all mail but notifications.
 const SENDER: &str = "app@proseware.example";
 const PASSWORD: &str = "open sesame";
@@ -112,6 +116,7 @@ struct Simulation {
     random: Random,
     clients: Vec<Clients>,
     destinations: Vec<Destination>,
+    strangers: Strangers,
     gateway: Option<Gateway>,
     /// The gateway does not run before.
     frozen_until: Option<Instant>,
@@ -144,13 +149,21 @@ impl Simulation {
                     Kind::Roaming => Ipv4Addr::new(10, 9, 0, 1),
                     Kind::Stranger => Ipv4Addr::new(10, 9, 0, 2),
                 };
-                let gateway = SocketAddr::new(GATEWAY, PORT);
-                Clients::new(&world, ip.into(), gateway, random.bits(), *habits)
+                let port = match habits.kind {
+                    Kind::Roaming => SUBMISSION_PORT,
+                    Kind::Trusted | Kind::Stranger => PORT,
+                };
+                let gateway = SocketAddr::new(GATEWAY, port);
+                let mut clients = Clients::new(&world, ip.into(), gateway, random.bits(), *habits);
+                clients.expects_service = scenario.strangers > 0;
+                clients
             })
             .collect();
         let destinations = (gateway::destinations().into_iter())
             .map(|ip| Destination::new(&world, ip, Random::new(random.bits()), scenario.unruliness))
             .collect();
+        let each = scenario.connections_each;
+        let strangers = Strangers::new(&world, scenario.strangers, each, Random::new(scenario.seed ^ 0x7374));
         let simulation = Self {
             world,
             scenario,
@@ -159,6 +172,7 @@ impl Simulation {
             random,
             clients,
             destinations,
+            strangers,
             gateway: None,
             frozen_until: None,
             roomy_at: None,
@@ -230,7 +244,8 @@ impl Simulation {
 
     /// Nothing goes wrong any more: all that is queued goes out.
     fn calm(&mut self) {
-        self.tell(format_args!("calm"));
+        self.tell(format_args!("calm; strangers hold {} connections", self.strangers.open()));
+        self.strangers.end();
         self.be_calm();
         let end = self.world.now().after(CALM_MAX);
         loop {
@@ -286,6 +301,7 @@ impl Simulation {
         for clients in &mut self.clients {
             clients.turn();
         }
+        self.strangers.turn();
         self.events += 1;
         self.happen();
         let moments = [self.frozen_until, self.roomy_at].into_iter().flatten();

@@ -39,10 +39,12 @@ pub enum Name {
     SlowHost,
     /// 12: drained and started again, in time or not, while the wall clock jumps.
     Drain,
+    /// Strangers hold all they can: silent, byte by byte, from many addresses, at every port.
+    Strangers,
 }
 
 impl Name {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Mixed,
         Self::Kill,
         Self::PowerCut,
@@ -56,6 +58,7 @@ impl Name {
         Self::Client,
         Self::SlowHost,
         Self::Drain,
+        Self::Strangers,
     ];
 
     /// As on the command line.
@@ -74,6 +77,7 @@ impl Name {
             Self::Client => "client",
             Self::SlowHost => "slow-host",
             Self::Drain => "drain",
+            Self::Strangers => "strangers",
         }
     }
 
@@ -153,6 +157,9 @@ pub struct Scenario {
     pub unruliness: u64,
     /// How often the spool is filled until mail is turned away, and freed until mail is taken again.
     pub full_cycles: u64,
+    /// Addresses of strangers who mean no mail, and connections that each wants to hold.
+    pub strangers: u64,
+    pub connections_each: u64,
 }
 
 impl Scenario {
@@ -190,6 +197,7 @@ impl Scenario {
                 segment_bytes: 64 << 10,
                 capacity_bytes: 32 << 20,
                 hot_bytes_max: 1 << 20,
+                places: 64,
             },
             habits: vec![Habits {
                 clients: 6,
@@ -201,6 +209,8 @@ impl Scenario {
             happenings: Vec::new(),
             unruliness: 1,
             full_cycles: 0,
+            strangers: 0,
+            connections_each: 0,
         }
     }
 
@@ -215,6 +225,8 @@ impl Scenario {
                 segment_bytes: (64 << 10) << random.below(3),
                 capacity_bytes: 32 << 20,
                 hot_bytes_max: [0, 16 << 10, 1 << 20][random.below(3) as usize],
+                // In some worlds clients want more places than there are.
+                places: [64, 16, 8][(seed / Name::ALL.len() as u64 % 3) as usize],
             },
             habits: habits(random),
             happenings: (0..random.below(3))
@@ -222,6 +234,8 @@ impl Scenario {
                 .collect(),
             unruliness: 1,
             full_cycles: 0,
+            strangers: 0,
+            connections_each: 0,
         }
     }
 
@@ -274,6 +288,7 @@ impl Scenario {
                     End::Drain { grace }
                 });
             }
+            Name::Strangers => self.besiege(random),
         }
     }
 
@@ -336,6 +351,22 @@ impl Scenario {
             pause_max: Duration::from_secs(8),
             ..Habits::of(Kind::Trusted)
         }];
+    }
+
+    /// A calm world but for strangers, who want more than there is: few of them much, or many of them a little.
+    fn besiege(&mut self, random: &mut Random) {
+        self.lives.clear();
+        self.happenings.clear();
+        self.world = calm();
+        self.tuning.places = 32 << random.below(2);
+        self.strangers = [1, 3, 12, 100][random.below(4) as usize];
+        self.connections_each = (3 * u64::from(self.tuning.places) / self.strangers).max(1);
+        // Minutes of it: longer than any patience.
+        let pause_max = Duration::from_secs(60);
+        self.habits = vec![
+            Habits { clients: 3, messages_max: 4, pause_max, ..Habits::of(Kind::Trusted) },
+            Habits { clients: 3, messages_max: 4, pause_max, ..Habits::of(Kind::Roaming) },
+        ];
     }
 
     /// Segments that are soon full and soon used again, and power cuts at any of their changes. Every

@@ -54,6 +54,7 @@ const KNOBS: &[Knob] = &[
         get: |scenario| scenario.lives.len() as u64,
         cap: |scenario, most| scenario.lives.truncate(most as usize),
     },
+    Knob { name: "strangers", get: |s| s.strangers, cap: |s, most| s.strangers = s.strangers.min(most) },
     Knob { name: "cycles", get: |s| s.full_cycles, cap: |s, most| s.full_cycles = s.full_cycles.min(most) },
     Knob {
         name: "hosts",

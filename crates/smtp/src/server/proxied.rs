@@ -19,6 +19,7 @@ impl Session {
                 // A second header would be the client's own.
                 self.watch = Watch::default();
                 self.reply.clear();
+                self.step();
                 if handler.proxied(header.client, &mut self.reply) {
                     self.begin();
                     self.receive(&rest, handler);

@@ -26,6 +26,10 @@ const INPUT_OVERRUN_BYTES_MAX: usize = 8 << 20;
 /// them it looks like a search, and waits for its turn (see [`Session::set_allowance`]).
 const REFUSED_IN_PASSING_MAX: u32 = 4;
 
+/// So much of a message is a step: at least that is to come in the time that a client has for one. 45 bytes a
+/// second where it is three minutes, less than the slowest modem brings.
+const STEP_BYTES: usize = 8 << 10;
+
 /// Memory that an idle session keeps for input.
 const INPUT_KEPT_BYTES: usize = 16 << 10;
 
@@ -53,6 +57,12 @@ pub struct Session {
     pub(super) secret: bool,
     errors: u32,
     idle_commands: u32,
+    /// See [`Session::steps`].
+    pub(super) steps: u32,
+    /// See [`Session::carried`].
+    pub(super) carried: u32,
+    /// Of the message that comes in, what is no step yet.
+    pub(super) step_bytes: usize,
     /// Recipients in vain that may still be looked at in this turn.
     pub(super) allowance: u32,
 }
@@ -133,6 +143,7 @@ impl Session {
 
     /// The judge's answer, or its leave to go on. An answer that is not awaited is ignored.
     pub fn resume<H: Handler>(&mut self, outcome: Resume<'_>, handler: &mut H) {
+        self.step();
         match outcome {
             Resume::Auth(refusal) => self.resume_login(refusal, handler),
             Resume::Recipient(refusal) => self.resume_recipient(refusal, handler),
@@ -205,6 +216,21 @@ impl Session {
         }
     }
 
+    /// Steps that the client has made; the number wraps. A whole command with its answer is one, an exchange of
+    /// AUTH to its end with it, and so are a proxy's header, a handshake, and so much of a message; bytes that
+    /// complete nothing are none. Where the session waited for the judge, its answer is one too.
+    #[must_use]
+    pub fn steps(&self) -> u32 {
+        self.steps
+    }
+
+    /// Those among them that carry mail: a recipient or a message that was taken, and so much of one; the number
+    /// wraps.
+    #[must_use]
+    pub fn carried(&self) -> u32 {
+        self.carried
+    }
+
     /// Whether what is said now is protected by TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
@@ -241,6 +267,9 @@ impl Session {
             secret: false,
             errors: 0,
             idle_commands: 0,
+            steps: 0,
+            carried: 0,
+            step_bytes: 0,
             allowance: u32::MAX,
         }
     }
@@ -274,6 +303,7 @@ impl Session {
         {
             self.state = State::Greeted;
             self.vouched = false;
+            self.step();
             handler.tls_started();
             if greeting {
                 self.greet();
@@ -341,6 +371,7 @@ impl Session {
         let bytes_max = if in_login { SASL_LINE_BYTES_MAX } else { COMMAND_LINE_BYTES_MAX };
         let mut lines = std::mem::take(&mut self.lines);
         let (used, line) = lines.take(input, bytes_max);
+        let is_line = matches!(line, Line::Whole(_) | Line::BareLineFeed);
         match line {
             Line::Incomplete => self.secret |= in_login,
             Line::Whole(text) if in_login => {
@@ -356,6 +387,9 @@ impl Session {
             Line::BareLineFeed => self.bad_line(handler, format_args!("lines end in CR LF, not in LF alone")),
         }
         self.lines = lines;
+        if is_line && !matches!(self.state, State::Login(..)) {
+            self.step();
+        }
         used
     }
 
@@ -413,9 +447,24 @@ impl Session {
             && matches!(command, Command::Mail { .. } | Command::Rcpt { .. } | Command::Data | Command::Vrfy)
     }
 
+    pub(super) fn step(&mut self) {
+        self.steps = self.steps.wrapping_add(1);
+    }
+
+    /// So many bytes of a message were looked at.
+    pub(super) fn step_by(&mut self, bytes: usize) {
+        self.step_bytes += bytes;
+        if self.step_bytes >= STEP_BYTES {
+            self.step_bytes = 0;
+            self.step();
+            self.carried = self.carried.wrapping_add(1);
+        }
+    }
+
     /// A recipient, or a message, was taken: this client carries mail.
     pub(super) fn carries_mail(&mut self) {
         self.idle_commands = 0;
+        self.carried = self.carried.wrapping_add(1);
     }
 
     /// A message was taken: what went wrong before is forgiven.

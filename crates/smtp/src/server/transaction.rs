@@ -107,6 +107,7 @@ impl Session {
         if !handler.data(&mut self.reply) {
             return self.refuse_command(handler);
         }
+        self.step_bytes = 0;
         self.state = State::Body(Body {
             client,
             scanner: Scanner::new(),
@@ -131,7 +132,9 @@ impl Session {
         }
         body.hand(&input[..scan.body_bytes], limit, handler);
         body.ended = scan.ended;
-        if body.ended && !body.paused {
+        let may_end = body.ended && !body.paused;
+        self.step_by(scan.used);
+        if may_end {
             self.message_end(handler);
         }
         scan.used
@@ -173,6 +176,7 @@ impl Session {
 
     fn message_answered<H: Handler>(&mut self, client: Client, accepted: bool, handler: &mut H) {
         self.state = State::Ready(client);
+        self.step();
         if accepted {
             self.forgive();
             self.carries_mail();

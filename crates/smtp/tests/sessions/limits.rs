@@ -170,3 +170,32 @@ fn a_search_for_recipients_waits_for_its_turns_and_mail_does_not() {
     session.receive("RCPT TO:<denied@b.example>\r\n".repeat(9).as_bytes(), &mut judge);
     assert_eq!(said(&mut session).matches("550").count(), 9, "it has an accepted recipient");
 }
+
+#[test]
+fn only_what_is_whole_is_a_step_and_an_exchange_of_auth_is_one() {
+    let settings = Settings { auth: true, auth_without_tls: true, ..settings() };
+    let (mut session, mut judge) = (greeted(settings), Judge::default());
+    let mut steps = |words: &str| {
+        let before = (session.steps(), session.carried());
+        session.receive(words.as_bytes(), &mut judge);
+        (session.steps() - before.0, session.carried() - before.1)
+    };
+    for byte in "NOOP\r".split_inclusive(|_| true) {
+        assert_eq!(steps(byte), (0, 0), "{byte:?}");
+    }
+    assert_eq!(steps("\n"), (1, 0));
+    assert_eq!(steps("EHLO client.example\r\n"), (1, 0));
+    assert_eq!(steps("AUTH LOGIN\r\n"), (0, 0), "it has only begun");
+    assert_eq!(steps("dGVycmk=\r\n"), (0, 0), "the name alone is no login");
+    assert_eq!(steps("b3BlbiBzZXNhbWU=\r\n"), (1, 0), "here it has its answer");
+    assert_eq!(steps("MAIL FROM:<a@b.example>\r\n"), (1, 0));
+    assert_eq!(steps("RCPT TO:<c@d.example>\r\n"), (1, 1));
+    assert_eq!(steps("DATA\r\n"), (1, 0));
+    let line = "x".repeat(1022) + "\r\n";
+    for _ in 0..7 {
+        assert_eq!(steps(&line), (0, 0));
+    }
+    assert_eq!(steps(&line), (1, 1), "eight kibibytes are a step");
+    assert_eq!(steps(&line), (0, 0));
+    assert_eq!(steps(".\r\n"), (1, 1));
+}

@@ -131,3 +131,24 @@ fn garbage_instead_of_a_handshake_closes_with_an_alert() {
     assert_eq!(session.output()[0], 21, "an alert record");
     assert!(judge.log.is_empty());
 }
+
+#[test]
+fn a_handshake_is_one_step_however_many_pieces_it_comes_in() {
+    let (settings, client_config) = tls_settings(TlsMode::Implicit);
+    let (mut session, mut judge) = (Session::new(Arc::new(settings)), Judge::default());
+    let mut client =
+        ClientConnection::new(client_config, ServerName::try_from("relay.example").unwrap()).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    for byte in &hello {
+        session.receive(std::slice::from_ref(byte), &mut judge);
+        assert_eq!((session.phase(), session.steps()), (Phase::Handshake, 0));
+    }
+    let mut answer = &std::mem::take(session.output())[..];
+    while !answer.is_empty() {
+        client.read_tls(&mut answer).unwrap();
+        client.process_new_packets().unwrap();
+    }
+    exchange(&mut session, &mut judge, &mut client);
+    assert_eq!((session.phase(), session.steps()), (Phase::Command, 1));
+}
