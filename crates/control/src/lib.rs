@@ -37,13 +37,14 @@ use tokio::sync::{Notify, mpsc};
 pub use admin::{AdminOptions, HTTP_CONNECTIONS_MAX};
 pub use call_ahead::CallAheadOptions;
 pub use error::StartError;
+pub use signals::Signals;
 
 use admin::{Admin, AdminSocket, Doors};
 use call_ahead::{CallAhead, Waiter};
 use dns::{Dns, Lists};
 use queue::Clerk;
 use reload::Reloader;
-use signals::{Signal, Signals};
+use signals::{SIGNALLED, Signal};
 use tickets::{Keeper, TicketOptions};
 use verify::Verifiers;
 
@@ -79,8 +80,8 @@ pub struct ControlOptions {
     pub call_ahead: CallAheadOptions,
     /// Threads that verify passwords, each with some 20 MiB while it works; 0 for half the cores.
     pub verifiers: usize,
-    /// Listen to SIGHUP, SIGTERM and SIGINT: for a program of its own, not for one inside a test.
-    pub signals: bool,
+    /// SIGHUP, SIGTERM and SIGINT, where the process is its own.
+    pub signals: Signals,
 }
 
 /// A running control plane; dropping it ends it.
@@ -231,7 +232,6 @@ impl Plane {
             signals,
             ..
         } = options;
-        let signals = if signals { Signals::listen().map_err(StartError::Runtime)? } else { Signals::none() };
         let recovery: recovery::Shards = recovery.into();
         let clerk = Clerk::new(link.clone());
         if let Some(listener) = opened.metrics {
@@ -351,8 +351,6 @@ impl Plane {
 
     /// The first signal drains; a second one means that its sender will not wait.
     fn drain(&mut self, signal: i32) {
-        /// What a shell reports for a program that a signal ended.
-        const SIGNALLED: i32 = 128;
         if self.link.commons().is_draining() {
             self.log.event("killed", now()).str("reason", "second signal").end();
             self.log.flush();

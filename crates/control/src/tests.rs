@@ -71,7 +71,7 @@ fn stage() -> Stage {
         dns: config::DnsConfig::default(),
         call_ahead: call_ahead(),
         verifiers: 1,
-        signals: false,
+        signals: Signals::none(),
     })
     .unwrap();
     let (wake, woken) = channel();
@@ -282,7 +282,7 @@ fn a_metrics_address_that_is_taken_stops_the_start() {
         dns: config::DnsConfig::default(),
         call_ahead: call_ahead(),
         verifiers: 1,
-        signals: false,
+        signals: Signals::none(),
     })
     .unwrap_err();
     let text = error.to_string();

@@ -49,7 +49,7 @@ fn sighup_reloads_and_sigterm_drains() {
         dns: config::DnsConfig::default(),
         call_ahead: call_ahead(),
         verifiers: 1,
-        signals: true,
+        signals: control::Signals::listen().unwrap(),
     })
     .unwrap();
     let (wake, woken) = channel();

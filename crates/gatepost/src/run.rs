@@ -16,7 +16,7 @@ use std::time::Duration;
 use commons::{Commons, Places, Rate, Unfinished, WorkerLink, WorkerState};
 use config::{Config, Loaded, NodeConfig, WhileRecovering};
 use control::tickets::{PageOptions, TicketOptions};
-use control::{AdminOptions, CallAheadOptions, Control, ControlOptions};
+use control::{AdminOptions, CallAheadOptions, Control, ControlOptions, Signals};
 use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
 use ingress::{Ingress, ListenerSettings, LoginSettings};
 use observe::{EventLog, Form, LogWriter, Registry, TENANTS_SHOWN_DEFAULT, WorkerMetrics};
@@ -91,6 +91,14 @@ impl fmt::Debug for Running {
 /// `gatepost run`: until SIGTERM or SIGINT has drained it.
 #[must_use]
 pub fn run(path: &Path) -> ExitCode {
+    // First of all: whoever starts it may want something of it at once.
+    let signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("gatepost: cannot listen to signals: {error}");
+            return ExitCode::from(2);
+        }
+    };
     let loaded = match Config::load(path) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -101,7 +109,7 @@ pub fn run(path: &Path) -> ExitCode {
     for warning in &loaded.warnings {
         eprintln!("{warning}");
     }
-    match start_with(loaded, Some(path), Output::Stdout) {
+    match start_with(loaded, Some(path), Output::Stdout, signals) {
         Ok(running) => running.wait(),
         Err(error) => {
             eprintln!("gatepost: {error}");
@@ -115,10 +123,15 @@ pub fn run(path: &Path) -> ExitCode {
 /// # Errors
 /// What stands in the way; nothing was left running.
 pub fn start(loaded: Loaded, output: Output) -> Result<Running, StartError> {
-    start_with(loaded, None, output)
+    start_with(loaded, None, output, Signals::none())
 }
 
-fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Result<Running, StartError> {
+fn start_with(
+    loaded: Loaded,
+    reload_from: Option<&Path>,
+    output: Output,
+    signals: Signals,
+) -> Result<Running, StartError> {
     shares::raise_descriptors();
     let Prepared { node, snapshot, kept, workers, certificate, session_settings, client_tls } =
         prepare::prepare(loaded)?;
@@ -165,7 +178,7 @@ fn start_with(loaded: Loaded, reload_from: Option<&Path>, output: Output) -> Res
             required: client_tls.required.clone(),
         },
         verifiers: 0,
-        signals: reload_from.is_some(),
+        signals,
     })
     .map_err(StartError::new)?;
 

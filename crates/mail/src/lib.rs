@@ -12,6 +12,7 @@ pub mod fuzz;
 pub mod header;
 mod id;
 pub mod limits;
+mod printable;
 mod queue_state;
 mod reason;
 mod reply;
@@ -22,6 +23,7 @@ pub use address::{Address, AddressBuf, AddressError, ForwardPath, ReversePath, R
 pub use cause::SuspensionCause;
 pub use envelope::Envelope;
 pub use id::{MessageId, ParseIdError, Ticket};
+pub use printable::{Printable, is_unprintable, write_escaped};
 pub use queue_state::QueueState;
 pub use reason::Reason;
 pub use reply::{Reply, Status};

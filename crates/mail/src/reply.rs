@@ -122,7 +122,9 @@ impl Reply {
         self.code / 100 == 5
     }
 
-    /// Appends the reply as it goes over the wire (RFC 5321 section 4.2.1, RFC 2034 for the status).
+    /// Appends the reply as it goes over the wire (RFC 5321 section 4.2.1, RFC 2034 for the status). What is outside
+    /// ASCII stands as in a report for those who cannot take it, `\x{E9}` (RFC 6533 section 3): nobody has asked for
+    /// SMTPUTF8, which is not offered.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         let mut lines = self.text.split('\n').peekable();
         while let Some(line) = lines.next() {
@@ -131,7 +133,7 @@ impl Reply {
             if let Some(status) = self.status {
                 let _ = write!(Bytes(out), "{status} ");
             }
-            out.extend_from_slice(line.as_bytes());
+            let _ = write!(Ascii(out), "{line}");
             out.extend_from_slice(b"\r\n");
         }
     }
@@ -157,6 +159,24 @@ struct OneLine<'a>(&'a mut String);
 impl fmt::Write for OneLine<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.extend(text.chars().map(|char| if char.is_control() { ' ' } else { char }));
+        Ok(())
+    }
+}
+
+/// Writes text with every character outside ASCII as its number.
+struct Ascii<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Ascii<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.is_ascii() {
+            return Bytes(self.0).write_str(text);
+        }
+        for char in text.chars() {
+            match char {
+                ascii if ascii.is_ascii() => self.0.push(ascii as u8),
+                other => write!(Bytes(self.0), "\\x{{{:X}}}", u32::from(other))?,
+            }
+        }
         Ok(())
     }
 }
@@ -190,6 +210,19 @@ mod tests {
         let mut wire = Vec::new();
         reply.write_to(&mut wire);
         assert_eq!(wire, b"250 a  250 b\r\n");
+    }
+
+    #[test]
+    fn no_reply_goes_out_in_eight_bits() {
+        let mut reply = Reply::new(553, None, "<andr\u{e9}@\u{202e}example>: no");
+        reply.add_line(format_args!("write to \u{1f600}"));
+        let mut wire = Vec::new();
+        reply.write_to(&mut wire);
+        assert!(wire.is_ascii());
+        assert_eq!(
+            String::from_utf8_lossy(&wire),
+            "553-<andr\\x{E9}@\\x{202E}example>: no\r\n553 write to \\x{1F600}\r\n"
+        );
     }
 
     #[test]

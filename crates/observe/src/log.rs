@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use mail::UnixMillis;
+use mail::{UnixMillis, is_unprintable, write_escaped};
 
 use crate::writer::Channel;
 
@@ -165,7 +165,7 @@ pub(crate) struct Escaped<'a>(pub(crate) &'a mut String);
 impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        while let Some(at) = rest.find(|c: char| c.is_control() || c == '"' || c == '\\') {
+        while let Some(at) = rest.find(|c: char| is_unprintable(c) || c == '"' || c == '\\') {
             self.0.push_str(&rest[..at]);
             let odd = rest[at..].chars().next().expect("find gives the place of a character");
             match odd {
@@ -174,7 +174,7 @@ impl fmt::Write for Escaped<'_> {
                 '\n' => self.0.push_str("\\n"),
                 '\r' => self.0.push_str("\\r"),
                 '\t' => self.0.push_str("\\t"),
-                other => write!(self.0, "\\u{:04x}", u32::from(other))?,
+                other => write_escaped(self.0, other)?,
             }
             rest = &rest[at + odd.len_utf8()..];
         }

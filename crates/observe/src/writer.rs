@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam::queue::ArrayQueue;
+use mail::{UnixMillis, is_unprintable};
 use serde_json::{Map, Value};
 
 use crate::collect::Registry;
@@ -31,8 +33,16 @@ impl Form {
     }
 }
 
+/// At the end, whoever reads the log is waited for as long as it takes something within this: a process that was told
+/// to end must end, and its reader may be stopped for good.
+const STALL_MAX: Duration = Duration::from_secs(2);
+/// And so long in all, however slowly it reads.
+const ENDING_MAX: Duration = Duration::from_secs(10);
+/// Between two looks at whether it takes something.
+const ENDING_LOOK: Duration = Duration::from_millis(20);
+
 /// The thread that puts records out. Dropping it writes what is left and ends the thread; what is
-/// recorded after that is lost.
+/// recorded after that is lost, and what its reader does not take in time.
 #[derive(Debug)]
 pub struct LogWriter {
     channel: Arc<Channel>,
@@ -70,11 +80,23 @@ impl LogWriter {
 impl Drop for LogWriter {
     fn drop(&mut self) {
         self.channel.ending.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // A writer that panicked has said so on standard error.
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        thread.thread().unpark();
+        let begun = Instant::now();
+        let (mut written, mut since) = (self.channel.written(), begun);
+        while !thread.is_finished() {
+            thread::sleep(ENDING_LOOK);
+            let now = Instant::now();
+            if self.channel.written() != written {
+                (written, since) = (self.channel.written(), now);
+            }
+            if now - since > STALL_MAX || now - begun > ENDING_MAX {
+                // It stays behind, in a write that may never end; the process does not wait for it.
+                return;
+            }
         }
+        // A writer that panicked has said so on standard error.
+        let _ = thread.join();
     }
 }
 
@@ -88,6 +110,8 @@ pub(crate) struct Channel {
     /// The node's name as a JSON string.
     node: Box<str>,
     lines_dropped: Arc<AtomicU64>,
+    /// Bytes that the output has taken.
+    written_bytes: AtomicU64,
 }
 
 impl Channel {
@@ -107,11 +131,16 @@ impl Channel {
             ending: AtomicBool::new(false),
             node: quoted.into(),
             lines_dropped,
+            written_bytes: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn node(&self) -> &str {
         &self.node
+    }
+
+    fn written(&self) -> u64 {
+        self.written_bytes.load(Ordering::Acquire)
     }
 
     pub(crate) fn lines_dropped(&self) -> &AtomicU64 {
@@ -130,32 +159,94 @@ impl Channel {
     }
 }
 
-fn write_all(channel: &Channel, mut output: impl Write, form: Form) {
+/// An output that says how much it has taken.
+struct Metered<'a, W> {
+    output: W,
+    written_bytes: &'a AtomicU64,
+}
+
+impl<W: Write> Write for Metered<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.output.write(bytes)?;
+        self.written_bytes.fetch_add(written as u64, Ordering::AcqRel);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
+fn write_all(channel: &Channel, output: impl Write, form: Form) {
+    let mut output = Metered { output, written_bytes: &channel.written_bytes };
+    let mut losses = Losses::default();
     loop {
         // Before the queue: what was sent before the end is then seen below.
         let ending = channel.ending.load(Ordering::Acquire);
         while let Some(mut lines) = channel.full.pop() {
-            let written = match form {
-                Form::Json => output.write_all(lines.as_bytes()),
-                Form::Readable => {
-                    lines.lines().try_for_each(|line| output.write_all(readable(line).as_bytes()))
-                }
-            };
-            if written.is_err() {
+            match put(&mut output, form, &lines).and_then(|()| output.flush()) {
+                Ok(()) => losses.tell(channel, &mut output, form),
                 // A log that cannot be written must not stop the mail; the counter tells.
-                channel.lines_dropped.fetch_add(lines.lines().count() as u64, Ordering::Relaxed);
+                Err(error) => {
+                    channel.lines_dropped.fetch_add(lines.lines().count() as u64, Ordering::Relaxed);
+                    losses.complain(&error);
+                }
             }
             lines.clear();
             channel.empty.push(lines).expect("there are no more chunks than places");
         }
-        // The same as above: an output that is gone is not worth dying for.
-        let _ = output.flush();
         if ending {
             return;
         }
         // An output that waits by parking may have used up the wake-up that was meant for here.
         if channel.full.is_empty() && !channel.ending.load(Ordering::Acquire) {
             thread::park();
+        }
+    }
+}
+
+fn put(output: &mut impl Write, form: Form, lines: &str) -> io::Result<()> {
+    match form {
+        Form::Json => output.write_all(lines.as_bytes()),
+        Form::Readable => lines.lines().try_for_each(|line| output.write_all(readable(line).as_bytes())),
+    }
+}
+
+/// What was lost of the log, and who knows of it.
+#[derive(Default)]
+struct Losses {
+    /// Records that the log itself has told to be lost.
+    told: u64,
+    has_complained: bool,
+}
+
+impl Losses {
+    /// The output takes records again: how many it has not taken meanwhile is one of them.
+    fn tell(&mut self, channel: &Channel, output: &mut impl Write, form: Form) {
+        self.has_complained = false;
+        let lost = channel.lines_dropped.load(Ordering::Relaxed);
+        if lost == self.told {
+            return;
+        }
+        let (now, node) = (UnixMillis::from(SystemTime::now()), channel.node());
+        let line = format!(
+            "{{\"time\":\"{}\",\"event\":\"log_records_dropped\",\"node\":{node},\"records\":{}}}\n",
+            now.rfc3339(),
+            lost - self.told
+        );
+        if put(output, form, &line).and_then(|()| output.flush()).is_ok() {
+            self.told = lost;
+        }
+    }
+
+    /// The output is gone, or fails: said once on standard error, where somebody may see it.
+    fn complain(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.has_complained, true) {
+            // Standard error may be gone as well.
+            let _ = writeln!(
+                io::stderr(),
+                "gatepost: the log cannot be written: {error}; mail goes on without it"
+            );
         }
     }
 }
@@ -188,7 +279,7 @@ fn readable(line: &str) -> String {
 
 /// Needs no quotes, and does nothing to a terminal.
 fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '"')
+    !text.is_empty() && text.chars().all(|c| !c.is_whitespace() && !is_unprintable(c) && c != '"')
 }
 
 #[cfg(test)]

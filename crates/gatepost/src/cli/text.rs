@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
+use mail::Printable;
 use policy::{Explanation, Origin};
 use serde_json::Value;
 
@@ -21,7 +22,7 @@ pub(super) const WARNING: Style = AnsiColor::Yellow.on_default();
 /// Prints to standard output. A reader that has gone away is no error: it has read enough.
 pub(super) fn print(text: &str) {
     let mut out = anstream::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(for_terminal(text).as_bytes()).and_then(|()| out.flush());
 }
 
 /// Writes bytes to standard output as they are.
@@ -37,7 +38,36 @@ pub(super) fn print_json(value: &Value) {
 
 /// Prints a line to standard error.
 pub(super) fn print_error(text: &str) {
-    let _ = writeln!(anstream::stderr().lock(), "{text}");
+    let _ = writeln!(anstream::stderr().lock(), "{}", for_terminal(text));
+}
+
+/// `text` with nothing in it that a terminal obeys but line feeds, tabs and our own styles, whoever sent what is shown.
+/// What stands in JSON keeps its meaning.
+fn for_terminal(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(|char| char != '\n' && char != '\t' && mail::is_unprintable(char)) {
+        let (before, odd) = rest.split_at(at);
+        clean.push_str(before);
+        let own = own_sequences().find(|own| odd.starts_with(own));
+        let length =
+            own.as_ref().map_or_else(|| odd.chars().next().map_or(0, char::len_utf8), |own| own.len());
+        let (odd, after) = odd.split_at(length);
+        match own {
+            Some(_) => clean.push_str(odd),
+            // Writing to a String does not fail.
+            None => drop(write!(clean, "{}", Printable(odd))),
+        }
+        rest = after;
+    }
+    clean.push_str(rest);
+    clean
+}
+
+/// What [`styled`] writes around text, what begins with another of them before that.
+fn own_sequences() -> impl Iterator<Item = String> {
+    let begins = [YES, NO, WARNING, STRONG, FAINT].into_iter().map(|style| style.render().to_string());
+    begins.chain([STRONG.render_reset().to_string()])
 }
 
 /// `text` in `style`.
@@ -128,6 +158,19 @@ pub(super) fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_obeys_our_styles_alone() {
+        let ours = format!("{} {}\n\tgo on\n", styled(NO, "denied"), styled(FAINT, "ticket"));
+        assert_eq!(for_terminal(&ours), ours);
+        let theirs = "<\u{1b}]0;title\u{7}\u{1b}[8m\u{9b}2J\u{202e}moc\u{2028}>\r\n";
+        let shown = "<\\u001b]0;title\\u0007\\u001b[8m\\u009b2J\\u202emoc\\u2028>\\u000d\n";
+        assert_eq!(for_terminal(theirs), shown);
+        let json = serde_json::json!({ "from": "a\u{202e}b\u{85}" });
+        let printed = for_terminal(&json.to_string());
+        assert!(printed.is_ascii(), "{printed}");
+        assert_eq!(serde_json::from_str::<Value>(&printed).expect("it is JSON"), json);
+    }
 
     #[test]
     fn durations_have_at_most_two_units() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use control::tickets::texts::{self, Language, Text};
 use control::tickets::{Record, RecordedStep, read_stored};
-use mail::Ticket;
+use mail::{Printable, Ticket};
 use serde_json::{Value, json};
 
 use super::admin::{Failure, Gateway};
@@ -252,9 +252,9 @@ impl Telling<'_> {
     }
 }
 
-/// What a client sent does nothing to a terminal.
+/// What a client sent begins no line of its own, and does nothing else to a terminal.
 fn plain(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char }).collect()
+    Printable(text).to_string()
 }
 
 #[cfg(test)]

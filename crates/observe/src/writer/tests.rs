@@ -1,8 +1,6 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use mail::UnixMillis;
-
 use super::*;
 
 const NOW: UnixMillis = UnixMillis(1_795_426_496_789);
@@ -34,7 +32,7 @@ fn written(form: Form, record: impl FnOnce(&mut EventLog)) -> String {
 
 #[test]
 fn every_line_is_a_json_object_whatever_a_client_said() {
-    let nasty = "a\"b\\c\r\n\u{0}\u{7f}\u{85}\u{1f600}</script>";
+    let nasty = "a\"b\\c\r\n\u{0}\u{7f}\u{85}\u{1f600}\u{202e}\u{2028}</script>";
     let text = written(Form::Json, |log| {
         for number in 0..2000 {
             log.event("relay_denied", NOW)
@@ -47,6 +45,7 @@ fn every_line_is_a_json_object_whatever_a_client_said() {
         }
     });
     assert_eq!(text.lines().count(), 2000);
+    assert!(!text.contains(['\u{202e}', '\u{2028}', '\u{85}']), "it would be obeyed");
     for (number, line) in text.lines().enumerate() {
         let record: Value = serde_json::from_str(line).unwrap();
         assert_eq!(record["event"], "relay_denied");
@@ -65,10 +64,14 @@ fn a_person_reads_words_and_no_escape_sequences() {
     let text = written(Form::Readable, |log| {
         log.event("relay_denied", NOW)
             .str("reason", "relay_not_permitted")
+            .str("from", "a\u{202e}b")
             .str("helo", "\u{1b}[2J \u{9b}x")
             .end();
     });
-    assert_eq!(text, "09:34:56.789 relay_denied helo=\"\\u001b[2J \\u009bx\" reason=relay_not_permitted\n");
+    assert_eq!(
+        text,
+        "09:34:56.789 relay_denied from=\"a\\u202eb\" helo=\"\\u001b[2J \\u009bx\" reason=relay_not_permitted\n"
+    );
 }
 
 /// An output that waits to be told before each write.
@@ -104,6 +107,76 @@ fn a_stuck_output_costs_lines_and_never_a_wait() {
     assert!(registry.lines_dropped().load(Ordering::Relaxed) > 0);
     drop(open);
     drop(log);
+}
+
+/// An output that never takes anything.
+struct Wall;
+
+impl Write for Wall {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        loop {
+            thread::park();
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_that_never_reads_does_not_hold_up_the_end() {
+    let registry = Registry::new(1, &["smtp"], 1);
+    let writer = LogWriter::start(Wall, Form::Json, "relay", &registry).unwrap();
+    let mut log = writer.log();
+    log.event("first", NOW).end();
+    drop(log);
+    // Comes back.
+    drop(writer);
+}
+
+/// An output that fails until it is mended.
+struct Broken(Arc<AtomicBool>, Memory, Sender<()>);
+
+impl Write for Broken {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.load(Ordering::Acquire) {
+            return self.1.write(bytes);
+        }
+        let _ = self.2.send(());
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_was_lost_is_counted_and_told_when_records_are_taken_again() {
+    let registry = Registry::new(1, &["smtp"], 1);
+    let (memory, is_mended, (tell, failed)) =
+        (Memory::default(), Arc::new(AtomicBool::new(false)), channel());
+    let output = Broken(is_mended.clone(), memory.clone(), tell);
+    let writer = LogWriter::start(output, Form::Json, "relay", &registry).unwrap();
+    let mut log = writer.log();
+    for _ in 0..3 {
+        log.event("lost", NOW).end();
+    }
+    log.flush();
+    failed.recv().unwrap();
+    while registry.lines_dropped().load(Ordering::Relaxed) < 3 {
+        thread::yield_now();
+    }
+    is_mended.store(true, Ordering::Release);
+    log.event("kept", NOW).end();
+    drop(log);
+    drop(writer);
+    let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.len(), 2, "{text}");
+    assert_eq!((&events[0]["event"], &events[1]["event"]), (&"kept".into(), &"log_records_dropped".into()));
+    assert_eq!((&events[1]["records"], &events[1]["node"]), (&3.into(), &"relay".into()));
 }
 
 #[test]

@@ -99,9 +99,6 @@ fn write_message(out: &mut String, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let lines: Vec<_> = text.lines().collect();
     for line in lines.iter().take(LINES_SHOWN_MAX) {
-        // What a message holds must not move the cursor of whoever reads it.
-        let line: String =
-            line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
         let _ = writeln!(out, "     {}{}{line}", styled(FAINT, "|"), if line.is_empty() { "" } else { " " });
     }
     if let Some(more) = lines.len().checked_sub(LINES_SHOWN_MAX).filter(|&more| more > 0) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use delivery::ClientTlsConfigs;
+use mail::Printable;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use socket2::{Domain, Socket, Type};
@@ -191,7 +192,8 @@ impl Connection {
             texts.push(line.get(4..).unwrap_or_default().trim().to_owned());
             match line.as_bytes().get(3) {
                 None | Some(b' ') => {
-                    let text = texts.iter().map(|text| printable(text)).collect::<Vec<_>>().join(" ");
+                    let text =
+                        texts.iter().map(|text| Printable(text).to_string()).collect::<Vec<_>>().join(" ");
                     return Ok(Reply { code, text });
                 }
                 Some(b'-') if texts.len() < LINES_MAX => {}
@@ -251,11 +253,6 @@ impl Connection {
         self.stream = Stream::Sealed(Box::new(StreamOwned::new(connection, stream)));
         Ok(())
     }
-}
-
-/// A server's words on somebody's terminal: without what would move the cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
 }
 
 #[cfg(test)]
