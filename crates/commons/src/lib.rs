@@ -282,6 +282,8 @@ impl Commons {
             Err(NotReady::Draining)
         } else if self.has_latched() {
             Err(NotReady::Latched)
+        } else if self.is_any(WorkerState::Vanished) {
+            Err(NotReady::Vanished)
         } else if self.is_any(WorkerState::Recovering) {
             Err(NotReady::Recovering)
         } else {
@@ -345,11 +347,13 @@ pub enum WorkerState {
     Ready,
     /// Its shard's storage failed: it takes no mail until a restart recovers it.
     Latched,
+    /// Files of its shards bear their names no longer: it takes no mail until they do, and delivers what it has.
+    Vanished,
 }
 
 impl WorkerState {
     fn from_number(number: u8) -> Self {
-        [Self::Recovering, Self::Ready, Self::Latched][usize::from(number)]
+        [Self::Recovering, Self::Ready, Self::Latched, Self::Vanished][usize::from(number)]
     }
 
     /// The word for it in `status`.
@@ -359,6 +363,7 @@ impl WorkerState {
             Self::Recovering => "recovering",
             Self::Ready => "ready",
             Self::Latched => "latched",
+            Self::Vanished => "vanished",
         }
     }
 }
@@ -370,6 +375,8 @@ pub enum NotReady {
     Recovering,
     /// The spool's storage failed.
     Latched,
+    /// The spool's files were deleted, replaced, renamed or unmounted.
+    Vanished,
     /// It was asked to end.
     Draining,
 }
@@ -381,6 +388,7 @@ impl NotReady {
         match self {
             Self::Recovering => "recovering",
             Self::Latched => "latched",
+            Self::Vanished => "vanished",
             Self::Draining => "draining",
         }
     }

@@ -15,6 +15,12 @@ use serde_json::json;
 use crate::StartError;
 use crate::recovery::{self, Shards};
 
+/// What whoever runs the gateway should know before restarting it: health says nothing of it, since a restart would
+/// lose what deliveries still save.
+const VANISHED: &str = "files of the spool were deleted, replaced, renamed or unmounted: no mail is taken, and what is \
+     queued goes out from the files that are still open; put the files back, or stop the gateway when the queue is \
+     empty; the log names the file, and at the end each message that is lost";
+
 /// What the handlers read.
 #[derive(Clone)]
 struct Rooms {
@@ -77,8 +83,13 @@ async fn ready(State(rooms): State<Rooms>) -> impl IntoResponse {
         }
         Err(reason) => {
             let mut body = json!({ "ready": false, "reason": reason.as_str() });
-            if reason == NotReady::Recovering {
-                body["detail"] = recovery::sentence(&rooms.commons, &rooms.recovery).into();
+            let detail = match reason {
+                NotReady::Recovering => Some(recovery::sentence(&rooms.commons, &rooms.recovery)),
+                NotReady::Vanished => Some(VANISHED.to_owned()),
+                NotReady::Latched | NotReady::Draining => None,
+            };
+            if let Some(detail) = detail {
+                body["detail"] = detail.into();
             }
             (StatusCode::SERVICE_UNAVAILABLE, Json(body))
         }

@@ -198,6 +198,10 @@ fn health_is_not_readiness() {
     assert_eq!(reason(&stage), (503, Some("latched".into())));
     let (status, body) = stage.get("/healthz");
     assert!(status == 503 && body.contains("a restart recovers it"), "{status} {body}");
+    stage.commons.set_state(0, WorkerState::Vanished);
+    assert_eq!(reason(&stage), (503, Some("vanished".into())));
+    assert!(stage.get("/readyz").1.contains("put the files back"), "it says what to do");
+    assert_eq!(stage.get("/healthz"), (200, "ok\n".into()), "a restart would find nothing");
     stage.commons.set_state(0, WorkerState::Ready);
     stage.commons.drain();
     assert_eq!(reason(&stage), (503, Some("draining".into())));

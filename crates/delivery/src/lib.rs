@@ -41,7 +41,7 @@ use addresses::Addresses;
 use connection::Connection;
 use operator::Operation;
 use outcome::Settlement;
-use queue::{JobIx, Queue, SiteIx};
+use queue::{JobIx, Queue, SiteIx, State};
 use schedule::{Errand, Load};
 use site::Sites;
 
@@ -272,6 +272,12 @@ impl Delivery {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.connections.is_empty() && (self.latched || self.unsettled.is_empty())
+    }
+
+    /// A recipient is being tried, or due.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        [State::Ready, State::Active].into_iter().any(|state| self.queue.recipients_in(state) > 0)
     }
 
     /// Messages that have a recipient without an outcome.

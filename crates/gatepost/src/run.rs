@@ -11,7 +11,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use commons::{Commons, Places, Rate, Unfinished, WorkerLink, WorkerState};
 use config::{Config, Loaded, NodeConfig, WhileRecovering};
@@ -28,13 +27,11 @@ use crate::doorman::Doorman;
 use crate::opening::{self, Watch};
 use crate::prepare::{self, Prepared};
 use crate::shares::{self, backlog, clients_max, leaving_max, next_hops_max, segment_bytes, segments_max};
-use crate::worker::{Commits, SPOOL_ROOM, Worker};
+use crate::worker::{Commits, Life, SPOOL_ROOM, Worker};
 
 /// Bodies that a worker keeps in memory after their commit: those of half a second at its best rate with
 /// messages of 4 KiB. Mail that waits longer waits for its next hop, and is read back when that is there.
 const HOT_BYTES_MAX: usize = 32 << 20;
-/// A drain ends after this at the latest: sooner than those who sent SIGTERM lose their patience.
-const DRAIN_MAX: Duration = Duration::from_secs(20);
 
 /// How often a port that is taken is tried again before it is reported: for 4 s in all. The kernel
 /// takes the ring of a killed gateway apart in a thread of its own, which on a busy machine waits for
@@ -310,15 +307,7 @@ fn serve(
     };
     worker.link.commons().set_state(worker.link.worker(), WorkerState::Ready);
     let _ = ready.send(Ok(()));
-    while !worker.draining {
-        worker.turn()?;
-    }
-    // Peers that never read, or never end, must not hold up the end: what is in the spool is safe.
-    let until = worker.ring.now().after(DRAIN_MAX);
-    while !worker.is_idle() && worker.ring.now() < until {
-        let next = worker.next_deadline().map_or(until, |deadline| deadline.min(until));
-        worker.turn_until(Some(next))?;
-    }
+    while worker.turn()? {}
     worker.close()
 }
 
@@ -347,8 +336,9 @@ fn equip(
     };
     let progress = &plan.recovery[usize::from(number)];
     let watch = Watch { commons: link.commons(), progress, log: &mut log };
-    let (spool, recovered) =
+    let (mut spool, recovered) =
         opening::open_spool(&mut ring, &options, plan.workers, watch).map_err(StartError::new)?;
+    spool.watch(spool::WATCH_INTERVAL);
     let ingress = Ingress::new(ingress_settings(plan, number), &mut ring);
     let delivery = Delivery::new(DeliverySettings {
         hostname: plan.node.hostname.as_ref().into(),
@@ -373,7 +363,7 @@ fn equip(
         log,
         completions: Vec::new(),
         commits: Commits::default(),
-        draining: false,
+        life: Life::default(),
     };
     worker.report_recovery();
     worker.recover(recovered);

@@ -21,6 +21,15 @@ pub const SPOOL_ROOM: u8 = 2;
 /// durable write takes, so that groups become no smaller.
 const SERVED_MAX: Duration = Duration::from_micros(200);
 
+/// A drain ends after this at the latest: sooner than those who sent SIGTERM lose their patience.
+pub const DRAIN_MAX: Duration = Duration::from_secs(20);
+/// Where the next start would not find the spool's files, a drain goes on delivering what is due for so long: half of
+/// its time, so that what is under way then ends as well.
+const RESCUE_MAX: Duration = Duration::from_secs(10);
+/// Messages that the log names when they are lost at the end; the others are counted. A minute's reading, and within
+/// what the log takes at once.
+const LOST_NAMED_MAX: usize = 1000;
+
 /// Everything that one thread of the data plane owns.
 pub struct Worker<R> {
     /// The way to sockets, files and time.
@@ -43,8 +52,21 @@ pub struct Worker<R> {
     pub completions: Vec<Completion>,
     /// When the durable write under way began, and the shard's counts before it.
     pub commits: Commits,
-    /// Asked to stop: no new mail, and an end when nothing is under way.
-    pub draining: bool,
+    /// How far its life is.
+    pub life: Life,
+}
+
+/// How far a worker's life is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Life {
+    /// It serves.
+    #[default]
+    Serving,
+    /// Asked to stop: no new mail. Until then, at the latest, what is queued goes on being tried, for the next start
+    /// would not find it; and the end of all is the second moment.
+    Rescuing(Instant, Instant),
+    /// Asked to stop: no new mail and no further attempts, an end when nothing is under way, and then at the latest.
+    Draining(Instant),
 }
 
 /// What is remembered between turns to measure the shard's commits.
@@ -70,16 +92,34 @@ macro_rules! context {
 }
 
 impl<R: Ring> Worker<R> {
-    /// Waits for something to do, until the next timer at the latest, and does it.
+    /// Waits for something to do, until the next timer at the latest, and does it; false when it was asked to end and
+    /// has nothing left to do, or no more time: peers that never read, or never end, must not hold up the end, and
+    /// what is in the spool is safe.
     ///
     /// # Errors
     /// When the ring itself is broken.
-    pub fn turn(&mut self) -> io::Result<()> {
-        let deadline = self.next_deadline();
-        self.turn_until(deadline)
+    pub fn turn(&mut self) -> io::Result<bool> {
+        let limit = match self.life {
+            Life::Serving => None,
+            Life::Rescuing(until, _) => Some(until),
+            Life::Draining(end) => Some(end),
+        };
+        let deadline = [self.next_deadline(), limit].into_iter().flatten().min();
+        self.turn_until(deadline)?;
+        let now = self.ring.now();
+        if let Life::Rescuing(until, end) = self.life
+            && (now >= until || !self.delivery.has_work())
+        {
+            self.life = Life::Draining(end);
+            self.delivery.drain(context!(self, delivery));
+        }
+        Ok(match self.life {
+            Life::Serving | Life::Rescuing(..) => true,
+            Life::Draining(end) => now < end && !self.is_idle(),
+        })
     }
 
-    /// The same, waiting until `deadline`.
+    /// One turn, which waits until `deadline`.
     ///
     /// # Errors
     /// When the ring itself is broken.
@@ -161,7 +201,7 @@ impl<R: Ring> Worker<R> {
         [self.ingress.next_deadline(), self.delivery.next_deadline(), spool].into_iter().flatten().min()
     }
 
-    /// Nothing is under way: a draining worker may end.
+    /// Nothing is under way.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.ingress.is_idle() && self.delivery.is_idle() && self.spool.idle()
@@ -172,7 +212,29 @@ impl<R: Ring> Worker<R> {
     /// # Errors
     /// When the spool's last note cannot be written: the next start reads more, and misses nothing.
     pub fn close(mut self) -> io::Result<()> {
+        self.report_lost();
+        self.log.flush();
         self.spool.close(&mut self.ring)
+    }
+
+    /// Names the messages that were promised and will not be found by the next start.
+    fn report_lost(&mut self) {
+        let lost = self.spool.lost(&mut self.ring);
+        if lost.is_empty() {
+            return;
+        }
+        let now = UnixMillis(self.ring.unix_millis());
+        for id in lost.iter().take(LOST_NAMED_MAX) {
+            let record = self.log.event("message_lost", now).display("message", id);
+            record.str("reason", "its file in the spool was deleted, replaced, renamed or unmounted").end();
+        }
+        let named = lost.len().min(LOST_NAMED_MAX);
+        let record = self.log.event("messages_lost", now).number("messages", lost.len() as u64);
+        record.number("named", named as u64).end();
+    }
+
+    fn set_state(&self, state: WorkerState) {
+        self.link.commons().set_state(self.link.worker(), state);
     }
 
     fn measure_spool(&mut self) {
@@ -233,9 +295,15 @@ impl<R: Ring> Worker<R> {
                 }
                 Answer::SnapshotChanged => self.ingress.snapshot_changed(),
                 Answer::Drain => {
-                    self.draining = true;
                     self.ingress.drain(context!(self, ingress));
-                    self.delivery.drain(context!(self, delivery));
+                    let now = self.ring.now();
+                    let end = now.after(DRAIN_MAX);
+                    if self.spool.stats().vanished {
+                        self.life = Life::Rescuing(now.after(RESCUE_MAX), end);
+                    } else {
+                        self.life = Life::Draining(end);
+                        self.delivery.drain(context!(self, delivery));
+                    }
                 }
             }
         }
@@ -282,12 +350,35 @@ impl<R: Ring> Worker<R> {
                     event.display("file", path.display()).display("error", error).end();
                 }
                 Event::Latched { ref path, ref error } => {
-                    self.link.commons().set_state(self.link.worker(), WorkerState::Latched);
+                    self.set_state(WorkerState::Latched);
                     let now = UnixMillis(self.ring.unix_millis());
                     let record = self.log.event("spool_latched", now);
                     record.display("file", path.display()).display("error", error).end();
                     self.ingress.latched(context!(self, ingress));
                     self.delivery.spool_event(context!(self, delivery), event);
+                }
+                Event::Withdrawn { waiter } => self.ingress.withdrawn(context!(self, ingress), waiter),
+                Event::Vanished { path } => {
+                    self.set_state(WorkerState::Vanished);
+                    let now = UnixMillis(self.ring.unix_millis());
+                    let record = self.log.event("spool_vanished", now);
+                    record
+                        .display("file", path.display())
+                        .number("messages", self.spool.stats().messages)
+                        .str(
+                            "effect",
+                            "no mail is taken; what is queued goes out from the files that are still open",
+                        )
+                        .end();
+                    self.ingress.vanished(context!(self, ingress));
+                }
+                Event::Returned => {
+                    let stats = self.spool.stats();
+                    if !stats.vanished && !stats.latched {
+                        self.set_state(WorkerState::Ready);
+                    }
+                    let now = UnixMillis(self.ring.unix_millis());
+                    self.log.event("spool_returned", now).number("messages", stats.messages).end();
                 }
                 other => self.delivery.spool_event(context!(self, delivery), other),
             }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use commons::{Commons, Subject, Suspension};
 use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
-use gatepost::worker::{Commits, SPOOL_ROOM, Worker};
+use gatepost::worker::{Commits, Life, SPOOL_ROOM, Worker};
 use ingress::{Ingress, ListenerSettings};
 use mail::{SuspensionCause, UnixMillis};
 use observe::{Form, LogWriter, Registry};
@@ -189,7 +189,7 @@ fn worker(configuration: &Configuration, directory: &Path) -> Worker<UringRing> 
         link,
         completions: Vec::new(),
         commits: Commits::default(),
-        draining: false,
+        life: Life::default(),
     }
 }
 

@@ -196,6 +196,23 @@ fn a_group_that_becomes_durable_after_another_write_has_failed_is_borne() {
     assert_ne!(met, 0, "no group became durable after another write had failed");
 }
 
+/// By hand more: `GATEPOST_SIM_VANISH=20000 cargo test -p gatepost --test simulation vanish`.
+#[test]
+fn files_that_vanish_end_promises_within_a_second_and_lose_nothing_that_can_still_go_out() {
+    let seeds = std::env::var("GATEPOST_SIM_VANISH").map_or(200, |seeds| seeds.parse().expect("a number"));
+    let mut acknowledged = 0;
+    for seed in 0..seeds {
+        let run = simulation::vanish::run(seed, false);
+        if let Some(failure) = failure_of(&run) {
+            // Tells its story.
+            simulation::vanish::run(seed, true);
+            panic!("seed {seed} fails: {}", failure.text);
+        }
+        acknowledged += run.report.acknowledged;
+    }
+    assert!(acknowledged > seeds, "{acknowledged} messages in {seeds} runs");
+}
+
 fn show(failures: &[(u64, Name, Failure)], trim: &Trim) {
     for (index, (seed, name, failure)) in failures.iter().take(SHOWN_MAX).enumerate() {
         eprintln!("{name}, seed {seed}, {}: {}", failure.kind, failure.text);

@@ -75,6 +75,14 @@ impl<R: Ring> Judge<'_, '_, R> {
                 self.refuse_for(Reason::SpoolFull, Some(format_args!("room is being made")), "", reply);
             }
             Refusal::Latched => self.refuse_for(Reason::SpoolFailed, None, "", reply),
+            Refusal::Vanished => {
+                self.refuse_for(
+                    Reason::SpoolFailed,
+                    Some(format_args!("its files have vanished")),
+                    "",
+                    reply,
+                );
+            }
         }
     }
 

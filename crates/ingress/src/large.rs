@@ -142,7 +142,7 @@ impl<R: Ring> Judge<'_, '_, R> {
 fn reason_of(refusal: Refusal) -> Reason {
     match refusal {
         Refusal::Full | Refusal::Busy => Reason::SpoolFull,
-        Refusal::Latched => Reason::SpoolFailed,
+        Refusal::Latched | Refusal::Vanished => Reason::SpoolFailed,
     }
 }
 

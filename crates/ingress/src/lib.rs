@@ -217,7 +217,10 @@ impl Ingress {
     pub fn next_deadline(&self) -> Option<Instant> {
         // Whoever waits for a turn has it at once, after the others.
         let waits_for_a_turn = !self.yielding.is_empty() || self.renewing.is_some();
-        if waits_for_a_turn { Some(Instant::default()) } else { self.wheel.next() }
+        if waits_for_a_turn {
+            return Some(Instant::default());
+        }
+        [self.wheel.next(), self.folds.next_deadline(), self.repeated_due].into_iter().flatten().min()
     }
 
     /// Nobody is connected.
@@ -296,24 +299,50 @@ impl Ingress {
     pub fn latched<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
         self.parked.clear();
         for key in 0..self.connections.len() as u32 {
-            let Some(connection) = self.connections[key as usize].as_mut() else { continue };
-            let client = &mut connection.client;
-            if !matches!(client.waiting, Waiting::Room | Waiting::Large | Waiting::Commit) {
-                continue;
+            let waits = |waiting| matches!(waiting, Waiting::Room | Waiting::Large | Waiting::Commit);
+            if self.waiting(key).is_some_and(waits) {
+                self.put_off(cx, key, Refusal::Latched);
             }
-            client.waiting = Waiting::Nothing;
-            if connection.ended {
-                self.settle(cx, key);
-            } else if client.transaction.id.is_some() {
-                self.judge(cx, key, |judge, reply| {
-                    judge.refuse_for_spool(Refusal::Latched, reply);
-                    judge.end_transaction();
-                });
-                self.resume_message(cx, key);
-            } else {
-                client.transaction.refused = Some(Reason::SpoolFailed);
-                self.drive(cx, key, |session, judge| session.resume(Resume::Continue, judge));
+        }
+    }
+
+    /// The spool's files have vanished: whoever waits for room in it is told to come again. Bodies on their way are
+    /// refused at their end, and of each group on its way the spool says what becomes of it.
+    pub fn vanished<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        while let Some(key) = self.parked.pop_front() {
+            if self.waiting(key) == Some(Waiting::Room) {
+                self.put_off(cx, key, Refusal::Vanished);
             }
+        }
+    }
+
+    /// The message of connection `key` was withdrawn: its client is told to come again.
+    pub fn withdrawn<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+        if self.waiting(key) == Some(Waiting::Commit) {
+            self.put_off(cx, key, Refusal::Vanished);
+        }
+    }
+
+    fn waiting(&self, key: u32) -> Option<Waiting> {
+        Some(self.connections.get(key as usize)?.as_ref()?.client.waiting)
+    }
+
+    /// The message of connection `key`, which waits for the spool, will not become durable.
+    fn put_off<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, refusal: Refusal) {
+        let Some(connection) = self.connections[key as usize].as_mut() else { return };
+        let client = &mut connection.client;
+        client.waiting = Waiting::Nothing;
+        if connection.ended {
+            self.settle(cx, key);
+        } else if client.transaction.id.is_some() {
+            self.judge(cx, key, |judge, reply| {
+                judge.refuse_for_spool(refusal, reply);
+                judge.end_transaction();
+            });
+            self.resume_message(cx, key);
+        } else {
+            client.transaction.refused = Some(Reason::SpoolFailed);
+            self.drive(cx, key, |session, judge| session.resume(Resume::Continue, judge));
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use crate::{AlignedBuffer, BLOCK_BYTES};
@@ -84,6 +84,11 @@ pub trait Disk {
     /// Whether somebody holds the lock on the file at `path`, this process included. A file that was closed
     /// may hold it until the next turn of the ring.
     fn is_locked(&mut self, path: &Path) -> io::Result<bool>;
+
+    /// A number by which an open file is told from every other of this machine: [`crate::Ring::identify_file`]
+    /// gives the same for its name, as long as the name leads to it. It asks the kernel's memory alone and never
+    /// waits.
+    fn identity(&mut self, file: File) -> io::Result<usize>;
 
     /// Free bytes of the file system that holds `path`.
     fn free_bytes(&mut self, path: &Path) -> io::Result<u64>;
@@ -297,6 +302,12 @@ impl Disk for RealDisk {
         }
     }
 
+    fn identity(&mut self, file: File) -> io::Result<usize> {
+        let metadata = self.get(file)?.file.metadata()?;
+        let device = metadata.dev();
+        Ok(identity_of(libc::major(device), libc::minor(device), metadata.ino()))
+    }
+
     fn free_bytes(&mut self, path: &Path) -> io::Result<u64> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         let mut stat = MaybeUninit::<libc::statvfs>::uninit();
@@ -332,6 +343,12 @@ pub(crate) fn allocated<T: Default>(outcome: io::Result<T>) -> io::Result<T> {
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(T::default()),
         outcome => outcome,
     }
+}
+
+/// An inode number and its device in one number: devices have few bits, inode numbers few of the highest.
+pub(crate) fn identity_of(major: u32, minor: u32, inode: u64) -> usize {
+    let device = u64::from(major) << 20 | u64::from(minor);
+    (inode ^ device.rotate_right(24)) as usize
 }
 
 /// Reads until `bytes` is full or the file ends.

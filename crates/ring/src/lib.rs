@@ -281,6 +281,9 @@ pub trait Ring: Disk {
     /// Removes an empty directory.
     fn remove_directory_file(&mut self, path: &std::path::Path, token: Token);
 
+    /// Says which file a name leads to: the completion's count is its [`Disk::identity`].
+    fn identify_file(&mut self, path: &std::path::Path, token: Token);
+
     /// Submits what was asked for so far rather than with the next turn, and waits for nothing.
     fn submit(&mut self);
 

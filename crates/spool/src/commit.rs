@@ -136,6 +136,12 @@ impl Shard {
             let start = (u64::from(entry.offset) - offset) as usize;
             let message = StoredMessage::new(buffer.clone(), start, entry.length as usize)
                 .expect("the record was written from a valid message");
+            if let (Some(waiter), true) = (waiter, self.watch.has_vanished) {
+                let recipients = u16::try_from(message.recipient_count());
+                self.withdraw(key, recipients.expect("records number recipients with 16 bits"));
+                self.events.push_back(Event::Withdrawn { waiter });
+                continue;
+            }
             self.events.push_back(Event::Committed { key, waiter, message });
         }
         self.copied(segment, (offset, bytes), &effects);
@@ -159,9 +165,13 @@ impl Shard {
     fn bury_if_done(&mut self, key: MessageKey) {
         let Some(entry) = self.index.get_mut(key) else { return };
         entry.outcomes_open -= 1;
-        if entry.outcomes_open > 0 || !entry.recipients.all_settled() {
-            return;
+        if entry.outcomes_open == 0 && entry.recipients.all_settled() {
+            self.bury(key);
         }
+    }
+
+    /// Forgets a message.
+    pub(crate) fn bury(&mut self, key: MessageKey) {
         let Some((entry, large)) = self.index.remove(key) else { return };
         self.hot.release(&entry, &mut self.pool);
         if let Some(segment) = self.segments.list.get_mut(entry.segment as usize) {

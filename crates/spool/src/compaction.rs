@@ -338,7 +338,7 @@ impl Shard {
             }
             None => None,
         };
-        [sealing, preparing, compaction].into_iter().flatten().min()
+        [sealing, preparing, compaction, self.watch.next_deadline()].into_iter().flatten().min()
     }
 
     /// Begins to read messages of the victim, from `slot` of the index on; gives what comes next.
@@ -480,7 +480,7 @@ impl Shard {
                     // In a group of its own it may fit.
                     self.open_effects.urgent |= !self.open.is_empty();
                 }
-                Ok(()) | Err(Refusal::Latched) => self.pool.give_back(buffer),
+                Ok(()) | Err(Refusal::Latched | Refusal::Vanished) => self.pool.give_back(buffer),
             }
         }
     }

@@ -11,6 +11,8 @@ pub enum Refusal {
     Full,
     /// A write failed: 451 4.3.0 until a restart.
     Latched,
+    /// A file bears its name no longer: 451 4.3.0 until it does.
+    Vanished,
 }
 
 impl fmt::Display for Refusal {
@@ -19,6 +21,7 @@ impl fmt::Display for Refusal {
             Self::Busy => "the spool is busy",
             Self::Full => "the spool is full",
             Self::Latched => "the spool's storage failed",
+            Self::Vanished => "the spool's files have vanished",
         })
     }
 }

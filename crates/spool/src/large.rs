@@ -170,6 +170,20 @@ impl LargeFiles {
             && self.to_remove.is_empty()
     }
 
+    /// How many bodies records name.
+    pub(crate) fn named_count(&self) -> usize {
+        self.named.len()
+    }
+
+    /// Their numbers, in an order that lasts as long as they do.
+    pub(crate) fn named_numbers(&self) -> impl Iterator<Item = u64> {
+        self.named.keys().copied()
+    }
+
+    pub(crate) fn is_named(&self, number: u64) -> bool {
+        self.named.contains_key(&number)
+    }
+
     /// A removal ended. Where it failed, the next start removes the file.
     pub(crate) fn removed(&mut self) {
         self.removing -= 1;
@@ -304,10 +318,14 @@ impl LargeFiles {
         self.to_remove.push(number);
     }
 
-    /// Closes and removes what became superfluous since the last turn.
-    pub(crate) fn tidy<R: Ring>(&mut self, ring: &mut R) {
+    /// Closes and removes what became superfluous since the last turn; unless it `may_remove`, the names are left
+    /// to the next start.
+    pub(crate) fn tidy<R: Ring>(&mut self, ring: &mut R, may_remove: bool) {
         for file in self.to_close.drain(..) {
             ring.close_file(file);
+        }
+        if !may_remove {
+            self.to_remove.clear();
         }
         for number in self.to_remove.drain(..) {
             ring.remove_file(&self.directory.join(large_name(number)), self.tokens.token(KIND_REMOVE, 0));
@@ -370,12 +388,18 @@ impl LargeFiles {
             (Err(error), done) => {
                 // No descriptor, no space: nothing was written whose fate could be unknown.
                 let is_full = matches!(done, Doing::Opening | Doing::Allocating) || is_want_of_space(&error);
+                // Nothing failed: the directory is elsewhere, as the next look will see.
+                let is_gone = error.kind() == std::io::ErrorKind::NotFound;
                 if !body.aborted {
-                    let refusal = if is_full { Refusal::Full } else { Refusal::Latched };
+                    let refusal = match (is_gone, is_full) {
+                        (true, _) => Refusal::Vanished,
+                        (_, true) => Refusal::Full,
+                        _ => Refusal::Latched,
+                    };
                     events.push_back(Event::LargeFailed { large, waiter, refusal });
                 }
                 body.aborted = true;
-                failure = (!is_full).then_some((body.number, error));
+                failure = (!is_full && !is_gone).then_some((body.number, error));
             }
             (Ok(_), Doing::Opening) if body.expected_bytes > 0 && !body.aborted => {
                 if let Some(file) = body.file {

@@ -7,7 +7,8 @@
 //! `FORMAT.md`, the promises in the design's page on the spool.
 //!
 //! Fails for good: after a failed durable write the shard is latched ([`Event::Latched`],
-//! [`Refusal::Latched`]) and only a restart, which recovers, opens it again.
+//! [`Refusal::Latched`]) and only a restart, which recovers, opens it again. While its files have vanished from
+//! under it ([`Event::Vanished`]) it takes no new mail, and the rest goes on: a restart would find nothing.
 
 mod commit;
 mod compaction;
@@ -37,6 +38,7 @@ mod sealing;
 mod segment;
 mod shard;
 mod spool;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -52,6 +54,7 @@ pub use replay::RecoveredMail;
 pub use scan::{Damage, claim};
 pub use shard::Shard;
 pub use spool::{Noted, RecoveredSpool, Spool};
+pub use watch::WATCH_INTERVAL;
 
 /// A group stops taking messages here: one write stays short enough that nobody waits long behind it.
 pub const GROUP_BYTES_MAX: usize = 4 << 20;
@@ -266,6 +269,20 @@ pub enum Event {
         /// It is a segment that is kept as it is until the next start, since what it holds now is unknown.
         is_quarantined: bool,
     },
+    /// A group was written after its files had vanished: the client of one of its messages must be told to come
+    /// again, and the message is forgotten.
+    Withdrawn {
+        /// What was given to [`Shard::append`].
+        waiter: u32,
+    },
+    /// A file of the shard bears its name no longer: deleted, replaced, renamed, or its file system unmounted. New
+    /// mail is refused ([`Refusal::Vanished`]); everything else goes on by what is open.
+    Vanished {
+        /// The first name that was missed.
+        path: PathBuf,
+    },
+    /// All names are back.
+    Returned,
     /// A durable write failed. Whoever waits for a commit waits in vain, the shard takes nothing
     /// more; restart to recover.
     Latched {
@@ -297,6 +314,8 @@ pub struct Stats {
     pub committed: u64,
     /// A durable write failed.
     pub latched: bool,
+    /// A file bears its name no longer.
+    pub vanished: bool,
 }
 
 #[cfg(test)]

@@ -361,8 +361,8 @@ impl Segments {
     }
 
     /// Begins to prepare the next segment if one is wanted and none is under way; `waits`: somebody was
-    /// refused for want of one.
-    pub(crate) fn prepare<R: Ring>(&mut self, ring: &mut R, waits: bool) {
+    /// refused for want of one. Unless it `may_create`, dead segments alone are used again.
+    pub(crate) fn prepare<R: Ring>(&mut self, ring: &mut R, waits: bool, may_create: bool) {
         if self.preparing.is_some() || self.ready.len() >= self.ready_wanted(waits) {
             return;
         }
@@ -375,7 +375,7 @@ impl Segments {
             fail_point!("before-recycle");
             self.write_header(ring, file, epoch, Durability::Durable);
             self.preparing = Some(Preparing { step: Step::Recycle(index as u32), epoch, file: None });
-        } else if self.spare > self.ready.len() as u64 {
+        } else if may_create && self.spare > self.ready.len() as u64 {
             ring.remove_file(&self.directory.join(TEMPORARY_NAME), self.token);
             self.preparing = Some(Preparing { step: Step::Remove, epoch, file: None });
         } else {

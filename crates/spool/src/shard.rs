@@ -24,6 +24,7 @@ use crate::replay::RecoveredMail;
 use crate::scan::shard_directory;
 use crate::sealing::Sealing;
 use crate::segment::{self, Need, Prepared, Purpose, Segments};
+use crate::watch::{Watch, is_gone};
 use crate::{
     Content, Event, GROUP_BYTES_MAX, HELD, MessageKey, NewMessage, Options, Outcome, Place, RECORD_BYTES_MAX,
     RELEASED, RecoveryProgress, Refusal, SpoolError, Stats,
@@ -38,6 +39,7 @@ pub(crate) const KIND_REMOVE: u8 = 6;
 pub(crate) const KIND_FOOTER: u8 = 7;
 pub(crate) const KIND_COPY: u8 = 8;
 pub(crate) const KIND_DROP: u8 = 9;
+pub(crate) const KIND_IDENTIFY: u8 = 10;
 
 /// The largest segment: offsets in it are kept in 32 bits.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
@@ -70,6 +72,7 @@ pub struct Shard {
     pub(crate) spare_summary: Summary,
     pub(crate) sealing: Option<Sealing>,
     pub(crate) compaction: Compaction,
+    pub(crate) watch: Watch,
     /// Of the next group.
     pub(crate) epoch: u64,
     /// The last group that was sealed.
@@ -168,6 +171,7 @@ impl Shard {
             spare_summary: Summary::default(),
             sealing: None,
             compaction: Compaction::new(options.compaction_bytes_per_second),
+            watch: Watch::default(),
             epoch: state.next_epoch,
             last: state.last,
             refused_busy: false,
@@ -196,6 +200,7 @@ impl Shard {
     /// # Errors
     /// [`Refusal::Busy`]: again after the next [`Event::Room`]. The others as they say.
     pub fn append(&mut self, message: &NewMessage<'_>, waiter: Option<u32>) -> Result<MessageKey, Refusal> {
+        self.check_names()?;
         let body = self.body(&message.content)?;
         let bytes = record::message_bytes(message, &body).ok_or(Refusal::Full)?;
         let outline = bytes - content_bytes(message, &body);
@@ -335,11 +340,13 @@ impl Shard {
     /// Whether a message would find room now.
     ///
     /// # Errors
-    /// [`Refusal::Full`] past the watermark, [`Refusal::Latched`] after a failed write.
+    /// [`Refusal::Full`] past the watermark, [`Refusal::Latched`] after a failed write, [`Refusal::Vanished`]
+    /// while files have vanished.
     pub fn accepts_mail(&self) -> Result<(), Refusal> {
         if self.latched {
             return Err(Refusal::Latched);
         }
+        self.check_names()?;
         // What most messages fit in: past the watermark a few small ones might still, and need not.
         let usual_bytes = (self.segments.segment_bytes / 8).min(INLINE_BODY_BYTES_MAX as u64);
         let usual = Need { group: usual_bytes, footer: self.summary.disk_bytes(1, 1024), own_footer: 0 };
@@ -363,17 +370,19 @@ impl Shard {
     /// Begins the next write if none is under way, and the work behind it. To be called at the end of a turn, and
     /// within one that is long.
     pub fn flush<R: Ring>(&mut self, ring: &mut R) {
-        self.large.tidy(ring);
+        // Once they have vanished, the names may be another's.
+        self.large.tidy(ring, !self.watch.has_vanished);
         if self.latched {
             return;
         }
+        self.watch(ring);
         // First, since what it puts into the open group may be urgent and nothing else wake the worker.
         self.compact(ring);
         if self.in_flight.is_none() && self.open_effects.urgent && !self.open.is_empty() {
             self.write_group(ring);
         }
         self.seal_on(ring);
-        self.segments.prepare(ring, self.refused_busy);
+        self.segments.prepare(ring, self.refused_busy, !self.watch.has_vanished);
     }
 
     /// Takes the end of an operation of this room.
@@ -390,6 +399,11 @@ impl Shard {
                 match self.segments.prepared(ring, result, file) {
                     Prepared::UnderWay => return,
                     Prepared::Ready | Prepared::Failed(None) => {}
+                    Prepared::Failed(Some((path, error)))
+                        if self.watch.interval.is_some() && is_gone(&error) =>
+                    {
+                        self.vanish(path);
+                    }
                     Prepared::Failed(Some((path, error))) => {
                         self.events.push_back(Event::WriteFailed { path, error, is_quarantined: false });
                     }
@@ -416,6 +430,7 @@ impl Shard {
                 self.large.piece_read(ring, key, end, &mut self.pool, &mut self.events);
             }
             KIND_REMOVE => self.large.removed(),
+            KIND_IDENTIFY => self.identified(ring, key, result),
             _ => {}
         }
     }
@@ -444,6 +459,7 @@ impl Shard {
             groups: self.groups,
             committed: self.committed,
             latched: self.latched,
+            vanished: self.watch.has_vanished,
         }
     }
 
@@ -452,11 +468,16 @@ impl Shard {
         self.index.len() == 0
             && self.idle()
             && !self.latched
+            && !self.watch.has_vanished
             && self.large.is_still()
             && self.loads.iter().all(Option::is_none)
             && self.events.is_empty()
             && self.sealing.is_none()
             && self.segments.is_still()
+    }
+
+    fn check_names(&self) -> Result<(), Refusal> {
+        if self.watch.has_vanished { Err(Refusal::Vanished) } else { Ok(()) }
     }
 
     fn body<'a>(&mut self, content: &Content<'a>) -> Result<Body<'a>, Refusal> {

@@ -179,9 +179,31 @@ impl Spool {
         }
     }
 
-    /// A failed write in one shard stops all: they share a device, and a restart is due.
-    fn check_latch(&self) -> Result<(), Refusal> {
-        if self.shards().any(|shard| shard.latched) { Err(Refusal::Latched) } else { Ok(()) }
+    /// A failed write in one shard stops all: they share a device, and a restart is due. So do files that have
+    /// vanished: what was done to one shard was hardly meant for it alone.
+    fn check_health(&self) -> Result<(), Refusal> {
+        if self.shards().any(|shard| shard.latched) {
+            Err(Refusal::Latched)
+        } else if self.shards().any(|shard| shard.watch.has_vanished) {
+            Err(Refusal::Vanished)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// From now on looks every so often whether all files bear their names, beginning with the next
+    /// [`Spool::flush`]: see [`Event::Vanished`].
+    pub fn watch(&mut self, interval: std::time::Duration) {
+        self.home.watch.interval = Some(interval);
+        for shard in self.adopted.iter_mut().filter_map(Adopted::shard_mut) {
+            shard.watch.interval = Some(interval);
+        }
+    }
+
+    /// The queued messages that the next start would not find, since their files bear their names no longer. By
+    /// blocking calls: for the end.
+    pub fn lost<D: Disk>(&self, disk: &mut D) -> Vec<MessageId> {
+        self.shards().flat_map(|shard| shard.lost(disk)).collect()
     }
 
     /// As [`Shard::append`], into the worker's own shard.
@@ -189,7 +211,7 @@ impl Spool {
     /// # Errors
     /// As [`Shard::append`].
     pub fn append(&mut self, message: &NewMessage<'_>, waiter: Option<u32>) -> Result<MessageKey, Refusal> {
-        self.check_latch()?;
+        self.check_health()?;
         self.home.append(message, waiter)
     }
 
@@ -286,7 +308,7 @@ impl Spool {
     /// # Errors
     /// As [`Shard::accepts_mail`].
     pub fn accepts_mail(&self) -> Result<(), Refusal> {
-        self.check_latch()?;
+        self.check_health()?;
         self.home.accepts_mail()
     }
 
@@ -295,7 +317,7 @@ impl Spool {
     /// # Errors
     /// As [`Shard::accepts_bytes`].
     pub fn accepts_bytes(&self, bytes: u64) -> Result<(), Refusal> {
-        self.check_latch()?;
+        self.check_health()?;
         self.home.accepts_bytes(bytes)
     }
 
@@ -394,7 +416,7 @@ impl Spool {
         expected_bytes: u64,
         waiter: u32,
     ) -> Result<LargeKey, Refusal> {
-        self.check_latch()?;
+        self.check_health()?;
         self.home.large_begin(ring, expected_bytes, waiter)
     }
 
@@ -473,6 +495,7 @@ impl Spool {
             stats.groups += own.groups;
             stats.committed += own.committed;
             stats.latched |= own.latched;
+            stats.vanished |= own.vanished;
         }
         stats
     }

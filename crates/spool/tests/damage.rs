@@ -213,6 +213,9 @@ impl Disk for Recycling<'_> {
     fn is_locked(&mut self, path: &Path) -> io::Result<bool> {
         self.disk.is_locked(path)
     }
+    fn identity(&mut self, file: File) -> io::Result<usize> {
+        self.disk.identity(file)
+    }
     fn free_bytes(&mut self, path: &Path) -> io::Result<u64> {
         self.disk.free_bytes(path)
     }

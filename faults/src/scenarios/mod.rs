@@ -6,6 +6,7 @@ mod crash_in_recovery;
 mod destination_dies;
 mod disk_full;
 mod ext4_shutdown;
+mod files_vanish;
 mod io_errors;
 mod power_cut;
 mod sigkill;
@@ -92,6 +93,14 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         usual: 30,
         full: 200,
         run: io_errors::run,
+    },
+    Scenario {
+        name: "files-vanish",
+        about: "the spool is deleted or renamed under load: no 250 more, what is queued goes out, what is lost is named",
+        quick: 4,
+        usual: 12,
+        full: 100,
+        run: files_vanish::run,
     },
     Scenario {
         name: "disk-full",

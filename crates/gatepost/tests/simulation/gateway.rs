@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use commons::{Commons, Places, WorkerLink, WorkerState};
 use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
-use gatepost::worker::{Commits, SPOOL_ROOM, Worker};
+use gatepost::worker::{Commits, Life, SPOOL_ROOM, Worker};
 use ingress::{Ingress, ListenerSettings};
 use observe::{EventLog, Registry, WorkerMetrics};
 use policy::{
@@ -40,6 +40,8 @@ pub struct Tuning {
 /// A gateway from its start to its end.
 pub struct Gateway {
     pub workers: Vec<Worker<SimRing>>,
+    /// Which of them have ended: they have no turns any more.
+    ended: Vec<bool>,
     pub control: Control,
     pub commons: Arc<Commons>,
     pub places: Arc<Places>,
@@ -79,7 +81,8 @@ impl Gateway {
             worker.ingress.open(&mut worker.ring, shares_port).expect("the port is free");
         }
         let control = Control::new(control_ring, control_link, hosts(), random);
-        Ok(Self { workers, control, commons, places, damage })
+        let ended = vec![false; tuning.workers];
+        Ok(Self { workers, ended, control, commons, places, damage })
     }
 
     /// Lets both planes do what is due.
@@ -88,8 +91,8 @@ impl Gateway {
         let deadline = self.control.deadline();
         self.control.ring.turn(deadline, &mut completions).expect("a simulated ring turns");
         self.control.turn();
-        for worker in &mut self.workers {
-            worker.turn().expect("a simulated ring turns");
+        for (worker, has_ended) in self.workers.iter_mut().zip(&mut self.ended) {
+            *has_ended = *has_ended || !worker.turn().expect("a simulated ring turns");
         }
     }
 
@@ -114,9 +117,14 @@ impl Gateway {
         self.queued_messages() == 0 && self.workers.iter().all(|worker| worker.spool.idle())
     }
 
-    /// It was asked to end and may.
+    /// It was asked to end and has.
     pub fn has_drained(&self) -> bool {
-        self.workers.iter().all(|worker| worker.draining && worker.is_idle())
+        self.ended.iter().all(|has_ended| *has_ended)
+    }
+
+    /// Something was under way when it ended.
+    pub fn was_cut_short(&self) -> bool {
+        !self.workers.iter().all(Worker::is_idle)
     }
 }
 
@@ -154,7 +162,7 @@ fn equip(
         log,
         completions: Vec::new(),
         commits: Commits::default(),
-        draining: false,
+        life: Life::default(),
     }
 }
 

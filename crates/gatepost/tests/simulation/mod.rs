@@ -19,11 +19,13 @@ mod peer;
 pub mod scenario;
 pub mod shrink;
 mod strangers;
+pub mod vanish;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use gatepost::worker::DRAIN_MAX;
 use observe::{EventLog, Form, LogWriter, Registry};
 use ring::Instant;
 use ring::sim::World;
@@ -407,14 +409,18 @@ impl Simulation {
 
     /// SIGTERM. True when everything came to its end in time.
     fn drain(&mut self, grace: Duration) -> bool {
-        let until = self.world.now().after(grace);
+        let (until, in_time) = (self.world.now().after(grace), self.world.now().after(DRAIN_MAX));
         if let Some(gateway) = &self.gateway {
             gateway.commons.drain();
         }
         loop {
             let Some(gateway) = &self.gateway else { return false };
             if gateway.has_drained() {
-                return !gateway.is_latched();
+                let was_cut_short = gateway.was_cut_short();
+                if was_cut_short && !gateway.is_latched() && self.world.now() < in_time {
+                    self.faults.push("the drain did not wait for what was under way".to_owned());
+                }
+                return !was_cut_short && !self.is_latched();
             }
             if !self.step(until) {
                 return false;

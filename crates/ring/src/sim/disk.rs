@@ -416,6 +416,12 @@ impl HostDisk {
         Ok(())
     }
 
+    /// Takes a directory's name away with all names in it, whoever has files of it open.
+    pub(super) fn remove_tree(&mut self, path: &Path) {
+        self.change_names(Some(path), None);
+        self.collect();
+    }
+
     /// Gives the lock to a process: nobody holds it any more.
     pub(super) fn lock(&mut self, path: &Path, ring: u32, owner: &str) -> io::Result<()> {
         let inode = if self.names.contains_key(path) { self.file_at(path)? } else { self.create(path)? };

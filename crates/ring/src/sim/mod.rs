@@ -198,6 +198,11 @@ impl World {
         self.0.borrow_mut().options = options;
     }
 
+    /// Takes a directory away with all names in it, as somebody else on the host may: files that are open stay so.
+    pub fn remove_tree(&self, ip: IpAddr, path: &Path) {
+        self.with_disk(ip, |disk, _| disk.remove_tree(path));
+    }
+
     /// Changes the size of a host's disk; below what it holds, nothing more goes in.
     pub fn set_disk_capacity(&self, ip: IpAddr, bytes: u64) {
         self.with_disk(ip, |disk, _| disk.capacity_bytes = bytes);

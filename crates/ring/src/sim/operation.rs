@@ -38,6 +38,7 @@ pub(super) enum Action {
     SyncDirectory { path: PathBuf },
     Remove { path: PathBuf },
     RemoveDirectory { path: PathBuf },
+    Identify { path: PathBuf },
 }
 
 #[derive(Debug)]
@@ -74,7 +75,7 @@ impl Action {
     fn is_change(&self) -> bool {
         match self {
             Self::Open { mode, .. } => mode.create_new,
-            Self::Read { .. } => false,
+            Self::Read { .. } | Self::Identify { .. } => false,
             _ => true,
         }
     }
@@ -252,6 +253,7 @@ impl State {
             Action::SyncDirectory { path } => disk.sync_directory(path)?,
             Action::Remove { path } => disk.remove(path)?,
             Action::RemoveDirectory { path } => disk.remove_directory(path)?,
+            Action::Identify { path } => return Ok(Step::Done(disk.file_at(path)? as usize, None)),
         }
         Ok(Step::Done(0, None))
     }

@@ -247,6 +247,10 @@ impl Disk for SimRing {
         self.world.0.borrow_mut().is_locked(self.id, path)
     }
 
+    fn identity(&mut self, file: File) -> io::Result<usize> {
+        Ok(self.world.0.borrow().open_file(self.id, file)?.inode as usize)
+    }
+
     fn free_bytes(&mut self, _path: &Path) -> io::Result<u64> {
         Ok(self.world.0.borrow_mut().disk_of(self.id)?.free_bytes())
     }
@@ -403,6 +407,10 @@ impl Ring for SimRing {
 
     fn remove_directory_file(&mut self, path: &Path, token: Token) {
         self.start(token, None, Action::RemoveDirectory { path: path.to_path_buf() });
+    }
+
+    fn identify_file(&mut self, path: &Path, token: Token) {
+        self.start(token, None, Action::Identify { path: path.to_path_buf() });
     }
 
     fn submit(&mut self) {}

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,7 +12,7 @@ use io_uring::squeue::Entry;
 use io_uring::{opcode, types};
 
 use super::queue::{Ended, Kind, Operation, Queue};
-use crate::disk::{FILE_MODE, allocated};
+use crate::disk::{FILE_MODE, allocated, identity_of};
 use crate::transfer::Transfer;
 use crate::{AlignedBuffer, Completion, Durability, File, OpenMode, RealDisk, SharedBuffer, Token};
 
@@ -58,6 +59,7 @@ enum Request {
     Rename { from: CString, to: CString },
     SyncDirectory { path: CString, directory: Option<OwnedFd> },
     Remove { path: CString, flags: i32 },
+    Identify { path: CString, found: Box<MaybeUninit<libc::statx>> },
 }
 
 /// How a write becomes durable.
@@ -177,6 +179,11 @@ impl Operations {
     pub(super) fn remove_directory(&mut self, path: &Path, token: Token, queue: &mut Queue) {
         let flags = libc::AT_REMOVEDIR;
         self.begin_path(token, queue, || Ok(Request::Remove { path: c_path(path)?, flags }));
+    }
+
+    pub(super) fn identify(&mut self, path: &Path, token: Token, queue: &mut Queue) {
+        let found = || Box::new(MaybeUninit::zeroed());
+        self.begin_path(token, queue, || Ok(Request::Identify { path: c_path(path)?, found: found() }));
     }
 
     pub(super) fn close_file(&mut self, file: File, queue: &mut Queue, disk: &mut RealDisk) {
@@ -314,6 +321,10 @@ impl Work {
             Request::Remove { path, flags } => {
                 opcode::UnlinkAt::new(HERE, path.as_ptr()).flags(*flags).build()
             }
+            Request::Identify { path, found } => {
+                let found = found.as_mut_ptr().cast::<types::statx>();
+                opcode::Statx::new(HERE, path.as_ptr(), found).mask(libc::STATX_INO).build()
+            }
         }
     }
 
@@ -349,6 +360,11 @@ impl Work {
             }
             Request::Allocate { .. } | Request::Sync | Request::Rename { .. } | Request::Remove { .. } => {
                 Next::Done(Ok(0))
+            }
+            Request::Identify { found, .. } => {
+                // SAFETY: it was zeroed, which is a value of this plain structure; the kernel has filled it since.
+                let found = unsafe { found.assume_init_ref() };
+                Next::Done(Ok(identity_of(found.stx_dev_major, found.stx_dev_minor, found.stx_ino)))
             }
         }
     }

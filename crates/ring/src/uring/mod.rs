@@ -348,6 +348,10 @@ impl Ring for UringRing {
         self.operations.remove_directory(path, token, &mut self.queue);
     }
 
+    fn identify_file(&mut self, path: &Path, token: Token) {
+        self.operations.identify(path, token, &mut self.queue);
+    }
+
     fn submit(&mut self) {
         self.queue.submit();
     }
@@ -454,6 +458,10 @@ impl Disk for UringRing {
 
     fn is_locked(&mut self, path: &Path) -> io::Result<bool> {
         self.disk.is_locked(path)
+    }
+
+    fn identity(&mut self, file: File) -> io::Result<usize> {
+        self.disk.identity(file)
     }
 
     fn free_bytes(&mut self, path: &Path) -> io::Result<u64> {

@@ -175,6 +175,26 @@ fn names_are_changed_and_removed_through_the_ring() {
 }
 
 #[test]
+fn a_name_leads_to_the_file_that_is_open_until_it_is_taken_away_or_given_to_another() {
+    let directory = Scratch::new();
+    let mut ring = ring();
+    let (path, moved) = (directory.path("segment"), directory.path("moved"));
+    let mode = OpenMode { write: true, create_new: true, direct: true };
+    let file = ring.open(&path, mode).expect("opens");
+    let identity = ring.identity(file).expect("is open");
+    ring.identify_file(&path, token(1));
+    assert_eq!(file_done(&mut ring).0.expect("is there"), identity);
+    std::fs::rename(&path, &moved).expect("renames");
+    ring.identify_file(&path, token(1));
+    assert_eq!(file_done(&mut ring).0.expect_err("gone").kind(), io::ErrorKind::NotFound);
+    ring.identify_file(&moved, token(1));
+    assert_eq!(file_done(&mut ring).0.expect("is there"), identity);
+    std::fs::write(&path, "another").expect("writes");
+    ring.identify_file(&path, token(1));
+    assert_ne!(file_done(&mut ring).0.expect("is there"), identity);
+}
+
+#[test]
 fn a_file_closed_under_a_write_is_finished_in_silence() {
     let directory = Scratch::new();
     let mut ring = ring();

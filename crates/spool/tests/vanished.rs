@@ -1,0 +1,207 @@
+//! Files that vanish under a running shard: no new promise, and everything else goes on.
+
+mod harness;
+
+use std::path::{Path, PathBuf};
+
+use harness::*;
+use ring::{Disk, Ring};
+use spool::{Content, Event, Refusal, Spool, WATCH_INTERVAL};
+
+const SHARD: &str = "/spool/shard-000";
+const LARGE_BYTES: usize = 3 * spool::PIECE_BYTES;
+
+/// A worker's spool that is looked at.
+struct Watched {
+    bench: Bench,
+    spool: Spool,
+}
+
+impl Watched {
+    fn new(seed: u64) -> Self {
+        let mut bench = Bench::new(seed);
+        bench.world.crash(HOST);
+        bench.ring = bench.world.host(HOST);
+        let mut options = options();
+        options.capacity_bytes = 64 * SEGMENT_BYTES;
+        let (mut spool, _) = Spool::open(&mut bench.ring, options, 1).expect("the spool opens");
+        spool.watch(WATCH_INTERVAL);
+        Self { bench, spool }
+    }
+
+    fn turn(&mut self) -> Vec<Event> {
+        let (ring, spool) = (&mut self.bench.ring, &mut self.spool);
+        let mut completions = Vec::new();
+        let deadline = spool.next_deadline(ring.now());
+        ring.turn(deadline, &mut completions).expect("a simulated ring turns");
+        completions.into_iter().for_each(|completion| spool.complete(ring, completion));
+        spool.flush(ring);
+        std::iter::from_fn(|| spool.poll()).collect()
+    }
+
+    /// All that happens while two looks begin and end.
+    fn looks(&mut self) -> Vec<Event> {
+        let until = self.bench.world.now().after(2 * WATCH_INTERVAL);
+        let mut events = self.turn();
+        while self.bench.world.step_until(until) {
+            events.extend(self.turn());
+        }
+        events
+    }
+
+    fn append(&mut self, number: u32) -> Result<spool::MessageKey, Refusal> {
+        let (envelope, body) = (envelope(2), body(number, 1000));
+        self.spool.append(&message(number, &envelope, Content::Inline(&body)), Some(number))
+    }
+
+    fn commit(&mut self, number: u32) -> spool::MessageKey {
+        let key = self.append(number).expect("there is room");
+        let events = self.looks();
+        assert!(events.iter().any(|event| matches!(event, Event::Committed { .. })), "{events:?}");
+        key
+    }
+
+    /// A queued message whose body has a file of its own.
+    fn commit_large(&mut self, number: u32) -> spool::MessageKey {
+        let ring = &mut self.bench.ring;
+        let large = self.spool.large_begin(ring, 0, number).expect("there is room");
+        self.spool.large_write(ring, large, &body(number, LARGE_BYTES));
+        self.spool.large_finish(ring, large);
+        let events = self.looks();
+        assert!(events.iter().any(|event| matches!(event, Event::LargeFinished { .. })), "{events:?}");
+        let envelope = envelope(1);
+        let message = message(number, &envelope, Content::Large(large));
+        let key = self.spool.append(&message, Some(number)).expect("there is room");
+        self.looks();
+        key
+    }
+
+    fn names(&mut self, start: &str) -> Vec<PathBuf> {
+        let names = self.bench.ring.list(Path::new(SHARD)).expect("the shard has its directory");
+        names.iter().filter(|name| name.starts_with(start)).map(|name| Path::new(SHARD).join(name)).collect()
+    }
+
+    fn remove(&mut self, start: &str) -> Vec<PathBuf> {
+        let names = self.names(start);
+        names.iter().for_each(|name| self.bench.ring.remove(name).expect("it was listed"));
+        names
+    }
+}
+
+fn count(events: &[Event], is_meant: impl Fn(&Event) -> bool) -> usize {
+    events.iter().filter(|event| is_meant(event)).count()
+}
+
+fn is_vanished(event: &Event) -> bool {
+    matches!(event, Event::Vanished { .. })
+}
+
+#[test]
+fn a_shard_whose_files_are_where_they_were_is_never_called_vanished() {
+    let mut watched = Watched::new(1);
+    for number in 0..20 {
+        let key = watched.commit_large(number);
+        watched.spool.outcomes(key, &[(0, spool::Outcome::Delivered)], None).expect("there is room");
+        assert_eq!(count(&watched.looks(), is_vanished), 0);
+    }
+    assert!(!watched.spool.stats().vanished);
+    assert_eq!(watched.spool.lost(&mut watched.bench.ring), []);
+}
+
+#[test]
+fn a_deleted_segment_ends_promises_and_nothing_else() {
+    let mut watched = Watched::new(2);
+    let key = watched.commit(1);
+    let removed = watched.remove("segment-");
+    let events = watched.looks();
+    let named = events.iter().find_map(|event| match event {
+        Event::Vanished { path } => Some(path.clone()),
+        _ => None,
+    });
+    assert!(removed.contains(&named.expect("it is seen by the next look")));
+    assert_eq!(count(&events, is_vanished), 1, "it is told once");
+    assert_eq!(watched.append(2).unwrap_err(), Refusal::Vanished);
+    assert_eq!(watched.spool.accepts_mail().unwrap_err(), Refusal::Vanished);
+    assert_eq!(watched.spool.large_begin(&mut watched.bench.ring, 0, 7).unwrap_err(), Refusal::Vanished);
+    assert_eq!(watched.spool.lost(&mut watched.bench.ring), [id(1)]);
+    watched.spool.load(&mut watched.bench.ring, key, 9);
+    let events = watched.looks();
+    assert_eq!(count(&events, |event| matches!(event, Event::Loaded { request: 9, result: Ok(_) })), 1);
+    let both = [(0, spool::Outcome::Delivered), (1, spool::Outcome::Delivered)];
+    watched.spool.outcomes(key, &both, None).expect("outcomes are taken");
+    watched.looks();
+    assert_eq!(watched.spool.stats().messages, 0);
+    assert_eq!(watched.spool.lost(&mut watched.bench.ring), []);
+    assert_eq!(watched.names("segment-"), Vec::<PathBuf>::new(), "no name is made in what may be another's");
+}
+
+#[test]
+fn another_file_of_the_same_name_is_not_ours() {
+    let mut watched = Watched::new(3);
+    watched.commit(1);
+    let name = watched.names("segment-").remove(0);
+    let (aside, ring) = (PathBuf::from("/spool/aside"), &mut watched.bench.ring);
+    ring.rename(&name, &aside).unwrap();
+    let mode = ring::OpenMode { write: true, create_new: true, direct: false };
+    let copy = ring.open(&name, mode).unwrap();
+    ring.close_file(copy);
+    assert_eq!(count(&watched.looks(), is_vanished), 1);
+    assert_eq!(watched.spool.lost(&mut watched.bench.ring), [id(1)]);
+    watched.bench.ring.rename(&aside, &name).unwrap();
+    let events = watched.looks();
+    assert_eq!(count(&events, |event| matches!(event, Event::Returned)), 1);
+    assert_eq!(watched.spool.lost(&mut watched.bench.ring), []);
+    watched.commit(2);
+}
+
+#[test]
+fn a_deleted_large_body_loses_its_own_message_alone() {
+    let mut watched = Watched::new(4);
+    watched.commit(1);
+    watched.commit_large(2);
+    assert_eq!(watched.remove("large-").len(), 1);
+    assert_eq!(count(&watched.looks(), is_vanished), 1);
+    assert_eq!(watched.spool.lost(&mut watched.bench.ring), [id(2)]);
+    assert_eq!(watched.append(3).unwrap_err(), Refusal::Vanished);
+}
+
+/// Who waits for a commit when the files vanish is told to come again, so that nothing is queued for him.
+#[test]
+fn a_group_on_its_way_when_the_files_vanish_is_promised_to_nobody() {
+    for seed in 0..50 {
+        let mut watched = Watched::new(100 + seed);
+        watched.commit(1);
+        watched.remove("segment-");
+        let (mut number, mut committed, mut withdrawn, mut appended) = (2, 0, 0, 0);
+        let until = watched.bench.world.now().after(3 * WATCH_INTERVAL);
+        while watched.bench.world.step_until(until) {
+            appended += u32::from(watched.append(number).is_ok());
+            number += 1;
+            let events = watched.turn();
+            committed += count(&events, |event| matches!(event, Event::Committed { .. }));
+            withdrawn += count(&events, |event| matches!(event, Event::Withdrawn { .. }));
+        }
+        watched.looks();
+        assert_eq!(committed + withdrawn, appended as usize, "seed {seed}: each client hears once");
+        assert_eq!(watched.spool.stats().messages, 1 + committed as u64, "seed {seed}");
+    }
+}
+
+/// The directory is gone or another one: a body that begins there before anybody has looked is no promise.
+#[test]
+fn a_large_body_finds_no_directory_and_latches_nothing() {
+    let mut watched = Watched::new(5);
+    watched.commit(1);
+    for name in watched.names("") {
+        watched.bench.ring.remove(&name).unwrap();
+    }
+    watched.bench.ring.remove_directory(Path::new(SHARD)).unwrap();
+    // Between two looks.
+    let large = watched.spool.large_begin(&mut watched.bench.ring, 0, 7);
+    let events = watched.looks();
+    let failed = |event: &Event| matches!(event, Event::LargeFailed { refusal: Refusal::Vanished, .. });
+    assert_eq!(count(&events, failed), usize::from(large.is_ok()), "{events:?}");
+    assert_eq!(count(&events, is_vanished), 1);
+    assert!(!watched.spool.stats().latched);
+    assert!(watched.spool.stats().vanished);
+}
