@@ -15,7 +15,7 @@ use crossbeam::queue::ArrayQueue;
 use mail::{Reason, Ticket, UnixMillis};
 use policy::{Decision, IdentityIx, Snapshot, TenantIx};
 
-pub(crate) use recent::Recent;
+pub(crate) use recent::{Recent, Repeated};
 
 /// Records in all: 1.5 MiB, and more than 200 clients that are denied without pause fill between
 /// two looks of the control plane.
@@ -57,6 +57,8 @@ pub struct Denial {
     recipients: String,
     /// How many they are, with those that are not listed.
     pub recipient_count: u32,
+    /// Denials of the same client for the same cause, in the same second, that were given this ticket too.
+    pub repeated: u32,
     /// The tenant of the recipients accepted before, if there were any.
     pub transaction_tenant: Option<TenantIx>,
     /// Verdict, rule and remedy.
@@ -83,6 +85,7 @@ impl Denial {
             from: String::with_capacity(64),
             recipients: String::with_capacity(256),
             recipient_count: 0,
+            repeated: 0,
             transaction_tenant: None,
             decision: Decision::refusal_for(Reason::RelayNotPermitted, None),
             detail: String::with_capacity(64),
@@ -116,7 +119,7 @@ impl Denial {
         self.recipients.clear();
         self.recipients.shrink_to(RECIPIENTS_BYTES_MAX);
         self.grants.clear();
-        self.recipient_count = 0;
+        (self.recipient_count, self.repeated) = (0, 0);
         self.snapshot = None;
     }
 }

@@ -13,6 +13,7 @@ mod denials;
 mod finding;
 mod grants;
 mod link;
+mod machine;
 mod places;
 mod queue;
 mod rates;
@@ -42,6 +43,7 @@ pub use link::{
     Answer, CHECKS_MAX, ControlLink, Login, QUESTIONS_MAX, Question, ResolveFailure, VERIFICATIONS_MAX,
     Verification, WorkerLink,
 };
+pub use machine::machine;
 pub use places::{CONNECTIONS_PER_STRANGER, NoPlace, Place, Places};
 pub use queue::{
     QUEUE_PAGE_MESSAGES_MAX, QUEUE_PAGE_RECIPIENTS_MAX, QUEUE_REQUESTS_MAX, QueueAct, QueueActed,

@@ -10,7 +10,7 @@ use policy::Decision;
 use ring::Waker;
 use zeroize::Zeroizing;
 
-use crate::denials::{Denial, Recent};
+use crate::denials::{Denial, Recent, Repeated};
 use crate::finding::{ExchangeFailure, Exchanger, Listing, RecipientFinding};
 use crate::queue::{QueueAnswer, QueueBusy, QueueRequest};
 use crate::{Commons, Wakers};
@@ -370,7 +370,27 @@ impl WorkerLink {
 
     /// This client was given `ticket`, of which there is a record.
     pub fn remember_ticket(&self, client: IpAddr, decision: &Decision, now: UnixMillis, ticket: Ticket) {
-        self.recent.remember(client, decision, now, ticket);
+        if let Some(repeated) = self.recent.remember(client, decision, now, ticket) {
+            self.tell_repeated(repeated);
+        }
+    }
+
+    /// A ticket was given again, and its record does not know of it yet: [`WorkerLink::settle_repeated`] is due when
+    /// the second is over.
+    #[must_use]
+    pub fn owes_repeated(&self) -> bool {
+        self.recent.owes()
+    }
+
+    /// Tells the records of tickets that were given again how often that was, where their second is over.
+    pub fn settle_repeated(&self, now: UnixMillis) {
+        self.recent.take_repeated(now, |repeated| self.tell_repeated(repeated));
+    }
+
+    fn tell_repeated(&self, (ticket, repeated): Repeated) {
+        let Some(mut denial) = self.blank_denial() else { return };
+        (denial.ticket, denial.is_more, denial.repeated) = (ticket, true, repeated);
+        self.deny(denial);
     }
 
     /// Hands a denial over. It is found by its ticket from now on.

@@ -212,6 +212,7 @@ impl<R: Ring> Worker<R> {
     /// # Errors
     /// When the spool's last note cannot be written: the next start reads more, and misses nothing.
     pub fn close(mut self) -> io::Result<()> {
+        self.ingress.close_log(context!(self, ingress));
         self.report_lost();
         self.log.flush();
         self.spool.close(&mut self.ring)

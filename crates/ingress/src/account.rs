@@ -6,9 +6,9 @@
 //! tenant's use.
 
 use std::fmt::{self, Write as _};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
-use commons::{Commons, Rate, RateTable};
+use commons::{Commons, Rate, RateTable, machine};
 use mail::UnixMillis;
 use policy::{Allowance, Counted, IdentityIx, RateLimit, Snapshot, TenantIx, Whom};
 
@@ -167,29 +167,4 @@ impl Account {
 
 fn rate(limit: &RateLimit) -> Rate {
     Rate::new(limit.amount, limit.per.duration())
-}
-
-/// What one machine cannot change at will: an IPv4 address, or the /64 of an IPv6 address.
-pub(crate) fn machine(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_machine_has_one_v4_address_and_all_of_a_v6_64() {
-        for (address, expected) in [
-            ("198.51.100.7", "198.51.100.7"),
-            ("::ffff:198.51.100.7", "198.51.100.7"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ] {
-            let address: IpAddr = address.parse().expect("an address");
-            assert_eq!(machine(address).to_string(), expected);
-        }
-    }
 }

@@ -9,13 +9,13 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use commons::{Commons, ConnectionLease, GrantedIdentities, Holder, NoPlace, Suspension};
+use commons::{Commons, ConnectionLease, GrantedIdentities, Holder, NoPlace, Suspension, machine};
 use mail::{Reason, Reply, Status, UnixMillis, Verdict};
 use observe::ShedCause;
 use policy::{Counted, Decision, IdentityIx, Period, Remedy, Rule, Snapshot, TenantIx, Whom};
 use ring::Ring;
 
-use crate::account::{Account, Over, machine};
+use crate::account::{Account, Over};
 use crate::connection::Standing;
 use crate::judge::Judge;
 use crate::seats::{Guest, address_key};

@@ -13,6 +13,7 @@ use spool::LargeKey;
 use crate::account::Account;
 use crate::admission::Leases;
 use crate::author::Authorship;
+use crate::folds::Fold;
 use crate::headers::HeaderScan;
 use crate::login::Asked;
 
@@ -67,6 +68,9 @@ pub(crate) struct Client {
     pub(crate) asked: Asked,
     /// A denial that is being written: it goes to the control plane when the session has worked.
     pub(crate) denial: Option<Box<commons::Denial>>,
+    /// The denials of its transaction that the log has a line of, and the others.
+    pub(crate) denials_logged: u32,
+    pub(crate) fold: Fold,
     /// Who answers for what it sends, as was known last.
     pub(crate) account: Account,
     /// Counts this connection as long as it lives.
@@ -188,6 +192,8 @@ impl Client {
             question: 0,
             asked: Asked::default(),
             denial: None,
+            denials_logged: 0,
+            fold: Fold::default(),
             account: Account::default(),
             leases: Leases::default(),
             standing: Standing::Unknown,

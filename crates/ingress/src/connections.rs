@@ -13,6 +13,7 @@ use ring::{Instant, Output, Ring, Socket, Token};
 use smtp::server::{Phase, Resume, Session, Step};
 
 use crate::connection::{Client, Connection, Waiting};
+use crate::denial;
 use crate::judge::{self, Judge};
 use crate::seats::Guest;
 use crate::{Context, Ingress, RECEIVE, ROOM, SEND, Timer};
@@ -76,6 +77,7 @@ impl Ingress {
             parked: &mut self.parked,
             findings: &mut self.findings,
             seats: &mut self.seats,
+            folds: &mut self.folds,
             cx,
         };
         let session = if self.draining {
@@ -229,6 +231,7 @@ impl Ingress {
             parked: &mut self.parked,
             findings: &mut self.findings,
             seats: &mut self.seats,
+            folds: &mut self.folds,
             cx,
         };
         work(&mut judge, &mut self.reply);
@@ -257,6 +260,7 @@ impl Ingress {
                 parked: &mut self.parked,
                 findings: &mut self.findings,
                 seats: &mut self.seats,
+                folds: &mut self.folds,
                 cx,
             },
         );
@@ -328,6 +332,7 @@ impl Ingress {
             parked: &mut self.parked,
             findings: &mut self.findings,
             seats: &mut self.seats,
+            folds: &mut self.folds,
             cx,
         };
         if judge.store(&mut self.reply) == Step::Refuse {
@@ -342,6 +347,9 @@ impl Ingress {
         };
         // Before a reply goes: whoever reads a ticket in it can look it up.
         connection.client.hand_over_denial(cx.link);
+        if !connection.session.has_transaction() {
+            denial::end_fold(&mut connection.client, &mut self.folds, cx);
+        }
         // What has ended just now may have held a configuration that is out of force.
         connection.renew_if_idle(cx.snapshots.load());
         if let Some(name) = connection.session.tls_name()
@@ -366,6 +374,7 @@ impl Ingress {
                 parked: &mut self.parked,
                 findings: &mut self.findings,
                 seats: &mut self.seats,
+                folds: &mut self.folds,
                 cx,
             };
             session.close_with(&self.reply, judge);
@@ -439,7 +448,8 @@ impl Ingress {
     }
 
     fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let Some(connection) = self.connections[key as usize].take() else { return };
+        let Some(mut connection) = self.connections[key as usize].take() else { return };
+        denial::end_fold(&mut connection.client, &mut self.folds, cx);
         self.wheel.cancel(connection.timer);
         self.seats.leave(key);
         cx.ring.close(connection.socket);

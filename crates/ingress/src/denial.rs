@@ -2,7 +2,8 @@
 //! and its ticket are made here and nowhere else, so that none is without the others.
 //!
 //! A ticket costs a record in the control plane. So the denials of one transaction for one cause
-//! share a ticket, and a client that is denied again and again gets its latest one back: a storm
+//! share a ticket, and a client that is denied again and again gets its latest one back, which counts them.
+//! A line costs as much: past the first few of a transaction, and of a client, the log sums up. A storm
 //! of denials costs its replies and little more.
 
 use std::fmt::{self, Write as _};
@@ -13,7 +14,9 @@ use policy::{Decision, ReplyFacts, TenantIx};
 use ring::Ring;
 use spool::Refusal;
 
+use crate::Context;
 use crate::connection::{Client, Denied};
+use crate::folds::{Folds, LINES_A_TRANSACTION_MAX};
 use crate::judge::Judge;
 
 impl<R: Ring> Judge<'_, '_, R> {
@@ -126,13 +129,17 @@ impl<R: Ring> Judge<'_, '_, R> {
         let reason = decision.verdict.reason().expect("only a refusal is denied");
         let tenant = decision.tenant.map(|tenant| &*self.client.snapshot.tenant(tenant).name);
         self.cx.metrics.denied(self.client.listener, tenant, reason);
+        if !self.may_log((reason, ticket)) {
+            return self.count_refusal(reason);
+        }
+        let tenant = decision.tenant.map_or("", |tenant| &self.client.snapshot.tenant(tenant).name);
         let now = self.cx.now();
         let record = self.cx.log.event("relay_denied", now);
         let record = record
             .str("listener", &self.settings.listeners[self.client.listener].policy.name)
             .ip("client", self.client.address)
             .maybe_ip("proxy", self.client.proxy())
-            .str("tenant", tenant.unwrap_or_default())
+            .str("tenant", tenant)
             .str("login", &self.client.login)
             .str("from", from)
             .str("to", to)
@@ -147,6 +154,40 @@ impl<R: Ring> Judge<'_, '_, R> {
     }
 }
 
+impl<R: Ring> Judge<'_, '_, R> {
+    /// Whether a denial has a line of its own in the log; where not, it is part of a sum.
+    fn may_log(&mut self, (reason, ticket): (Reason, Ticket)) -> bool {
+        if self.client.denials_logged >= LINES_A_TRANSACTION_MAX {
+            self.client.fold.add(reason, ticket);
+            return false;
+        }
+        let (client, pen) = (self.client.address, &mut self.cx.pen());
+        let may_log = self.folds.may_write(client, pen);
+        if may_log {
+            self.client.denials_logged += 1;
+        } else {
+            self.folds.add(client, (reason, ticket), pen);
+        }
+        may_log
+    }
+}
+
+/// The transaction of this client is over: its denials that had no line of their own have one together, or are part
+/// of what is said of the client, where that has had its lines.
+pub(crate) fn end_fold<R: Ring>(client: &mut Client, folds: &mut Folds, cx: &mut Context<'_, R>) {
+    client.denials_logged = 0;
+    if client.fold.is_empty() {
+        return;
+    }
+    let pen = &mut cx.pen();
+    if folds.may_write(client.address, pen) {
+        client.fold.write(pen.log, pen.unix_now, ("transaction", client.address));
+    } else {
+        folds.take_in(client.address, &client.fold, pen);
+    }
+    client.fold.clear();
+}
+
 // How it works: which ticket a denial has, and the record that belongs to it.
 impl<R: Ring> Judge<'_, '_, R> {
     fn ticket_for(
@@ -158,10 +199,9 @@ impl<R: Ring> Judge<'_, '_, R> {
         if let Some(denied) = self.client.transaction.denied
             && !to.is_empty()
             && (denied.rule, denied.verdict) == (decision.rule, decision.verdict)
+            && denied.is_recorded
         {
-            if denied.is_recorded {
-                self.add_recipient(denied.ticket, to);
-            }
+            self.add_recipient(denied.ticket, to);
             return denied.ticket;
         }
         let (link, now) = (self.cx.link, self.cx.now());

@@ -14,7 +14,9 @@ use spool::{Content, NewMessage, PIECE_BYTES, Refusal};
 
 use crate::account::Account;
 use crate::connection::{Client, Waiting};
+use crate::denial;
 use crate::findings::Findings;
+use crate::folds::Folds;
 use crate::headers::Found;
 use crate::large::is_large;
 use crate::seats::Seats;
@@ -32,6 +34,8 @@ pub(crate) struct Judge<'a, 'c, R> {
     pub(crate) findings: &'a mut Findings,
     /// Who has a place.
     pub(crate) seats: &'a mut Seats,
+    /// Denials that the log sums up.
+    pub(crate) folds: &'a mut Folds,
     pub(crate) cx: &'a mut Context<'c, R>,
 }
 
@@ -93,6 +97,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
     fn mail(&mut self, from: ReversePath<'_>, parameters: &MailParameters, reply: &mut Reply) -> bool {
         self.client.renew_snapshot(self.cx.snapshots.load());
         self.client.transaction.denied = None;
+        denial::end_fold(self.client, self.folds, self.cx);
         if let Err(refusal) = self.cx.spool.accepts_mail() {
             self.refuse_for_spool(refusal, reply);
             return false;

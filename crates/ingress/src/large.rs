@@ -6,14 +6,13 @@
 //! for good where there never will be (552); a body that finds none as it grows is read to its end and then
 //! refused (452). Memory for pieces is a matter of waiting, never of refusing.
 
-use commons::{Holder, OverBudget};
+use commons::{Holder, OverBudget, machine};
 use mail::limits::INLINE_BODY_BYTES_MAX;
 use mail::{Reason, Reply};
 use ring::Ring;
 use smtp::server::{Flow, Resume, Step};
 use spool::{LargeKey, PIECE_BYTES, Refusal};
 
-use crate::account::machine;
 use crate::connection::Waiting;
 use crate::judge::Judge;
 use crate::{Context, Ingress};

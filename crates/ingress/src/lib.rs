@@ -14,6 +14,7 @@ mod connections;
 mod containment;
 mod denial;
 mod findings;
+mod folds;
 mod headers;
 mod judge;
 mod large;
@@ -41,6 +42,7 @@ pub use proxy::Peers;
 
 use connection::{Connection, Waiting};
 use findings::Findings;
+use folds::{Folds, Pen};
 use seats::Seats;
 
 pub use login::LoginSettings;
@@ -57,6 +59,8 @@ const SEND: u8 = 2;
 
 /// Timers are this coarse: a timeout of minutes needs no better.
 const TICK: Duration = Duration::from_millis(250);
+/// Between two tellings of how often tickets were given again: they are given again within a second.
+const REPEATED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What ingress is told at the start.
 pub struct Settings {
@@ -119,6 +123,10 @@ impl<R: Ring> Context<'_, R> {
     fn now(&self) -> UnixMillis {
         UnixMillis(self.ring.unix_millis())
     }
+
+    fn pen(&mut self) -> Pen<'_> {
+        Pen { now: self.ring.now(), unix_now: UnixMillis(self.ring.unix_millis()), log: self.log }
+    }
 }
 
 /// All that comes in at one worker.
@@ -144,6 +152,9 @@ pub struct Ingress {
     seats: Seats,
     /// [`Timer::Places`] is set.
     watches_places: bool,
+    folds: Folds,
+    /// When the records of tickets that were given again are to be told of it.
+    repeated_due: Option<Instant>,
     /// The first connection that has not been asked to take up the latest configuration.
     renewing: Option<usize>,
     id_counter: u32,
@@ -166,8 +177,9 @@ enum Timer {
 impl Ingress {
     /// Nobody listens before [`Ingress::open`].
     pub fn new<R: Ring>(settings: Settings, ring: &mut R) -> Self {
-        let mut seed = [0; 4];
+        let (mut seed, mut fold_seed) = ([0; 4], [0; 8]);
         ring.random(&mut seed);
+        ring.random(&mut fold_seed);
         Self {
             seats: Seats::new(Arc::clone(&settings.places)),
             settings,
@@ -184,6 +196,8 @@ impl Ingress {
             allowance: connections::IN_VAIN_A_TURN_MAX,
             findings: Findings::default(),
             watches_places: false,
+            folds: Folds::new(u64::from_le_bytes(fold_seed)),
+            repeated_due: None,
             renewing: None,
             id_counter: u32::from_le_bytes(seed),
             accept_paused: false,
@@ -391,6 +405,23 @@ impl Ingress {
                 Timer::Places => self.look_after_places(cx, now),
             }
         }
+        self.folds.write_due(&mut cx.pen());
+        if self.repeated_due.is_some_and(|due| due <= now) {
+            cx.link.settle_repeated(cx.now());
+            self.repeated_due = None;
+        }
+        if self.repeated_due.is_none() && cx.link.owes_repeated() {
+            self.repeated_due = Some(now.after(REPEATED_INTERVAL));
+        }
+    }
+
+    /// The end: what the log has still to be told of denials.
+    pub fn close_log<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        for connection in self.connections.iter_mut().flatten() {
+            denial::end_fold(&mut connection.client, &mut self.folds, cx);
+        }
+        self.folds.write_all(&mut cx.pen());
+        cx.link.settle_repeated(UnixMillis(u64::MAX));
     }
 
     /// Accepts no more; idle clients are told 421, the others finish their message first.

@@ -4,10 +4,10 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use commons::{Login, Question, Rate, RateTable, Verification};
+use commons::{Login, Question, Rate, RateTable, Verification, machine};
 use mail::{Reason, Reply, UnixMillis};
 use policy::{Decision, IdentityIx, Snapshot};
 use ring::Ring;
@@ -117,7 +117,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             },
         };
         let trusted_network =
-            self.is_trusted(&self.client.login, self.cx.now()).then(|| network(self.client.address));
+            self.is_trusted(&self.client.login, self.cx.now()).then(|| machine(self.client.address));
         // Unique within the worker: a late answer for an earlier connection of this slot is no answer.
         *self.counter = self.counter.wrapping_add(1);
         self.client.question = *self.counter;
@@ -279,22 +279,14 @@ struct Keys {
 
 impl Keys {
     fn of(failures: &RateTable, address: IpAddr, login: &str) -> Self {
-        let (network, login) = (network(address), login.to_ascii_lowercase());
+        let (network, login) = (machine(address), login.to_ascii_lowercase());
         Self { address: failures.key(&("address", network)), login: failures.key(&("login", login.as_str())) }
     }
 }
 
 /// What a success is charged to.
 fn trust(successes: &RateTable, address: IpAddr, login: &str) -> u64 {
-    successes.key(&(network(address), login.to_ascii_lowercase().as_str()))
-}
-
-/// A customer of an IPv6 network has a /64 at least: all of it is one address here.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        v4 => v4,
-    }
+    successes.key(&(machine(address), login.to_ascii_lowercase().as_str()))
 }
 
 #[cfg(test)]

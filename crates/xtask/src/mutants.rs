@@ -1,10 +1,9 @@
 //! `cargo xtask mutants`: breaks the decision on purpose, one way at a time, and sees a test go red.
 //!
-//! Each mutant opens the relay, or takes from a tenant what is its own, by changing one place of the
-//! source in a copy of the repository. What counts is that the tests of `policy` and `config` (the
-//! proof that runs at every load among them) notice, and of the lists, which `ingress` asks, those
-//! over real sockets. Others take a defence away that keeps strangers from shutting tenants out; the tests of
-//! its room must notice. One that survives fails the chore.
+//! Each mutant opens the relay, takes from a tenant what is its own, or takes a defence of the running gateway away,
+//! by changing one place of the source in a copy of the repository. What counts is that the tests of `policy` and
+//! `config` (the proof that runs at every load among them) notice, and of what lies elsewhere the tests beside it.
+//! One that survives fails the chore.
 
 use std::fs;
 use std::path::Path;
@@ -44,8 +43,16 @@ const PATIENCE: &str = "crates/ingress/src/connections.rs";
 const HEADERS: &str = "crates/ingress/src/headers.rs";
 const STEPS: &str = "crates/smtp/src/server/session.rs";
 const SIZES: &str = "crates/smtp/src/command.rs";
+const FOLDS: &str = "crates/ingress/src/folds.rs";
+const WATCH: &str = "crates/spool/src/watch.rs";
+const COMMIT: &str = "crates/spool/src/commit.rs";
+const TICKETS: &str = "crates/control/src/tickets/store.rs";
+const PRINTABLE: &str = "crates/mail/src/printable.rs";
+const REPLY: &str = "crates/mail/src/reply.rs";
+const RUN: &str = "crates/gatepost/src/run.rs";
+const WORKER: &str = "crates/gatepost/src/worker.rs";
 
-const MUTANTS: [Mutant; 59] = [
+const MUTANTS: [Mutant; 70] = [
     Mutant {
         name: "an excluded range is a network",
         file: NETWORK,
@@ -402,6 +409,72 @@ const MUTANTS: [Mutant; 59] = [
         original: "        self.received = 0;",
         mutated: "        self.received += 0;",
     },
+    Mutant {
+        name: "a file whose name is gone is as good as any",
+        file: WATCH,
+        original: "        if is_elsewhere {\n",
+        mutated: "        if is_elsewhere && false {\n",
+    },
+    Mutant {
+        name: "another file of the same name is ours",
+        file: WATCH,
+        original: "ring.identity(file).is_ok_and(|own| own != *found)",
+        mutated: "ring.identity(file).is_ok_and(|own| own != *found && false)",
+    },
+    Mutant {
+        name: "a group written after its files had vanished is promised",
+        file: COMMIT,
+        original: "(waiter, self.watch.has_vanished)",
+        mutated: "(waiter, false)",
+    },
+    Mutant {
+        name: "each denial of a client has a line",
+        file: FOLDS,
+        original: "place.lines < LINES_A_WINDOW_MAX;",
+        mutated: "place.lines < u32::MAX;",
+    },
+    Mutant {
+        name: "a client that takes another's place takes its sum along",
+        file: FOLDS,
+        original: "            place.sum_up(pen);\n            (place.client",
+        mutated: "            place.fold.clear();\n            (place.client",
+    },
+    Mutant {
+        name: "the oldest ticket goes, whosever it is",
+        file: TICKETS,
+        original: "*charge > HANDFUL",
+        mutated: "*charge > u64::MAX - HANDFUL",
+    },
+    Mutant {
+        name: "a separator of lines is shown as it is",
+        file: PRINTABLE,
+        original: "'\\u{2028}' | '\\u{2029}'",
+        mutated: "'\\u{2028}'",
+    },
+    Mutant {
+        name: "a reply may be in eight bits",
+        file: REPLY,
+        original: "        if text.is_ascii() {\n",
+        mutated: "        if text.is_ascii() || true {\n",
+    },
+    Mutant {
+        name: "SIGTERM cuts what is under way",
+        file: WORKER,
+        original: "Life::Draining(end) => now < end && !self.is_idle(),",
+        mutated: "Life::Draining(_) => false,",
+    },
+    Mutant {
+        name: "nothing is saved at the end of a spool that has vanished",
+        file: WORKER,
+        original: "                    if self.spool.stats().vanished {",
+        mutated: "                    if self.spool.stats().vanished && false {",
+    },
+    Mutant {
+        name: "the longest wait is the first",
+        file: RUN,
+        original: "longest: plan.node.retry.longest,",
+        mutated: "longest: plan.node.retry.first,",
+    },
 ];
 
 /// Plants each mutant in a copy of the working tree, and runs the tests there.
@@ -436,6 +509,12 @@ fn judges(file: &str) -> &'static [(&'static str, &'static [&'static str])] {
         SHARES | PLACES | UNFINISHED => &[("gatepost-commons", &["--lib"])],
         SEATS => &[("gatepost-ingress", &[])],
         STEPS | SIZES => &[("gatepost-smtp", &[])],
+        FOLDS => &[("gatepost-ingress", &["--lib", "folds"])],
+        WATCH | COMMIT => &[("gatepost-spool", &["--test", "vanished"])],
+        TICKETS => &[("gatepost-control", &["--lib", "tickets"])],
+        PRINTABLE | REPLY => &[("gatepost-mail", &["--lib"])],
+        RUN => &[("gatepost", &["--test", "wiring"])],
+        WORKER => &[("gatepost", &["--test", "wiring"]), ("gatepost", &["--test", "vanished"])],
         _ => &[("gatepost-policy", &[]), ("gatepost-config", &[])],
     }
 }

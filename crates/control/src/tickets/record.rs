@@ -35,6 +35,9 @@ pub struct Record {
     pub recipients: Vec<String>,
     /// How many they were.
     pub recipient_count: u32,
+    /// Further denials of this client for this cause within the same second, which were given the same ticket.
+    #[serde(default)]
+    pub repeated: u32,
     /// `deny` or `defer`.
     pub verdict: String,
     /// The reason's word.
@@ -99,6 +102,7 @@ impl Record {
             from: denial.from.clone(),
             recipients: denial.recipients().map(str::to_owned).collect(),
             recipient_count: denial.recipient_count,
+            repeated: denial.repeated,
             verdict: if matches!(decision.verdict, Verdict::Defer(_)) { "defer" } else { "deny" }.to_owned(),
             reason: decision.verdict.reason().map_or("", |reason| reason.as_str()).to_owned(),
             code: format!("{code} {status}"),
@@ -112,11 +116,12 @@ impl Record {
         }
     }
 
-    /// Adds the recipients that were denied after the first record went.
+    /// Adds the recipients that were denied, and how often the ticket was given again, after the first record went.
     pub(crate) fn add(&mut self, more: &Denial) {
         let room = (DENIED_RECIPIENTS_MAX as usize).saturating_sub(self.recipients.len());
         self.recipients.extend(more.recipients().take(room).map(str::to_owned));
         self.recipient_count += more.recipient_count;
+        self.repeated = self.repeated.saturating_add(more.repeated);
     }
 
     /// What a token of the tenant `own` may read. Where others than its own people sent, or nobody

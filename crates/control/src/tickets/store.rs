@@ -1,19 +1,24 @@
-//! Records on disk, by ticket: bounded in bytes and in age, the oldest forgotten first.
+//! Records on disk, by ticket: bounded in bytes and in age. What is too old goes. Where there are too many, the
+//! client that has the most forgets its oldest, so that no client's storm is felt by another; a client is an IPv4
+//! address or an IPv6 /64. While no client has more than a handful, the oldest go.
 //!
 //! One redb file beside the spool, which this process alone writes and any other may read. What
 //! [`Store::write`] returned for survives a power cut. A file that a crash left in the middle of a
 //! commit is mended when it is opened; one that cannot be mended is put aside and begun anew, since
 //! no mail depends on it.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use commons::machine;
 use mail::{Ticket, UnixMillis};
 use parking_lot::Mutex;
 use redb::{
     Builder, ConcurrencyMode, Database, DatabaseError, Error, ReadOnlyDatabase, ReadableDatabase,
-    ReadableTable, StorageError, TableDefinition,
+    ReadableTable, StorageError, Table, TableDefinition, WriteTransaction,
 };
 
 use super::record::Record;
@@ -24,6 +29,12 @@ const RECORDS: TableDefinition<'_, (u64, u128), &[u8]> = TableDefinition::new("r
 /// The time of a ticket, and what its record is charged, by its bits.
 const BY_TICKET: TableDefinition<'_, u128, (u64, u64)> = TableDefinition::new("by_ticket");
 
+/// What each record is charged, by its client, its time and its ticket's bits.
+const BY_CLIENT: TableDefinition<'_, (u128, u64, u128), u64> = TableDefinition::new("by_client");
+
+/// What a client may be charged without being the first to lose records: a dozen of usual ones.
+const HANDFUL: u64 = 64 << 10;
+
 /// Memory for pages of the file: a batch of records, not the file.
 const CACHE_BYTES: usize = 4 << 20;
 
@@ -31,16 +42,61 @@ const CACHE_BYTES: usize = 4 << 20;
 /// before it frees old ones, and the file grows by doubling.
 const OVERHEAD: u64 = 4;
 
-/// Keys, their entries in both tables, and lengths.
-const ENTRY_BYTES: u64 = 96;
+/// Keys, their entries in all tables, and lengths.
+const ENTRY_BYTES: u64 = 160;
 
 /// The open file.
 pub(crate) struct Store {
     file: Database,
     capacity_bytes: u64,
     keep_millis: u64,
-    /// What all records are charged together.
-    charged: Mutex<u64>,
+    charges: Mutex<Charges>,
+}
+
+/// What the records of each client are charged.
+#[derive(Debug, Default)]
+struct Charges {
+    total: u64,
+    clients: HashMap<u128, u64>,
+    /// The same, the most last.
+    ranked: BTreeSet<(u64, u128)>,
+}
+
+impl Charges {
+    fn set(&mut self, client: u128, before: u64, now: u64) {
+        self.total = (self.total + now).saturating_sub(before);
+        let charge = self.clients.entry(client).or_default();
+        self.ranked.remove(&(*charge, client));
+        *charge = (*charge + now).saturating_sub(before);
+        if *charge > 0 {
+            self.ranked.insert((*charge, client));
+        } else {
+            self.clients.remove(&client);
+        }
+    }
+
+    /// The client that is to lose a record, if one has more than a handful.
+    fn greediest(&self) -> Option<u128> {
+        self.ranked.last().filter(|(charge, _)| *charge > HANDFUL).map(|&(_, client)| client)
+    }
+
+    fn read(file: &Database) -> Result<Self, Error> {
+        let transaction = file.begin_read()?;
+        let mut charges = Self::default();
+        for entry in transaction.open_table(BY_CLIENT)?.iter()? {
+            let (key, charge) = entry?;
+            charges.set(key.value().0, 0, charge.value());
+        }
+        Ok(charges)
+    }
+}
+
+/// Whose tickets are counted together.
+fn client_key(client: IpAddr) -> u128 {
+    match machine(client) {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
 }
 
 /// Why the tickets' file cannot be opened.
@@ -80,9 +136,9 @@ impl Store {
             }
             Err(error) => return Err(failed(error)),
         };
-        let charged = charged(&file).map_err(failed)?;
+        let charges = Charges::read(&file).map_err(failed)?;
         let keep_millis = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-        Ok((Self { file, capacity_bytes, keep_millis, charged: Mutex::new(charged) }, aside))
+        Ok((Self { file, capacity_bytes, keep_millis, charges: Mutex::new(charges) }, aside))
     }
 
     /// Makes `records` durable, in place of earlier ones of the same tickets, and forgets what is too
@@ -92,35 +148,45 @@ impl Store {
         records: impl Iterator<Item = &'a Record>,
         now: UnixMillis,
     ) -> Result<(), Error> {
-        let mut charged = self.charged.lock();
-        let mut total = *charged;
+        let charges = &mut *self.charges.lock();
+        let written = self.write_charging(records, now, charges);
+        if written.is_err() {
+            // The file is as it was, and so must be what is known of it; where not even that can be read, what is
+            // written next finds out.
+            *charges = Charges::read(&self.file).unwrap_or_default();
+        }
+        written
+    }
+
+    fn write_charging<'a>(
+        &self,
+        records: impl Iterator<Item = &'a Record>,
+        now: UnixMillis,
+        charges: &mut Charges,
+    ) -> Result<(), Error> {
         let transaction = self.file.begin_write()?;
         {
-            let mut stored = transaction.open_table(RECORDS)?;
-            let mut by_ticket = transaction.open_table(BY_TICKET)?;
+            let mut tables = Tables::open(&transaction)?;
             for record in records {
-                let Some(ticket) = record.key().map(Ticket::bits) else { continue };
-                let json = serde_json::to_vec(record).expect("a record is plain data");
-                let charge = charge(json.len());
-                stored.insert((record.unix_millis, ticket), &*json)?;
-                let before = by_ticket.insert(ticket, (record.unix_millis, charge))?;
-                total = total + charge - before.map_or(0, |before| before.value().1);
+                tables.put(record, charges)?;
                 std::thread::yield_now();
             }
             let oldest_kept = now.0.saturating_sub(self.keep_millis);
-            loop {
-                let Some((time, ticket)) = stored.first()?.map(|(key, _)| key.value()) else { break };
-                if time >= oldest_kept && total <= self.capacity_bytes {
-                    break;
-                }
-                stored.remove((time, ticket))?;
-                let freed = by_ticket.remove(ticket)?.map_or(0, |entry| entry.value().1);
-                total = total.saturating_sub(freed);
+            while let Some((time, ticket)) = tables.oldest()?
+                && time < oldest_kept
+            {
+                tables.forget(time, ticket, charges)?;
+            }
+            while charges.total > self.capacity_bytes {
+                let oldest = match charges.greediest() {
+                    Some(client) => tables.oldest_of(client)?,
+                    None => tables.oldest()?,
+                };
+                let Some((time, ticket)) = oldest else { break };
+                tables.forget(time, ticket, charges)?;
             }
         }
-        transaction.commit()?;
-        *charged = total;
-        Ok(())
+        Ok(transaction.commit()?)
     }
 
     pub(crate) fn read(&self, ticket: Ticket) -> Result<Option<Record>, Error> {
@@ -158,20 +224,81 @@ fn begin(path: &Path) -> Result<Database, Error> {
     })?;
     // So that whoever reads finds the tables, empty as they may be.
     let transaction = file.begin_write()?;
-    transaction.open_table(RECORDS)?;
-    transaction.open_table(BY_TICKET)?;
+    Tables::open(&transaction)?.count_clients()?;
     transaction.commit()?;
     Ok(file)
 }
 
-fn charged(file: &Database) -> Result<u64, Error> {
-    let transaction = file.begin_read()?;
-    let by_ticket = transaction.open_table(BY_TICKET)?;
-    let mut total = 0;
-    for entry in by_ticket.iter()? {
-        total += entry?.1.value().1;
+/// The tables, while they are written.
+struct Tables<'a> {
+    records: Table<'a, (u64, u128), &'static [u8]>,
+    by_ticket: Table<'a, u128, (u64, u64)>,
+    by_client: Table<'a, (u128, u64, u128), u64>,
+}
+
+impl<'a> Tables<'a> {
+    fn open(transaction: &'a WriteTransaction) -> Result<Self, Error> {
+        Ok(Self {
+            records: transaction.open_table(RECORDS)?,
+            by_ticket: transaction.open_table(BY_TICKET)?,
+            by_client: transaction.open_table(BY_CLIENT)?,
+        })
     }
-    Ok(total)
+
+    fn put(&mut self, record: &Record, charges: &mut Charges) -> Result<(), Error> {
+        let Some(ticket) = record.key().map(Ticket::bits) else { return Ok(()) };
+        let json = serde_json::to_vec(record).expect("a record is plain data");
+        let (time, charge) = (record.unix_millis, charge(json.len()));
+        self.records.insert((time, ticket), &*json)?;
+        self.by_ticket.insert(ticket, (time, charge))?;
+        let client = client_key(record.client);
+        let before =
+            self.by_client.insert((client, time, ticket), charge)?.map_or(0, |before| before.value());
+        charges.set(client, before, charge);
+        Ok(())
+    }
+
+    fn oldest(&self) -> Result<Option<(u64, u128)>, Error> {
+        Ok(self.records.first()?.map(|(key, _)| key.value()))
+    }
+
+    fn oldest_of(&self, client: u128) -> Result<Option<(u64, u128)>, Error> {
+        let first = self.by_client.range((client, 0, 0)..=(client, u64::MAX, u128::MAX))?.next();
+        Ok(first.transpose()?.map(|(key, _)| (key.value().1, key.value().2)))
+    }
+
+    fn forget(&mut self, time: u64, ticket: u128, charges: &mut Charges) -> Result<(), Error> {
+        let client = self.records.remove((time, ticket))?.map(|json| client_of(json.value())).transpose()?;
+        self.by_ticket.remove(ticket)?;
+        if let Some(client) = client {
+            let before = self.by_client.remove((client, time, ticket))?.map_or(0, |before| before.value());
+            charges.set(client, before, 0);
+        }
+        Ok(())
+    }
+
+    /// Counts the records of a file that was begun when nobody counted by client.
+    fn count_clients(&mut self) -> Result<(), Error> {
+        if self.by_client.first()?.is_some() {
+            return Ok(());
+        }
+        for entry in self.records.iter()? {
+            let (key, json) = entry?;
+            let (time, ticket) = key.value();
+            self.by_client.insert((client_of(json.value())?, time, ticket), charge(json.value().len()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whose record this is.
+fn client_of(json: &[u8]) -> Result<u128, Error> {
+    #[derive(serde::Deserialize)]
+    struct Client {
+        client: IpAddr,
+    }
+    let client = serde_json::from_slice::<Client>(json);
+    client.map(|client| client_key(client.client)).map_err(|error| Error::Corrupted(error.to_string()))
 }
 
 fn read(file: &impl ReadableDatabase, ticket: Ticket) -> Result<Option<Record>, Error> {
@@ -185,4 +312,13 @@ fn read(file: &impl ReadableDatabase, ticket: Ticket) -> Result<Option<Record>, 
 
 fn charge(json_bytes: usize) -> u64 {
     (json_bytes as u64 + ENTRY_BYTES) * OVERHEAD
+}
+
+/// Makes a file what it was before records were counted by client.
+#[cfg(test)]
+pub(super) fn forget_clients(path: &Path) {
+    let file = builder().open(path).unwrap();
+    let transaction = file.begin_write().unwrap();
+    transaction.delete_table(BY_CLIENT).unwrap();
+    transaction.commit().unwrap();
 }

@@ -29,6 +29,7 @@ fn record(number: u64, unix_millis: u64) -> Record {
         from: "kim@proseware.example".into(),
         recipients: vec!["bob@adatum.example".into()],
         recipient_count: 1,
+        repeated: 0,
         verdict: "deny".into(),
         reason: "relay_not_permitted".into(),
         code: "550 5.7.1".into(),
@@ -123,6 +124,48 @@ fn the_oldest_are_forgotten_first_and_the_file_keeps_within_its_capacity() {
     let kept = (0..20_000).filter(|&number| store.read(ticket(number)).unwrap().is_some()).count();
     assert!(kept > 1500, "{kept} of {CAPACITY_BYTES} bytes' worth are kept");
     assert!((20_000 - kept as u64..20_000).all(|number| store.read(ticket(number)).unwrap().is_some()));
+}
+
+#[test]
+fn the_storm_of_one_client_takes_no_other_clients_ticket() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("tickets.redb"));
+    let client = |number: u64| IpAddr::V4(Ipv4Addr::from_bits(0xC633_6400 + number as u32));
+    // A hundred clients with a few tickets each, the oldest of all.
+    let few: Vec<_> =
+        (0..300).map(|number| Record { client: client(number % 100), ..record(number, number) }).collect();
+    store.write(few.iter(), UnixMillis(0)).unwrap();
+    for batch in 1..220_u64 {
+        // All of an IPv6 /64 is one client.
+        let storm = (batch * 1000..batch * 1000 + 100).map(|number| {
+            let address = std::net::Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(number));
+            Record { client: address.into(), ..record(number, number) }
+        });
+        let storm: Vec<_> = storm.collect();
+        store.write(storm.iter(), UnixMillis(0)).unwrap();
+    }
+    assert!((0..300).all(|number| store.read(ticket(number)).unwrap().is_some()));
+    assert_eq!(store.read(ticket(1000)).unwrap(), None, "its own oldest are forgotten");
+    assert!(store.read(ticket(219_099)).unwrap().is_some());
+}
+
+#[test]
+fn who_has_what_is_known_to_the_next_life_of_the_gateway_and_of_older_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tickets.redb");
+    let store = open(&path);
+    let other = Record { client: "198.51.100.7".parse().unwrap(), ..record(1, 1) };
+    store.write([other].iter(), UnixMillis(0)).unwrap();
+    drop(store);
+    super::store::forget_clients(&path);
+    for batch in 1..60_u64 {
+        // Opened anew each time.
+        let store = open(&path);
+        let records: Vec<_> = (batch * 100..(batch + 1) * 100).map(|number| record(number, number)).collect();
+        store.write(records.iter(), UnixMillis(0)).unwrap();
+    }
+    assert!(open(&path).read(ticket(1)).unwrap().is_some());
+    assert!(std::fs::metadata(&path).unwrap().len() <= CAPACITY_BYTES);
 }
 
 #[test]

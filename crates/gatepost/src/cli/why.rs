@@ -191,6 +191,9 @@ impl Telling<'_> {
             }
             facts.push((texts::TO, listed));
         }
+        if record.repeated > 0 {
+            facts.push((texts::REPEATED, format!("{} {}", record.repeated, self.say(texts::TIMES_MORE))));
+        }
         facts.extend(record.tenant.clone().map(|tenant| (texts::TENANT, tenant)));
         facts.push((texts::REPLY, record.code.clone()));
         let width = facts.iter().map(|(name, _)| self.say(*name).chars().count()).max().unwrap_or(0);

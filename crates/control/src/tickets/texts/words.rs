@@ -73,6 +73,13 @@ pub const TO: Text = text("To", "À");
 pub const AND: Text = text("and", "et");
 /// Goes after it.
 pub const MORE: Text = text("more", "de plus");
+/// Goes before how often the same was denied again.
+pub const REPEATED: Text = text("Again", "Encore");
+/// Goes after it.
+pub const TIMES_MORE: Text = text(
+    "times more in that second, for the same cause, with this same ticket",
+    "fois dans la même seconde, pour la même cause, avec ce même ticket",
+);
 /// Goes before a tenant.
 pub const TENANT: Text = text("Tenant", "Locataire");
 /// Goes before what the gateway recorded of the rule that decided.
