@@ -37,6 +37,8 @@ const RETURNS_A_SECOND: u32 = 500;
 const DRIP: Duration = Duration::from_secs(50);
 /// Those who guess logins at the same time.
 const GUESSERS: u32 = 100;
+/// What one waits between two: together they ask for some twenty times what is verified.
+const BETWEEN_GUESSES: Duration = Duration::from_millis(100);
 /// Those who guess tickets or mailboxes.
 const SEEKERS: u32 = 20;
 /// Recipients of one transaction: as many as end no session.
@@ -77,7 +79,7 @@ enum Phase {
     StartTls,
     Auth,
     Data,
-    Declared,
+    Declared(u32),
     Http,
 }
 
@@ -145,7 +147,7 @@ async fn lay(siege: Siege, ports: Ports) {
 
 /// The connections that a siege holds; none where it asks without an end.
 fn posts(siege: Siege, ports: Ports) -> Vec<Post> {
-    let smtp = [ports.relay, ports.submission, ports.implicit, ports.clear];
+    let smtp = [ports.relay, ports.relay, ports.submission, ports.implicit, ports.clear];
     let http = [ports.metrics, ports.tickets, ports.admin];
     let post = |number, address, phase| Post { source: stranger(number), address, phase, drips: false };
     match siege {
@@ -174,7 +176,11 @@ fn posts(siege: Siege, ports: Ports) -> Vec<Post> {
             let each = (0..8000).map(|number| (number, phases[number as usize % phases.len()]));
             each.map(|(number, (at, phase))| Post { drips: true, ..post(number / 8, at, phase) }).collect()
         }
-        Siege::Sizes => (0..200).map(|number| post(number, ports.relay, Phase::Declared)).collect(),
+        Siege::Sizes => {
+            // The last of them leave no room for the smallest of large messages.
+            let declared = |number| Phase::Declared(if number < 10 { 130_000_000 } else { 1_060_000 });
+            (0..200).map(|number| post(number, ports.relay, declared(number))).collect()
+        }
         Siege::Recipients | Siege::Logins | Siege::Tickets | Siege::CallAhead => Vec::new(),
     }
 }
@@ -218,8 +224,11 @@ impl Post {
                 client.ask("AUTH LOGIN", 334).await?;
                 client.send("d").await?;
             }
-            Phase::Data | Phase::Declared => {
-                let size = if phase == Phase::Data { "" } else { " SIZE=130000000" };
+            Phase::Data | Phase::Declared(_) => {
+                let size = match phase {
+                    Phase::Declared(bytes) => format!(" SIZE={bytes}"),
+                    _ => String::new(),
+                };
                 client.ask(&format!("MAIL FROM:<f@stranger.example>{size}"), 250).await?;
                 client.ask(&format!("RCPT TO:<{KNOWN}>"), 250).await?;
                 client.ask("DATA", 354).await?;
@@ -303,7 +312,7 @@ async fn guess_logins(source: IpAddr, ports: Ports) -> io::Result<()> {
     let mut client = Client::hello(source, ports.clear).await?;
     for guess in GUESSES {
         client.ask(guess, 535).await?;
-        let_others_run();
+        sleep(BETWEEN_GUESSES).await;
     }
     Ok(())
 }

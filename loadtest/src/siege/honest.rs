@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,8 +31,10 @@ pub(crate) const LOGINS: u32 = 1000;
 const LOGIN_MAX: Duration = Duration::from_secs(1);
 /// Whoever has not had a turn by then is not let in.
 const LOGINS_MAX: Duration = Duration::from_secs(4);
-/// Visits of a ticket's page.
-pub(crate) const VISITS: u32 = 20;
+/// Errands of half a round.
+pub(crate) const ERRANDS: u32 = 20;
+/// Within which one is to be done: a wait for the next hop ends in a 451 after five seconds.
+const ERRAND_MAX: Duration = Duration::from_millis(5500);
 /// Over a megabyte, so that it is charged to the budget of unfinished messages.
 const LARGE_BYTES: usize = 1_200_000;
 
@@ -56,18 +59,34 @@ pub(crate) struct Half {
     /// Who was greeted and logged in in time.
     pub(crate) logins: u32,
     pub(crate) log_bytes_a_second: f64,
-    /// Visits of a true ticket that were answered with it.
-    pub(crate) visits: u32,
+    /// Those that were done; all of them where there are none.
+    pub(crate) errands: u32,
     /// What went wrong first, in the words of who met with it.
     pub(crate) complaint: Option<String>,
 }
 
-/// A page that is visited from an address: its path.
-pub(crate) type Page = (IpAddr, String);
+/// What else somebody honest wants in one siege.
+#[derive(Clone, Debug)]
+pub(crate) enum Errand {
+    Nothing,
+    /// A page of a true ticket, from an address that besieges.
+    Page(IpAddr, String),
+    /// An answer about a mailbox that is there and was not asked for before: yes, or not now.
+    Mailbox,
+}
+
+/// The tenant's people.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crowd {
+    /// Who log in at the same time.
+    pub(crate) at_once: usize,
+    /// Those who are in stay until all are: there are places for them.
+    pub(crate) stays: bool,
+}
 
 impl Half {
-    /// Takes the measures; `at_once` of the tenant's sessions log in at the same time.
-    pub(crate) fn measure(stand: &Stand, mail: Mail, at_once: usize, page: Option<&Page>) -> Self {
+    /// Takes the measures.
+    pub(crate) fn measure(stand: &Stand, mail: Mail, crowd: Crowd, errand: &Errand) -> Self {
         let ports = stand.ports;
         let (begin, log_before) = (Instant::now(), stand.log_bytes());
         let (sent, health) = thread::scope(|scope| {
@@ -77,13 +96,13 @@ impl Half {
         });
         let log_bytes_a_second = (stand.log_bytes() - log_before) as f64 / begin.elapsed().as_secs_f64();
         let rest = thread::scope(|scope| {
-            let rest =
-                scope.spawn(|| alone(async { (log_in(ports, at_once).await, visit(ports, page).await) }));
+            let rest = scope
+                .spawn(|| alone(async { (log_in(ports, crowd).await, run_errands(ports, errand).await) }));
             rest.join().expect("a client gives up")
         });
-        let ((logins, failure), visits) = rest;
+        let ((logins, failure), errands) = rest;
         let complaint = [sent.complaint, health.complaint, failure].into_iter().flatten().next();
-        Self { mail: sent.times, health: health.times, logins, log_bytes_a_second, visits, complaint }
+        Self { mail: sent.times, health: health.times, logins, log_bytes_a_second, errands, complaint }
     }
 }
 
@@ -166,9 +185,9 @@ async fn time_health(ports: Ports) -> Timed {
     .await
 }
 
-/// Everyone logs in, `at_once` at the same time; gives how many were in time, and why the first was not.
-pub(crate) async fn log_in(ports: Ports, at_once: usize) -> (u32, Option<String>) {
-    let places = Arc::new(Semaphore::new(at_once));
+/// Everyone logs in; gives how many were in time, and why the first was not.
+pub(crate) async fn log_in(ports: Ports, crowd: Crowd) -> (u32, Option<String>) {
+    let places = Arc::new(Semaphore::new(crowd.at_once));
     let over = tokio::time::Instant::now() + LOGINS_MAX;
     let sessions: Vec<_> = (0..LOGINS)
         .map(|number| {
@@ -182,8 +201,7 @@ pub(crate) async fn log_in(ports: Ports, at_once: usize) -> (u32, Option<String>
                     log_in_from(if number % 2 == 0 { inside(number) } else { roaming(number) }, ports);
                 let client = client.await.map_err(|error| error.to_string())?;
                 let passed = begin.elapsed();
-                // Those who may all be in stay until all are; else the next one has this one's place.
-                let stays = (at_once >= LOGINS as usize).then_some(client);
+                let stays = crowd.stays.then_some(client);
                 drop(place);
                 match passed <= LOGIN_MAX {
                     true => Ok(stays),
@@ -212,13 +230,36 @@ async fn log_in_from(source: IpAddr, ports: Ports) -> io::Result<Client> {
     .map_err(|error| io::Error::other(format!("a login from {source}: {error}")))
 }
 
-async fn visit(ports: Ports, page: Option<&Page>) -> u32 {
-    let Some((source, path)) = page else { return VISITS };
-    let mut answered = 0;
-    for _ in 0..VISITS {
-        let status = patiently(Client::get(*source, ports.tickets, path)).await;
-        answered += u32::from(status.is_ok_and(|status| status == 200));
-        sleep(PAUSE).await;
+/// All at once; gives how many were done in time.
+async fn run_errands(ports: Ports, errand: &Errand) -> u32 {
+    if matches!(errand, Errand::Nothing) {
+        return ERRANDS;
     }
-    answered
+    let errands: Vec<_> = (0..ERRANDS)
+        .map(|number| tokio::spawn(timeout(ERRAND_MAX, run_errand(ports, errand.clone(), number))))
+        .collect();
+    let mut done = 0;
+    for errand in errands {
+        done += u32::from(matches!(errand.await, Ok(Ok(Ok(())))));
+    }
+    done
+}
+
+async fn run_errand(ports: Ports, errand: Errand, number: u32) -> io::Result<()> {
+    static NEW: AtomicU32 = AtomicU32::new(0);
+    let heard = match errand {
+        Errand::Nothing => return Ok(()),
+        Errand::Page(source, path) => Client::get(source, ports.tickets, &path).await?,
+        Errand::Mailbox => {
+            let mut client = Client::hello(correspondent(number), ports.relay).await?;
+            client.ask("MAIL FROM:<bob@adatum.example>", 250).await?;
+            let new = NEW.fetch_add(1, Ordering::Relaxed);
+            client.send(format!("RCPT TO:<kim.{new}@proseware.example>\r\n")).await?;
+            client.reply().await?.0
+        }
+    };
+    match heard {
+        200 | 250 | 451 => Ok(()),
+        _ => Err(io::Error::other(format!("an errand: {heard}"))),
+    }
 }

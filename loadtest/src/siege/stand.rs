@@ -15,9 +15,9 @@ use crate::servers::{ON_CORE_0, Sink, beside};
 const RANGE: &str = "198.18.0.1/15";
 /// The tenant's, which no stranger shares.
 const TENANT_NETWORK: &str = "198.18.100.0/24";
-/// How long the tenant's next hop thinks about a recipient that it is asked for.
-const THINKING: Duration = Duration::from_millis(20);
-/// What follows `kim`, the one mailbox that the tenant's next hop knows.
+/// How long the tenant's next hop keeps those waiting who ask for what it does not know, as many servers do.
+const TARPIT: Duration = Duration::from_secs(2);
+/// A mailbox of the tenant's; its next hop knows those that begin like it.
 pub(crate) const KNOWN: &str = "kim@proseware.example";
 
 /// Where the gateway listens.
@@ -54,8 +54,11 @@ impl Stand {
     pub(crate) fn start(binary: &Path, descriptors: u32, asks_ahead: bool) -> Result<Self, String> {
         let elsewhere = Sink::start(beside())?;
         let knows = |to: &str| {
-            thread::sleep(THINKING);
-            (!to.starts_with("kim")).then(|| "550 5.1.1 no such mailbox".to_owned())
+            if to.starts_with("kim") {
+                return None;
+            }
+            thread::sleep(TARPIT);
+            Some("550 5.1.1 no such mailbox".to_owned())
         };
         let own_mail =
             Destination::with_rules(Rules { recipient: Some(Box::new(knows)), ..Rules::default() });
