@@ -222,15 +222,25 @@ fn plant(copy: &Path, mutant: &Candidate, package: &str, seconds: &str) -> Resul
         .stdout(std::process::Stdio::null())
         .status()
         .map_err(|error| Failure(format!("cannot run cargo mutants: {error}")))?;
-    let outcomes = output.join("mutants.out");
-    let holds = |name: &str| fs::read_to_string(outcomes.join(name)).is_ok_and(|text| !text.is_empty());
-    match status.code() {
-        Some(0) if holds("unviable.txt") => Ok(Outcome::Unviable),
-        Some(0) if holds("caught.txt") => Ok(Outcome::Caught),
-        Some(2) => Ok(Outcome::Survived),
-        Some(3) => Ok(Outcome::Timeout),
-        _ => Err(Failure(format!("cargo mutants failed ({status}) with {}", mutant.listed.name))),
+    if !matches!(status.code(), Some(0 | 2 | 3)) {
+        return Err(Failure(format!("cargo mutants failed ({status}) with {}", mutant.listed.name)));
     }
+    let read = |name| fs::read_to_string(output.join("mutants.out").join(name)).unwrap_or_default();
+    outcome(&mutant.listed.name, read)
+        .ok_or_else(|| Failure(format!("cargo mutants says nothing of {}", mutant.listed.name)))
+}
+
+/// What the lists of cargo-mutants say of this one. Others may be in them: it tries the fields of a file's
+/// structs whatever the expression is.
+fn outcome(name: &str, read: impl Fn(&'static str) -> String) -> Option<Outcome> {
+    const LISTS: [(&str, Outcome); 4] = [
+        ("caught.txt", Outcome::Caught),
+        ("missed.txt", Outcome::Survived),
+        ("timeout.txt", Outcome::Timeout),
+        ("unviable.txt", Outcome::Unviable),
+    ];
+    let of_it = LISTS.into_iter().find(|(list, _)| read(list).lines().any(|line| line == name));
+    of_it.map(|(_, outcome)| outcome)
 }
 
 /// A regular expression that this text alone matches.
@@ -390,6 +400,18 @@ mod behaviour {
     fn the_table_of_reasons_names_mutants_with_bars_in_them() {
         let table = "| mutant | reason |\n|---|---|\n| `a.rs: replace \\|\\| with && in f` | none |\n";
         assert_eq!(names(table), BTreeSet::from(["a.rs: replace || with && in f".to_owned()]));
+    }
+
+    #[test]
+    fn an_outcome_is_the_mutants_own_and_not_its_siblings() {
+        let lists = |name| match name {
+            "missed.txt" => "a.rs:59:19: delete field b\n".to_owned(),
+            "caught.txt" => "a.rs:90:32: replace && with ||\n".to_owned(),
+            _ => String::new(),
+        };
+        assert_eq!(outcome("a.rs:90:32: replace && with ||", lists), Some(Outcome::Caught));
+        assert_eq!(outcome("a.rs:59:19: delete field b", lists), Some(Outcome::Survived));
+        assert_eq!(outcome("a.rs:90:3", lists), None);
     }
 
     #[test]
