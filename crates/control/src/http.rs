@@ -98,13 +98,13 @@ async fn ready(State(rooms): State<Rooms>) -> impl IntoResponse {
 
 /// Mail is taken, and still whoever watches should know: places are short for `holder` and those before it.
 fn shortage(places: &Places, holder: Holder) -> String {
-    let whose = match holder {
-        Holder::Stranger => "strangers'",
-        Holder::Network => "strangers' and tenants' networks'",
-        Holder::Login => "all",
+    let who = match holder {
+        Holder::Stranger => "strangers",
+        Holder::Network => "strangers and tenants' networks",
+        Holder::Login => "all clients",
     };
     let (held, max) = (places.held_up_to(holder), places.ceiling(holder));
     format!(
-        "connections are short: {whose} connections take {held} of {max} places; who does nothing is ended first"
+        "connections are short: {who} hold {held} of {max} places; clients that do nothing are ended first"
     )
 }

@@ -14,6 +14,7 @@ use mail::{Reason, Reply, Status, UnixMillis, Verdict};
 use observe::ShedCause;
 use policy::{Counted, Decision, IdentityIx, Period, Remedy, Rule, Snapshot, TenantIx, Whom};
 use ring::Ring;
+use smtp::server::XClientRights;
 
 use crate::account::{Account, Over};
 use crate::connection::Standing;
@@ -93,7 +94,9 @@ impl<R: Ring> Judge<'_, '_, R> {
     /// Seats the client, once it is known whose connection it is. False: `reply` turns it away.
     fn take_place(&mut self, tenant: Option<TenantIx>, reply: &mut Reply) -> bool {
         let (client, commons, now) = (&mut *self.client, self.cx.link.commons(), self.cx.ring.now());
-        let is_known = tenant.is_some() || {
+        // A listed peer has not said yet whom it speaks for; the operator answers for it.
+        let speaks_for_others = client.xclient != XClientRights::None;
+        let is_known = tenant.is_some() || speaks_for_others || {
             client.renew_grants(commons.grants(), UnixMillis(self.cx.ring.unix_millis()));
             !client.granted.as_slice().is_empty()
         };

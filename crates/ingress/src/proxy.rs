@@ -110,6 +110,8 @@ impl<R: Ring> Judge<'_, '_, R> {
         }
         client.login.clear();
         client.identity = None;
+        // Whatever comes from here on may be its client's own words, passed on.
+        self.client.xclient = XClientRights::None;
         if !self.admit(reply) {
             return Introduction::TurnedAway;
         }
@@ -119,8 +121,6 @@ impl<R: Ring> Judge<'_, '_, R> {
             self.client.identity = self.client.snapshot.identity(login);
             self.seats.log_in(self.client.key, self.cx.ring.now());
         }
-        // Whatever comes from here on may be its client's own words, passed on.
-        self.client.xclient = XClientRights::None;
         Introduction::Taken
     }
 

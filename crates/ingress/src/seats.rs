@@ -392,4 +392,61 @@ mod tests {
         seats.leave(0);
         assert_eq!((seats.taken(), seats.places().held_up_to(Holder::Login)), (0, 0));
     }
+
+    /// Who sits, from the front of their row to its end; both directions agree.
+    fn row(seats: &Seats, holder: Holder) -> Vec<u32> {
+        let Row { first, last } = seats.rows[holder as usize];
+        let walk = |from: u32, next: fn(&Seat) -> u32| {
+            let follow = |key: &u32| Some(next(seats.seats.get(*key as usize)?));
+            let keys = std::iter::successors(Some(from), follow);
+            keys.take_while(|key| *key != NONE).collect::<Vec<_>>()
+        };
+        let mut back = walk(last, |seat| seat.previous);
+        back.reverse();
+        assert_eq!(walk(first, |seat| seat.next), back);
+        back
+    }
+
+    #[test]
+    fn whatever_comes_and_goes_rows_and_counts_agree_and_a_first_comer_is_let_in() {
+        for seed in 0..50_u64 {
+            let mut state = seed;
+            // Of SplitMix64.
+            let mut draw = |most: u64| {
+                state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+                ((state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 32) % most
+            };
+            let mut seats = seats(24);
+            for step in 0..3000 {
+                let (key, now) = (draw(60) as u32, at(step));
+                match draw(6) {
+                    0 => seats.leave(key),
+                    1 => seats.carried(key, now),
+                    2 => seats.log_in(key, now),
+                    3 => drop(seats.next_overdue(now)),
+                    _ => {
+                        let holder = if draw(3) == 0 { Holder::Network } else { Holder::Stranger };
+                        let guest = guest(holder, draw(9));
+                        let holds_none = seats.places.held_by(guest.address) == 0;
+                        let others =
+                            row(&seats, Holder::Stranger).iter().filter(|&&other| other != key).count();
+                        let taken = seats.take(key, guest, now);
+                        let may_be_refused = !holds_none || others == 0;
+                        assert!(taken.is_ok() || may_be_refused, "seed {seed}, step {step}: {taken:?}");
+                        while seats.next_displaced().is_some() {}
+                    }
+                }
+                let rows = Holder::ALL.map(|holder| row(&seats, holder));
+                assert_eq!(rows.iter().map(Vec::len).sum::<usize>(), seats.taken());
+                let mut held = 0;
+                for holder in Holder::ALL {
+                    let of_it = &rows[holder as usize];
+                    assert!(of_it.iter().all(|&key| seats.holder(key) == Some(holder)));
+                    held += of_it.len() as u64;
+                    assert_eq!(held, seats.places().held_up_to(holder));
+                    assert!(held <= seats.places().ceiling(holder));
+                }
+            }
+        }
+    }
 }
