@@ -46,6 +46,17 @@ fn verdict(snapshot: &Snapshot, client: Client<'_>, from: &str, to: &str) -> Opt
 }
 
 #[test]
+fn a_routing_trick_is_a_denial_of_the_tenant_whose_client_tries_it() {
+    let snapshot = both();
+    for (client, tenant) in [(INSIDE, snapshot.tenant_named("proseware")), (STRANGER, None)] {
+        let client = (Role::Relay, client, None);
+        let to = "bob%adatum.example@proseware.example";
+        let decision = explain(&snapshot, client, "terri@proseware.example", to).decision;
+        assert_eq!((decision.rule, decision.tenant), (Rule::RoutingSyntax, tenant));
+    }
+}
+
+#[test]
 fn the_six_situations() {
     let snapshot = both();
     let terri = "terri@proseware.example";
