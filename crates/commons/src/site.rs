@@ -70,13 +70,18 @@ impl Site {
         if self.acquire(limit) {
             return true;
         }
-        self.waiting.fetch_or(1 << worker, Ordering::AcqRel);
+        self.wait(worker);
         // One may have come back between the two: whoever gave it did not see us wait.
         let acquired = self.acquire(limit);
         if acquired {
             self.stop_waiting(worker);
         }
         acquired
+    }
+
+    /// `worker` waits for a lease, without asking for one now.
+    pub fn wait(&self, worker: u8) {
+        self.waiting.fetch_or(1 << worker, Ordering::AcqRel);
     }
 
     /// `worker` has nothing left for this site.

@@ -2,6 +2,7 @@
 //! order, the ring's completions, output, and the timeouts of RFC 5321 section 4.5.3.2.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use commons::Question;
 use mail::Reply;
@@ -26,6 +27,9 @@ const KIND_MASK: u8 = (1 << KIND_BITS) - 1;
 
 /// What an output buffer keeps between uses.
 const SPARE_BYTES_MAX: usize = 16 << 10;
+
+/// A lease that another worker waits for is left to it so long: until its thread has woken up.
+const YIELD: Duration = Duration::from_millis(10);
 
 /// A body goes through TLS in pieces of this size, so that its ciphertext is never in memory as a whole.
 const TLS_PIECE_BYTES: usize = 64 << 10;
@@ -338,6 +342,9 @@ impl Delivery {
         site.opening -= usize::from(connection.is_opening());
         site.idle.retain(|&idle| idle != key);
         site.connections -= 1;
+        if site.shared.is_wanted(self.settings.worker) {
+            site.yields_until = cx.ring.now().after(YIELD);
+        }
         site.shared.release(self.settings.worker);
         self.serve(cx, connection.site);
         self.sites.rest(connection.site);

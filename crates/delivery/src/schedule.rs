@@ -328,7 +328,14 @@ impl Delivery {
                 }
                 Need::Connection => {
                     let full = self.connections.len() >= self.settings.connections_max;
-                    if full || !site.shared.acquire_or_wait(site.connections_max, self.settings.worker) {
+                    let yields = now < site.yields_until;
+                    if yields {
+                        site.shared.wait(self.settings.worker);
+                    }
+                    if full
+                        || yields
+                        || !site.shared.acquire_or_wait(site.connections_max, self.settings.worker)
+                    {
                         // A holder yields at its next message boundary, and wakes us; where it is our own
                         // descriptors that are used up, idle connections close by themselves.
                         site.starved = true;

@@ -66,6 +66,8 @@ pub(crate) struct Site {
     pub(crate) timer_set: bool,
     /// It waits for a lease.
     pub(crate) starved: bool,
+    /// Another worker waits for the lease that was given back: until then it is not taken again.
+    pub(crate) yields_until: Instant,
     /// What was last wrong with it, for the bounces of what expires here.
     pub(crate) failure: Reply,
     /// Jobs that are to go here, wherever they stand.
@@ -108,6 +110,7 @@ impl Site {
             opening: 0,
             timer_set: false,
             starved: false,
+            yields_until: Instant::default(),
             failure: Reply::default(),
             jobs: 0,
             connections: 0,

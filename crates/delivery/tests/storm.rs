@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use delivery::Retry;
 use harness::{RETRY, Scene};
+use ring::sim::SimOptions;
 
 const FROM: &str = "terri@proseware.example";
 const BODY: &str = "Subject: hello\r\n\r\nbye\r\n";
@@ -66,6 +67,89 @@ fn a_destination_that_misbehaves_at_one_moment_gets_one_connection_a_retry() {
                 "{connections} connections at {moment} {misdeed:?}; {due} retries were due"
             );
         }
+    }
+}
+
+/// Seeds of destinations that misbehave as they please; with `GATEPOST_STORM_SEEDS` as many as it says.
+const SEEDS: u64 = 300;
+
+/// Numbers that follow from a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+}
+
+/// Says what it should or anything else, as often as the seed has it.
+fn at_random(seed: u64) -> impl FnMut(&str) -> String {
+    let mut dice = Dice((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let one_in = [1, 2, 5, 20][dice.below(4)];
+    let always = MOMENTS[dice.below(MOMENTS.len())];
+    let misdeed = MISDEEDS[dice.below(MISDEEDS.len())];
+    move |line| {
+        if one_in == 1 {
+            return if line.starts_with(always) { misdeed.to_owned() } else { String::new() };
+        }
+        let misbehaves = dice.below(one_in) == 0;
+        let (misdeed, later) = (MISDEEDS[dice.below(MISDEEDS.len())], dice.below(40));
+        match misdeed {
+            _ if !misbehaves => String::new(),
+            "late:400:{}" => format!("late:{later}:{{}}"),
+            misdeed => misdeed.to_owned(),
+        }
+    }
+}
+
+/// What time a record has, in milliseconds of a day.
+fn time_of(record: &str) -> u64 {
+    let at = record.find("\"time\":\"").expect("every record has a time") + "\"time\":\"".len();
+    let number = |from: usize, length: usize| -> u64 {
+        record[at + from..at + from + length].parse().expect("a time as in 2026-01-01T00:00:00.000Z")
+    };
+    ((number(11, 2) * 60 + number(14, 2)) * 60 + number(17, 2)) * 1000 + number(20, 3)
+}
+
+#[test]
+fn whatever_a_destination_does_connections_are_at_most_addresses_tried_times_the_retries_due() {
+    const ADDRESSES_TRIED: u64 = 10;
+    let seeds = std::env::var("GATEPOST_STORM_SEEDS").ok().and_then(|count| count.parse().ok());
+    for seed in 0..seeds.unwrap_or(SEEDS) {
+        let hops: &[&str] = if seed % 3 == 0 { &["10.0.0.2:25", "10.0.0.3:25"] } else { &ONE_HOP };
+        let mut scene = Scene::new(seed, hops);
+        // In one piece or in many, and now and then cut off on the way.
+        scene.world.set_options(SimOptions {
+            piece_bytes_max: [1, 9, 16 << 10][(seed / 3 % 3) as usize],
+            reset_probability: [0.0, 0.0, 0.002][(seed / 9 % 3) as usize],
+            ..SimOptions::default()
+        });
+        let log = scene.gateway.keep_log();
+        for host in 0..hops.len() as u8 {
+            scene.destination(2 + host, at_random(seed * 2 + u64::from(host)));
+        }
+        for _ in 0..1 + seed % 9 {
+            scene.send("", &TO, BODY);
+        }
+        scene.pass(HOUR);
+        let connections: u32 = scene.destinations.iter().map(|host| host.connections).sum();
+        drop(scene);
+        // A job is due when it comes and after each attempt that deferred it; a site after each failure.
+        let ended = ["delivered", "failed", "deferred", "expired"].map(|event| log.records(event).len());
+        let failures: Vec<u64> =
+            log.records("site_unavailable").iter().map(|record| time_of(record)).collect();
+        let due = ended.iter().sum::<usize>() + failures.len() + 1 + (seed % 9) as usize;
+        let most = ADDRESSES_TRIED * due as u64;
+        assert!(u64::from(connections) <= most, "seed {seed}: {connections} connections, {due} retries due");
+        let first = RETRY.first.as_millis() as u64;
+        let gaps = failures.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(
+            gaps.min().is_none_or(|gap| gap >= first),
+            "seed {seed}: it fails before it is due: {failures:?}"
+        );
     }
 }
 

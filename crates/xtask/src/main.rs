@@ -89,7 +89,8 @@ enum Chore {
     /// Run the whole-gateway simulation for one seed, or for a range of them.
     ///
     /// Scenarios: mixed, kill, power-cut, torn-write, bit-rot, read-error, disk-error, disk-full,
-    /// recovery, destination, client, slow-host, drain, strangers; without one, seeds take them in turn.
+    /// recovery, destination, hostile, client, slow-host, drain, strangers; without one, seeds take them in
+    /// turn.
     Sim {
         /// Run this scenario.
         #[arg(long)]

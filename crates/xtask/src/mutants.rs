@@ -5,6 +5,8 @@
 //! `config` (the proof that runs at every load among them) notice, and of what lies elsewhere the tests beside it.
 //! One that survives fails the chore.
 
+mod delivery;
+
 use std::fs;
 use std::path::Path;
 
@@ -52,7 +54,7 @@ const REPLY: &str = "crates/mail/src/reply.rs";
 const RUN: &str = "crates/gatepost/src/run.rs";
 const WORKER: &str = "crates/gatepost/src/worker.rs";
 
-const MUTANTS: [Mutant; 70] = [
+static MUTANTS: [Mutant; 70] = [
     Mutant {
         name: "an excluded range is a network",
         file: NETWORK,
@@ -482,7 +484,7 @@ pub(crate) fn run(only: Option<&str>) -> Result<(), Failure> {
     let copy = root().join("target/mutants");
     copy_sources(&copy)?;
     let mut survivors = Vec::new();
-    let chosen = MUTANTS.iter().filter(|mutant| only.is_none_or(|words| mutant.name.contains(words)));
+    let chosen = all().filter(|mutant| only.is_none_or(|words| mutant.name.contains(words)));
     for mutant in chosen {
         let path = copy.join(mutant.file);
         let sound = read(&path)?;
@@ -500,6 +502,10 @@ pub(crate) fn run(only: Option<&str>) -> Result<(), Failure> {
     if survivors.is_empty() { Ok(()) } else { Err(Failure(format!("survived: {}", survivors.join(", ")))) }
 }
 
+fn all() -> impl Iterator<Item = &'static Mutant> {
+    MUTANTS.iter().chain(&delivery::MUTANTS)
+}
+
 /// The tests that may notice, the quick ones first: packages, and what to run of them.
 fn judges(file: &str) -> &'static [(&'static str, &'static [&'static str])] {
     match file {
@@ -515,6 +521,7 @@ fn judges(file: &str) -> &'static [(&'static str, &'static [&'static str])] {
         PRINTABLE | REPLY => &[("gatepost-mail", &["--lib"])],
         RUN => &[("gatepost", &["--test", "wiring"])],
         WORKER => &[("gatepost", &["--test", "wiring"]), ("gatepost", &["--test", "vanished"])],
+        _ if delivery::MUTANTS.iter().any(|mutant| mutant.file == file) => &[("gatepost-delivery", &[])],
         _ => &[("gatepost-policy", &[]), ("gatepost-config", &[])],
     }
 }
@@ -590,7 +597,7 @@ mod tests {
 
     #[test]
     fn every_mutant_still_finds_its_place() {
-        for mutant in &MUTANTS {
+        for mutant in all() {
             let text = read(&root().join(mutant.file)).unwrap();
             assert_eq!(text.matches(mutant.original).count(), 1, "{}: {}", mutant.file, mutant.name);
             assert_ne!(mutant.original, mutant.mutated);

@@ -12,8 +12,11 @@ use ring::{Completion, Instant, ListenOptions, Listener, Output, Ring, Socket, T
 ///
 /// Instead of a reply: "drop" closes the connection, "reset" breaks it, "mute" says nothing. Before a
 /// reply: "cut:" closes the connection right behind it, without its line end; "close:" with it; and
-/// "late:SECONDS:" keeps it back.
+/// "late:SECONDS:" keeps it back; "deaf:" takes no more bytes from then on.
 pub(crate) type Behave = Box<dyn FnMut(&str) -> String>;
+
+/// More connections than any scene is for: what else would come of a storm is a test without an end.
+const STORM: u32 = 20_000;
 
 /// A message that was answered 250.
 #[derive(Clone, Debug)]
@@ -83,6 +86,7 @@ impl Destination {
             match completion {
                 Completion::Accepted { socket, .. } => {
                     self.connections += 1;
+                    assert!(self.connections < STORM, "a storm of connections");
                     let key = self.connections;
                     self.peers.insert(key, Peer { socket: Some(socket), ..Peer::default() });
                     self.open_max = self.open_max.max(self.peers.len());
@@ -190,7 +194,7 @@ impl Destination {
         let told = (self.behave)(line).replace("{}", usual);
         let Some(peer) = self.peers.get_mut(&key) else { return false };
         let (how, reply) = match told.split_once(':') {
-            Some((how @ ("cut" | "close"), reply)) => (how, reply),
+            Some((how @ ("cut" | "close" | "deaf"), reply)) => (how, reply),
             Some(("late", rest)) => {
                 let (seconds, reply) = rest.split_once(':').expect("late:SECONDS:REPLY");
                 let wait = Duration::from_secs(seconds.parse().expect("a number"));
@@ -209,7 +213,10 @@ impl Destination {
             }
             ("mute", _) => {}
             _ => {
-                peer.is_leaving |= reply.starts_with("421") || !how.is_empty();
+                if let ("deaf", Some(socket)) = (how, peer.socket) {
+                    self.ring.pause(socket);
+                }
+                peer.is_leaving |= reply.starts_with("421") || matches!(how, "cut" | "close");
                 peer.output.extend_from_slice(reply.as_bytes());
                 if how != "cut" {
                     peer.output.extend_from_slice(b"\r\n");

@@ -6,6 +6,7 @@ pub(crate) mod destination;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -77,7 +78,7 @@ pub(crate) struct Gateway {
     pub(crate) shard: Spool,
     pub(crate) delivery: Delivery,
     link: WorkerLink,
-    control: ControlLink,
+    control: Rc<ControlLink>,
     snapshots: SnapshotCache,
     metrics: Arc<WorkerMetrics>,
     registry: Registry,
@@ -112,10 +113,23 @@ macro_rules! context {
 
 impl Gateway {
     fn new(world: &World, snapshot: Snapshot, retry: Retry) -> Self {
+        Self::of_workers(world, snapshot, retry, 1).remove(0)
+    }
+
+    /// Workers that share what workers share.
+    fn of_workers(world: &World, snapshot: Snapshot, retry: Retry, count: usize) -> Vec<Self> {
+        let (_, links, control) = Commons::new(count, snapshot);
+        let control = Rc::new(control);
+        links.into_iter().map(|link| Self::of(world, link, control.clone(), retry, count)).collect()
+    }
+
+    fn of(world: &World, link: WorkerLink, control: Rc<ControlLink>, retry: Retry, count: usize) -> Self {
+        let worker = link.worker();
         let mut ring = world.host(ip(1));
+        link.attach(ring.waker());
         let options = Options {
             directory: PathBuf::from("/spool"),
-            shard: 0,
+            shard: worker,
             segment_bytes: 1 << 20,
             capacity_bytes: 64 << 20,
             segments_max: spool::SEGMENTS_MAX,
@@ -124,20 +138,19 @@ impl Gateway {
             token_room: 2,
             salt: 7,
         };
-        let (shard, recovered) = Spool::open(&mut ring, options, 1).expect("the spool opens");
-        let (commons, mut links, control) = Commons::new(1, snapshot);
+        let (shard, recovered) = Spool::open(&mut ring, options, count).expect("the spool opens");
         let registry = Registry::new(1, &["smtp"], 16);
         registry.set_policy(1, ["proseware"].into_iter());
         let tls = ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("a configuration");
         let hostname = "relay.example".into();
-        let settings = DeliverySettings { hostname, worker: 0, retry, tls, connections_max: 256 };
+        let settings = DeliverySettings { hostname, worker, retry, tls, connections_max: 256 };
         let mut gateway = Self {
             ring,
             shard,
             delivery: Delivery::new(settings),
-            link: links.remove(0),
+            snapshots: link.commons().snapshot_cache(),
+            link,
             control,
-            snapshots: commons.snapshot_cache(),
             metrics: registry.worker(0),
             registry,
             log: EventLog::discarding(),
@@ -232,7 +245,7 @@ impl Gateway {
     fn append(&mut self, from: &str, to: &[&str], content: Content<'_>) -> MessageId {
         self.next_id += 1;
         let arrived = UnixMillis(self.ring.unix_millis());
-        let id = MessageId::new(arrived, 0, self.next_id);
+        let id = MessageId::new(arrived, self.link.worker(), self.next_id);
         let mut envelope = Envelope::default();
         envelope.begin(ReversePath::parse(from).expect("a reverse-path"));
         for to in to {
@@ -311,6 +324,8 @@ impl std::io::Write for Log {
 pub(crate) struct Scene {
     pub(crate) world: World,
     pub(crate) gateway: Gateway,
+    /// The workers after the first. The control plane answers the first alone: theirs is mail by addresses.
+    pub(crate) others: Vec<Gateway>,
     pub(crate) destinations: Vec<Destination>,
     next_hops: Vec<&'static str>,
     connections_max: u32,
@@ -326,7 +341,23 @@ impl Scene {
         let world = World::new(seed, SimOptions::default());
         let gateway = Gateway::new(&world, snapshot(next_hops, connections_max), retry);
         let next_hops = next_hops.to_vec();
-        Self { world, gateway, destinations: Vec::new(), next_hops, connections_max, retry }
+        let (others, destinations) = (Vec::new(), Vec::new());
+        Self { world, gateway, others, destinations, next_hops, connections_max, retry }
+    }
+
+    /// One whose gateway has two workers.
+    pub(crate) fn of_two(seed: u64, next_hops: &[&'static str], connections_max: u32) -> Self {
+        let mut scene = Self::with(seed, next_hops, connections_max, RETRY);
+        scene.world.crash(ip(1));
+        let mut workers = Gateway::of_workers(&scene.world, snapshot(next_hops, connections_max), RETRY, 2);
+        scene.gateway = workers.remove(0);
+        scene.others = workers;
+        scene
+    }
+
+    /// Sends from the second worker.
+    pub(crate) fn send_from_second(&mut self, from: &str, to: &[&str], body: &str) -> MessageId {
+        self.others[0].append(from, to, Content::Inline(body.as_bytes()))
     }
 
     /// Asks something about the queue and lets everyone act until it is answered.
@@ -422,6 +453,9 @@ impl Scene {
 
     fn step(&mut self, limit: Instant) -> bool {
         self.gateway.turn();
+        for other in &mut self.others {
+            other.turn();
+        }
         for destination in &mut self.destinations {
             destination.turn();
         }

@@ -45,6 +45,8 @@ pub struct Habits {
     pub body_bytes_max: u64,
     /// One of so many messages is larger than what the spool keeps in its log; 0: none.
     pub large_one_in: u64,
+    /// Some recipients are such as a destination refuses for good.
+    pub has_rejected: bool,
     /// One of so many connections drops, stalls or resets at some byte; 0: none.
     pub accident_one_in: u64,
     /// The longest a client waits before it comes again.
@@ -61,6 +63,7 @@ impl Habits {
             attempts_max: 60,
             body_bytes_max: 200,
             large_one_in: 0,
+            has_rejected: true,
             accident_one_in: 0,
             pause_max: Duration::from_secs(3),
         }
@@ -388,7 +391,7 @@ impl Clients {
         let is_notification = self.random.below(16) == 0 && self.habits.kind == Kind::Trusted;
         let mut commands = vec![Command::Mail];
         for number in 0..recipients {
-            let rejected = self.random.below(12) == 0 && !is_notification;
+            let rejected = self.random.below(12) == 0 && !is_notification && self.habits.has_rejected;
             let domain = ["far.example", "other.example", "third.example"][self.random.below(3) as usize];
             let prefix = if rejected { REJECTED } else { "" };
             commands.push(Command::Recipient(format!("{prefix}u{number}@{domain}")));

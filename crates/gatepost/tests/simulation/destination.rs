@@ -9,6 +9,7 @@ use ring::{Completion, Instant, ListenOptions, Listener, Ring, Token};
 use testbed::Arrival;
 use testbed::random::Random;
 
+use super::hostile::{Hostility, Misdeed, Moment};
 use super::peer::Peer;
 
 /// Recipients that begin with this are refused for good.
@@ -39,6 +40,10 @@ pub struct Destination {
     pub taken: Vec<Taken>,
     /// So much likelier than usual does it fail.
     unruliness: u64,
+    /// It means harm.
+    hostility: Option<Hostility>,
+    /// Transactions that may have come to an end, as far as the sender can tell.
+    pub ended: u64,
     /// Takes nothing at all.
     pub is_closed: bool,
     /// Takes everything that it would ever take, at once.
@@ -58,12 +63,25 @@ struct Inbound {
     /// Taken and perhaps not known to the sender.
     unconfirmed: Vec<usize>,
     /// A reply that is held back.
-    held: Option<(Instant, &'static str)>,
+    held: Option<(Instant, String)>,
+    /// Another that comes then, whatever is said meanwhile.
+    one_more: Option<(Instant, &'static str)>,
+    /// Its replies are no longer what they should be: what the sender knows, nobody can say.
+    is_out_of_step: bool,
+}
+
+impl Inbound {
+    /// When it says what it keeps back.
+    fn moments(&self) -> impl Iterator<Item = Instant> {
+        let held = self.held.as_ref().map(|(at, _)| *at);
+        held.into_iter().chain(self.one_more.map(|(at, _)| at))
+    }
 }
 
 impl Destination {
-    pub fn new(world: &World, ip: IpAddr, random: Random, unruliness: u64) -> Self {
+    pub fn new(world: &World, ip: IpAddr, mut random: Random, unruliness: u64, is_hostile: bool) -> Self {
         let (ring, listener) = listening(world, ip);
+        let hostility = is_hostile.then(|| Hostility::of(&mut random));
         Self {
             ip,
             ring,
@@ -73,9 +91,15 @@ impl Destination {
             next: 0,
             taken: Vec::new(),
             unruliness,
+            hostility,
+            ended: 0,
             is_closed: false,
             is_calm: false,
         }
+    }
+
+    pub fn ip(&self) -> IpAddr {
+        self.ip
     }
 
     /// Loses power and is back at once; what it took, it keeps.
@@ -87,19 +111,22 @@ impl Destination {
 
     pub fn turn(&mut self) {
         let mut completions = Vec::new();
-        let deadline = self.connections.values().filter_map(|inbound| inbound.held.map(|(at, _)| at)).min();
+        let deadline = self.connections.values().flat_map(Inbound::moments).min();
         self.ring.turn(deadline, &mut completions).expect("a simulated ring turns");
         for completion in completions {
             self.complete(completion);
         }
         let now = self.ring.now();
-        let due = |inbound: &Inbound| inbound.held.is_some_and(|(at, _)| at <= now);
+        let due = |inbound: &Inbound| inbound.moments().any(|at| at <= now);
         let keys: Vec<u32> = self.connections.iter().filter(|(_, i)| due(i)).map(|(key, _)| *key).collect();
         for key in keys {
-            if let Some(inbound) = self.connections.get_mut(&key)
-                && let Some((_, reply)) = inbound.held.take()
-            {
-                inbound.peer.say(reply.as_bytes());
+            if let Some(inbound) = self.connections.get_mut(&key) {
+                if let Some((_, reply)) = inbound.held.take_if(|(at, _)| *at <= now) {
+                    inbound.peer.say(reply.as_bytes());
+                }
+                if let Some((_, reply)) = inbound.one_more.take_if(|(at, _)| *at <= now) {
+                    inbound.peer.say(reply.as_bytes());
+                }
             }
             self.converse(key);
         }
@@ -112,15 +139,9 @@ impl Destination {
                 self.next += 1;
                 let token = Token { room: 0, kind: CONNECTION, key };
                 self.ring.receive(socket, token);
-                let mut peer = Peer::new(socket, token);
-                if self.misbehaves(20) || self.is_closed {
-                    peer.say(b"421 4.3.2 not now\r\n");
-                    peer.close_when_said();
-                } else {
-                    peer.say(b"220 far.example ESMTP\r\n");
-                }
+                let refuses = self.misbehaves(20) || self.is_closed;
                 let inbound = Inbound {
-                    peer,
+                    peer: Peer::new(socket, token),
                     connected: self.ring.now(),
                     in_data: false,
                     scanned: 0,
@@ -129,8 +150,16 @@ impl Destination {
                     recipients: Vec::new(),
                     unconfirmed: Vec::new(),
                     held: None,
+                    one_more: None,
+                    is_out_of_step: false,
                 };
                 self.connections.insert(key, inbound);
+                if refuses {
+                    self.say(key, Moment::Greeting, "421 4.3.2 not now\r\n");
+                    self.leave(key);
+                } else {
+                    self.say(key, Moment::Greeting, "220 far.example ESMTP\r\n");
+                }
                 self.converse(key);
             }
             Completion::Received { token, chunk } => match self.connections.get_mut(&token.key) {
@@ -166,6 +195,52 @@ impl Destination {
     fn close(&mut self, key: u32) {
         if let Some(inbound) = self.connections.remove(&key) {
             self.ring.close(inbound.peer.socket);
+        }
+    }
+
+    /// Closes once everything was said.
+    fn leave(&mut self, key: u32) {
+        if let Some(inbound) = self.connections.get_mut(&key) {
+            inbound.peer.close_when_said();
+        }
+    }
+
+    /// Gives a reply, unless it means harm.
+    fn say(&mut self, key: u32, moment: Moment, reply: &str) {
+        let hostility = self.hostility.filter(|_| !self.is_calm);
+        let misdeed = hostility.and_then(|hostility| hostility.act(&mut self.random, moment));
+        let now = self.ring.now();
+        let Some(inbound) = self.connections.get_mut(&key) else { return };
+        let Some(misdeed) = misdeed else { return inbound.peer.say(reply.as_bytes()) };
+        inbound.is_out_of_step = true;
+        inbound.unconfirmed.clear();
+        match misdeed {
+            Misdeed::OneMore(other) => {
+                inbound.peer.say(reply.as_bytes());
+                inbound.peer.say(other.as_bytes());
+            }
+            Misdeed::Twice => inbound.peer.say(reply.repeat(2).as_bytes()),
+            Misdeed::OneMoreLater(other, time) => {
+                inbound.peer.say(reply.as_bytes());
+                inbound.one_more = Some((now.after(time), other));
+            }
+            Misdeed::Late(time) => inbound.held = Some((now.after(time), reply.to_owned())),
+            Misdeed::Missing => {}
+            Misdeed::Cut(bytes) => inbound.peer.say(&reply.as_bytes()[..bytes.min(reply.len())]),
+            Misdeed::CutAndClose(bytes) => {
+                inbound.peer.say(&reply.as_bytes()[..bytes.min(reply.len())]);
+                inbound.peer.close_when_said();
+            }
+            Misdeed::Close => {
+                inbound.peer.say(reply.as_bytes());
+                inbound.peer.close_when_said();
+            }
+            Misdeed::Nonsense => inbound.peer.say(b"hello\r\n"),
+            Misdeed::Drop => self.close(key),
+            Misdeed::Reset => {
+                self.ring.reset(inbound.peer.socket);
+                self.connections.remove(&key);
+            }
         }
     }
 
@@ -215,38 +290,44 @@ impl Destination {
         let (refuses_mail, refuses_one, refuses_data) =
             (self.misbehaves(30) || self.is_closed, self.misbehaves(20), self.misbehaves(40));
         let pipelines = self.random.below(4) > 0;
+        let is_hostile = self.hostility.is_some();
         let Some(inbound) = self.connections.get_mut(&key) else { return };
         let upper = line.to_ascii_uppercase();
-        let reply: &str = if upper.starts_with("EHLO") {
-            if pipelines {
+        let (moment, reply) = if upper.starts_with("EHLO") {
+            let reply = if pipelines {
                 "250-far.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0\r\n"
             } else {
                 "250-far.example\r\n250 8BITMIME\r\n"
-            }
+            };
+            (Moment::Hello, reply)
         } else if upper.starts_with("MAIL FROM:") {
             inbound.recipients.clear();
             inbound.has_sender = !refuses_mail;
-            if refuses_mail {
+            self.ended += u64::from(refuses_mail);
+            let reply = if refuses_mail {
                 "451 4.3.0 not now\r\n"
             } else {
                 inbound.reverse_path = path(line);
                 "250 2.1.0 ok\r\n"
-            }
+            };
+            (Moment::Mail, reply)
         } else if upper.starts_with("RCPT TO:") {
             let recipient = path(line);
-            if !inbound.has_sender {
-                "503 5.5.1 no sender\r\n"
+            let reply = if !inbound.has_sender {
+                if is_hostile { "451 4.5.1 no sender\r\n" } else { "503 5.5.1 no sender\r\n" }
             } else if recipient.starts_with(REJECTED) {
                 "550 5.1.1 no such user\r\n"
-            } else if refuses_one {
+            } else if refuses_one && !is_hostile {
                 "450 4.2.1 greylisted\r\n"
             } else {
                 inbound.recipients.push(recipient);
                 "250 2.1.5 ok\r\n"
-            }
+            };
+            self.ended += u64::from(!reply.starts_with('2'));
+            (Moment::Recipient, reply)
         } else if upper == "DATA" {
-            if inbound.recipients.is_empty() {
-                "503 5.5.1 no recipients\r\n"
+            let reply = if inbound.recipients.is_empty() {
+                if is_hostile { "451 4.5.1 no recipients\r\n" } else { "503 5.5.1 no recipients\r\n" }
             } else if refuses_data {
                 inbound.has_sender = false;
                 inbound.recipients.clear();
@@ -254,20 +335,22 @@ impl Destination {
             } else {
                 (inbound.in_data, inbound.scanned) = (true, 0);
                 "354 go on\r\n"
-            }
+            };
+            self.ended += u64::from(!reply.starts_with('3'));
+            (Moment::Data, reply)
         } else if upper == "RSET" {
             inbound.has_sender = false;
             inbound.recipients.clear();
-            "250 2.0.0 ok\r\n"
+            (Moment::Reset, "250 2.0.0 ok\r\n")
         } else if upper == "QUIT" {
-            inbound.peer.close_when_said();
-            "221 2.0.0 bye\r\n"
-        } else if upper == "NOOP" {
-            "250 2.0.0 ok\r\n"
+            (Moment::Quit, "221 2.0.0 bye\r\n")
         } else {
-            "502 5.5.1 what?\r\n"
+            (Moment::Hello, if is_hostile { "451 4.5.1 what?\r\n" } else { "502 5.5.1 what?\r\n" })
         };
-        inbound.peer.say(reply.as_bytes());
+        self.say(key, moment, reply);
+        if moment == Moment::Quit {
+            self.leave(key);
+        }
     }
 
     /// The last dot came. False: the connection dies without a word.
@@ -279,11 +362,18 @@ impl Destination {
         let Some(inbound) = self.connections.get_mut(&key) else { return false };
         (inbound.in_data, inbound.has_sender) = (false, false);
         let recipients = std::mem::take(&mut inbound.recipients);
-        if refuses {
-            inbound.peer.say(b"452 4.3.1 no room\r\n");
+        self.ended += 1;
+        // A sender who is out of step may end a message that it never began.
+        let is_none = self.hostility.is_some()
+            && [&b"RSET\r\n"[..], b"MAIL FROM:"].iter().any(|command| content.starts_with(command))
+            || content.is_empty();
+        if refuses || is_none {
+            self.say(key, Moment::LastDot, "452 4.3.1 no room\r\n");
             return true;
         }
-        inbound.unconfirmed.push(self.taken.len());
+        if !inbound.is_out_of_step {
+            inbound.unconfirmed.push(self.taken.len());
+        }
         let arrival = Arrival::new(&inbound.reverse_path, &recipients, content);
         self.taken.push(Taken { arrival, connected: inbound.connected, at: now, confirmed: None });
         if dies {
@@ -291,11 +381,11 @@ impl Destination {
         }
         let reply = "250 2.0.0 taken\r\n";
         if waits {
-            inbound.held = Some((now.after(delay), reply));
+            inbound.held = Some((now.after(delay), reply.to_owned()));
         } else {
-            inbound.peer.say(reply.as_bytes());
+            self.say(key, Moment::LastDot, reply);
             if ends {
-                inbound.peer.close_when_said();
+                self.leave(key);
             }
         }
         true

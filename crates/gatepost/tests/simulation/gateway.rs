@@ -25,6 +25,9 @@ use super::{GATEWAY, PORT, SENDER, SUBMISSION_PORT};
 /// Where the spool is on the gateway's disk.
 pub const SPOOL: &str = "/spool";
 
+/// The longest wait of a site or a job, jitter aside; the first is a second.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
 /// What a run chooses of a gateway's settings, to meet recycling, loading and refusals more often.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
@@ -143,7 +146,7 @@ fn equip(
         worker,
         retry: Retry {
             first: Duration::from_secs(1),
-            longest: Duration::from_secs(60),
+            longest: LONGEST_WAIT,
             expire: Duration::from_secs(5 * 86_400),
         },
         tls: ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("no certificate is needed"),

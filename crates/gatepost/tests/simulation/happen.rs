@@ -61,7 +61,10 @@ impl Simulation {
             Happening::SectorsSpoil(count) => {
                 self.world.spoil_sectors(GATEWAY, count, holds_mail);
             }
-            Happening::ClockJumps { millis } => self.world.jump_wall_clock(millis),
+            Happening::ClockJumps { millis } => {
+                self.clock_jumps += 1;
+                self.world.jump_wall_clock(millis);
+            }
         }
     }
 

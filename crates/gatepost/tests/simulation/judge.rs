@@ -6,6 +6,7 @@ use ring::Instant;
 use testbed::Ledger;
 
 use super::destination::{REJECTED, Taken};
+use super::gateway::LONGEST_WAIT;
 use super::{Run, Simulation};
 
 /// A gateway that died, for the question which duplicates it excuses.
@@ -27,6 +28,10 @@ impl Simulation {
         ledger.arrivals = taken.iter().map(|taken| taken.arrival.clone()).collect();
         let mut report = ledger.check();
         self.faults.extend(wrong_bounces(&taken));
+        let recipients: u64 = ledger.sent.iter().map(|sent| sent.recipients.len() as u64).sum();
+        // Each may be a job of its own, and so may its notification.
+        let storms = self.storms(2 * recipients);
+        self.faults.extend(storms);
         let (mut quarantined, mut taken_for_torn) = (0, 0);
         if self.has_rotted {
             // What rots may be lost, and so may be the outcomes that rot with it. Where nothing was
@@ -53,6 +58,35 @@ impl Simulation {
             digest: self.world.digest(),
             events: self.events,
         }
+    }
+}
+
+/// Addresses that a gateway tries at most before a site has failed.
+const ADDRESSES_TRIED: u64 = 10;
+
+/// Retries that are due in a row before each further one waits for the longest time.
+const RETRIES_GROWING: u64 = 7;
+
+impl Simulation {
+    /// Sites that got more connections than addresses were tried for the retries that were due.
+    ///
+    /// A job is tried when it comes, and a site after each back-off, which begins anew whenever a
+    /// transaction comes to an end, the gateway starts or a clock is set. One that fails throughout is
+    /// tried after 1, 2, 4 … seconds and then once in a minute.
+    fn storms(&self, jobs: u64) -> Vec<String> {
+        let begins_anew = self.starts + self.clock_jumps + 1;
+        let minutes = self.world.now().0 / LONGEST_WAIT.as_nanos() as u64;
+        let sites = [&self.destinations[..2], &self.destinations[2..]];
+        let mut storms = Vec::new();
+        for site in sites {
+            let connects: u64 = site.iter().map(|destination| self.world.connects(destination.ip())).sum();
+            let ended: u64 = site.iter().map(|destination| destination.ended).sum();
+            let due = jobs + (begins_anew + ended) * RETRIES_GROWING + minutes;
+            if connects > ADDRESSES_TRIED * due {
+                storms.push(format!("{connects} connections for {due} retries that were due, at most"));
+            }
+        }
+        storms
     }
 }
 

@@ -14,6 +14,7 @@ mod destination;
 mod full;
 mod gateway;
 mod happen;
+mod hostile;
 mod judge;
 mod peer;
 pub mod scenario;
@@ -136,6 +137,9 @@ struct Simulation {
     /// What recoveries and verification called damaged.
     damage: Vec<String>,
     full_cycles: u64,
+    /// How often the gateway has started.
+    starts: u64,
+    clock_jumps: u64,
     events: u64,
     faults: Vec<String>,
 }
@@ -162,7 +166,10 @@ impl Simulation {
             })
             .collect();
         let destinations = (gateway::destinations().into_iter())
-            .map(|ip| Destination::new(&world, ip, Random::new(random.bits()), scenario.unruliness))
+            .map(|ip| {
+                let random = Random::new(random.bits());
+                Destination::new(&world, ip, random, scenario.unruliness, scenario.is_hostile)
+            })
             .collect();
         let each = scenario.connections_each;
         let strangers = Strangers::new(&world, scenario.strangers, each, Random::new(scenario.seed ^ 0x7374));
@@ -186,6 +193,8 @@ impl Simulation {
             rotten: BTreeSet::new(),
             damage: Vec::new(),
             full_cycles: 0,
+            starts: 0,
+            clock_jumps: 0,
             events: 0,
             faults: Vec::new(),
         };
@@ -342,6 +351,7 @@ impl Simulation {
                 self.tell(format_args!("the gateway starts with {} queued", gateway.queued_messages()));
                 self.damage.extend(gateway.damage.iter().cloned());
                 self.gateway = Some(gateway);
+                self.starts += 1;
                 true
             }
             Err(error) => {

@@ -33,6 +33,8 @@ pub enum Name {
     Recovery,
     /// 9: destinations die before, in and after the last dot, and their 250 is lost.
     Destination,
+    /// 9: destinations that do harm with their replies, and get no storm of connections for it.
+    Hostile,
     /// 10: clients drop, stall or reset at any byte.
     Client,
     /// 11: disks that stall for seconds, frozen processes, no descriptors, no memory for bodies.
@@ -44,7 +46,7 @@ pub enum Name {
 }
 
 impl Name {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Mixed,
         Self::Kill,
         Self::PowerCut,
@@ -55,6 +57,7 @@ impl Name {
         Self::DiskFull,
         Self::Recovery,
         Self::Destination,
+        Self::Hostile,
         Self::Client,
         Self::SlowHost,
         Self::Drain,
@@ -74,6 +77,7 @@ impl Name {
             Self::DiskFull => "disk-full",
             Self::Recovery => "recovery",
             Self::Destination => "destination",
+            Self::Hostile => "hostile",
             Self::Client => "client",
             Self::SlowHost => "slow-host",
             Self::Drain => "drain",
@@ -155,6 +159,8 @@ pub struct Scenario {
     pub happenings: Vec<(u64, Happening)>,
     /// So much likelier than usual is it that a destination fails.
     pub unruliness: u64,
+    /// Destinations mean harm.
+    pub is_hostile: bool,
     /// How often the spool is filled until mail is turned away, and freed until mail is taken again.
     pub full_cycles: u64,
     /// Addresses of strangers who mean no mail, and connections that each wants to hold.
@@ -208,6 +214,7 @@ impl Scenario {
             lives: vec![life],
             happenings: Vec::new(),
             unruliness: 1,
+            is_hostile: false,
             full_cycles: 0,
             strangers: 0,
             connections_each: 0,
@@ -233,6 +240,7 @@ impl Scenario {
                 .map(|_| (random.below(6000), Happening::DestinationLosesPower(random.below(3) as usize)))
                 .collect(),
             unruliness: 1,
+            is_hostile: false,
             full_cycles: 0,
             strangers: 0,
             connections_each: 0,
@@ -274,6 +282,11 @@ impl Scenario {
             Name::Destination => {
                 self.unruliness = 2 + random.below(6);
                 self.happen(random, 8, |random| Happening::DestinationLosesPower(random.below(3) as usize));
+            }
+            Name::Hostile => {
+                self.is_hostile = true;
+                // Who is out of step may give one recipient another's refusal, were there one.
+                self.habits.iter_mut().for_each(|habits| habits.has_rejected = false);
             }
             Name::Client => {
                 for habits in &mut self.habits {

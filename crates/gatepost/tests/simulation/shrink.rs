@@ -73,6 +73,11 @@ const KNOBS: &[Knob] = &[
         get: |scenario| scenario.tuning.workers as u64 - 1,
         cap: |scenario, most| scenario.tuning.workers = scenario.tuning.workers.min(most as usize + 1),
     },
+    Knob {
+        name: "hostile",
+        get: |scenario| u64::from(scenario.is_hostile),
+        cap: |scenario, most| scenario.is_hostile &= most > 0,
+    },
     habit!("large", large_one_in),
     habit!("accidents", accident_one_in),
     chance!("resets", world.reset_probability),

@@ -123,6 +123,7 @@ impl World {
             rings: BTreeMap::new(),
             disks: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            connects: BTreeMap::new(),
             listeners: BTreeMap::new(),
             files: BTreeMap::new(),
             operations: BTreeMap::new(),
@@ -224,6 +225,12 @@ impl World {
     /// Calls off what [`World::fail_disk`] and [`World::crash_at_change`] have planned.
     pub fn spare_disk(&self, ip: IpAddr) {
         self.with_disk(ip, |disk, _| (disk.faults.fails_in, disk.faults.dies_in) = (None, None));
+    }
+
+    /// Connections to a host that were asked for, whatever came of them.
+    #[must_use]
+    pub fn connects(&self, to: IpAddr) -> u64 {
+        self.0.borrow().connects.get(&to).copied().unwrap_or(0)
     }
 
     /// How often a host has lost its power.
@@ -330,6 +337,8 @@ struct State {
     rings: BTreeMap<u32, RingState>,
     disks: BTreeMap<IpAddr, HostDisk>,
     endpoints: BTreeMap<u32, Endpoint>,
+    /// Connections that were asked for, by the host they were to go to.
+    connects: BTreeMap<IpAddr, u64>,
     listeners: BTreeMap<u32, ListenerState>,
     files: BTreeMap<u32, OpenFile>,
     operations: BTreeMap<u32, Operation>,

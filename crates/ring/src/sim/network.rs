@@ -202,6 +202,7 @@ impl State {
         token: Token,
     ) -> Socket {
         let id = self.next_id();
+        *self.connects.entry(to.ip()).or_default() += 1;
         let own = self.rings.get(&ring).map(|ring| ring.ip);
         if let Some(own) = own {
             let ip = source.unwrap_or(if to.ip().is_loopback() { to.ip() } else { own });
