@@ -274,10 +274,13 @@ impl Delivery {
         self.connections.is_empty() && (self.latched || self.unsettled.is_empty())
     }
 
-    /// A recipient is being tried, or due.
+    /// A recipient is being tried, is due, or may be until then.
     #[must_use]
-    pub fn has_work(&self) -> bool {
-        [State::Ready, State::Active].into_iter().any(|state| self.queue.recipients_in(state) > 0)
+    pub fn has_work_before(&self, until: Instant) -> bool {
+        let is_due = |state| self.queue.recipients_in(state) > 0;
+        let comes = self.queue.recipients_in(State::Deferred) > 0
+            && self.next_deadline().is_some_and(|deadline| deadline <= until);
+        is_due(State::Ready) || is_due(State::Active) || comes
     }
 
     /// Messages that have a recipient without an outcome.

@@ -108,7 +108,7 @@ impl<R: Ring> Worker<R> {
         self.turn_until(deadline)?;
         let now = self.ring.now();
         if let Life::Rescuing(until, end) = self.life
-            && (now >= until || !self.delivery.has_work())
+            && (now >= until || !self.delivery.has_work_before(until))
         {
             self.life = Life::Draining(end);
             self.delivery.drain(context!(self, delivery));

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 use testbed::http::http_get;
@@ -103,6 +105,26 @@ fn a_stop_goes_on_trying_what_the_next_start_would_not_find() {
     let destination = Destination::at(next_hop, Rules::default());
     let status = stage.gateway.wait_end(PATIENCE).expect("it ends");
     assert_eq!((status.code(), destination.count()), (Some(0), 5));
+    assert_eq!(stage.logged("message_lost"), [] as [Value; 0]);
+}
+
+#[test]
+fn a_stop_waits_for_what_is_due_soon() {
+    let is_open = Arc::new(AtomicBool::new(false));
+    let opens = is_open.clone();
+    let recipient = move |_: &str| (!opens.load(Ordering::Acquire)).then(|| "451 4.2.0 not yet".to_owned());
+    let destination =
+        Destination::with_rules(Rules { recipient: Some(Box::new(recipient)), ..Rules::default() });
+    let mut stage = Stage::start(destination.address(), "first = \"3s\"\nlongest = \"3s\"");
+    stage.send();
+    assert!(eventually(PATIENCE, || !stage.logged("deferred").is_empty()), "{}", stage.gateway.output());
+    fs::remove_dir_all(&stage.spool).expect("the spool can be removed");
+    stage.wait_vanished();
+    stage.gateway.signal("TERM");
+    assert!(eventually(PATIENCE, || !stage.logged("draining").is_empty()), "{}", stage.gateway.output());
+    is_open.store(true, Ordering::Release);
+    let status = stage.gateway.wait_end(PATIENCE).expect("it ends");
+    assert_eq!((status.code(), destination.count()), (Some(0), 1), "{}", stage.gateway.output());
     assert_eq!(stage.logged("message_lost"), [] as [Value; 0]);
 }
 
