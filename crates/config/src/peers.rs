@@ -74,7 +74,7 @@ fn opening(section: &Section<'_>, peer: &Sourced<IpNet>, message: String, report
     report.errors.last_mut().expect("it was just added").opens = true;
 }
 
-fn parse_peer(text: &str) -> Result<IpNet, String> {
+pub(crate) fn parse_peer(text: &str) -> Result<IpNet, String> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
     match address.or_else(|_| text.parse().map_err(|_| "no address and no network"))? {
         IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => {

@@ -2,27 +2,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::{fmt, io};
 
+use observe::HttpPort;
+
 use crate::tickets::StoreError;
 
 /// Why the control plane could not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The address of `/metrics` cannot be had.
-    MetricsAddress {
-        /// Which.
-        address: SocketAddr,
-        /// Why.
-        error: io::Error,
-    },
-    /// The address of the admin API cannot be had.
-    AdminAddress {
-        /// Which.
-        address: SocketAddr,
-        /// Why.
-        error: io::Error,
-    },
-    /// The address of the tickets' pages cannot be had.
-    TicketsAddress {
+    /// The address of a port of HTTP cannot be had.
+    HttpAddress {
+        /// What for.
+        port: HttpPort,
         /// Which.
         address: SocketAddr,
         /// Why.
@@ -53,14 +43,18 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MetricsAddress { address, error } => {
-                write_address(f, "metrics", "metrics", *address, error)
-            }
-            Self::AdminAddress { address, error } => {
-                write_address(f, "the admin API", "admin", *address, error)
-            }
-            Self::TicketsAddress { address, error } => {
-                write_address(f, "the pages of tickets", "tickets", *address, error)
+            Self::HttpAddress { port, address, error } => {
+                let (what, section) = match port {
+                    HttpPort::Metrics => ("metrics", "metrics"),
+                    HttpPort::Admin | HttpPort::AdminSocket => ("the admin API", "admin"),
+                    HttpPort::Tickets => ("the pages of tickets", "tickets"),
+                };
+                let remedy = match error.kind() {
+                    io::ErrorKind::AddrInUse => "stop what holds it, or choose another",
+                    io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose another",
+                    _ => "choose another",
+                };
+                write!(f, "cannot serve {what} on {address}: {error}; {remedy} [{section}] address")
             }
             Self::Tickets(error) => write!(f, "{error}"),
             Self::AdminSocket { path, error } => {
@@ -98,21 +92,6 @@ impl fmt::Display for StartError {
             }
         }
     }
-}
-
-fn write_address(
-    f: &mut fmt::Formatter<'_>,
-    what: &str,
-    section: &str,
-    address: SocketAddr,
-    error: &io::Error,
-) -> fmt::Result {
-    let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => "stop what holds it, or choose another",
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose another",
-        _ => "choose another",
-    };
-    write!(f, "cannot serve {what} on {address}: {error}; {remedy} [{section}] address")
 }
 
 impl std::error::Error for StartError {}

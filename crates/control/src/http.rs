@@ -1,9 +1,10 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json};
@@ -11,8 +12,9 @@ use axum::routing::get;
 use commons::{Commons, Holder, NotReady, Places};
 use observe::Registry;
 use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
-use crate::StartError;
 use crate::recovery::{self, Shards};
 
 /// What whoever runs the gateway should know before restarting it: health says nothing of it, since a restart would
@@ -24,18 +26,19 @@ const VANISHED: &str = "files of the spool were deleted, replaced, renamed or un
 /// What the handlers read.
 #[derive(Clone)]
 struct Rooms {
-    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
     commons: Arc<Commons>,
     places: Arc<Places>,
     recovery: Shards,
 }
 
-/// Takes the address before anything else starts.
-pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let failed = |error| StartError::MetricsAddress { address, error };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
+/// The text of `/metrics`, put together by one thread of its own at a time, whoever and however many ask:
+/// neither health nor what workers ask waits for that.
+struct Metrics {
+    registry: Arc<Registry>,
+    places: Arc<Places>,
+    /// The last text, and when it was begun.
+    last: Arc<Mutex<Option<(Instant, Bytes)>>>,
 }
 
 pub(crate) fn router(
@@ -48,16 +51,46 @@ pub(crate) fn router(
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
-        .with_state(Rooms { registry, commons, places, recovery })
+        .with_state(Rooms {
+            metrics: Arc::new(Metrics::new(registry, places.clone())),
+            commons,
+            places,
+            recovery,
+        })
 }
 
 async fn metrics(State(rooms): State<Rooms>) -> impl IntoResponse {
-    let Rooms { registry, places, .. } = &rooms;
-    registry.set_places(
-        Holder::ALL.map(|holder| places.held_up_to(holder)),
-        Holder::ALL.map(|holder| places.ceiling(holder)),
-    );
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], rooms.registry.text())
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], rooms.metrics.text().await)
+}
+
+impl Metrics {
+    fn new(registry: Arc<Registry>, places: Arc<Places>) -> Self {
+        Self { registry, places, last: Arc::default() }
+    }
+
+    /// What was counted when it was asked for, or later.
+    async fn text(&self) -> Bytes {
+        let asked = Instant::now();
+        let mut last = self.last.clone().lock_owned().await;
+        if let Some((begun, text)) = &*last
+            && *begun >= asked
+        {
+            return text.clone();
+        }
+        let (registry, places) = (self.registry.clone(), self.places.clone());
+        // The lock goes along: an asker that leaves does not make it two at a time.
+        let text = spawn_blocking(move || {
+            let begun = Instant::now();
+            registry.set_places(
+                Holder::ALL.map(|holder| places.held_up_to(holder)),
+                Holder::ALL.map(|holder| places.ceiling(holder)),
+            );
+            let text = Bytes::from(registry.text());
+            *last = Some((begun, text.clone()));
+            text
+        });
+        text.await.expect("putting the text together does not panic")
+    }
 }
 
 /// Health is for whoever restarts what is ill, and a restart helps where a write failed for good: what the

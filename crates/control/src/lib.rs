@@ -10,6 +10,7 @@
 mod admin;
 mod call_ahead;
 mod dns;
+mod door;
 mod error;
 mod http;
 pub mod password;
@@ -30,18 +31,20 @@ use std::time::SystemTime;
 
 use commons::{Answer, ControlLink, Places, Question};
 use mail::UnixMillis;
-use observe::{EventLog, Registry};
+use observe::{EventLog, HttpPort, Registry};
 use ring::Waker;
 use tokio::sync::{Notify, mpsc};
 
-pub use admin::{AdminOptions, HTTP_CONNECTIONS_MAX};
+pub use admin::{AdminOptions, admin_routes};
 pub use call_ahead::CallAheadOptions;
+pub use door::HTTP_CONNECTIONS_MAX;
 pub use error::StartError;
 pub use signals::Signals;
 
-use admin::{Admin, AdminSocket, Doors};
+use admin::{Admin, AdminSocket, Ways};
 use call_ahead::{CallAhead, Waiter};
 use dns::{Dns, Lists};
+use door::Doors;
 use queue::Clerk;
 use reload::Reloader;
 use signals::{SIGNALLED, Signal};
@@ -59,6 +62,8 @@ pub struct ControlOptions {
     pub log: EventLog,
     /// The places for connections, of which `/metrics` and `/readyz` tell.
     pub places: Arc<Places>,
+    /// The log of its ports of HTTP.
+    pub http_log: EventLog,
     /// How far the recovery of each shard is, in the order of the workers.
     pub recovery: Vec<Arc<spool::RecoveryProgress>>,
     /// The admin API; without it there is none.
@@ -97,7 +102,7 @@ pub struct Control {
 struct Opened {
     metrics: Option<TcpListener>,
     pages: Option<TcpListener>,
-    admin: Doors,
+    admin: Ways,
 }
 
 /// What may be asked of it from within the program.
@@ -115,10 +120,11 @@ const COMMANDS_MAX: usize = 16;
 /// # Errors
 /// What could not be had; nothing is left running then.
 pub fn start(options: ControlOptions) -> Result<Control, StartError> {
-    let metrics = options.metrics_address.map(http::bind).transpose()?;
-    let admin = options.admin.as_ref().map(|admin| Doors::open(&admin.node)).transpose()?.unwrap_or_default();
+    let bind = |port| move |address| door::bind(port, address);
+    let metrics = options.metrics_address.map(bind(HttpPort::Metrics)).transpose()?;
+    let admin = options.admin.as_ref().map(|admin| Ways::open(&admin.node)).transpose()?.unwrap_or_default();
     let pages = options.tickets.as_ref().and_then(|tickets| tickets.address);
-    let pages = pages.map(tickets::bind).transpose()?;
+    let pages = pages.map(bind(HttpPort::Tickets)).transpose()?;
     let metrics_address = metrics.as_ref().and_then(|listener| listener.local_addr().ok());
     let admin_address = admin.address();
     let opened = Opened { metrics, pages, admin };
@@ -220,6 +226,7 @@ impl Plane {
             registry,
             mut log,
             places,
+            http_log,
             recovery,
             admin,
             tickets,
@@ -234,13 +241,14 @@ impl Plane {
         } = options;
         let recovery: recovery::Shards = recovery.into();
         let clerk = Clerk::new(link.clone());
+        let doors = Doors::new(registry.clone(), http_log);
         if let Some(listener) = opened.metrics {
             let router = http::router(registry.clone(), link.commons().clone(), places, recovery.clone());
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
-            tokio::spawn(admin::serve(listener, router, |_: &SocketAddr| ()));
+            tokio::spawn(doors.clone().serve(HttpPort::Metrics, listener, router));
         }
         let (tickets, keeper) = tickets
-            .map(|options| tickets::start(options, &link, &registry, opened.pages))
+            .map(|options| tickets::start(options, &link, &registry, (opened.pages, &doors)))
             .transpose()?
             .unzip();
         let (commons, counts) = (link.commons().clone(), registry.clone());
@@ -248,7 +256,7 @@ impl Plane {
             .map(|admin| Admin::new(admin, commons, counts, tickets, recovery, clerk.clone()))
             .transpose()?;
         let socket = match &admin {
-            Some(admin) => admin.start(opened.admin)?,
+            Some(admin) => admin.start(opened.admin, &doors)?,
             None => None,
         };
         let verifiers = Verifiers::start(verifiers, &link).map_err(StartError::Thread)?;

@@ -39,6 +39,7 @@ fn sighup_reloads_and_sigterm_drains() {
         registry: Arc::new(Registry::new(1, &["smtp"], 1)),
         log: EventLog::discarding(),
         places: Arc::new(commons::Places::new(1000)),
+        http_log: EventLog::discarding(),
         recovery: vec![Arc::default()],
         admin: None,
         tickets: None,

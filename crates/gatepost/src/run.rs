@@ -161,6 +161,7 @@ fn start_with(
         registry: Arc::clone(&registry),
         log: writer.log(),
         places: Arc::clone(&places),
+        http_log: writer.log(),
         recovery: recovery.clone(),
         admin: Some(AdminOptions { node: node.clone(), log: writer.log() }),
         tickets: Some(ticket_options(&node, writer.log())),
@@ -263,6 +264,7 @@ fn ticket_options(node: &NodeConfig, log: EventLog) -> TicketOptions {
             hostname: node.hostname.clone(),
             contact: node.tickets.contact.clone(),
             submission_port: node.submission_port(),
+            proxies: node.tickets.proxies.clone(),
         },
         log,
     }

@@ -366,8 +366,10 @@ fn is_atext(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte)
 }
 
-/// Labels of letters, digits, hyphens and (as found in the wild) underscores, without empty ones.
-fn is_host_name(text: &str) -> bool {
+/// Whether a text is the name of a host: labels of letters, digits, hyphens and (as found in the wild)
+/// underscores, without empty ones.
+#[must_use]
+pub fn is_host_name(text: &str) -> bool {
     text.split('.').all(|label| {
         let bytes = label.as_bytes();
         (1..=63).contains(&bytes.len())

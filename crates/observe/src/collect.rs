@@ -12,6 +12,7 @@ use prometheus::{Encoder, TextEncoder};
 
 use crate::admin::AdminMetrics;
 use crate::histogram::{Histogram, Total};
+use crate::http::HttpMetrics;
 use crate::metrics::{DeliveryOutcome, PeerFault, ShedCause, WorkerMetrics};
 use crate::tenants::TenantSlots;
 
@@ -24,6 +25,7 @@ pub use totals::Totals;
 pub struct Registry {
     prometheus: prometheus::Registry,
     admin: AdminMetrics,
+    http: HttpMetrics,
     source: Arc<Source>,
 }
 
@@ -56,7 +58,8 @@ impl Registry {
         let prometheus = prometheus::Registry::new();
         prometheus.register(Box::new(Shared(source.clone()))).expect("each name stands once in the table");
         let admin = AdminMetrics::new(&prometheus);
-        Self { prometheus, admin, source }
+        let http = HttpMetrics::new(&prometheus);
+        Self { prometheus, admin, http, source }
     }
 
     /// The counts of worker `worker`, for its thread.
@@ -69,6 +72,12 @@ impl Registry {
     #[must_use]
     pub fn admin(&self) -> &AdminMetrics {
         &self.admin
+    }
+
+    /// The counts of the ports of HTTP.
+    #[must_use]
+    pub fn http(&self) -> &HttpMetrics {
+        &self.http
     }
 
     /// A configuration is in force: its generation, and its tenants' names.
@@ -529,7 +538,7 @@ mod tests {
     use super::*;
 
     /// The contract: interface.md.
-    const NAMES: [&str; 19] = [
+    const NAMES: [&str; 20] = [
         "gatepost_relay_denials_total",
         "gatepost_messages_accepted_total",
         "gatepost_acceptance_seconds",
@@ -549,6 +558,7 @@ mod tests {
         "gatepost_io_backend",
         "gatepost_log_lines_dropped_total",
         "gatepost_tickets_dropped_total",
+        "gatepost_http_displaced_total",
     ];
 
     #[test]

@@ -8,6 +8,7 @@
 mod admin;
 mod collect;
 mod histogram;
+mod http;
 mod log;
 mod metrics;
 mod tenants;
@@ -15,6 +16,7 @@ mod writer;
 
 pub use admin::AdminMetrics;
 pub use collect::{Registry, Totals};
+pub use http::{HttpMetrics, HttpPort};
 pub use log::{EventLog, Record};
 pub use metrics::{DeliveryOutcome, PeerFault, ShedCause, WorkerMetrics};
 pub use tenants::TENANTS_SHOWN_DEFAULT;

@@ -47,7 +47,7 @@ pub use next_hop::{NextHop, NextHopError, SMTP_PORT};
 pub use proof::width::{is_too_wide, is_translated};
 pub use proof::{Doors, Opening, Proof};
 pub use remedy::Remedy;
-pub use reply::ReplyFacts;
+pub use reply::{ReplyFacts, contact_is_url};
 pub use rule::Rule;
 pub use snapshot::{IdentityIx, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx};
 pub use source::{

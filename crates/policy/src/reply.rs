@@ -156,7 +156,8 @@ fn write_second_line(f: &mut fmt::Formatter<'_>, advice: &Advice, facts: &ReplyF
     }
     let advised = !matches!(advice, Advice::None);
     if let Some(contact) = facts.contact {
-        write!(f, "{}write to {contact}", if advised { ", or " } else { "" })?;
+        let verb = if contact_is_url(contact) { "see" } else { "write to" };
+        write!(f, "{}{verb} {contact}", if advised { ", or " } else { "" })?;
     }
     let Some(ticket) = facts.ticket else { return Ok(()) };
     let separator = if advised || facts.contact.is_some() { "; " } else { "" };
@@ -165,6 +166,12 @@ fn write_second_line(f: &mut fmt::Formatter<'_>, advice: &Advice, facts: &ReplyF
         Some(url) => write!(f, " {}/{}", url.trim_end_matches('/'), ticket.compact()),
         None => Ok(()),
     }
+}
+
+/// Whether a contact is a page to look at, and not an address to write to, which holds no such characters.
+#[must_use]
+pub fn contact_is_url(contact: &str) -> bool {
+    contact.starts_with("https://") || contact.starts_with("http://")
 }
 
 #[cfg(test)]
@@ -210,6 +217,10 @@ mod tests {
         for (facts, second) in [
             (bare, "ask your provider to add your network"),
             (ReplyFacts { contact: FULL.contact, ..bare }, "write to postmaster@relay.example"),
+            (
+                ReplyFacts { contact: Some("https://relay.example/help"), ..bare },
+                "see https://relay.example/help",
+            ),
             (ReplyFacts { submission_port: Some(465), ..bare }, "sign in on port 465"),
             (
                 ReplyFacts { contact: FULL.contact, ticket, ..bare },

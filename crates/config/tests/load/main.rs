@@ -377,6 +377,24 @@ fn wrong_kinds_of_values_say_what_to_write() {
         ("[spool]", "workers = \"4\"\n[spool]", "gatepost.toml:4 node.workers"),
         ("\"smarthost.example\"", "\"2001:db8::1\"", "gatepost.toml:18 next_hops"),
         ("role = \"relay\"", "role = \"submission\"", "gatepost.toml:11 listener.tls"),
+        ("hostname = \"relay.example\"", "hostname = \"<script>\"", "gatepost.toml:2 node.hostname"),
+        (
+            "[policy]",
+            "[tickets]\ncontact = \"<script>alert(1)</script>\"\n[policy]",
+            "gatepost.toml:14 tickets.contact",
+        ),
+        (
+            "[policy]",
+            "[tickets]\npublic_url = \"http//why\"\n[policy]",
+            "gatepost.toml:14 tickets.public_url",
+        ),
+        (
+            "[policy]",
+            "[tickets]\npublic_url = \"https://why.example/?t=\"\n[policy]",
+            "gatepost.toml:14 tickets.public_url",
+        ),
+        ("[policy]", "[tickets]\nproxies = [\"10.8.0.300\"]\n[policy]", "gatepost.toml:14 tickets.proxies"),
+        ("[policy]", "[tickets]\nproxies = [\"0.0.0.0/0\"]\n[policy]", "gatepost.toml:14 tickets.proxies"),
     ] {
         let (found, text) = error(&NODE.replace(from, to), &[("a", TENANT)]);
         assert_eq!(found.replace("route.", ""), place, "{text}");

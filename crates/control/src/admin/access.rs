@@ -12,8 +12,9 @@ use config::{AdminRole, AdminToken, TokenDigest};
 use policy::Snapshot;
 use tokio::time::{sleep, timeout};
 
+use super::Admin;
 use super::problem::Problem;
-use super::{Admin, Peer};
+use crate::door::Peer;
 use crate::now;
 
 /// A request must be read and answered within this.

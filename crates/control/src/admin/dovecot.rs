@@ -9,14 +9,14 @@
 use std::net::IpAddr;
 
 use axum::Json;
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Extension, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Admin;
 use super::access::Principal;
 use super::grants::Request;
-use super::problem::{Body, Problem};
+use super::problem::{Asked, Body, Problem};
 
 /// The query of the URL.
 #[derive(Deserialize)]
@@ -44,7 +44,7 @@ pub(super) struct Report {
 pub(super) async fn policy(
     State(admin): State<Admin>,
     Extension(principal): Extension<Principal>,
-    Query(command): Query<Command>,
+    Asked(command): Asked<Command>,
     Body(report): Body<Report>,
 ) -> Result<Json<Value>, Problem> {
     principal.must_report()?;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use commons::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, NoRoom};
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::Principal;
-use super::problem::{Body, Problem};
+use super::problem::{Asked, Body, Problem};
 use super::{Admin, Terms};
 use crate::now;
 
@@ -150,7 +150,7 @@ impl Filter {
 pub(super) async fn list(
     State(admin): State<Admin>,
     Extension(principal): Extension<Principal>,
-    Query(filter): Query<Filter>,
+    Asked(filter): Asked<Filter>,
 ) -> Result<Json<Value>, Problem> {
     principal.must_read()?;
     let now = now();
@@ -169,7 +169,7 @@ pub(super) async fn list(
 pub(super) async fn revoke(
     State(admin): State<Admin>,
     Extension(principal): Extension<Principal>,
-    Query(filter): Query<Filter>,
+    Asked(filter): Asked<Filter>,
 ) -> Result<Json<Value>, Problem> {
     principal.must_change()?;
     let is_meant = |grant: &Grant| principal.is_for(&grant.tenant) && filter.means(grant);

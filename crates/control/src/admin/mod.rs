@@ -7,7 +7,6 @@
 //! "reason": a word}`. One file here for each resource.
 
 mod access;
-mod door;
 mod dovecot;
 mod grants;
 mod keep;
@@ -19,7 +18,7 @@ mod suspensions;
 mod tenants;
 mod tickets;
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,17 +26,18 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use commons::Commons;
 use config::NodeConfig;
 use ipnet::IpNet;
 use mail::UnixMillis;
-use observe::{EventLog, Registry};
+use observe::{EventLog, HttpPort, Registry};
 use parking_lot::Mutex;
 use policy::Snapshot;
 use tokio::task::spawn_blocking;
 
 use crate::StartError;
+use crate::door::{self, Doors};
 use crate::now;
 use crate::queue::Clerk;
 use crate::recovery::Shards;
@@ -46,8 +46,6 @@ use access::{Access, Door};
 use keep::Copy;
 use problem::Problem;
 
-pub use door::HTTP_CONNECTIONS_MAX;
-pub(crate) use door::serve;
 pub(crate) use socket::AdminSocket;
 
 /// Bytes of a request's body, at most: a hundred times what any of them needs.
@@ -99,18 +97,18 @@ struct ReloadFailure {
     error: String,
 }
 
-/// The doors as they were opened, before anything is served through them.
+/// The ways in, as they were opened before anything is served by them.
 #[derive(Debug, Default)]
-pub(crate) struct Doors {
+pub(crate) struct Ways {
     socket: Option<AdminSocket>,
     network: Option<TcpListener>,
 }
 
-impl Doors {
+impl Ways {
     /// Takes socket and address.
     pub(crate) fn open(node: &NodeConfig) -> Result<Self, StartError> {
         let socket = node.admin.socket.as_deref().map(AdminSocket::bind).transpose()?;
-        let network = node.admin.address.map(bind).transpose()?;
+        let network = node.admin.address.map(|address| door::bind(HttpPort::Admin, address)).transpose()?;
         Ok(Self { socket, network })
     }
 
@@ -118,13 +116,6 @@ impl Doors {
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.network.as_ref().and_then(|listener| listener.local_addr().ok())
     }
-}
-
-fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let failed = |error| StartError::AdminAddress { address, error };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
 }
 
 impl Admin {
@@ -158,36 +149,26 @@ impl Admin {
         })))
     }
 
-    /// Serves through the doors, and keeps the grants. To be called in the runtime; what it gives
+    /// Serves by the ways in, and keeps the grants. To be called in the runtime; what it gives
     /// removes the socket when it is dropped.
-    pub(crate) fn start(&self, doors: Doors) -> Result<Option<AdminSocket>, StartError> {
-        if let Some(listener) = doors.network {
+    pub(crate) fn start(&self, ways: Ways, doors: &Doors) -> Result<Option<AdminSocket>, StartError> {
+        if let Some(listener) = ways.network {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
             let router = self.router(Door::Network);
-            tokio::spawn(serve(listener, router, |peer: &SocketAddr| Peer::Address(peer.ip())));
+            tokio::spawn(doors.clone().serve(HttpPort::Admin, listener, router));
         }
-        if let Some(socket) = &doors.socket {
+        if let Some(socket) = &ways.socket {
             let listener = socket.listener().map_err(StartError::Runtime)?;
-            tokio::spawn(serve(listener, self.router(Door::Socket), |user: &Option<u32>| Peer::User(*user)));
+            tokio::spawn(doors.clone().serve(HttpPort::AdminSocket, listener, self.router(Door::Socket)));
         }
         tokio::spawn(self.clone().sweep());
-        Ok(doors.socket)
+        Ok(ways.socket)
     }
 
     fn router(&self, door: Door) -> Router {
-        Router::new()
-            .route("/v1/status", get(status::show))
-            .route("/v1/tenants", get(tenants::list))
-            .route("/v1/tenants/{name}", get(tenants::show))
-            .route("/v1/tickets/{ticket}", get(tickets::show))
-            .route("/v1/grants", get(grants::list).post(grants::open).delete(grants::revoke))
-            .route("/v1/grants/dovecot", post(dovecot::policy))
-            .route("/v1/spool", get(spool::list))
-            .route("/v1/spool/{word}", get(spool::show).post(spool::act))
-            .route(
-                "/v1/suspensions",
-                get(suspensions::list).post(suspensions::suspend).delete(suspensions::lift),
-            )
+        let routes = routes().into_iter();
+        routes
+            .fold(Router::new(), |router, (_, path, handler)| router.route(path, handler))
             .fallback(async || Problem::no_such_path())
             .method_not_allowed_fallback(async || Problem::no_such_method())
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -238,6 +219,32 @@ impl Admin {
     }
 }
 
+/// Every route of the API: its method, its path, and who answers.
+fn routes() -> [(&'static str, &'static str, MethodRouter<Admin>); 14] {
+    [
+        ("GET", "/v1/status", get(status::show)),
+        ("GET", "/v1/tenants", get(tenants::list)),
+        ("GET", "/v1/tenants/{name}", get(tenants::show)),
+        ("GET", "/v1/tickets/{ticket}", get(tickets::show)),
+        ("GET", "/v1/grants", get(grants::list)),
+        ("POST", "/v1/grants", post(grants::open)),
+        ("DELETE", "/v1/grants", delete(grants::revoke)),
+        ("POST", "/v1/grants/dovecot", post(dovecot::policy)),
+        ("GET", "/v1/spool", get(spool::list)),
+        ("GET", "/v1/spool/{word}", get(spool::show)),
+        ("POST", "/v1/spool/{word}", post(spool::act)),
+        ("GET", "/v1/suspensions", get(suspensions::list)),
+        ("POST", "/v1/suspensions", post(suspensions::suspend)),
+        ("DELETE", "/v1/suspensions", delete(suspensions::lift)),
+    ]
+}
+
+/// Method and path of every route, `{name}` for what varies: for the tests of who may do what.
+#[must_use]
+pub fn admin_routes() -> Vec<(&'static str, &'static str)> {
+    routes().into_iter().map(|(method, path, _)| (method, path)).collect()
+}
+
 impl Terms {
     fn new(node: &NodeConfig, snapshot: &Snapshot) -> Self {
         let peers = node.peers.proxies.iter().chain(&node.peers.xclient);
@@ -247,13 +254,4 @@ impl Terms {
             shared: node.grants.shared.clone(),
         }
     }
-}
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Peer {
-    /// On the socket: the user, where the system tells.
-    User(Option<u32>),
-    /// On the network.
-    Address(IpAddr),
 }

@@ -6,13 +6,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use axum::serve::Listener;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::StartError;
-
-/// Connections that wait to be accepted, at most.
-const BACKLOG: i32 = 64;
+use crate::door::BACKLOG;
 
 /// A bound socket; its file is removed when this is dropped.
 #[derive(Debug)]
@@ -40,26 +37,8 @@ impl AdminSocket {
     }
 
     /// To serve; in the runtime.
-    pub(super) fn listener(&self) -> io::Result<SocketListener> {
-        tokio::net::UnixListener::from_std(self.listener.try_clone()?).map(SocketListener)
-    }
-}
-
-/// Accepts on the socket, and asks the system for the user at the other end.
-pub(super) struct SocketListener(tokio::net::UnixListener);
-
-impl Listener for SocketListener {
-    type Io = tokio::net::UnixStream;
-    type Addr = Option<u32>;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (stream, _) = Listener::accept(&mut self.0).await;
-        let user = stream.peer_cred().ok().map(|credentials| credentials.uid());
-        (stream, user)
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        Ok(None)
+    pub(super) fn listener(&self) -> io::Result<tokio::net::UnixListener> {
+        tokio::net::UnixListener::from_std(self.listener.try_clone()?)
     }
 }
 

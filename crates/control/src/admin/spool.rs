@@ -9,7 +9,7 @@ mod filter;
 mod look;
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use commons::{QueueAnswer, QueuePage, QueuePageRequest, QueueTask, WorkerState};
 use data_encoding::BASE64;
 use mail::MessageId;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::access::Principal;
-use super::problem::{Asked, Problem};
+use super::problem::{Asked, Named, Problem};
 
 pub(super) use acts::act;
 use filter::Filter;
@@ -71,7 +71,7 @@ pub(super) struct Showing {
 pub(super) async fn show(
     State(admin): State<Admin>,
     Extension(principal): Extension<Principal>,
-    Path(id): Path<String>,
+    Named(id): Named,
     Asked(showing): Asked<Showing>,
 ) -> Result<Json<Value>, Problem> {
     principal.must_read()?;

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use axum::Json;
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use commons::{Subject, Suspension};
 use config::parse_duration;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::access::Principal;
-use super::problem::{Body, Problem};
+use super::problem::{Asked, Body, Problem};
 use crate::now;
 
 /// Whom a request means: a login, a client address (of a tenant, or of nobody), or a whole tenant.
@@ -108,7 +108,7 @@ pub(super) async fn suspend(
 pub(super) async fn lift(
     State(admin): State<Admin>,
     Extension(principal): Extension<Principal>,
-    Query(meant): Query<Meant>,
+    Asked(meant): Asked<Meant>,
 ) -> Result<Json<Value>, Problem> {
     principal.must_change()?;
     let subject = meant.subject(&principal, &admin.0.commons.snapshot())?;

@@ -1,13 +1,13 @@
 //! `/v1/tenants`: what is loaded.
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use policy::Sourced;
 use serde_json::{Value, json};
 
 use super::Admin;
 use super::access::Principal;
-use super::problem::Problem;
+use super::problem::{Named, Problem};
 use crate::now;
 
 /// `GET /v1/tenants`.
@@ -31,7 +31,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(admin): State<Admin>,
     Extension(principal): Extension<Principal>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<Json<Value>, Problem> {
     principal.must_read()?;
     let snapshot = admin.0.commons.snapshot();

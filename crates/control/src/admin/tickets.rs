@@ -1,19 +1,19 @@
 //! `/v1/tickets/{ticket}`: a denial that happened, explained.
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use mail::Ticket;
 
 use super::Admin;
 use super::access::Principal;
-use super::problem::Problem;
+use super::problem::{Named, Problem};
 use crate::tickets::Record;
 
 /// `GET /v1/tickets/{ticket}`, as it is printed or without hyphens, in whatever case.
 pub(super) async fn show(
     State(admin): State<Admin>,
     Extension(principal): Extension<Principal>,
-    Path(ticket): Path<String>,
+    Named(ticket): Named,
 ) -> Result<Json<Record>, Problem> {
     principal.must_read()?;
     let ticket: Ticket = ticket

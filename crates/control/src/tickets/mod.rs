@@ -19,20 +19,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use axum::extract::ConnectInfo;
 use commons::{ControlLink, DENIALS_MAX};
+use ipnet::IpNet;
 use mail::Ticket;
-use observe::{EventLog, Registry};
+use observe::{EventLog, HttpPort, Registry};
 use parking_lot::Mutex;
 use policy::Listener;
 use ring::Waker;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-pub use record::{Record, RecordedStep};
+pub use record::{Record, RecordedStep, RecordedSuspension};
 pub use store::{StoreError, read_stored};
 
 use crate::StartError;
-use crate::admin::serve;
+use crate::door::Doors;
 use store::Store;
 
 /// Between two looks at what was denied: what a crash may lose, and no more than people wait.
@@ -41,6 +42,10 @@ const KEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// How far below the workers the thread stands (nice(2)): where there is no core to spare it has a
 /// tenth of one beside a busy worker, which is more than a storm of denials needs.
 const NICENESS: i32 = 10;
+
+/// Tickets that are looked up at the same time; the others wait, some microseconds each. Without a bound
+/// guessers would get a thread each.
+const LOOKUPS_MAX: usize = 4;
 
 /// What tickets are kept with, and what their page says.
 #[derive(Debug)]
@@ -70,22 +75,16 @@ pub struct PageOptions {
     pub contact: Option<Box<str>>,
     /// The port on which a stranger may log in.
     pub submission_port: Option<u16>,
+    /// Proxies in front of the pages, which say who asks.
+    pub proxies: Box<[IpNet]>,
 }
 
-/// Takes the address of the pages before anything else starts.
-pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let failed = |error| StartError::TicketsAddress { address, error };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
-}
-
-/// Opens the file, keeps tickets in it and serves their pages by `listener`. To be called in the runtime.
+/// Opens the file, keeps tickets in it and serves their pages by the listener. To be called in the runtime.
 pub(crate) fn start(
     options: TicketOptions,
     link: &ControlLink,
     registry: &Arc<Registry>,
-    listener: Option<TcpListener>,
+    pages: (Option<TcpListener>, &Doors),
 ) -> Result<(Arc<Tickets>, Keeper), StartError> {
     let TicketOptions { path, capacity_bytes, keep, listeners, page, mut log, .. } = options;
     let (store, aside) = Store::open(&path, capacity_bytes, keep).map_err(StartError::Tickets)?;
@@ -100,12 +99,14 @@ pub(crate) fn start(
         store,
         fresh: Mutex::default(),
         lost: AtomicU64::new(0),
+        lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
         log: Mutex::new(log),
     });
+    let (listener, doors) = pages;
     if let Some(listener) = listener {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
         let router = page::router(page, tickets.clone());
-        tokio::spawn(serve(listener, router, |peer: &SocketAddr| ConnectInfo(*peer)));
+        tokio::spawn(doors.clone().serve(HttpPort::Tickets, listener, router));
     }
     let keeper = Keeper::start(tickets.clone()).map_err(StartError::Thread)?;
     Ok((tickets, keeper))
@@ -120,6 +121,7 @@ pub(crate) struct Tickets {
     fresh: Mutex<Fresh>,
     /// Records that the file did not take.
     lost: AtomicU64,
+    lookups: Arc<Semaphore>,
     log: Mutex<EventLog>,
 }
 
@@ -143,8 +145,14 @@ impl Tickets {
     /// is explained first, and the file is read.
     pub(crate) async fn find(self: &Arc<Self>, ticket: Ticket) -> Option<Record> {
         let tickets = self.clone();
+        let turn = self.lookups.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let found = spawn_blocking(move || {
+            // It goes along: an asker that leaves does not make it one more at a time.
+            let _turn = turn;
+            tickets.find_here(ticket)
+        });
         // A panic there was reported when it happened.
-        spawn_blocking(move || tickets.find_here(ticket)).await.ok().flatten()
+        found.await.ok().flatten()
     }
 
     fn find_here(&self, ticket: Ticket) -> Option<Record> {
@@ -167,7 +175,10 @@ impl Tickets {
                     fresh.waiting.insert(denial.ticket, record);
                 }
             } else {
-                fresh.waiting.insert(denial.ticket, Record::of(&denial, &self.listeners));
+                fresh.waiting.insert(
+                    denial.ticket,
+                    Record::of(&denial, &self.listeners, self.link.commons().suspensions()),
+                );
             }
             self.link.give_back(denial);
             // On the core of a worker it is the worker's turn before the slice is over.

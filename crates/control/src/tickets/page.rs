@@ -1,33 +1,35 @@
-//! The page of a ticket: what a stranger may read of a denial. One page, no script, nothing from
-//! elsewhere, in English or French; of the record it shows the rules and the remedy, and no address,
-//! login, list, tenant or file. It fails towards the reader with a page too: 404, or 429 for
-//! whoever asks for many tickets that do not exist.
+//! The pages of tickets: what a stranger may read of a denial, and a field to type a ticket in. No
+//! script, nothing from elsewhere, in English or French; of the record they show the rules and the
+//! remedy, and no address, login, list, tenant or file. A ticket that exists is always shown. They fail
+//! towards the reader with a page too: 404, or 429 for whoever asks for many that do not exist.
+
+mod view;
+mod visitor;
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
-use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::extract::{Extension, Query, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use commons::{Rate, RateTable};
+use commons::{Rate, RateTable, machine};
 use data_encoding::BASE64;
-use mail::{Reason, Ticket};
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use mail::Ticket;
+use maud::Markup;
 
-use super::record::Record;
-use super::texts::{self, Language, Text};
 use super::{PageOptions, Tickets};
+use crate::door::Peer;
+use view::View;
+use visitor::{client, language, ticket_in};
 
 /// Tickets that do not exist, of one address: more than a person mistypes.
 const UNKNOWN: Rate = Rate { per: Duration::from_secs(60), amount: 20, burst: 20 };
 /// Addresses that asked for one lately: 64 KiB.
 const UNKNOWN_SLOTS: usize = 4096;
-
-const STYLE: &str = include_str!("page.css");
 
 /// What every page says and needs.
 struct Site {
@@ -39,9 +41,9 @@ struct Site {
 
 /// The pages, and nothing else.
 pub(crate) fn router(options: PageOptions, tickets: Arc<Tickets>) -> Router {
-    let style = BASE64.encode(digest(&SHA256, STYLE.as_bytes()).as_ref());
+    let style = BASE64.encode(digest(&SHA256, view::STYLE.as_bytes()).as_ref());
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; \
+        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'self'; \
          frame-ancestors 'none'"
     );
     let seed = RandomState::new();
@@ -56,72 +58,63 @@ pub(crate) fn router(options: PageOptions, tickets: Arc<Tickets>) -> Router {
 
 async fn show(
     State(site): State<Arc<Site>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(peer): Extension<Peer>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let asked = uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("lang="));
-    let language = language(asked, &headers);
-    let ticket = uri.path().strip_prefix('/').and_then(|text| text.parse::<Ticket>().ok());
-    // Whoever has tried too many costs no look-up.
-    if let Some(ticket) = ticket
-        && site.may_ask(peer.ip())
-        && let Some(record) = site.tickets.find(ticket).await
-    {
-        let body = site.frame(language, ticket.compact(), &site.denial(&record, language));
-        return site.respond(StatusCode::OK, language, body);
+    let query =
+        Query::<Vec<(String, String)>>::try_from_uri(&uri).map_or_else(|_| Vec::new(), |query| query.0);
+    let asked = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let view = View { options: &site.options, language: language(asked("lang"), &headers) };
+    if method != Method::GET && method != Method::HEAD {
+        let mut response = site.respond(StatusCode::METHOD_NOT_ALLOWED, &view, &view.missing(""));
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
     }
-    site.unknown(peer.ip(), language)
-}
-
-/// As asked for by name, else the one that the reader's program prefers (RFC 9110 section 12.5.4), else English.
-fn language(asked: Option<&str>, headers: &HeaderMap) -> Language {
-    if let Some(language) = asked.and_then(Language::of_tag) {
-        return language;
+    if let Some(typed) = asked("ticket") {
+        return match ticket_in(typed) {
+            // From here on the ticket stands in the address, where it can be kept and passed on.
+            Some(ticket) => site.redirect(ticket, &view),
+            None => site.respond(StatusCode::NOT_FOUND, &view, &view.missing(typed)),
+        };
     }
-    let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-    let mut best = (Language::English, 0.0);
-    for range in accepted.unwrap_or_default().split(',') {
-        let mut parts = range.split(';').map(str::trim);
-        let Some(language) = parts.next().and_then(Language::of_tag) else { continue };
-        let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Ok(1.0), str::parse::<f32>);
-        if let Ok(weight) = weight
-            && weight > best.1
-        {
-            best = (language, weight);
-        }
+    match uri.path() {
+        "/" => site.respond(StatusCode::OK, &view, &view.home()),
+        path => match ticket_in(path) {
+            Some(ticket) => site.show(ticket, client(peer, &headers, &site.options.proxies), &view).await,
+            None => site.respond(StatusCode::NOT_FOUND, &view, &view.missing("")),
+        },
     }
-    best.0
 }
 
 impl Site {
-    fn may_ask(&self, peer: IpAddr) -> bool {
-        let key = self.unknown.key(&peer.to_canonical());
-        self.unknown.peek(key, 1, &UNKNOWN, crate::now()).is_ok()
+    /// The page of a ticket, whoever else asked from the same address; of one that does not exist, that it
+    /// does not, until too many are asked for.
+    async fn show(&self, ticket: Ticket, client: Option<IpAddr>, view: &View<'_>) -> Response {
+        if let Some(record) = self.tickets.find(ticket).await {
+            return self.respond(StatusCode::OK, view, &view.denial(&record, crate::now()));
+        }
+        let key = self.unknown.key(&client.map(machine));
+        match self.unknown.take(key, 1, &UNKNOWN, crate::now()) {
+            Ok(()) => self.respond(StatusCode::NOT_FOUND, view, &view.missing(&ticket.to_string())),
+            Err(_) => self.respond(StatusCode::TOO_MANY_REQUESTS, view, &view.too_many()),
+        }
     }
 
-    fn unknown(&self, peer: IpAddr, language: Language) -> Response {
-        let key = self.unknown.key(&peer.to_canonical());
-        let status = match self.unknown.take(key, 1, &UNKNOWN, crate::now()) {
-            Ok(()) => StatusCode::NOT_FOUND,
-            Err(_) => StatusCode::TOO_MANY_REQUESTS,
-        };
-        let (said, why) = match status {
-            StatusCode::NOT_FOUND => (texts::MISSING, texts::MISSING_WHY),
-            _ => (texts::TOO_MANY, texts::TOO_MANY_WHY),
-        };
-        let content = html! {
-            h1 { (said.say(language)) }
-            p.lead { (why.say(language)) }
-            (self.contact(language))
-        };
-        self.respond(status, language, self.frame(language, "", &content))
+    /// Relative, so that a proxy may serve the pages below any path.
+    fn redirect(&self, ticket: Ticket, view: &View<'_>) -> Response {
+        let place = format!("./{}?lang={}", ticket.compact(), view.language.tag());
+        let place = HeaderValue::from_str(&place).expect("a ticket is letters and digits");
+        let mut response = self.respond(StatusCode::SEE_OTHER, view, &view.home());
+        response.headers_mut().insert(header::LOCATION, place);
+        response
     }
 
-    fn respond(&self, status: StatusCode, language: Language, body: Markup) -> Response {
+    fn respond(&self, status: StatusCode, view: &View<'_>, content: &Markup) -> Response {
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-            (header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag())),
+            (header::CONTENT_LANGUAGE, HeaderValue::from_static(view.language.tag())),
             (header::CONTENT_SECURITY_POLICY, self.policy.clone()),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
@@ -129,126 +122,6 @@ impl Site {
             (header::VARY, HeaderValue::from_static("Accept-Language")),
             (header::HeaderName::from_static("x-robots-tag"), HeaderValue::from_static("noindex")),
         ];
-        (status, headers, body.into_string()).into_response()
-    }
-
-    /// The page around `content`; `path` is where it stands.
-    fn frame(&self, language: Language, path: impl std::fmt::Display, content: &Markup) -> Markup {
-        let (other, other_name) = match language {
-            Language::English => (Language::French, "Français"),
-            Language::French => (Language::English, "English"),
-        };
-        let (tag, other_tag) = (language.tag(), other.tag());
-        html! {
-            (DOCTYPE)
-            html lang=(tag) {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
-                    meta name="robots" content="noindex";
-                    title { (texts::TITLE.say(language)) }
-                    style { (PreEscaped(STYLE)) }
-                }
-                body {
-                    main {
-                        header {
-                            span { (self.options.hostname) }
-                            a href={ "/" (path) "?lang=" (other_tag) } lang=(other_tag) hreflang=(other_tag) rel="nofollow" {
-                                (other_name)
-                            }
-                        }
-                        (content)
-                    }
-                }
-            }
-        }
-    }
-
-    fn denial(&self, record: &Record, language: Language) -> Markup {
-        let about = texts::about_word(&record.reason).unwrap_or(texts::about(Reason::RelayNotPermitted));
-        let is_temporary = record.verdict == "defer";
-        let title = if is_temporary { texts::NOT_TAKEN_YET } else { texts::NOT_TAKEN };
-        // Seconds are enough for a person: 2026-11-24T14:05:12.345Z.
-        let time = record.time.get(..19).unwrap_or(&record.time).replace('T', " ");
-        html! {
-            p.mark.later[is_temporary] { (if is_temporary { texts::NOT_NOW } else { texts::REFUSED }.say(language)) }
-            h1 { (title.say(language)) }
-            p.lead { (about.what.say(language)) }
-            section {
-                h2 { (texts::FOR_SENDER.say(language)) }
-                p { (self.with_port(about.sender, language)) }
-            }
-            section {
-                h2 { (texts::FOR_OPERATOR.say(language)) }
-                p { (self.with_port(about.operator, language)) }
-            }
-            section {
-                h2 { (texts::HOW_DECIDED.say(language)) }
-                ol.rules {
-                    @for step in &record.steps {
-                        li class=(step.outcome) {
-                            span.rule { (texts::rule(&step.rule, language)) }
-                            span.outcome {
-                                (texts::outcome(&step.outcome).say(language))
-                                @if step.outcome == "deny" { (texts::DECIDED.say(language)) }
-                            }
-                        }
-                    }
-                }
-            }
-            dl {
-                dt { "Ticket" }
-                dd.ticket { (record.ticket) }
-                dt { (texts::WHEN.say(language)) }
-                dd { time datetime=(record.time) { (time) " UTC" } }
-                dt { (texts::REPLY.say(language)) }
-                dd { (record.code) " " span.word { (record.reason) } }
-            }
-            (self.contact(language))
-        }
-    }
-
-    fn with_port(&self, text: Text, language: Language) -> String {
-        let port = self.options.submission_port.map(|port| (&*self.options.hostname, port));
-        texts::with_port(text, port, language)
-    }
-
-    fn contact(&self, language: Language) -> Markup {
-        html! {
-            @if let Some(contact) = &self.options.contact {
-                p.contact {
-                    (texts::CONTACT.say(language)) " "
-                    a href={ "mailto:" (contact) } { (contact) }
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_language_is_the_one_asked_for_else_the_one_preferred() {
-        let table = [
-            (None, "", Language::English),
-            (None, "fr", Language::French),
-            (None, "fr-CA, en;q=0.5", Language::French),
-            (None, "en;q=0.8, fr;q=0.9", Language::French),
-            (None, "de, fr;q=0.3", Language::French),
-            (None, "en, fr", Language::English),
-            (None, "fr;q=0", Language::English),
-            (None, "fr;q=none, *", Language::English),
-            (Some("en"), "fr", Language::English),
-            (Some("fr"), "en", Language::French),
-            (Some("xx"), "fr", Language::French),
-        ];
-        for (asked, accepted, expected) in table {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT_LANGUAGE, HeaderValue::from_static(accepted));
-            assert_eq!(language(asked, &headers), expected, "{asked:?} {accepted:?}");
-        }
+        (status, headers, view.frame(content).into_string()).into_response()
     }
 }

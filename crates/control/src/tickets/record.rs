@@ -3,8 +3,8 @@
 
 use std::net::IpAddr;
 
-use commons::{DENIED_RECIPIENTS_MAX, Denial};
-use mail::{ForwardPath, ReversePath, Ticket, Verdict};
+use commons::{DENIED_RECIPIENTS_MAX, Denial, Suspension, Suspensions};
+use mail::{ForwardPath, Reason, ReversePath, Ticket, Verdict};
 use policy::{Explanation, Facts, Listener, Outcome, Rule, Snapshot, Step};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,9 @@ pub struct Record {
     /// The tenants of the login, of the grants and of the client's network: none for a stranger.
     #[serde(default)]
     pub sender_tenants: Vec<String>,
+    /// The suspension that decided, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspension: Option<RecordedSuspension>,
     /// What the running gateway knew beside the configuration.
     pub detail: Option<String>,
     /// The number of the configuration since the start of the gateway.
@@ -59,6 +62,13 @@ pub struct Record {
     pub steps: Vec<RecordedStep>,
     /// The smallest change that would have turned it, for whoever runs the gateway.
     pub remedy: Option<String>,
+}
+
+/// A suspension, as it was then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedSuspension {
+    /// When it ends, in milliseconds since 1970; `None` until it is lifted.
+    pub until_unix_millis: Option<u64>,
 }
 
 /// One rule of the decision.
@@ -78,7 +88,7 @@ pub struct RecordedStep {
 
 impl Record {
     /// Explains a denial with the configuration that decided it.
-    pub(crate) fn of(denial: &Denial, listeners: &[Listener]) -> Self {
+    pub(crate) fn of(denial: &Denial, listeners: &[Listener], suspensions: &Suspensions) -> Self {
         let snapshot = denial.snapshot.as_ref().expect("only a blank record has no configuration");
         let identity = if denial.is_logged_in { snapshot.identity(&denial.login) } else { None };
         let listener = &listeners[denial.listener];
@@ -109,6 +119,7 @@ impl Record {
             rule: decision.rule.to_string(),
             tenant,
             sender_tenants: sender_tenants(denial, snapshot),
+            suspension: suspension(denial, snapshot, suspensions).map(RecordedSuspension::from),
             detail: text(&denial.detail),
             generation: snapshot.generation,
             steps: steps.into_iter().map(RecordedStep::from).collect(),
@@ -152,6 +163,12 @@ impl Record {
     }
 }
 
+impl From<Suspension> for RecordedSuspension {
+    fn from(suspension: Suspension) -> Self {
+        Self { until_unix_millis: suspension.until.map(|until| until.0) }
+    }
+}
+
 impl From<Step> for RecordedStep {
     fn from(step: Step) -> Self {
         let Step { rule, outcome, detail, origin } = step;
@@ -175,6 +192,23 @@ fn sender_tenants(denial: &Denial, snapshot: &Snapshot) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
     names
+}
+
+/// The suspension that a denial is for, if it is still known: it was a moment ago.
+fn suspension(denial: &Denial, snapshot: &Snapshot, suspensions: &Suspensions) -> Option<Suspension> {
+    let tenant = denial.decision.tenant.map(|tenant| &*snapshot.tenant(tenant).name);
+    match denial.decision.verdict.reason()? {
+        Reason::TenantSuspended => suspensions.tenant(tenant?, denial.time),
+        Reason::IdentitySuspended => {
+            let granted = denial.grants.iter().map(|&grant| snapshot.identity_login(grant));
+            let mut logins = granted.chain([denial.login.as_str()]);
+            logins.find_map(|login| suspensions.login(login, denial.time))
+        }
+        Reason::ClientSuspended => suspensions
+            .client(denial.client, tenant, denial.time)
+            .or_else(|| suspensions.client(denial.client, None, denial.time)),
+        _ => None,
+    }
 }
 
 /// The rules up to the one that decided, and the remedy. The static ones are asked again, of the same

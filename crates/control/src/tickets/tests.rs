@@ -36,6 +36,7 @@ fn record(number: u64, unix_millis: u64) -> Record {
         rule: "responsibility".into(),
         tenant: None,
         sender_tenants: Vec::new(),
+        suspension: None,
         detail: None,
         generation: 1,
         steps: Vec::new(),

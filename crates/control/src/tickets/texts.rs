@@ -85,79 +85,52 @@ pub fn with_port(text: Text, at: Option<(&str, u16)>, language: Language) -> Str
     text.say(language).replace("{port}", &at)
 }
 
-/// What a rule said, by the word of its outcome.
+/// What came of a rule, by the word of its outcome.
 #[must_use]
 pub fn outcome(word: &str) -> Text {
     match word {
-        "deny" => text("no", "non"),
+        "deny" => text("stopped here", "arrêté ici"),
         "skip" => text("does not apply", "sans objet"),
-        _ => text("yes", "oui"),
+        _ => text("passed", "validé"),
     }
 }
 
-/// What a rule asks, by its word; the word itself for one that came later than this table.
+/// What a rule looks at, by its word; the word itself for one that came later than this table.
 #[must_use]
 pub fn rule(word: &str, language: Language) -> &str {
     RULES.iter().find(|(name, _)| *name == word).map_or(word, |(_, text)| text.say(language))
 }
 
 const RULES: [(&str, Text); 26] = [
+    ("client_list", text("Block lists: the sending computer", "Listes de blocage : l’ordinateur d’envoi")),
+    ("connections", text("Connections at the same time", "Connexions simultanées")),
+    ("tls", text("Encryption of the connection", "Chiffrement de la connexion")),
+    ("login_lock", text("Sign-ins that failed before", "Échecs d’identification précédents")),
+    ("credential", text("Name and password", "Nom et mot de passe")),
+    ("login", text("Sign-in", "Identification")),
+    ("suspension", text("Suspension of the sender", "Suspension de l’expéditeur")),
+    ("rate", text("Limits on sending", "Limites d’envoi")),
+    ("routing_syntax", text("Form of the recipient’s address", "Forme de l’adresse du destinataire")),
+    ("strict_login", text("Sign-in within the network", "Identification au sein du réseau")),
+    ("relay_domain", text("Mail for a domain of this server", "Courrier pour un domaine de ce serveur")),
+    ("recipient", text("The recipient, as listed here", "Le destinataire, selon la liste d’ici")),
     (
-        "client_list",
-        text("The sending computer is on no block list", "L’ordinateur n’est sur aucune liste de blocage"),
+        "call_ahead",
+        text("The recipient, as the next server says", "Le destinataire, selon le serveur suivant"),
     ),
-    ("connections", text("Not too many connections at once", "Pas trop de connexions simultanées")),
-    (
-        "tls",
-        text("The connection is encrypted where it must be", "La connexion est chiffrée là où il le faut"),
-    ),
-    ("login_lock", text("Not too many failed sign-ins", "Pas trop d’échecs d’identification")),
-    ("credential", text("Name and password are right", "Le nom et le mot de passe sont corrects")),
-    ("login", text("Signed in where that is required", "Identifié là où c’est exigé")),
-    ("suspension", text("Nothing is suspended", "Rien n’est suspendu")),
-    ("rate", text("Within the limits", "Dans les limites")),
-    ("routing_syntax", text("The recipient is a plain address", "Le destinataire est une adresse simple")),
-    (
-        "strict_login",
-        text("Signed in where the network alone is not enough", "Identifié là où le réseau ne suffit pas"),
-    ),
-    (
-        "relay_domain",
-        text(
-            "The recipient’s domain receives its mail here",
-            "Le domaine du destinataire reçoit son courrier ici",
-        ),
-    ),
-    ("recipient", text("The recipient is known", "Le destinataire est connu")),
-    ("call_ahead", text("The next server knows the recipient", "Le serveur suivant connaît le destinataire")),
-    (
-        "responsibility",
-        text("Someone known here answers for the sender", "Quelqu’un de connu ici répond de l’expéditeur"),
-    ),
-    ("sender", text("The sender address is the sender’s own", "L’adresse d’expéditeur est bien la sienne")),
-    ("one_tenant", text("All recipients can travel together", "Les destinataires peuvent voyager ensemble")),
-    (
-        "dnsbl",
-        text("The sending computer is on no public list", "L’ordinateur n’est sur aucune liste publique"),
-    ),
-    ("sender_list", text("The sender is on no block list", "L’expéditeur n’est sur aucune liste de blocage")),
-    (
-        "recipient_list",
-        text("The recipient is on no block list", "Le destinataire n’est sur aucune liste de blocage"),
-    ),
-    (
-        "domain_exists",
-        text("The recipient’s domain takes mail", "Le domaine du destinataire accepte le courrier"),
-    ),
-    ("recipient_count", text("Not too many recipients", "Pas trop de destinataires")),
-    ("line_ending", text("Every line ends properly", "Chaque ligne se termine correctement")),
-    ("message_size", text("The message is not too large", "Le message n’est pas trop grand")),
-    (
-        "header_from",
-        text("The From line is the sender’s own", "La ligne « De » est bien celle de l’expéditeur"),
-    ),
-    ("loop", text("The message has not been here before", "Le message n’est pas déjà passé ici")),
-    ("spool", text("The server can store the message", "Le serveur peut enregistrer le message")),
+    ("responsibility", text("Who answers for the sender", "Qui répond de l’expéditeur")),
+    ("sender", text("Right to the sender address", "Droit à l’adresse d’expéditeur")),
+    ("one_tenant", text("Recipients that can travel together", "Destinataires qui peuvent voyager ensemble")),
+    ("dnsbl", text("Public block lists", "Listes de blocage publiques")),
+    ("sender_list", text("Block lists: the sender", "Listes de blocage : l’expéditeur")),
+    ("recipient_list", text("Block lists: the recipient", "Listes de blocage : le destinataire")),
+    ("domain_exists", text("The recipient’s domain", "Le domaine du destinataire")),
+    ("recipient_count", text("Number of recipients", "Nombre de destinataires")),
+    ("line_ending", text("Line endings of the message", "Fins de ligne du message")),
+    ("message_size", text("Size of the message", "Taille du message")),
+    ("header_from", text("The From line of the message", "La ligne « De » du message")),
+    ("loop", text("Loops between servers", "Boucles entre serveurs")),
+    ("spool", text("Storage of the message", "Enregistrement du message")),
 ];
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! `POST /v1/spool/{act}`: hold, release, retry, bounce, remove.
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use commons::{QueueAct, QueueActed, QueueAnswer, QueueTask};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::Admin;
 use super::super::access::Principal;
-use super::super::problem::{Body, Problem};
+use super::super::problem::{Body, Named, Problem};
 use super::filter::Filter;
 use super::look::{Cursor, Seen};
 
@@ -46,7 +46,7 @@ pub(in super::super) struct Order {
 pub(in super::super) async fn act(
     State(admin): State<Admin>,
     Extension(principal): Extension<Principal>,
-    Path(word): Path<String>,
+    Named(word): Named,
     Body(order): Body<Order>,
 ) -> Result<Json<Value>, Problem> {
     principal.must_change()?;

@@ -5,8 +5,6 @@ use super::{Text, text};
 
 /// The title of the page.
 pub const TITLE: Text = text("Why was my mail refused?", "Pourquoi mon courrier a-t-il été refusé ?");
-/// Goes after the outcome of the rule that decided.
-pub const DECIDED: Text = text(": this decided", " : c’est ce qui a décidé");
 /// The heading of the page of a denial.
 pub const NOT_TAKEN: Text = text("Your mail was not taken", "Votre courrier n’a pas été accepté");
 /// The heading of the page of a deferral.
@@ -30,6 +28,33 @@ pub const REPLY: Text = text("Reply", "Réponse");
 /// Goes before whom to write to.
 pub const CONTACT: Text =
     text("Questions? Give the ticket and write to", "Une question ? Indiquez le ticket et écrivez à");
+/// The same where that is a page.
+pub const CONTACT_PAGE: Text =
+    text("Questions? Have the ticket at hand, and see", "Une question ? Préparez le ticket et consultez");
+/// What a ticket is, where one can be typed in.
+pub const HOME_WHY: Text = text(
+    "A mail that this server refuses comes with a ticket: it stands at the end of the reply that your mail \
+     program shows. Type it in to read what happened, and what you can do.",
+    "Un message refusé par ce serveur est accompagné d’un ticket : il figure à la fin de la réponse affichée \
+     par votre logiciel de messagerie. Saisissez-le pour lire ce qui s’est passé et ce que vous pouvez faire.",
+);
+/// Goes before the field for a ticket.
+pub const YOUR_TICKET: Text = text("Your ticket", "Votre ticket");
+/// The button beside it.
+pub const SHOW: Text = text("Show", "Afficher");
+/// Goes before an example of a ticket.
+pub const LOOKS_LIKE: Text = text("It looks like this:", "Il ressemble à ceci :");
+/// Goes before the time when a suspension ends.
+pub const SUSPENSION_ENDS: Text = text("The suspension ends on", "La suspension prend fin le");
+/// Goes before the time when it ended.
+pub const SUSPENSION_ENDED: Text = text("The suspension ended on", "La suspension a pris fin le");
+/// Goes after it.
+pub const SEND_AGAIN: Text = text(": send the message again.", " : envoyez le message de nouveau.");
+/// A suspension without an end of its own.
+pub const SUSPENSION_LASTS: Text = text(
+    "The suspension has no end of its own: it lasts until someone lifts it.",
+    "La suspension n’a pas de terme : elle dure jusqu’à ce que quelqu’un la lève.",
+);
 /// There is no such ticket.
 pub const MISSING: Text = text("No such ticket", "Ticket inconnu");
 /// What to do about that.
