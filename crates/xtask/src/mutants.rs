@@ -6,6 +6,7 @@
 //! One that survives fails the chore.
 
 mod delivery;
+mod http;
 
 use std::fs;
 use std::path::Path;
@@ -479,6 +480,11 @@ static MUTANTS: [Mutant; 70] = [
     },
 ];
 
+/// Every mutant there is.
+fn all() -> impl Iterator<Item = &'static Mutant> {
+    MUTANTS.iter().chain(&delivery::MUTANTS).chain(&http::MUTANTS)
+}
+
 /// Plants each mutant in a copy of the working tree, and runs the tests there.
 pub(crate) fn run(only: Option<&str>) -> Result<(), Failure> {
     let copy = root().join("target/mutants");
@@ -502,10 +508,6 @@ pub(crate) fn run(only: Option<&str>) -> Result<(), Failure> {
     if survivors.is_empty() { Ok(()) } else { Err(Failure(format!("survived: {}", survivors.join(", ")))) }
 }
 
-fn all() -> impl Iterator<Item = &'static Mutant> {
-    MUTANTS.iter().chain(&delivery::MUTANTS)
-}
-
 /// The tests that may notice, the quick ones first: packages, and what to run of them.
 fn judges(file: &str) -> &'static [(&'static str, &'static [&'static str])] {
     match file {
@@ -522,6 +524,10 @@ fn judges(file: &str) -> &'static [(&'static str, &'static [&'static str])] {
         RUN => &[("gatepost", &["--test", "wiring"])],
         WORKER => &[("gatepost", &["--test", "wiring"]), ("gatepost", &["--test", "vanished"])],
         _ if delivery::MUTANTS.iter().any(|mutant| mutant.file == file) => &[("gatepost-delivery", &[])],
+        _ if file.starts_with("crates/control/src/admin/") => {
+            &[("gatepost", &["--test", "rows", "admin_routes"])]
+        }
+        _ if file.starts_with("crates/control/") => &[("gatepost-control", &["--lib"])],
         _ => &[("gatepost-policy", &[]), ("gatepost-config", &[])],
     }
 }

@@ -8,6 +8,7 @@ mod a4_strict;
 mod a5_prefixes;
 mod a6_advice;
 mod admin;
+mod admin_routes;
 mod b1_relay_domains;
 mod b2_call_ahead;
 mod b3_chains;
