@@ -36,7 +36,9 @@ pub use error::{ConfigError, ConfigErrors, Warning};
 pub use grants::GrantsConfig;
 pub use limits::ClientLimits;
 pub use login::{Failures, LoginConfig};
-pub use node::{ListenerConfig, NodeConfig, RetryConfig, SpoolConfig, TlsConfig, WhileRecovering};
+pub use node::{
+    DeliveryConfig, ListenerConfig, NodeConfig, RetryConfig, SpoolConfig, TlsConfig, WhileRecovering,
+};
 pub use peers::PeersConfig;
 pub use tenants::Kept;
 pub use tickets::TicketsConfig;

@@ -34,6 +34,7 @@ const TOP: Keys = Keys {
         "metrics",
         "tickets",
         "retry",
+        "delivery",
         "admin",
         "login",
         "grants",
@@ -70,6 +71,7 @@ const TLS: Keys = Keys { known: &["certificate", "key"], later: &[] };
 const POLICY: Keys = Keys { known: &["tenants"], later: &[] };
 const METRICS: Keys = Keys { known: &["address"], later: &[] };
 const RETRY: Keys = Keys { known: &["first", "longest", "expire"], later: &[] };
+const DELIVERY: Keys = Keys { known: &["private_destinations"], later: &[] };
 pub(crate) const ROUTE: Keys =
     Keys { known: &["recipient_domains", "next_hops", "tls", "connections"], later: &[] };
 
@@ -90,6 +92,8 @@ pub struct NodeConfig {
     pub metrics_address: Option<SocketAddr>,
     /// When delivery is tried again.
     pub retry: RetryConfig,
+    /// How mail goes out.
+    pub delivery: DeliveryConfig,
     /// What a denied sender is told.
     pub tickets: TicketsConfig,
     /// Where the admin API is served.
@@ -161,6 +165,13 @@ pub struct RetryConfig {
     pub longest: Duration,
     /// After this, the sender is told.
     pub expire: Duration,
+}
+
+/// `[delivery]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryConfig {
+    /// Hosts that MX records name may lie in loopback, private and link-local ranges too.
+    pub private_destinations: bool,
 }
 
 impl NodeConfig {
@@ -250,6 +261,7 @@ fn read_node(
         tls,
         metrics_address,
         retry: read_retry(top, report),
+        delivery: read_delivery(top, report),
         tickets: tickets::read(top, report),
         admin: admin::read(top, report),
         grants: grants::read_node(top, report),
@@ -391,6 +403,12 @@ fn read_listener(section: &Section<'_>, report: &mut Report) -> Option<ListenerC
     }
     let policy = Listener { name: name.value.into(), role, tls: tls.value, auth_without_tls };
     Some(ListenerConfig { policy, address })
+}
+
+fn read_delivery(top: &Section<'_>, report: &mut Report) -> DeliveryConfig {
+    let section = top.section("delivery", &DELIVERY, report);
+    let allowed = section.and_then(|section| section.boolean("private_destinations", report));
+    DeliveryConfig { private_destinations: allowed.is_some_and(|allowed| allowed.value) }
 }
 
 fn read_retry(top: &Section<'_>, report: &mut Report) -> RetryConfig {

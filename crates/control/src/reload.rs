@@ -35,7 +35,7 @@ const ERROR_BYTES_MAX: usize = 2048;
 
 /// What was made at the start from the files and stays as it is.
 const NEEDS_A_RESTART: &str = "node, spool, listener, tls where there was none, dns, lists.dnsbl, metrics, \
-                               admin socket and address, tickets, proxy_protocol, xclient, login and retry";
+                               admin socket and address, tickets, proxy_protocol, xclient, login, retry and delivery";
 
 pub(crate) struct Reloader {
     commons: Arc<Commons>,

@@ -1,12 +1,12 @@
 //! Connections from the wish for one until the socket is closed: next hops and their addresses in
 //! order, the ring's completions, output, and the timeouts of RFC 5321 section 4.5.3.2.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use commons::Question;
 use mail::Reply;
-use policy::RouteTls;
+use policy::{Reach, RouteTls};
 use ring::{Completion, Instant, Output, Ring, Token};
 use rustls::pki_types::ServerName;
 use smtp::client::{ClientTls, Failure, Session};
@@ -66,6 +66,13 @@ impl Delivery {
             match self.addresses.look_up(&next_hop.host, now) {
                 Lookup::Known(addresses) if connection.address < addresses.len() => {
                     let to = SocketAddr::new(addresses[connection.address], next_hop.port);
+                    // Whoever writes MX records has no business in networks behind us; whoever writes routes does.
+                    let is_stranger = site.exchange.is_some() && !self.settings.private_destinations;
+                    if is_stranger && Reach::of(to.ip()) != Reach::Public {
+                        connection.failure = behind_us(&next_hop.host, to.ip());
+                        connection.address += 1;
+                        continue;
+                    }
                     let tls = tls_for(&self.settings.tls, site, &next_hop.host, connection.cleartext);
                     connection.session = Session::new(&self.settings.hostname, tls);
                     connection.phase = Phase::Connecting;
@@ -404,6 +411,14 @@ impl Connection {
     fn token(&self, kind: u8, key: u32) -> Token {
         Token { room: ROOM, kind: kind | self.attempt << KIND_BITS, key }
     }
+}
+
+/// Why a host that MX records name is not connected to.
+fn behind_us(host: &str, address: IpAddr) -> Reply {
+    let text = format_args!(
+        "{host} is at {address}, which is no public address; [delivery] private_destinations = true permits it"
+    );
+    Delivery::own_reply(4, text)
 }
 
 /// What a session to `host` does about TLS.

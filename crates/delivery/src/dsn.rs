@@ -10,6 +10,9 @@ use mail::{Address, MessageId, Reply, Status, UnixMillis};
 /// Characters quoted of one line of a reply: a line of the bounce stays below the 998 of RFC 5322 section 2.1.1.
 const QUOTED_LINE_CHARS_MAX: usize = 400;
 
+/// Characters of a line of quoted-printable (RFC 2045 section 6.7, rule 5).
+const QUOTED_PRINTABLE_LINE_CHARS_MAX: usize = 76;
+
 /// Lines quoted of one reply.
 const QUOTED_LINES_MAX: usize = 20;
 
@@ -138,15 +141,47 @@ impl Bounce<'_> {
     fn write_original(&self, text: &mut Lines<'_>) -> fmt::Result {
         writeln!(text, "--report-{}", self.id)?;
         writeln!(text, "Content-Type: text/rfc822-headers")?;
-        if !self.header.is_ascii() {
-            writeln!(text, "Content-Transfer-Encoding: 8bit")?;
+        if self.header.is_ascii() {
+            writeln!(text)?;
+            // It is in wire form already, and goes out in wire form.
+            text.0.extend_from_slice(self.header);
+        } else {
+            // A host without 8BITMIME must be able to take a notification: it is not reported in its turn.
+            writeln!(text, "Content-Transfer-Encoding: quoted-printable")?;
+            writeln!(text)?;
+            write_quoted(self.header, text)?;
         }
-        writeln!(text)?;
-        // It is in wire form already, and goes out in wire form.
-        text.0.extend_from_slice(self.header);
         writeln!(text)?;
         writeln!(text, "--report-{}--", self.id)
     }
+}
+
+/// Lines in wire form as quoted-printable (RFC 2045 section 6.7).
+fn write_quoted(wire: &[u8], text: &mut Lines<'_>) -> fmt::Result {
+    for line in wire.split_inclusive(|&byte| byte == b'\n') {
+        let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+        let line = line.strip_prefix(b".").unwrap_or(line);
+        let mut width = 0;
+        for (at, &byte) in line.iter().enumerate() {
+            let is_plain = match byte {
+                b'=' => false,
+                b' ' | b'\t' => at + 1 < line.len(),
+                _ => byte.is_ascii_graphic(),
+            };
+            let added = if is_plain { 1 } else { "=XX".len() };
+            if width + added >= QUOTED_PRINTABLE_LINE_CHARS_MAX {
+                text.write_str("=\n")?;
+                width = 0;
+            }
+            width += added;
+            match is_plain {
+                true => text.write_char(char::from(byte))?,
+                false => write!(text, "={byte:02X}")?,
+            }
+        }
+        writeln!(text)?;
+    }
+    Ok(())
 }
 
 /// Code, status and lines of a reply, each further line folded under the first.
@@ -200,6 +235,22 @@ mod tests {
 
     fn address(text: &str) -> Address<'_> {
         Address::parse(text).unwrap()
+    }
+
+    #[test]
+    fn quoted_headers_are_seven_bit_and_read_as_they_were() {
+        let long = format!("X-Long: {}\u{e9}\r\n", "caf\u{e9} = ".repeat(40));
+        let wire = format!("Subject: caf\u{e9} \r\n..dot\r\n{long}");
+        let mut out = Vec::new();
+        write_quoted(wire.as_bytes(), &mut Lines(&mut out)).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.is_ascii() && text.starts_with("Subject: caf=C3=A9=20\r\n..dot\r\nX-Long: caf=C3=A9 =3D ")
+        );
+        assert!(text.lines().all(|line| line.len() <= QUOTED_PRINTABLE_LINE_CHARS_MAX), "{text}");
+        let joined = text.replace("=\r\n", "");
+        let read = joined.replace("=C3=A9", "\u{e9}").replace("=20", " ").replace("=3D", "=");
+        assert_eq!(read, wire);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod connection;
 mod connections;
 mod dsn;
 mod exchange;
+mod fit;
 mod operator;
 mod outcome;
 mod queue;
@@ -64,6 +65,8 @@ pub struct DeliverySettings {
     pub tls: ClientTlsConfigs,
     /// Connections of this worker at once, all sites together: what its descriptors allow.
     pub connections_max: usize,
+    /// Hosts that MX records name are connected to wherever they lie, in private networks too.
+    pub private_destinations: bool,
 }
 
 /// The rooms that a turn of delivery works with.

@@ -231,17 +231,16 @@ impl Delivery {
             id,
             now,
             tenant: stored.tenant().into(),
-            envelope: notification(sender, !header.is_ascii()),
+            envelope: notification(sender),
             text,
         }))
     }
 }
 
-/// The envelope of a notification: nobody answers it.
-fn notification(to: Address<'_>, eight_bit: bool) -> Envelope {
+/// The envelope of a notification: nobody answers it. Its text is 7-bit, so that every host takes it.
+fn notification(to: Address<'_>) -> Envelope {
     let mut envelope = Envelope::default();
     envelope.begin(ReversePath::Null);
     envelope.push_recipient(to);
-    envelope.set_eight_bit(eight_bit);
     envelope
 }

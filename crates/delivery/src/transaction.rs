@@ -11,7 +11,7 @@ use crate::connection::{Answer, Body, MESSAGES_PER_CONNECTION_MAX, Phase, Then};
 use crate::outcome::Attempt;
 use crate::queue::{JobIx, Queue, State};
 use crate::schedule::Load;
-use crate::{Context, Delivery, report};
+use crate::{Context, Delivery, fit, report};
 
 impl Delivery {
     /// Gives a job to an idle connection: its message is fetched from the spool, usually from memory.
@@ -46,6 +46,10 @@ impl Delivery {
                 return self.next_job(cx, key);
             }
         };
+        let hop = connection.hop_name.clone().unwrap_or_default();
+        if let Some(reply) = fit::misfit(&message, &connection.session, &hop) {
+            return self.unfit(cx, key, job, &message, &reply);
+        }
         self.note_attempt(cx, job);
         let connection = &mut self.connections[key as usize];
         connection.phase = Phase::Sending;
@@ -56,10 +60,29 @@ impl Delivery {
             message.reverse_path(),
             addresses(&self.queue, job, &message),
             Some(message.content_bytes()),
-            message.is_eight_bit(),
+            fit::declares_eight_bit(&message),
         );
         connection.message = Some(message);
         self.busy.push_back(key);
+    }
+
+    /// The next hop does not take such a message, as `reply` says: it fails, and the connection is free again.
+    fn unfit<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        key: u32,
+        job: JobIx,
+        message: &StoredMessage,
+        reply: &Reply,
+    ) {
+        let connection = &mut self.connections[key as usize];
+        connection.clear_transaction();
+        connection.phase = Phase::Idle;
+        let hop = connection.hop_name.clone();
+        let attempt = Attempt { next_hop: hop.as_deref(), ..Attempt::unmade(reply) };
+        self.conclude(cx, job, message, &attempt);
+        self.transaction_ended(cx, key);
+        self.next_job(cx, key);
     }
 
     /// Notes the attempt for the estimate of duplicates after a crash.
@@ -211,11 +234,27 @@ impl Delivery {
         let connection = self.connections.get_mut(key as usize);
         let Some(connection) = connection.filter(|connection| connection.serial == serial) else { return };
         if let Body::Reading(read) = connection.body {
+            if !connection.session.takes_eight_bit() && !buffer[range.clone()].is_ascii() {
+                if !last {
+                    self.loads.remove(request as usize);
+                    cx.spool.read_abort(cx.ring, read);
+                }
+                return self.cut_short(cx, key);
+            }
             let then = if last { Then::End } else { Then::More(read) };
             connection.body = Body::Piece { buffer, range, then };
             self.arm(key, cx.ring.now());
             self.flush(cx, key);
         }
+    }
+
+    /// A large body has 8-bit bytes, as was not known before, and the next hop takes none: without its final
+    /// dot what was sent of it is no message.
+    fn cut_short<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+        let hop = self.connections[key as usize].hop_name.clone().unwrap_or_default();
+        self.finish(cx, key, &fit::seven_bit_only(&hop), false);
+        self.transaction_ended(cx, key);
+        self.close(cx, key);
     }
 
     /// A large body cannot be read on: what was sent of it must not be completed.

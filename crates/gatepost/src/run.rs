@@ -352,6 +352,7 @@ fn equip(
         },
         tls: plan.client_tls.clone(),
         connections_max: next_hops_max() / plan.workers,
+        private_destinations: plan.node.delivery.private_destinations,
     });
     let snapshots = link.commons().snapshot_cache();
     let mut worker = Worker {

@@ -248,5 +248,6 @@ fn delivery() -> Delivery {
         retry: Retry { first: hour, longest: hour, expire: hour },
         tls: ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("no certificate is needed"),
         connections_max: 256,
+        private_destinations: true,
     })
 }

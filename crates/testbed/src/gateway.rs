@@ -74,7 +74,9 @@ impl Configuration {
             capacity: "1GiB".into(),
             spool_extra: String::new(),
             metrics: free_address(),
-            node_extra: "[retry]\nfirst = \"1s\"\nlongest = \"2s\"\nexpire = \"1h\"\n".into(),
+            node_extra: "[retry]\nfirst = \"1s\"\nlongest = \"2s\"\nexpire = \"1h\"\n\
+                         [delivery]\nprivate_destinations = true\n"
+                .into(),
             tenants: vec![("proseware".into(), tenant.into())],
             files: Vec::new(),
             certificate: false,

@@ -1,7 +1,7 @@
 //! `/v1/grants`: permissions to relay that mailbox logins open (relay-control.md A2).
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::Json;
@@ -10,9 +10,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use commons::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, NoRoom};
 use config::parse_duration;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use mail::UnixMillis;
-use policy::Snapshot;
+use policy::{Reach, Snapshot};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,9 +20,6 @@ use super::access::Principal;
 use super::problem::{Asked, Body, Problem};
 use super::{Admin, Terms};
 use crate::now;
-
-/// Carriers' shared address space (RFC 6598).
-const CARRIERS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
 
 /// A mailbox login that asks for a grant.
 pub(super) struct Request<'a> {
@@ -316,17 +313,12 @@ impl Admin {
 /// (relay-control.md A2, F1). An excluded range makes strangers, and strangers may log in to their
 /// mailboxes.
 fn may_have_grants(address: IpAddr, terms: &Terms) -> Result<(), Refusal> {
-    match address {
-        IpAddr::V4(v4) if v4.is_loopback() => return Err(Refusal::Loopback),
-        IpAddr::V6(v6) if v6.is_loopback() => return Err(Refusal::Loopback),
-        IpAddr::V4(v4) if v4.is_private() || v4.is_link_local() => return Err(Refusal::Private),
-        IpAddr::V6(v6) if v6.is_unique_local() || v6.is_unicast_link_local() => return Err(Refusal::Private),
-        IpAddr::V4(v4) if CARRIERS.contains(&v4) => return Err(Refusal::Carrier),
-        IpAddr::V4(v4) if v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast() => {
-            return Err(Refusal::NotPublic);
-        }
-        IpAddr::V6(v6) if v6.is_unspecified() || v6.is_multicast() => return Err(Refusal::NotPublic),
-        _ => {}
+    match Reach::of(address) {
+        Reach::Public => {}
+        Reach::Loopback => return Err(Refusal::Loopback),
+        Reach::Private => return Err(Refusal::Private),
+        Reach::Carrier => return Err(Refusal::Carrier),
+        Reach::Nowhere => return Err(Refusal::NotPublic),
     }
     let is_in = |list: &[IpNet]| list.iter().any(|net| net.contains(&address));
     if is_in(&terms.proxies) {

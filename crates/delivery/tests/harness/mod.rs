@@ -113,17 +113,29 @@ macro_rules! context {
 
 impl Gateway {
     fn new(world: &World, snapshot: Snapshot, retry: Retry) -> Self {
-        Self::of_workers(world, snapshot, retry, 1).remove(0)
+        Self::of_workers(world, snapshot, retry, 1, true).remove(0)
     }
 
-    /// Workers that share what workers share.
-    fn of_workers(world: &World, snapshot: Snapshot, retry: Retry, count: usize) -> Vec<Self> {
+    /// Workers that share what workers share; `is_closed` says that mail by MX may go to private addresses.
+    fn of_workers(
+        world: &World,
+        snapshot: Snapshot,
+        retry: Retry,
+        count: usize,
+        is_closed: bool,
+    ) -> Vec<Self> {
         let (_, links, control) = Commons::new(count, snapshot);
         let control = Rc::new(control);
-        links.into_iter().map(|link| Self::of(world, link, control.clone(), retry, count)).collect()
+        let settings = (retry, count, is_closed);
+        links.into_iter().map(|link| Self::of(world, link, control.clone(), settings)).collect()
     }
 
-    fn of(world: &World, link: WorkerLink, control: Rc<ControlLink>, retry: Retry, count: usize) -> Self {
+    fn of(
+        world: &World,
+        link: WorkerLink,
+        control: Rc<ControlLink>,
+        (retry, count, private_destinations): (Retry, usize, bool),
+    ) -> Self {
         let worker = link.worker();
         let mut ring = world.host(ip(1));
         link.attach(ring.waker());
@@ -143,7 +155,8 @@ impl Gateway {
         registry.set_policy(1, ["proseware"].into_iter());
         let tls = ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("a configuration");
         let hostname = "relay.example".into();
-        let settings = DeliverySettings { hostname, worker, retry, tls, connections_max: 256 };
+        let settings =
+            DeliverySettings { hostname, worker, retry, tls, connections_max: 256, private_destinations };
         let mut gateway = Self {
             ring,
             shard,
@@ -242,7 +255,7 @@ impl Gateway {
         self.delivery.drain(context!(self));
     }
 
-    fn append(&mut self, from: &str, to: &[&str], content: Content<'_>) -> MessageId {
+    fn append(&mut self, from: &str, to: &[&str], content: Content<'_>, is_declared: bool) -> MessageId {
         self.next_id += 1;
         let arrived = UnixMillis(self.ring.unix_millis());
         let id = MessageId::new(arrived, self.link.worker(), self.next_id);
@@ -251,6 +264,7 @@ impl Gateway {
         for to in to {
             envelope.push_recipient(Address::parse(to).expect("an address"));
         }
+        envelope.set_eight_bit(is_declared);
         let message = NewMessage {
             id,
             arrived,
@@ -349,7 +363,8 @@ impl Scene {
     pub(crate) fn of_two(seed: u64, next_hops: &[&'static str], connections_max: u32) -> Self {
         let mut scene = Self::with(seed, next_hops, connections_max, RETRY);
         scene.world.crash(ip(1));
-        let mut workers = Gateway::of_workers(&scene.world, snapshot(next_hops, connections_max), RETRY, 2);
+        let mut workers =
+            Gateway::of_workers(&scene.world, snapshot(next_hops, connections_max), RETRY, 2, true);
         scene.gateway = workers.remove(0);
         scene.others = workers;
         scene
@@ -357,7 +372,15 @@ impl Scene {
 
     /// Sends from the second worker.
     pub(crate) fn send_from_second(&mut self, from: &str, to: &[&str], body: &str) -> MessageId {
-        self.others[0].append(from, to, Content::Inline(body.as_bytes()))
+        self.others[0].append(from, to, Content::Inline(body.as_bytes()), false)
+    }
+
+    /// One whose mail goes by MX, to public addresses only: as gateways are where nothing else is written.
+    pub(crate) fn in_public(seed: u64) -> Self {
+        let world = World::new(seed, SimOptions::default());
+        let gateway = Gateway::of_workers(&world, snapshot(&[], 20), RETRY, 1, false).remove(0);
+        let (others, destinations, next_hops) = (Vec::new(), Vec::new(), Vec::new());
+        Self { world, gateway, others, destinations, next_hops, connections_max: 20, retry: RETRY }
     }
 
     /// Asks something about the queue and lets everyone act until it is answered.
@@ -393,12 +416,26 @@ impl Scene {
 
     /// Starts a destination on host `last` that does as `behave` says.
     pub(crate) fn destination(&mut self, last: u8, behave: impl FnMut(&str) -> String + 'static) -> usize {
-        self.destinations.push(Destination::start(&self.world, ip(last), Box::new(behave)));
+        self.destination_at(ip(last), behave)
+    }
+
+    /// The same at an address of any kind.
+    pub(crate) fn destination_at(
+        &mut self,
+        address: IpAddr,
+        behave: impl FnMut(&str) -> String + 'static,
+    ) -> usize {
+        self.destinations.push(Destination::start(&self.world, address, Box::new(behave)));
         self.destinations.len() - 1
     }
 
     pub(crate) fn send(&mut self, from: &str, to: &[&str], body: &str) -> MessageId {
-        self.gateway.append(from, to, Content::Inline(body.as_bytes()))
+        self.gateway.append(from, to, Content::Inline(body.as_bytes()), false)
+    }
+
+    /// The same with BODY=8BITMIME.
+    pub(crate) fn send_declared(&mut self, from: &str, to: &[&str], body: &str) -> MessageId {
+        self.gateway.append(from, to, Content::Inline(body.as_bytes()), true)
     }
 
     /// Sends a body of `bytes` that goes to a file of its own; gives it.
@@ -409,6 +446,13 @@ impl Scene {
             number += 1;
             body.extend_from_slice(format!("line {number} of a large message\r\n").as_bytes());
         }
+        self.send_large_body(from, to, &body);
+        body
+    }
+
+    /// Sends a body that goes to a file of its own.
+    pub(crate) fn send_large_body(&mut self, from: &str, to: &[&str], body: &[u8]) {
+        let bytes = body.len();
         let gateway = &mut self.gateway;
         let large = gateway.shard.large_begin(&mut gateway.ring, bytes as u64, 0).expect("there is room");
         for piece in body.chunks(32 << 10) {
@@ -417,14 +461,14 @@ impl Scene {
         gateway.shard.large_finish(&mut gateway.ring, large);
         self.until("the large body is durable", |scene| scene.gateway.large.is_some());
         let large = self.gateway.large.take().expect("just seen");
-        self.gateway.append(from, to, Content::Large(large));
-        body
+        self.gateway.append(from, to, Content::Large(large), false);
     }
 
     /// Power fails at the gateway; it starts again on what its disk has.
     pub(crate) fn crash(&mut self) {
         self.world.crash(ip(1));
-        self.gateway = Gateway::new(&self.world, snapshot(&self.next_hops, self.connections_max), self.retry);
+        let snapshot = snapshot(&self.next_hops, self.connections_max);
+        self.gateway = Gateway::new(&self.world, snapshot, self.retry);
     }
 
     /// Lets everyone act until `time` from now has passed.

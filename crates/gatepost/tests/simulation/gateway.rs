@@ -151,6 +151,7 @@ fn equip(
         },
         tls: ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("no certificate is needed"),
         connections_max: 256,
+        private_destinations: true,
     });
     link.attach(ring.waker());
     let snapshots = link.commons().snapshot_cache();

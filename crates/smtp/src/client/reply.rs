@@ -6,8 +6,12 @@ use memchr::memchr;
 /// A reply line, its CRLF included. RFC 5321 section 4.5.3.1.5 allows 512; real servers write more.
 const REPLY_LINE_BYTES_MAX: usize = 4096;
 
-/// Lines of one reply; the longest in the wild are EHLO's, with some twenty.
-const REPLY_LINES_MAX: usize = 128;
+/// Lines of one reply that are kept; the longest in the wild are EHLO's, with some twenty. What a longer
+/// one says beyond them is dropped: its code counts.
+const REPLY_LINES_KEPT_MAX: usize = 128;
+
+/// Lines of one reply: one that goes on and on must end some time.
+const REPLY_LINES_MAX: usize = 4096;
 
 /// Puts the lines of a reply together.
 #[derive(Debug, Default)]
@@ -53,6 +57,9 @@ impl ReplyReader {
         self.lines += 1;
         if self.lines > REPLY_LINES_MAX {
             return Err("a reply of too many lines");
+        }
+        if self.lines > REPLY_LINES_KEPT_MAX {
+            return Ok(last);
         }
         let text = String::from_utf8_lossy(rest.get(1..).unwrap_or_default());
         let split = Status::split_from(&text).filter(|(status, _)| u16::from(status.class) == code / 100);
@@ -126,6 +133,20 @@ mod tests {
     }
 
     #[test]
+    fn a_long_reply_counts_by_its_code_and_keeps_its_first_lines() {
+        let mut wire = b"550-5.7.1 first\r\n".to_vec();
+        wire.extend(b"550-5.7.1 more\r\n".repeat(299));
+        wire.extend_from_slice(b"550 5.7.1 last\r\n250 next\r\n");
+        let mut input = Input { bytes: wire, read: 0 };
+        let mut reader = ReplyReader::default();
+        let mut next = || reader.take(&mut input, &mut Vec::new()).unwrap().unwrap();
+        let reply = next();
+        assert_eq!((reply.code(), reply.lines().count()), (550, REPLY_LINES_KEPT_MAX));
+        assert_eq!(reply.lines().next(), Some("first"));
+        assert_eq!(next().to_string(), "250 next", "the next reply begins after the last line of this one");
+    }
+
+    #[test]
     fn what_is_no_reply_is_refused() {
         for wire in [
             b"hello\r\n".to_vec(),
@@ -134,7 +155,7 @@ mod tests {
             b"250_x\r\n".to_vec(),
             b"250-a\r\n251 b\r\n".to_vec(),
             vec![b'2'; 5000],
-            b"250-x\r\n".repeat(200),
+            b"250-x\r\n".repeat(5000),
         ] {
             assert!(read(&wire).is_err());
         }

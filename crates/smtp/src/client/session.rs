@@ -152,6 +152,19 @@ impl Session {
         self.open_transaction(true);
     }
 
+    /// The largest message that the peer says it takes, after [`Event::Ready`]; `None`: it names no limit.
+    #[must_use]
+    pub fn size_max(&self) -> Option<u64> {
+        self.offers.size_max
+    }
+
+    /// Whether the peer takes bodies with 8-bit bytes (RFC 6152), after [`Event::Ready`]. One that does not
+    /// must not be sent any.
+    #[must_use]
+    pub fn takes_eight_bit(&self) -> bool {
+        self.offers.eight_bit
+    }
+
     /// Whether the connection is unprotected, so that the caller may send the body's bytes itself.
     #[must_use]
     pub fn is_plaintext(&self) -> bool {

@@ -9,6 +9,8 @@ use mail::{Address, ReversePath};
 pub(super) struct Offers {
     pub(super) pipelining: bool,
     pub(super) size: bool,
+    /// The largest message it takes (RFC 1870 section 4): without a number, or with 0, it names none.
+    pub(super) size_max: Option<u64>,
     pub(super) eight_bit: bool,
     pub(super) start_tls: bool,
 }
@@ -18,9 +20,14 @@ impl Offers {
     pub(super) fn read(reply: &mail::Reply) -> Self {
         let mut offers = Self::default();
         for line in reply.lines().skip(1) {
-            match line.split(' ').next().unwrap_or_default() {
+            let mut words = line.split_ascii_whitespace();
+            match words.next().unwrap_or_default() {
                 word if word.eq_ignore_ascii_case("PIPELINING") => offers.pipelining = true,
-                word if word.eq_ignore_ascii_case("SIZE") => offers.size = true,
+                word if word.eq_ignore_ascii_case("SIZE") => {
+                    offers.size = true;
+                    let bytes = words.next().and_then(|bytes| bytes.parse().ok());
+                    offers.size_max = bytes.filter(|&bytes| bytes > 0);
+                }
                 word if word.eq_ignore_ascii_case("8BITMIME") => offers.eight_bit = true,
                 word if word.eq_ignore_ascii_case("STARTTLS") => offers.start_tls = true,
                 _ => {}
@@ -56,8 +63,7 @@ impl Commands {
         if let Some(size) = size.filter(|_| offers.size) {
             let _ = write!(self.text, " SIZE={size}");
         }
-        // An eight-bit body goes to a peer that does not say it takes one all the same: it arrives
-        // nearly everywhere, where a conversion would break its signatures.
+        // A peer that does not know the parameter is only given what is all 7-bit: the caller sees to it.
         if eight_bit && offers.eight_bit {
             self.text.push_str(" BODY=8BITMIME");
         }
