@@ -1,4 +1,7 @@
-//! A name server of another house: Debian's nsd, authoritative for one zone that a test writes.
+//! A name server of another house: Debian's nsd, authoritative for one zone that a test writes; and one
+//! that answers as it is told, wrongly too.
+
+pub mod scripted;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};

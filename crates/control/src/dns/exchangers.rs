@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use commons::{ExchangeFailure, Exchanger, RecipientFinding};
-use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::proto::rr::RData;
 
-use super::{Dns, FOREVER, LOOKUP_MAX, SHORTEST, TEMPORARY, absence, literal};
+use super::{Absence, Dns, FOREVER, LOOKUP_MAX, Presence, SHORTEST, TEMPORARY, absence, literal};
 
 /// Hosts of one domain, at most: the largest providers name half a dozen.
 const EXCHANGERS_MAX: usize = 16;
@@ -42,7 +42,7 @@ impl Dns {
             Ok(found) => found,
             Err(error) => {
                 return match absence(&error) {
-                    Some(ttl) => self.implicit_exchanger(domain, ttl).await,
+                    Some(absence) => self.implicit_exchanger(domain, absence).await,
                     None => (Err(ExchangeFailure::Temporary), TEMPORARY),
                 };
             }
@@ -70,20 +70,15 @@ impl Dns {
         (Ok(exchangers), ttl)
     }
 
-    /// Without MX records the domain itself is the host, if it has an address of either kind. Each
-    /// kind is asked for by itself: a failure of one must not look like an absence of both.
-    async fn implicit_exchanger(&self, domain: &str, ttl: Duration) -> Exchangers {
-        let mut missing = ttl;
-        for kind in [RecordType::A, RecordType::AAAA] {
-            let Some(resolver) = &self.resolver else { break };
-            match resolver.lookup(format!("{domain}."), kind).await {
-                Ok(_) => return (Ok(vec![Exchanger { preference: 0, host: domain.into() }]), ttl),
-                Err(error) => match absence(&error) {
-                    Some(ttl) => missing = missing.min(ttl),
-                    None => return (Err(ExchangeFailure::Temporary), TEMPORARY),
-                },
+    /// Without MX records, as `absence` says, the domain itself is the host, if it has an address of either
+    /// kind. That it has none is said only where DNS proves it.
+    async fn implicit_exchanger(&self, domain: &str, absence: Absence) -> Exchangers {
+        match self.presence(&format!("{domain}.")).await {
+            Presence::There => (Ok(vec![Exchanger { preference: 0, host: domain.into() }]), absence.ttl),
+            Presence::Absent(addresses) if absence.and(addresses).is_proved => {
+                (Err(ExchangeFailure::Missing), absence.and(addresses).ttl)
             }
+            Presence::Absent(_) | Presence::Unknown => (Err(ExchangeFailure::Temporary), TEMPORARY),
         }
-        (Err(ExchangeFailure::Missing), missing)
     }
 }

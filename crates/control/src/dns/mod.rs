@@ -16,6 +16,8 @@ use config::DnsConfig;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::RecordType;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
 
 pub(crate) use lists::Lists;
@@ -76,15 +78,65 @@ impl Dns {
             Ok(Ok(found)) => {
                 let addresses: Vec<_> = found.iter().collect();
                 let ttl = found.valid_until().saturating_duration_since(Instant::now()).max(SHORTEST);
+                // An answer that holds nothing says nothing.
                 if addresses.is_empty() {
-                    (Err(ResolveFailure::Missing), NEGATIVE_MAX)
+                    (Err(ResolveFailure::Temporary), TEMPORARY)
                 } else {
                     (Ok(addresses), ttl)
                 }
             }
-            Ok(Err(error)) => failure(&error),
-            Err(_) => (Err(ResolveFailure::Temporary), TEMPORARY),
+            // Of two failures the resolver tells one: whether both kinds are absent is asked of each.
+            Ok(Err(error)) if absence(&error).is_some() => match self.presence(host).await {
+                Presence::Absent(absence) if absence.is_proved => (Err(ResolveFailure::Missing), absence.ttl),
+                _ => (Err(ResolveFailure::Temporary), TEMPORARY),
+            },
+            Ok(Err(_)) | Err(_) => (Err(ResolveFailure::Temporary), TEMPORARY),
         }
+    }
+
+    /// Whether `name` has an address. Each kind is asked for by itself: a failure of one must not look
+    /// like an absence of both.
+    async fn presence(&self, name: &str) -> Presence {
+        let Some(resolver) = &self.resolver else { return Presence::Unknown };
+        let mut absences = Vec::new();
+        for kind in [RecordType::A, RecordType::AAAA] {
+            match resolver.lookup(name, kind).await {
+                Ok(found) if found.answers().iter().any(|record| record.record_type() == kind) => {
+                    return Presence::There;
+                }
+                Ok(_) => {}
+                Err(error) => absences.extend(absence(&error)),
+            }
+        }
+        match absences[..] {
+            [v4, v6] => Presence::Absent(v4.and(v6)),
+            _ => Presence::Unknown,
+        }
+    }
+}
+
+/// Whether a name has an address.
+enum Presence {
+    /// It has one at least.
+    There,
+    /// It has none of either kind.
+    Absent(Absence),
+    /// DNS could not say.
+    Unknown,
+}
+
+/// That there is no record of one type, or of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Absence {
+    /// How long that holds.
+    ttl: Duration,
+    /// DNS says so in so many words. Else there was an answer with nothing in it, not even with who says so.
+    is_proved: bool,
+}
+
+impl Absence {
+    fn and(self, other: Self) -> Self {
+        Self { ttl: self.ttl.min(other.ttl), is_proved: self.is_proved && other.is_proved }
     }
 }
 
@@ -120,57 +172,25 @@ pub(crate) fn literal(host: &str) -> Option<IpAddr> {
     bare.strip_prefix("IPv6:").unwrap_or(bare).parse().ok()
 }
 
-fn failure(error: &NetError) -> (Result<Vec<IpAddr>, ResolveFailure>, Duration) {
-    match absence(error) {
-        Some(ttl) => (Err(ResolveFailure::Missing), ttl),
-        None => (Err(ResolveFailure::Temporary), TEMPORARY),
-    }
-}
-
-/// How long it holds that there is no such record, where that is what DNS says (RFC 2308): the name
-/// does not exist, or a server that answers for it says that it has none.
-fn absence(error: &NetError) -> Option<Duration> {
-    match error {
-        NetError::Dns(DnsError::NoRecordsFound(NoRecords { negative_ttl, .. }))
-            if error.is_nx_domain() || negative_ttl.is_some() =>
-        {
-            let ttl = negative_ttl.map_or(TEMPORARY, |seconds| Duration::from_secs(seconds.into()));
-            Some(ttl.clamp(SHORTEST, NEGATIVE_MAX))
+/// Whether `error` says that there is no such record (RFC 2308): the name does not exist, or whoever
+/// answers for it says that it has none. An empty answer without SOA and NS is what some servers give for
+/// a type that is not there (section 2.2, type 3): it counts, but proves nothing and is not remembered. With NS
+/// alone it refers to others, who were not reached.
+fn absence(error: &NetError) -> Option<Absence> {
+    let NetError::Dns(DnsError::NoRecordsFound(NoRecords { negative_ttl, ns, response_code, .. })) = error
+    else {
+        return None;
+    };
+    match (response_code, negative_ttl, ns) {
+        (_, &Some(seconds), _) => {
+            let ttl = Duration::from_secs(seconds.into()).clamp(SHORTEST, NEGATIVE_MAX);
+            Some(Absence { ttl, is_proved: true })
         }
+        (ResponseCode::NXDomain, None, _) => Some(Absence { ttl: TEMPORARY, is_proved: true }),
+        (ResponseCode::NoError, None, None) => Some(Absence { ttl: SHORTEST, is_proved: false }),
         _ => None,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn resolve(host: &str) -> (Result<Vec<IpAddr>, ResolveFailure>, Duration) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { Dns::new(&DnsConfig::default()).addresses(host).await })
-    }
-
-    #[test]
-    fn literals_are_their_own_addresses() {
-        for (host, address) in [
-            ("192.0.2.1", "192.0.2.1"),
-            ("[192.0.2.1]", "192.0.2.1"),
-            ("2001:db8::1", "2001:db8::1"),
-            ("[IPv6:2001:db8::1]", "2001:db8::1"),
-        ] {
-            assert_eq!(resolve(host), (Ok(vec![address.parse().unwrap()]), FOREVER), "{host}");
-        }
-    }
-
-    #[test]
-    fn a_name_of_the_hosts_file_needs_no_server() {
-        let (addresses, _) = resolve("localhost");
-        assert!(addresses.unwrap().iter().all(IpAddr::is_loopback));
-    }
-
-    #[test]
-    fn a_name_that_cannot_be_asked_for_is_a_passing_failure() {
-        let (addresses, ttl) = resolve("a name with spaces..example");
-        assert_eq!((addresses, ttl), (Err(ResolveFailure::Temporary), TEMPORARY));
-    }
-}
+mod tests;

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use testbed::dns::NameServer;
+use testbed::dns::scripted::{Kind, Said, Scripted};
+use testbed::net::{PATIENCE, eventually};
 use testbed::proseware::{INSIDE, WORK};
 use testbed::{Destination, Rules, tools};
 
@@ -107,4 +109,56 @@ fn mail_goes_to_the_best_host_that_answers_and_waits_for_one_that_does() {
     other.connect(INSIDE).deliver(FROM, &["bob@adatum.example"], CONTENT);
     best.wait_for(1);
     assert_eq!(second.count(), 2);
+}
+
+#[test]
+fn a_domain_with_an_address_whose_server_says_nothing_of_mx_gets_its_mail() {
+    const TEST: &str = "d1_bare_answers";
+    let Some(address) = port_25(6, TEST) else { return };
+    let server = Scripted::start(|name, kind| match (name, kind) {
+        ("plain.example", Kind::A) => Said::A(Ipv4Addr::new(127, 0, 4, 6)),
+        // As some servers answer for any type that they do not have: without SOA.
+        _ => Said::BareNothing,
+    });
+    let house = House::start_with(|configuration| {
+        configuration.by_mx = true;
+        configuration.node_extra.push_str(&server.section());
+    });
+    let destination = Destination::at(address, Rules::default());
+    house.connect(INSIDE).deliver(FROM, &["bob@plain.example"], CONTENT);
+    destination.wait_for(1);
+    // Nothing proves that the other does not exist: its mail is taken, and waits.
+    house.connect(INSIDE).deliver(FROM, &["bob@empty.example"], CONTENT);
+    house.gateway.wait_metric("gatepost_queue_recipients", 1.0);
+}
+
+#[test]
+fn mail_by_mx_goes_to_loopback_only_where_that_is_permitted() {
+    const TEST: &str = "d1_private_destinations";
+    let Some(address) = port_25(7, TEST) else { return };
+    let server = Scripted::start(|_, kind| match kind {
+        Kind::Mx => Said::Mx("mx.adatum.example".into()),
+        Kind::A => Said::A(Ipv4Addr::new(127, 0, 4, 7)),
+        _ => Said::Nothing,
+    });
+    let start = |is_permitted: bool| {
+        House::start_with(|configuration| {
+            configuration.by_mx = true;
+            configuration.node_extra.push_str(&server.section());
+            if !is_permitted {
+                let permitted = "private_destinations = true";
+                assert!(configuration.node_extra.contains(permitted));
+                configuration.node_extra = configuration.node_extra.replace(permitted, "");
+            }
+        })
+    };
+    let destination = Destination::at(address, Rules::default());
+    let house = start(false);
+    house.connect(INSIDE).deliver(FROM, &["bob@adatum.example"], CONTENT);
+    let told = || house.gateway.output().contains("mx.adatum.example is at 127.0.4.7, which is no public");
+    assert!(eventually(PATIENCE, told), "{}", house.gateway.output());
+    assert_eq!(destination.connections(), 0);
+    let house = start(true);
+    house.connect(INSIDE).deliver(FROM, &["bob@adatum.example"], CONTENT);
+    destination.wait_for(1);
 }
