@@ -99,6 +99,8 @@ pub enum Question {
         key: u32,
         /// Which of its questions this is.
         generation: u32,
+        /// The machine that asks, an IPv4 address or that of an IPv6 /64, where no tenant answers for it.
+        stranger: Option<IpAddr>,
         /// The recipient, in lower case.
         address: Box<str>,
     },

@@ -321,8 +321,8 @@ impl Plane {
         while let Some(question) = self.link.question() {
             match question {
                 Question::Verify(login) => self.verifiers.verify(login),
-                Question::CallAhead { worker, key, generation, address } => {
-                    self.call_ahead.ask(Waiter { worker, key, generation }, address);
+                Question::CallAhead { worker, key, generation, stranger, address } => {
+                    self.call_ahead.ask(Waiter { worker, key, generation }, stranger, address);
                 }
                 other => self.look_up(other),
             }

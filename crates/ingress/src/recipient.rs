@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use commons::{Listing, Question, RecipientFinding};
+use commons::{Listing, Question, RecipientFinding, machine};
 use mail::{Address, ForwardPath, Reason, Reply, Verdict};
 use policy::{Decision, Remedy, Rule, TenantIx, Witness};
 use ring::Ring;
@@ -66,7 +66,9 @@ impl<R: Ring> Judge<'_, '_, R> {
         let Some(witness) = self.client.snapshot.witness(decision.tenant, to.domain()) else {
             return Step::Accept;
         };
-        let Some(finding) = self.find_out(witness, to) else { return self.wait(Waiting::Recipient, to) };
+        let Some(finding) = self.find_out(witness, decision.tenant, to) else {
+            return self.wait(Waiting::Recipient, to);
+        };
         let (rule, verdict, remedy) = match finding {
             RecipientFinding::Good => return Step::Accept,
             RecipientFinding::DomainMissing => {
@@ -98,7 +100,12 @@ impl<R: Ring> Judge<'_, '_, R> {
     }
 
     /// What is known of a recipient; `None` when it is being asked for.
-    fn find_out(&mut self, witness: Witness, to: Address<'_>) -> Option<RecipientFinding> {
+    fn find_out(
+        &mut self,
+        witness: Witness,
+        tenant: Option<TenantIx>,
+        to: Address<'_>,
+    ) -> Option<RecipientFinding> {
         if let Some(finding) = self.client.transaction.finding.take() {
             return Some(finding);
         }
@@ -112,7 +119,10 @@ impl<R: Ring> Judge<'_, '_, R> {
         let (worker, key, generation) = (self.settings.worker, self.client.key, self.next_question());
         let name = name.to_ascii_lowercase().into();
         let question = match witness {
-            Witness::NextHop(_) => Question::CallAhead { worker, key, generation, address: name },
+            Witness::NextHop(_) => {
+                let stranger = (!self.answers_for_sender(tenant)).then(|| machine(self.client.address));
+                Question::CallAhead { worker, key, generation, stranger, address: name }
+            }
             Witness::Dns => Question::Domain { worker, key, generation, domain: name },
         };
         match self.cx.link.ask(question) {

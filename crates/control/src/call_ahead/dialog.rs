@@ -2,16 +2,19 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mail::{Address, Reply, ReversePath};
-use policy::RouteTls;
+use policy::{NextHop, Route, RouteTls};
 use rustls::pki_types::ServerName;
 use smtp::client::{ClientTls, Event, Failure, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::CallAheadOptions;
+use crate::dns::Dns;
 
 /// To open a connection, before the next address is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,8 +30,24 @@ pub(super) enum Heard {
     Nothing,
 }
 
-/// Who speaks.
+/// What lies outside: next hops and time.
+pub(super) trait Outside: Send + Sync {
+    /// Asks the next hops of `route`, in their order, for a recipient; `None`: none of them could be spoken
+    /// to. Unless they are known to tell recipients apart (`discerns`), a no counts only where postmaster,
+    /// whom every domain has (RFC 5321 section 4.5.1), gets a yes: a server that refuses everybody knows nobody.
+    fn call<'a>(&'a self, route: &'a Route, address: Address<'a>, discerns: bool)
+    -> Later<'a, Option<Heard>>;
+
+    /// Ends when `time` has passed.
+    fn after(&self, time: Duration) -> Later<'static, ()>;
+}
+
+/// What comes some time later.
+pub(super) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Who speaks over sockets.
 pub(super) struct Caller {
+    dns: Arc<Dns>,
     options: CallAheadOptions,
 }
 
@@ -46,15 +65,43 @@ impl From<io::Error> for Broken {
     }
 }
 
-impl Caller {
-    pub(super) fn new(options: CallAheadOptions) -> Self {
-        Self { options }
+impl Outside for Caller {
+    fn call<'a>(
+        &'a self,
+        route: &'a Route,
+        address: Address<'a>,
+        discerns: bool,
+    ) -> Later<'a, Option<Heard>> {
+        Box::pin(async move {
+            for next_hop in &route.next_hops {
+                for to in self.addresses(next_hop).await {
+                    let heard = self.call_one(to, &next_hop.host, route.tls, address, discerns).await;
+                    if heard.is_some() {
+                        return heard;
+                    }
+                }
+            }
+            None
+        })
     }
 
-    /// Asks the next hop at `to` for a recipient; `None`: it could not be spoken to. Unless it is
-    /// known to tell recipients apart (`discerns`), its no counts only if it says yes to postmaster,
-    /// whom every domain has (RFC 5321 section 4.5.1): a server that refuses everybody knows nobody.
-    pub(super) async fn call(
+    fn after(&self, time: Duration) -> Later<'static, ()> {
+        Box::pin(tokio::time::sleep(time))
+    }
+}
+
+impl Caller {
+    pub(super) fn new(dns: Arc<Dns>, options: CallAheadOptions) -> Self {
+        Self { dns, options }
+    }
+
+    async fn addresses(&self, next_hop: &NextHop) -> Vec<SocketAddr> {
+        let (found, _) = self.dns.addresses(&next_hop.host).await;
+        found.unwrap_or_default().into_iter().map(|ip| SocketAddr::new(ip, next_hop.port)).collect()
+    }
+
+    /// Asks the next hop at `to`.
+    async fn call_one(
         &self,
         to: SocketAddr,
         host: &str,

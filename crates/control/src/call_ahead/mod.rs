@@ -1,44 +1,42 @@
 //! Call-ahead: whether the next hop of a relay domain knows a recipient (relay-control.md B2).
 //!
 //! The next hop is asked with MAIL FROM:<> and RCPT, and is given no message. What it says is
-//! remembered: a yes for an hour, a no for five minutes. A recipient is asked for once, however many
-//! wait for the answer. A check that cannot be made (the next hop is down, defers, or refuses everybody)
-//! finds nothing out, and so denies nobody.
+//! remembered: a yes for an hour, a no for five minutes. A check that cannot be made (the next hop is
+//! down, defers, refuses everybody, or takes too long) finds nothing out, and so denies nobody. Strangers
+//! who guess wait for one another, and never keep a tenant's own senders from being heard.
 
+mod desk;
 mod dialog;
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use commons::{Answer, ControlLink, RecipientFinding};
 use mail::Address;
-use policy::{NextHop, Route};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::dns::Dns;
-use dialog::{Caller, Heard};
+use desk::{Desk, KNOWN, Turn, UNDECIDED};
+use dialog::{Caller, Heard, Outside};
 
-/// How long a recipient that the next hop knows is not asked for again.
-const KNOWN: Duration = Duration::from_secs(3600);
+pub(crate) use desk::Waiter;
 
-/// How long one that it does not know is not: people who just made the mailbox do not wait longer.
-const UNKNOWN: Duration = Duration::from_secs(300);
+/// A client waits no longer for an answer, the questions before its own included: it comes again, and may
+/// find the answer there.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// After a check that could not be made.
-const UNDECIDED: Duration = Duration::from_secs(5);
+/// A call takes no longer, whether or not a client still waits.
+const CALL_MAX: Duration = Duration::from_secs(20);
 
-/// A check takes no longer, its wait for others included: clients wait for minutes, but not for all of them.
-const CHECK_MAX: Duration = Duration::from_secs(20);
+/// Calls to one route's next hops at once.
+const CALLS_PER_HOP_MAX: usize = 4;
 
-/// Checks at one next hop at once.
-const CHECKS_PER_HOP_MAX: usize = 4;
-
-/// Recipients that are remembered: some 10 MiB.
-const REMEMBERED_MAX: usize = 65_536;
+/// Of these, those about strangers' questions: one is always left to tenants' own senders.
+const STRANGERS_CALLS_PER_HOP_MAX: usize = CALLS_PER_HOP_MAX - 1;
 
 /// Next hops that are remembered, after many reloads.
 const HOPS_MAX: usize = 4096;
@@ -60,66 +58,63 @@ impl fmt::Debug for CallAheadOptions {
     }
 }
 
-/// A session that waits for an answer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiter {
-    pub(crate) worker: u8,
-    pub(crate) key: u32,
-    pub(crate) generation: u32,
-}
-
 /// Whoever calls ahead; clones share what they remember.
 #[derive(Clone)]
 pub(crate) struct CallAhead(Arc<Shared>);
 
 struct Shared {
     link: ControlLink,
-    dns: Arc<Dns>,
-    caller: Caller,
+    /// Next hops and time.
+    outside: Box<dyn Outside>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    remembered: HashMap<Box<str>, (RecipientFinding, Instant)>,
-    waiting: HashMap<Box<str>, Vec<Waiter>>,
+    desk: Desk,
     hops: HashMap<Box<str>, Hop>,
 }
 
 /// What is known of the next hops of a route, together.
 struct Hop {
     calls: Arc<Semaphore>,
+    strangers_calls: Arc<Semaphore>,
     /// It could not be asked: nobody tries before.
     down_until: Option<Instant>,
     /// It has said yes to somebody: its no to another is to be taken at its word.
     discerns_until: Option<Instant>,
 }
 
+/// Held while a next hop is spoken to.
+type Permits = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
+impl Hop {
+    fn is_down(&self, now: Instant) -> bool {
+        self.down_until.is_some_and(|until| now < until)
+    }
+}
+
 impl CallAhead {
     pub(crate) fn new(link: ControlLink, dns: Arc<Dns>, options: CallAheadOptions) -> Self {
-        Self(Arc::new(Shared { link, dns, caller: Caller::new(options), state: Mutex::default() }))
+        Self::over(link, Box::new(Caller::new(dns, options)))
     }
 
-    /// Answers `waiter` about `address`, which is in lower case, now or later. To be called in the runtime.
-    pub(crate) fn ask(&self, waiter: Waiter, address: Box<str>) {
-        let now = Instant::now();
-        let mut state = self.0.lock();
-        if let Some(&(finding, until)) = state.remembered.get(&address)
-            && now < until
-        {
-            return self.0.answer(waiter, finding, until - now);
+    fn over(link: ControlLink, outside: Box<dyn Outside>) -> Self {
+        Self(Arc::new(Shared { link, outside, state: Mutex::default() }))
+    }
+
+    /// Answers `waiter` about `address`, which is in lower case, now or later; `stranger` is the machine
+    /// that asks, where no tenant answers for it. To be called in the runtime.
+    pub(crate) fn ask(&self, waiter: Waiter, stranger: Option<IpAddr>, address: Box<str>) {
+        let turn = self.0.lock().desk.ask(waiter, stranger, &address, Instant::now());
+        match turn {
+            Turn::Answered(finding, ttl) => self.0.answer(waiter, finding, ttl),
+            Turn::Waits => {}
+            Turn::Ask => {
+                let shared = self.0.clone();
+                tokio::spawn(async move { shared.find_out(&address, stranger.is_some()).await });
+            }
         }
-        match state.waiting.entry(address.clone()) {
-            Entry::Occupied(mut others) => return others.get_mut().push(waiter),
-            Entry::Vacant(place) => drop(place.insert(vec![waiter])),
-        }
-        drop(state);
-        let shared = self.0.clone();
-        tokio::spawn(async move {
-            let check = tokio::time::timeout(CHECK_MAX, shared.check(&address));
-            let finding = check.await.unwrap_or(RecipientFinding::Undecided);
-            shared.found(address, finding);
-        });
     }
 }
 
@@ -134,61 +129,100 @@ impl Shared {
         self.link.answer(worker, Answer::Recipient { key, generation, finding, ttl });
     }
 
-    /// Remembers what was found, and tells everyone who waits.
-    fn found(&self, address: Box<str>, finding: RecipientFinding) {
-        let ttl = match finding {
-            RecipientFinding::Good => KNOWN,
-            RecipientFinding::Undecided => UNDECIDED,
-            _ => UNKNOWN,
+    /// Finds out about a recipient, and tells everyone who waits; those who have waited long enough before
+    /// it is known.
+    async fn find_out(&self, address: &str, for_stranger: bool) {
+        let mut enough = self.outside.after(WAIT_MAX);
+        let snapshot = self.link.commons().snapshot();
+        // A reload may have taken the domain away since the question was put.
+        let parsed = Address::parse(address).ok();
+        let route = parsed.and_then(|parsed| Some((parsed, snapshot.call_ahead(parsed.domain())?)));
+        let Some((parsed, route)) = route else { return self.found(address, RecipientFinding::Undecided) };
+        let route = snapshot.next_hops(route);
+        let turn = tokio::select! {
+            biased;
+            turn = self.turn(&route.key, for_stranger) => turn,
+            () = &mut enough => {
+                // It was not asked for: that says nothing to those who come later.
+                let waiters = self.lock().desk.drop_question(address);
+                return self.put_off(&waiters);
+            }
         };
-        let now = Instant::now();
-        let mut state = self.lock();
-        if state.remembered.len() >= REMEMBERED_MAX {
-            state.remembered.retain(|_, (_, until)| now < *until);
+        let Some((_permits, discerns)) = turn else {
+            return self.found(address, RecipientFinding::Undecided);
+        };
+        let mut call = pin!(async {
+            tokio::select! {
+                biased;
+                heard = self.outside.call(route, parsed, discerns) => heard,
+                // One that does not end its sentence cannot be spoken to either.
+                () = self.outside.after(CALL_MAX) => None,
+            }
+        });
+        let heard = tokio::select! {
+            biased;
+            heard = &mut call => heard,
+            () = &mut enough => {
+                let waiters = self.lock().desk.let_go(address);
+                self.put_off(&waiters);
+                call.await
+            }
+        };
+        self.learn(&route.key, heard);
+        let finding = match heard {
+            Some(Heard::Known) => RecipientFinding::Good,
+            Some(Heard::Unknown) => RecipientFinding::Unknown,
+            Some(Heard::Nothing) | None => RecipientFinding::Undecided,
+        };
+        self.found(address, finding);
+    }
+
+    /// Nothing was found out, for now.
+    fn put_off(&self, waiters: &[Waiter]) {
+        for waiter in waiters {
+            self.answer(*waiter, RecipientFinding::Undecided, Duration::ZERO);
         }
-        if state.remembered.len() >= REMEMBERED_MAX {
-            state.remembered.clear();
-        }
-        let waiting = state.waiting.remove(&address).unwrap_or_default();
-        state.remembered.insert(address, (finding, now + ttl));
-        drop(state);
-        for waiter in waiting {
+    }
+
+    /// Remembers what was found, and tells everyone who waits.
+    fn found(&self, address: &str, finding: RecipientFinding) {
+        let (ttl, waiters) = self.lock().desk.found(address, finding, Instant::now());
+        for waiter in waiters {
             self.answer(waiter, finding, ttl);
         }
     }
 
-    async fn check(&self, address: &str) -> RecipientFinding {
-        let snapshot = self.link.commons().snapshot();
-        let Ok(address) = Address::parse(address) else { return RecipientFinding::Undecided };
-        // A reload may have taken the domain away since the question was put.
-        let Some(route) = snapshot.call_ahead(address.domain()) else { return RecipientFinding::Undecided };
-        let route = snapshot.next_hops(route);
-        let Some((calls, discerns)) = self.hop(&route.key) else { return RecipientFinding::Undecided };
-        let Ok(_permit) = calls.acquire().await else { return RecipientFinding::Undecided };
-        let heard = self.call(route, address, discerns).await;
-        self.learn(&route.key, heard);
-        match heard {
-            Some(Heard::Known) => RecipientFinding::Good,
-            Some(Heard::Unknown) => RecipientFinding::Unknown,
-            Some(Heard::Nothing) | None => RecipientFinding::Undecided,
-        }
+    /// The right to call a route's next hops, once it is there, and whether they are known to tell
+    /// recipients apart; `None` while they are down.
+    async fn turn(&self, key: &str, for_stranger: bool) -> Option<(Permits, bool)> {
+        let (calls, strangers_calls) = self.calls(key)?;
+        let among_strangers = match for_stranger {
+            true => Some(strangers_calls.acquire_owned().await.ok()?),
+            false => None,
+        };
+        let permit = calls.acquire_owned().await.ok()?;
+        // Much may have been heard of them since.
+        let now = Instant::now();
+        let state = self.lock();
+        let hop = state.hops.get(key)?;
+        let discerns = hop.discerns_until.is_some_and(|until| now < until);
+        (!hop.is_down(now)).then_some(((permit, among_strangers), discerns))
     }
 
-    /// The right to call a route's next hops, and whether they are known to tell recipients apart;
-    /// `None` while they are down.
-    fn hop(&self, key: &str) -> Option<(Arc<Semaphore>, bool)> {
+    /// The rights to call a route's next hops; `None` while they are down.
+    fn calls(&self, key: &str) -> Option<(Arc<Semaphore>, Arc<Semaphore>)> {
         let now = Instant::now();
         let mut state = self.lock();
         if state.hops.len() >= HOPS_MAX {
             state.hops.clear();
         }
         let hop = state.hops.entry(key.into()).or_insert_with(|| Hop {
-            calls: Arc::new(Semaphore::new(CHECKS_PER_HOP_MAX)),
+            calls: Arc::new(Semaphore::new(CALLS_PER_HOP_MAX)),
+            strangers_calls: Arc::new(Semaphore::new(STRANGERS_CALLS_PER_HOP_MAX)),
             down_until: None,
             discerns_until: None,
         });
-        let is_down = hop.down_until.is_some_and(|until| now < until);
-        (!is_down).then(|| (hop.calls.clone(), hop.discerns_until.is_some_and(|until| now < until)))
+        (!hop.is_down(now)).then(|| (hop.calls.clone(), hop.strangers_calls.clone()))
     }
 
     fn learn(&self, key: &str, heard: Option<Heard>) {
@@ -200,22 +234,7 @@ impl Shared {
             hop.discerns_until = Some(now + KNOWN);
         }
     }
-
-    /// Asks the next hops in their order; `None`: none of them could be spoken to.
-    async fn call(&self, route: &Route, address: Address<'_>, discerns: bool) -> Option<Heard> {
-        for next_hop in &route.next_hops {
-            for to in self.addresses(next_hop).await {
-                let heard = self.caller.call(to, &next_hop.host, route.tls, address, discerns).await;
-                if heard.is_some() {
-                    return heard;
-                }
-            }
-        }
-        None
-    }
-
-    async fn addresses(&self, next_hop: &NextHop) -> Vec<SocketAddr> {
-        let (found, _) = self.dns.addresses(&next_hop.host).await;
-        found.unwrap_or_default().into_iter().map(|ip| SocketAddr::new(ip, next_hop.port)).collect()
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,10 @@
 //! B2: recipients of a relay domain that its next hop is asked for.
 
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
+use testbed::net::{PATIENCE, eventually};
 use testbed::proseware::{HOTEL, INSIDE, WORK};
 use testbed::{Configuration, Destination, Gateway, Rules};
 
@@ -78,4 +80,78 @@ fn a_next_hop_that_refuses_everybody_or_defers_knows_nobody() {
         begin(&gateway, WORK).command("RCPT TO:<kim@proseware.example>", 451);
         begin(&gateway, INSIDE).command("RCPT TO:<kim@proseware.example>", 250);
     }
+}
+
+/// Holds questions back until it is opened.
+#[derive(Default)]
+struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+    held: AtomicUsize,
+}
+
+impl Gate {
+    fn pass(&self) {
+        self.held.fetch_add(1, Ordering::SeqCst);
+        let is_open = self.is_open.lock().expect("nobody panics with it");
+        drop(self.opened.wait_while(is_open, |is_open| !*is_open));
+    }
+
+    fn open(&self) {
+        *self.is_open.lock().expect("nobody panics with it") = true;
+        self.opened.notify_all();
+    }
+}
+
+/// A gateway whose next hop knows kim and lee, and does not answer about guesses before the gate is opened.
+fn gateway_with_gate() -> (Gateway, Destination, Arc<Gate>) {
+    let gate = Arc::new(Gate::default());
+    let holds = gate.clone();
+    let (gateway, server, _) = gateway(move |to| {
+        if to.starts_with("guess") {
+            holds.pass();
+        }
+        let knows = ["kim", "lee", "postmaster"].iter().any(|name| to.starts_with(name));
+        (!knows).then(|| "550 5.1.1 who?".into())
+    });
+    begin(&gateway, WORK).command("RCPT TO:<kim@proseware.example>", 250);
+    (gateway, server, gate)
+}
+
+/// Connects and names a recipient, and does not wait for the answer.
+fn guess(gateway: &Gateway, source: IpAddr, number: usize) -> Dialog {
+    let mut guesser = begin(gateway, source);
+    guesser.send(format!("RCPT TO:<guess{number}@proseware.example>\r\n"));
+    guesser
+}
+
+#[test]
+fn guessing_strangers_hold_up_neither_who_is_known_nor_a_tenants_own_senders() {
+    let (gateway, _server, gate) = gateway_with_gate();
+    let guesser = |number: usize| guess(&gateway, IpAddr::from([127, 0, 3, number as u8]), number);
+    let mut guessers: Vec<Dialog> = (1..=20).map(guesser).collect();
+    assert!(eventually(PATIENCE, || gate.held.load(Ordering::SeqCst) > 0));
+    for source in [WORK, HOTEL, INSIDE] {
+        begin(&gateway, source).command("RCPT TO:<kim@proseware.example>", 250);
+    }
+    // Asked for now: a place is kept for those for whom a tenant answers.
+    begin(&gateway, INSIDE).command("RCPT TO:<nobody@proseware.example>", 550);
+    // All the others were let go before the next hop has said a word.
+    for guesser in &mut guessers {
+        let reply = guesser.reply().expect("an answer");
+        assert_eq!(reply.code, 451, "{reply:?}");
+    }
+    gate.open();
+}
+
+#[test]
+fn one_address_has_few_questions_at_a_next_hop_at_once() {
+    let (gateway, _server, gate) = gateway_with_gate();
+    let mut guessers: Vec<Dialog> = (1..=10).map(|number| guess(&gateway, HOTEL, number)).collect();
+    for guesser in &mut guessers {
+        assert_eq!(guesser.reply().expect("an answer").code, 451);
+    }
+    assert_eq!(gate.held.load(Ordering::SeqCst), 2);
+    begin(&gateway, WORK).command("RCPT TO:<lee@proseware.example>", 250);
+    gate.open();
 }
