@@ -189,7 +189,9 @@ impl Destination {
     /// One time in `of`, unless calm.
     fn misbehaves(&mut self, of: u64) -> bool {
         let wants = self.random.below((of / self.unruliness).max(2)) == 0;
-        wants && !self.is_calm
+        // What always does the same harm does no other: a site that fails as it should rests.
+        let is_steady = matches!(self.hostility, Some(Hostility::Always(..)));
+        wants && !self.is_calm && !is_steady
     }
 
     fn close(&mut self, key: u32) {

@@ -92,12 +92,13 @@ pub enum Hostility {
 
 impl Hostility {
     pub fn of(random: &mut Random) -> Self {
-        if random.below(2) == 0 {
-            let moment = MOMENTS[random.below(MOMENTS.len() as u64) as usize];
-            Self::Always(moment, misdeed(random, moment))
-        } else {
-            Self::OneIn([2, 6, 20][random.below(3) as usize])
-        }
+        let moment = match random.below(4) {
+            0 => MOMENTS[random.below(MOMENTS.len() as u64) as usize],
+            // Where a storm is likeliest: the connection is there, and nothing can be said on it.
+            1 => Moment::Hello,
+            _ => return Self::OneIn([2, 6, 20][random.below(3) as usize]),
+        };
+        Self::Always(moment, misdeed(random, moment))
     }
 
     /// What becomes of the reply at `moment`.

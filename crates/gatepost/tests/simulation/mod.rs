@@ -55,6 +55,8 @@ const LOGIN_PLAIN: &str = "AUTH PLAIN AGFwcABvcGVuIHNlc2FtZQ==\r\n";
 
 /// When clients and crashes are over at the latest.
 const FAULTS_END: Duration = Duration::from_secs(3600);
+/// How long hostile destinations go on when nothing new comes: a storm is one by then.
+const HOSTILITY: Duration = Duration::from_secs(600);
 /// A gateway that is to die lives this long at most, however little happens.
 const LIFE_MAX: Duration = Duration::from_secs(120);
 /// The longest that the rest of the mail may take in a calm world: back-off and its jitter included.
@@ -233,6 +235,9 @@ impl Simulation {
             self.step(end);
             self.restart_if_needed();
         }
+        if self.scenario.is_hostile {
+            self.wait(HOSTILITY);
+        }
     }
 
     /// One life, until its number of events is over, its disk has failed it for a while or its power goes.
@@ -347,7 +352,8 @@ impl Simulation {
     /// Starts, unless the disk or the power fails on the way.
     fn start(&mut self) -> bool {
         match self.try_to_start() {
-            Ok(gateway) => {
+            Ok(mut gateway) => {
+                gateway.control.is_calm = self.scenario.is_hostile;
                 self.tell(format_args!("the gateway starts with {} queued", gateway.queued_messages()));
                 self.damage.extend(gateway.damage.iter().cloned());
                 self.gateway = Some(gateway);

@@ -285,6 +285,9 @@ impl Scenario {
             }
             Name::Hostile => {
                 self.is_hostile = true;
+                // What fails before a destination can do harm lets its site rest, and hides a storm: names
+                // are resolved at once too.
+                (self.world.refuse_probability, self.world.reset_probability) = (0.0, 0.0);
                 // Who is out of step may give one recipient another's refusal, were there one.
                 self.habits.iter_mut().for_each(|habits| habits.has_rejected = false);
             }
