@@ -45,8 +45,9 @@ pub struct Habits {
     pub body_bytes_max: u64,
     /// One of so many messages is larger than what the spool keeps in its log; 0: none.
     pub large_one_in: u64,
-    /// Some recipients are such as a destination refuses for good.
-    pub has_rejected: bool,
+    /// Some recipients are such as a destination refuses for good, and some messages are 8-bit, for which it
+    /// must say that it takes them.
+    pub has_refusable: bool,
     /// One of so many connections drops, stalls or resets at some byte; 0: none.
     pub accident_one_in: u64,
     /// The longest a client waits before it comes again.
@@ -63,7 +64,7 @@ impl Habits {
             attempts_max: 60,
             body_bytes_max: 200,
             large_one_in: 0,
-            has_rejected: true,
+            has_refusable: true,
             accident_one_in: 0,
             pause_max: Duration::from_secs(3),
         }
@@ -391,7 +392,7 @@ impl Clients {
         let is_notification = self.random.below(16) == 0 && self.habits.kind == Kind::Trusted;
         let mut commands = vec![Command::Mail];
         for number in 0..recipients {
-            let rejected = self.random.below(12) == 0 && !is_notification && self.habits.has_rejected;
+            let rejected = self.random.below(12) == 0 && !is_notification && self.habits.has_refusable;
             let domain = ["far.example", "other.example", "third.example"][self.random.below(3) as usize];
             let prefix = if rejected { REJECTED } else { "" };
             commands.push(Command::Recipient(format!("{prefix}u{number}@{domain}")));
@@ -402,6 +403,9 @@ impl Clients {
         client.serial = self.serial;
         client.reverse_path = if is_notification { "" } else { SENDER };
         client.body = message::content(self.serial, self.seed, body_bytes as usize);
+        if !self.habits.has_refusable {
+            client.body.iter_mut().filter(|byte| !byte.is_ascii()).for_each(|byte| *byte = b'?');
+        }
         (client.said, client.answered) = (0, 0);
         client.commands = commands;
         client.accepted.clear();

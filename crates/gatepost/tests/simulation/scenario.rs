@@ -288,8 +288,9 @@ impl Scenario {
                 // What fails before a destination can do harm lets its site rest, and hides a storm: names
                 // are resolved at once too.
                 (self.world.refuse_probability, self.world.reset_probability) = (0.0, 0.0);
-                // Who is out of step may give one recipient another's refusal, were there one.
-                self.habits.iter_mut().for_each(|habits| habits.has_rejected = false);
+                // Who is out of step may give one recipient another's refusal, were there one, and no
+                // longer says what it takes.
+                self.habits.iter_mut().for_each(|habits| habits.has_refusable = false);
             }
             Name::Client => {
                 for habits in &mut self.habits {
