@@ -6,6 +6,8 @@
 mod control;
 #[path = "simulation/gateway.rs"]
 mod gateway;
+#[path = "simulation/guard.rs"]
+mod guard;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -51,6 +53,7 @@ fn converse(words: &[u8], drip: &Drip<'_>, is_reading: bool) -> (String, bool) {
         capacity_bytes: 64 << 20,
         hot_bytes_max: 1 << 20,
         places: 64,
+        tls: policy::RouteTls::Off,
     };
     let mut gateway = Gateway::start(&world, tuning, EventLog::discarding, Random::new(1))
         .expect("a gateway starts on an empty disk");

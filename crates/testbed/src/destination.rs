@@ -3,12 +3,14 @@
 //! It shares no code with Gatepost. An arrival is recorded before its 250 leaves, so that a lost
 //! reply shows as a duplicate and never as a loss. It may be told to refuse or defer by [`Rules`].
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustls::{ServerConnection, StreamOwned};
 
 use crate::ledger::Arrival;
 use crate::observer::Observer;
@@ -18,6 +20,20 @@ pub type Judge = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// A question about the recipients of a transaction, joined by commas.
 pub type Doubt = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// What a destination does about STARTTLS.
+#[derive(Clone, Debug, Default)]
+pub enum Tls {
+    /// It offers none.
+    #[default]
+    Off,
+    /// It offers it, with this certificate.
+    Offered(Arc<rustls::ServerConfig>),
+    /// It offers it, and refuses.
+    Refused,
+    /// It offers it, says that it is ready, and speaks no TLS.
+    Broken,
+}
 
 /// What the destination answers other than yes.
 #[derive(Default)]
@@ -34,6 +50,8 @@ pub struct Rules {
     pub keep_content: bool,
     /// Do not offer PIPELINING.
     pub without_pipelining: bool,
+    /// What is done about TLS.
+    pub tls: Tls,
     /// Shown each arrival before its 250 leaves.
     pub observer: Option<Observer<Arrival>>,
     /// Asked with the recipients, joined by commas, when the arrival is recorded: true ends the
@@ -51,6 +69,10 @@ impl std::fmt::Debug for Rules {
 struct Book {
     arrivals: Vec<Arrival>,
     contents: Vec<Vec<u8>>,
+    /// Of each arrival whether it came within TLS.
+    secured: Vec<bool>,
+    /// Each recipient that was named, and whether within TLS.
+    named: Vec<(String, bool)>,
     connections: u64,
     open: Vec<TcpStream>,
 }
@@ -129,6 +151,18 @@ impl Destination {
     #[must_use]
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.shared.book().arrivals.clone()
+    }
+
+    /// Of each arrival whether it came within TLS.
+    #[must_use]
+    pub fn secured(&self) -> Vec<bool> {
+        self.shared.book().secured.clone()
+    }
+
+    /// Each recipient that was named so far, and whether within TLS.
+    #[must_use]
+    pub fn named(&self) -> Vec<(String, bool)> {
+        self.shared.book().named.clone()
     }
 
     /// How many transactions have arrived so far.
@@ -232,9 +266,24 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
+/// What a conversation goes over.
+enum Wire<'a> {
+    Clear(&'a TcpStream),
+    Tls(Box<StreamOwned<ServerConnection, &'a TcpStream>>),
+}
+
+impl Read for Wire<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Clear(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
 struct Conversation<'a> {
-    reader: BufReader<&'a TcpStream>,
-    writer: &'a TcpStream,
+    reader: BufReader<Wire<'a>>,
+    stream: &'a TcpStream,
     shared: &'a Shared,
     reverse_path: Option<String>,
     recipients: Vec<String>,
@@ -244,8 +293,8 @@ impl<'a> Conversation<'a> {
     fn new(stream: &'a TcpStream, shared: &'a Shared) -> Self {
         let _ = stream.set_nodelay(true);
         Self {
-            reader: BufReader::new(stream),
-            writer: stream,
+            reader: BufReader::new(Wire::Clear(stream)),
+            stream,
             shared,
             reverse_path: None,
             recipients: Vec::new(),
@@ -253,7 +302,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn run(&mut self) -> std::io::Result<()> {
-        let peer = self.writer.peer_addr()?.ip().to_string();
+        let peer = self.stream.peer_addr()?.ip().to_string();
         let greeting = judge(self.shared.rules.greeting.as_ref(), &peer);
         let is_welcome = greeting.is_none();
         self.say(&greeting.unwrap_or_else(|| "220 destination.example ESMTP".into()))?;
@@ -278,8 +327,10 @@ impl<'a> Conversation<'a> {
             "EHLO" => {
                 self.reset();
                 let pipelining = if self.shared.rules.without_pipelining { "" } else { "250-PIPELINING\r\n" };
-                self.say(&format!("250-destination.example\r\n{pipelining}250-SIZE\r\n250 8BITMIME"))?;
+                let tls = if self.offers_tls() { "250-STARTTLS\r\n" } else { "" };
+                self.say(&format!("250-destination.example\r\n{pipelining}{tls}250-SIZE\r\n250 8BITMIME"))?;
             }
+            "STAR" if self.offers_tls() => return self.start_tls(),
             "HELO" => self.say("250 destination.example")?,
             "MAIL" => {
                 let path = path_of(line);
@@ -292,6 +343,7 @@ impl<'a> Conversation<'a> {
             }
             "RCPT" if self.reverse_path.is_some() => {
                 let path = path_of(line);
+                self.shared.book().named.push((path.clone(), self.is_secured()));
                 let refusal = judge(self.shared.rules.recipient.as_ref(), &path);
                 if refusal.is_none() {
                     self.recipients.push(path);
@@ -339,6 +391,7 @@ impl<'a> Conversation<'a> {
             }
             let mut book = self.shared.book();
             book.arrivals.push(arrival);
+            book.secured.push(self.is_secured());
             if self.shared.rules.keep_content {
                 book.contents.push(content);
             }
@@ -359,7 +412,44 @@ impl<'a> Conversation<'a> {
     }
 
     fn say(&mut self, reply: &str) -> std::io::Result<()> {
-        self.writer.write_all(format!("{reply}\r\n").as_bytes())
+        let line = format!("{reply}\r\n");
+        match self.reader.get_mut() {
+            Wire::Clear(stream) => stream.write_all(line.as_bytes()),
+            Wire::Tls(stream) => stream.write_all(line.as_bytes()).and_then(|()| stream.flush()),
+        }
+    }
+
+    fn is_secured(&self) -> bool {
+        matches!(self.reader.get_ref(), Wire::Tls(_))
+    }
+
+    fn offers_tls(&self) -> bool {
+        !self.is_secured() && !matches!(self.shared.rules.tls, Tls::Off)
+    }
+
+    /// Whether the conversation goes on.
+    fn start_tls(&mut self) -> std::io::Result<bool> {
+        match &self.shared.rules.tls {
+            Tls::Off | Tls::Refused => self.say("454 4.7.0 no TLS now")?,
+            Tls::Broken => {
+                self.say("220 ready for TLS")?;
+                // What is said before the client has begun would be words put into our mouth.
+                self.reader.fill_buf()?;
+                self.say("what is a handshake?")?;
+                // What the client says to that is heard before the end, so that it is no reset.
+                let _ = self.reader.read_to_end(&mut Vec::new());
+                return Ok(false);
+            }
+            Tls::Offered(config) => {
+                let config = Arc::clone(config);
+                self.say("220 ready for TLS")?;
+                self.reset();
+                let tls = ServerConnection::new(config).map_err(std::io::Error::other)?;
+                let wire = Wire::Tls(Box::new(StreamOwned::new(tls, self.stream)));
+                self.reader = BufReader::new(wire);
+            }
+        }
+        Ok(true)
     }
 }
 

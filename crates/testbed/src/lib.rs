@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+pub mod authority;
 pub mod client;
 pub mod destination;
 pub mod dialog;

@@ -89,7 +89,7 @@ enum Chore {
     /// Run the whole-gateway simulation for one seed, or for a range of them.
     ///
     /// Scenarios: mixed, kill, power-cut, torn-write, bit-rot, read-error, disk-error, disk-full,
-    /// recovery, destination, hostile, client, slow-host, drain, strangers; without one, seeds take them in
+    /// recovery, destination, hostile, tls, client, slow-host, drain, strangers; without one, seeds take them in
     /// turn.
     Sim {
         /// Run this scenario.

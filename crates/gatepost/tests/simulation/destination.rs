@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ring::sim::{SimRing, World};
 use ring::{Completion, Instant, ListenOptions, Listener, Ring, Token};
+use rustls::ServerConfig;
 use testbed::Arrival;
 use testbed::random::Random;
 
+use super::guard::Guard;
 use super::hostile::{Hostility, Misdeed, Moment};
 use super::peer::Peer;
 
@@ -27,6 +30,9 @@ pub struct Taken {
     pub at: Instant,
     /// When the sender had certainly read the 250: it said something after it.
     pub confirmed: Option<Instant>,
+    /// The TLS that was offered, and whether it was used.
+    pub guard: Guard,
+    pub is_sealed: bool,
 }
 
 /// A destination host.
@@ -48,6 +54,10 @@ pub struct Destination {
     pub is_closed: bool,
     /// Takes everything that it would ever take, at once.
     pub is_calm: bool,
+    pub guard: Guard,
+    /// Its TLS, and that which it has when all is calm.
+    tls: Option<Arc<ServerConfig>>,
+    good_tls: Option<Arc<ServerConfig>>,
 }
 
 struct Inbound {
@@ -56,6 +66,11 @@ struct Inbound {
     in_data: bool,
     /// Where the search for the last dot goes on.
     scanned: usize,
+    /// The TLS that it was offered.
+    guard: Guard,
+    tls: Option<Arc<ServerConfig>>,
+    /// It has promised a handshake, and knows none.
+    is_deaf: bool,
     /// MAIL was taken: a transaction has begun.
     has_sender: bool,
     reverse_path: String,
@@ -95,11 +110,20 @@ impl Destination {
             ended: 0,
             is_closed: false,
             is_calm: false,
+            guard: Guard::Absent,
+            tls: None,
+            good_tls: None,
         }
     }
 
     pub fn ip(&self) -> IpAddr {
         self.ip
+    }
+
+    /// Its name is `name`, and it does so about TLS; `is_mended` says that it does well when all is calm.
+    pub fn be_guarded(&mut self, guard: Guard, name: &'static str, is_mended: bool) {
+        (self.guard, self.tls) = (guard, guard.config(name));
+        self.good_tls = if is_mended { Guard::Good.config(name) } else { None };
     }
 
     /// Loses power and is back at once; what it took, it keeps.
@@ -140,8 +164,15 @@ impl Destination {
                 let token = Token { room: 0, kind: CONNECTION, key };
                 self.ring.receive(socket, token);
                 let refuses = self.misbehaves(20) || self.is_closed;
+                let (guard, tls) = match self.is_calm && self.good_tls.is_some() {
+                    true => (Guard::Good, self.good_tls.clone()),
+                    false => (self.guard, self.tls.clone()),
+                };
                 let inbound = Inbound {
                     peer: Peer::new(socket, token),
+                    guard,
+                    tls,
+                    is_deaf: false,
                     connected: self.ring.now(),
                     in_data: false,
                     scanned: 0,
@@ -273,6 +304,13 @@ impl Destination {
                     return self.close(key);
                 }
             } else {
+                if inbound.is_deaf {
+                    if !inbound.peer.input().is_empty() {
+                        inbound.peer.say(b"what is a handshake?\r\n");
+                        inbound.peer.close_when_said();
+                    }
+                    break;
+                }
                 let Some(line) = inbound.peer.line() else { break };
                 self.confirm(key);
                 if self.misbehaves(150) {
@@ -295,8 +333,19 @@ impl Destination {
         let is_hostile = self.hostility.is_some();
         let Some(inbound) = self.connections.get_mut(&key) else { return };
         let upper = line.to_ascii_uppercase();
+        let offers_tls = inbound.guard != Guard::Absent && !inbound.peer.is_sealed();
+        if upper == "STARTTLS" && offers_tls {
+            inbound.peer.say(b"220 2.0.0 ready\r\n");
+            match inbound.tls.clone() {
+                Some(config) => inbound.peer.start_tls(config),
+                None => inbound.is_deaf = true,
+            }
+            return;
+        }
         let (moment, reply) = if upper.starts_with("EHLO") {
-            let reply = if pipelines {
+            let reply = if offers_tls {
+                "250-far.example\r\n250-STARTTLS\r\n250 8BITMIME\r\n"
+            } else if pipelines {
                 "250-far.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0\r\n"
             } else {
                 "250-far.example\r\n250 8BITMIME\r\n"
@@ -377,7 +426,9 @@ impl Destination {
             inbound.unconfirmed.push(self.taken.len());
         }
         let arrival = Arrival::new(&inbound.reverse_path, &recipients, content);
-        self.taken.push(Taken { arrival, connected: inbound.connected, at: now, confirmed: None });
+        let (guard, is_sealed) = (inbound.guard, inbound.peer.is_sealed());
+        let connected = inbound.connected;
+        self.taken.push(Taken { arrival, connected, at: now, confirmed: None, guard, is_sealed });
         if dies {
             return false;
         }

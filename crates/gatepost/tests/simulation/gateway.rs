@@ -38,6 +38,8 @@ pub struct Tuning {
     pub hot_bytes_max: usize,
     /// Places for connections, of which strangers may hold half.
     pub places: u32,
+    /// What its routes say of TLS.
+    pub tls: RouteTls,
 }
 
 /// A gateway from its start to its end.
@@ -60,7 +62,7 @@ impl Gateway {
         log: impl Fn() -> EventLog,
         mut random: Random,
     ) -> Result<Self, SpoolError> {
-        let (commons, links, control_link) = Commons::new(tuning.workers, snapshot());
+        let (commons, links, control_link) = Commons::new(tuning.workers, snapshot(tuning.tls));
         let mut control_ring = world.host(GATEWAY);
         spool::claim(&mut control_ring, SPOOL.as_ref(), "the simulated gateway")?;
         let registry = Registry::new(tuning.workers, &["smtp", "submission"], 1);
@@ -149,7 +151,7 @@ fn equip(
             longest: LONGEST_WAIT,
             expire: Duration::from_secs(5 * 86_400),
         },
-        tls: ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("no certificate is needed"),
+        tls: ClientTlsConfigs::new(super::guard::roots()).expect("a configuration"),
         connections_max: 256,
         private_destinations: true,
     });
@@ -198,9 +200,11 @@ pub fn destinations() -> [IpAddr; 3] {
     [1, 2, 3].map(|last| IpAddr::V4(Ipv4Addr::new(10, 0, 2, last)))
 }
 
+/// Their names, in the same order.
+pub const NAMES: [&str; 3] = ["mx1.far.example", "mx2.far.example", "mx.other.example"];
+
 fn hosts() -> Vec<(String, IpAddr)> {
-    let names = ["mx1.far.example", "mx2.far.example", "mx.other.example"];
-    names.iter().map(|&name| name.to_owned()).zip(destinations()).collect()
+    NAMES.iter().map(|&name| name.to_owned()).zip(destinations()).collect()
 }
 
 fn ingress_settings(worker: u8, places: &Arc<Places>) -> ingress::Settings {
@@ -240,17 +244,17 @@ fn at<T>(value: T) -> Sourced<T> {
     Sourced::new(value, Origin::new("simulated.toml", 1))
 }
 
-fn route(domain: &str, next_hops: &[&str]) -> RouteSource {
+fn route(domain: &str, next_hops: &[&str], tls: RouteTls) -> RouteSource {
     RouteSource {
         origin: Origin::new("simulated.toml", 1),
         recipient_domains: vec![at(domain.to_owned())],
         next_hops: next_hops.iter().map(|hop| hop.parse().expect("a host name")).collect(),
-        tls: RouteTls::Off,
+        tls,
         connections_max: CONNECTIONS_DEFAULT.min(3),
     }
 }
 
-fn snapshot() -> Snapshot {
+fn snapshot(tls: RouteTls) -> Snapshot {
     let tenant = TenantSource {
         name: at("proseware".to_owned()),
         networks: vec![at("10.0.1.0/24".parse().expect("a network"))],
@@ -276,8 +280,8 @@ fn snapshot() -> Snapshot {
         generation: 1,
         origin: Origin::new("simulated.toml", 1),
         routes: vec![
-            route("other.example", &["mx.other.example"]),
-            route("*", &["mx1.far.example", "mx2.far.example"]),
+            route("other.example", &["mx.other.example"], tls),
+            route("*", &["mx1.far.example", "mx2.far.example"], tls),
         ],
         limits: Default::default(),
         lists: policy::ListsSource::default(),

@@ -32,6 +32,8 @@ impl Simulation {
         // Each may be a job of its own, and so may its notification.
         let storms = self.storms(2 * recipients);
         self.faults.extend(storms);
+        let policy = self.scenario.tuning.tls;
+        self.faults.extend(taken.iter().filter_map(|taken| taken.guard.violation(policy, taken.is_sealed)));
         let (mut quarantined, mut taken_for_torn) = (0, 0);
         if self.has_rotted {
             // What rots may be lost, and so may be the outcomes that rot with it. Where nothing was

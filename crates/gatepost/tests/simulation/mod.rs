@@ -13,6 +13,7 @@ mod control;
 mod destination;
 mod full;
 mod gateway;
+mod guard;
 mod happen;
 mod hostile;
 mod judge;
@@ -167,12 +168,18 @@ impl Simulation {
                 clients
             })
             .collect();
-        let destinations = (gateway::destinations().into_iter())
-            .map(|ip| {
-                let random = Random::new(random.bits());
-                Destination::new(&world, ip, random, scenario.unruliness, scenario.is_hostile)
-            })
-            .collect();
+        let destinations = (gateway::destinations().into_iter()).map(|ip| {
+            let random = Random::new(random.bits());
+            Destination::new(&world, ip, random, scenario.unruliness, scenario.is_hostile)
+        });
+        let mut destinations: Vec<Destination> = destinations.collect();
+        if scenario.name == Name::Tls {
+            // Mail that must be sealed comes to rest only where it can be; a fall-back is due in the calm too.
+            let is_mended = scenario.tuning.tls == policy::RouteTls::Required;
+            for (place, destination) in destinations.iter_mut().enumerate() {
+                destination.be_guarded(scenario.guards[place], gateway::NAMES[place], is_mended);
+            }
+        }
         let each = scenario.connections_each;
         let strangers = Strangers::new(&world, scenario.strangers, each, Random::new(scenario.seed ^ 0x7374));
         let simulation = Self {

@@ -1,7 +1,12 @@
 //! One end of a connection as the scripted actors use it: lines in, bytes out.
 
+use std::sync::Arc;
+
 use ring::sim::SimRing;
 use ring::{Chunk, Output, Ring, Socket, Token};
+use rustls::ServerConfig;
+
+use super::guard::Seal;
 
 /// A connection of an actor.
 pub struct Peer {
@@ -14,6 +19,7 @@ pub struct Peer {
     /// What may still be said before an accident.
     left_bytes: Option<usize>,
     is_cut_short: bool,
+    seal: Option<Seal>,
 }
 
 impl Peer {
@@ -28,6 +34,7 @@ impl Peer {
             closes: false,
             left_bytes: None,
             is_cut_short: false,
+            seal: None,
         }
     }
 
@@ -48,8 +55,21 @@ impl Peer {
 
     /// Takes what arrived.
     pub fn received(&mut self, ring: &mut SimRing, chunk: Chunk) {
-        self.input.extend_from_slice(ring.chunk(&chunk));
+        let wire = ring.chunk(&chunk);
+        match &mut self.seal {
+            None => self.input.extend_from_slice(wire),
+            Some(seal) => self.closes |= !seal.open(wire, &mut self.input, &mut self.output),
+        }
         ring.release(chunk);
+    }
+
+    /// What comes and goes from now on is within TLS.
+    pub fn start_tls(&mut self, config: Arc<ServerConfig>) {
+        self.seal = Some(Seal::new(config));
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.seal.is_some()
     }
 
     /// What arrived and was not taken yet.
@@ -80,7 +100,10 @@ impl Peer {
         let said = self.left_bytes.map_or(bytes.len(), |left| left.min(bytes.len()));
         self.is_cut_short |= said < bytes.len();
         self.left_bytes = self.left_bytes.map(|left| left - said);
-        self.output.extend_from_slice(&bytes[..said]);
+        match &mut self.seal {
+            None => self.output.extend_from_slice(&bytes[..said]),
+            Some(seal) => seal.seal(&bytes[..said], &mut self.output),
+        }
     }
 
     /// Closes once everything was said.

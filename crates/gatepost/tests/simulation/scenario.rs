@@ -3,11 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use policy::RouteTls;
 use ring::sim::SimOptions;
 use testbed::random::Random;
 
 use super::client::{Habits, Kind};
 use super::gateway::Tuning;
+use super::guard::Guard;
 use super::shrink::Trim;
 
 /// A family of faults. Which family of the design's page on the spool each makes is said beside it.
@@ -35,6 +37,8 @@ pub enum Name {
     Destination,
     /// 9: destinations that do harm with their replies, and get no storm of connections for it.
     Hostile,
+    /// Destinations with TLS of every kind, good and bad, and routes that heed it or not.
+    Tls,
     /// 10: clients drop, stall or reset at any byte.
     Client,
     /// 11: disks that stall for seconds, frozen processes, no descriptors, no memory for bodies.
@@ -46,7 +50,7 @@ pub enum Name {
 }
 
 impl Name {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Mixed,
         Self::Kill,
         Self::PowerCut,
@@ -58,6 +62,7 @@ impl Name {
         Self::Recovery,
         Self::Destination,
         Self::Hostile,
+        Self::Tls,
         Self::Client,
         Self::SlowHost,
         Self::Drain,
@@ -78,6 +83,7 @@ impl Name {
             Self::Recovery => "recovery",
             Self::Destination => "destination",
             Self::Hostile => "hostile",
+            Self::Tls => "tls",
             Self::Client => "client",
             Self::SlowHost => "slow-host",
             Self::Drain => "drain",
@@ -161,6 +167,8 @@ pub struct Scenario {
     pub unruliness: u64,
     /// Destinations mean harm.
     pub is_hostile: bool,
+    /// The TLS of each destination.
+    pub guards: [Guard; 3],
     /// How often the spool is filled until mail is turned away, and freed until mail is taken again.
     pub full_cycles: u64,
     /// Addresses of strangers who mean no mail, and connections that each wants to hold.
@@ -204,6 +212,7 @@ impl Scenario {
                 capacity_bytes: 32 << 20,
                 hot_bytes_max: 1 << 20,
                 places: 64,
+                tls: RouteTls::Off,
             },
             habits: vec![Habits {
                 clients: 6,
@@ -215,6 +224,7 @@ impl Scenario {
             happenings: Vec::new(),
             unruliness: 1,
             is_hostile: false,
+            guards: [Guard::Absent; 3],
             full_cycles: 0,
             strangers: 0,
             connections_each: 0,
@@ -234,6 +244,7 @@ impl Scenario {
                 hot_bytes_max: [0, 16 << 10, 1 << 20][random.below(3) as usize],
                 // In some worlds clients want more places than there are.
                 places: [64, 16, 8][(seed / Name::ALL.len() as u64 % 3) as usize],
+                tls: RouteTls::Off,
             },
             habits: habits(random),
             happenings: (0..random.below(3))
@@ -241,6 +252,7 @@ impl Scenario {
                 .collect(),
             unruliness: 1,
             is_hostile: false,
+            guards: [Guard::Absent; 3],
             full_cycles: 0,
             strangers: 0,
             connections_each: 0,
@@ -291,6 +303,11 @@ impl Scenario {
                 // Who is out of step may give one recipient another's refusal, were there one, and no
                 // longer says what it takes.
                 self.habits.iter_mut().for_each(|habits| habits.has_refusable = false);
+            }
+            Name::Tls => {
+                const POLICIES: [RouteTls; 3] = [RouteTls::Off, RouteTls::Opportunistic, RouteTls::Required];
+                self.tuning.tls = POLICIES[random.below(3) as usize];
+                self.guards = std::array::from_fn(|_| Guard::any(random));
             }
             Name::Client => {
                 for habits in &mut self.habits {
