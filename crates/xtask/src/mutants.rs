@@ -7,6 +7,7 @@
 
 mod delivery;
 mod http;
+mod outgoing;
 
 use std::fs;
 use std::path::Path;
@@ -482,7 +483,7 @@ static MUTANTS: [Mutant; 70] = [
 
 /// Every mutant there is.
 fn all() -> impl Iterator<Item = &'static Mutant> {
-    MUTANTS.iter().chain(&delivery::MUTANTS).chain(&http::MUTANTS)
+    MUTANTS.iter().chain(&delivery::MUTANTS).chain(&http::MUTANTS).chain(&outgoing::MUTANTS)
 }
 
 /// Plants each mutant in a copy of the working tree, and runs the tests there.
@@ -508,8 +509,14 @@ pub(crate) fn run(only: Option<&str>) -> Result<(), Failure> {
     if survivors.is_empty() { Ok(()) } else { Err(Failure(format!("survived: {}", survivors.join(", ")))) }
 }
 
-/// The tests that may notice, the quick ones first: packages, and what to run of them.
-fn judges(file: &str) -> &'static [(&'static str, &'static [&'static str])] {
+/// A package, and what to run of its tests.
+type Judge = (&'static str, &'static [&'static str]);
+
+/// The tests that may notice, the quick ones first.
+fn judges(file: &str) -> &'static [Judge] {
+    if let Some(judges) = outgoing::judges(file) {
+        return judges;
+    }
     match file {
         LISTS_ASKED => &[("gatepost", &["--test", "rows", "e2_lists"])],
         HEADERS => &[("gatepost", &["--test", "rows", "b3_chains"])],
