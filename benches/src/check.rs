@@ -39,7 +39,7 @@ fn tenant(number: usize) -> String {
         let _ = write!(
             text,
             "\n[[identity]]\nlogin = \"user{login}@tenant{number}.example\"\n\
-             password = \"$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA\"\n\
+             password = \"$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAA\"\n\
              senders = [\"user{login}@tenant{number}.example\"]\n"
         );
     }
@@ -72,7 +72,7 @@ pub(crate) fn run_one_file(effort: Effort) {
         let logins = (0..count).map(|number| {
             format!(
                 "[[tenant.identity]]\nlogin = \"user{number}\"\n\
-                 password = \"$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA\"\n"
+                 password = \"$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAA\"\n"
             )
         });
         let tenant = "[[tenant]]\nname = \"tenant\"\nsenders = [\"@tenant.example\"]\n";

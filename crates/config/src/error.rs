@@ -1,10 +1,12 @@
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
-use std::io;
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 
 use policy::{CompileError, Opening, Origin};
 
 use crate::file::Stamp;
+use crate::read;
 
 /// Something wrong in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +65,12 @@ impl ConfigErrors {
     }
 }
 
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+}
+
 impl ConfigErrors {
     /// Nothing is wrong but that strangers could relay.
     #[must_use]
@@ -96,6 +104,8 @@ impl std::error::Error for ConfigErrors {}
 /// Something legal but unwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
+    /// What is wrong, whatever line it is about: the place in this room that found it.
+    kind: &'static Location<'static>,
     /// The line.
     pub origin: Origin,
     /// The key.
@@ -109,6 +119,36 @@ impl fmt::Display for Warning {
         write_place(f, &self.origin)?;
         write!(f, "{}: {}", self.key, self.message)
     }
+}
+
+/// Warnings of one kind that are each shown: more say nothing new, and hide the others.
+const SHOWN_OF_A_KIND: usize = 20;
+
+/// The warnings as lines for people: of very many of one kind the first, and at the last of these, how many more
+/// there are.
+#[must_use]
+pub fn warnings_summed_up(warnings: &[Warning]) -> Vec<String> {
+    let mut count = HashMap::<_, usize>::new();
+    for warning in warnings {
+        *count.entry(warning.kind).or_default() += 1;
+    }
+    let mut shown = HashMap::<_, usize>::new();
+    let mut lines = Vec::new();
+    for warning in warnings {
+        let shown = shown.entry(warning.kind).or_default();
+        *shown += 1;
+        if *shown <= SHOWN_OF_A_KIND {
+            lines.push(warning.to_string());
+        }
+        let more = count[warning.kind].saturating_sub(SHOWN_OF_A_KIND);
+        if *shown == SHOWN_OF_A_KIND && more > 0 {
+            let key = &warning.key;
+            lines.push(format!(
+                "{key}: {more} more warnings like the last; `gatepost check --json` lists them all"
+            ));
+        }
+    }
+    lines
 }
 
 fn write_place(f: &mut fmt::Formatter<'_>, origin: &Origin) -> fmt::Result {
@@ -128,10 +168,26 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Reads a file that another one names, and notes that what is read depends on it.
-    pub(crate) fn read_beside(&mut self, path: &Path) -> io::Result<String> {
+    /// Reads a text that the line at `origin` names under `key`, and notes that what is read depends on it.
+    /// What stops it is reported, with `remedy` where it is the system.
+    pub(crate) fn read_beside(
+        &mut self,
+        path: &Path,
+        bytes_max: u64,
+        (origin, key): (&Origin, &str),
+        remedy: &'static str,
+    ) -> Option<String> {
         self.beside.push((path.to_owned(), Stamp::of(path)));
-        std::fs::read_to_string(path)
+        let fault = match read::text(path, bytes_max) {
+            Ok(text) => return Some(text),
+            Err(fault) => fault,
+        };
+        // What is wrong in the file is looked for there, what is wrong with it where it is named.
+        let name = path.display().to_string();
+        let message = fault.message(&name);
+        let place = fault.line().map_or_else(|| origin.clone(), |line| Origin::new(name, line));
+        self.error(&place, key, message, fault.remedy(remedy));
+        None
     }
 
     pub(crate) fn error(
@@ -172,8 +228,10 @@ impl Report {
         });
     }
 
+    #[track_caller]
     pub(crate) fn warn(&mut self, origin: &Origin, key: impl Into<String>, message: impl Into<String>) {
-        self.warnings.push(Warning { origin: origin.clone(), key: key.into(), message: message.into() });
+        let (kind, origin) = (Location::caller(), origin.clone());
+        self.warnings.push(Warning { kind, origin, key: key.into(), message: message.into() });
     }
 
     pub(crate) fn into_errors(mut self) -> ConfigErrors {

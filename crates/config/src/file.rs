@@ -6,6 +6,7 @@ use std::sync::Arc;
 use policy::Origin;
 
 use crate::error::Report;
+use crate::read;
 
 /// A file that was read, and the way from a byte of it to a line.
 #[derive(Debug)]
@@ -24,15 +25,16 @@ impl File {
     /// Reads a file; what stops that is reported.
     pub(crate) fn read(path: &Path, report: &mut Report) -> Option<Self> {
         let name: Arc<str> = path.display().to_string().into();
-        match std::fs::read_to_string(path) {
+        match read::text(path, read::TEXT_BYTES_MAX) {
             Ok(text) => {
                 let directory = path.parent().unwrap_or(Path::new("")).to_owned();
                 let line_starts = line_starts(&text);
                 Some(Self { name, text, directory, line_starts, lines_before: 0 })
             }
-            Err(error) => {
-                let remedy = "make it a text file that this user may read, or name another";
-                report.error(&Origin::new(name, 0), "", format!("cannot read the file: {error}"), remedy);
+            Err(fault) => {
+                let remedy = fault.remedy("make it a text file that this user may read, or name another");
+                let origin = Origin::new(name, fault.line().unwrap_or(0));
+                report.error(&origin, "", fault.message("the file"), remedy);
                 None
             }
         }
@@ -52,8 +54,12 @@ impl File {
     /// The line of a span.
     pub(crate) fn origin(&self, span: Range<usize>) -> Origin {
         let begun = self.line_starts.partition_point(|&start| start <= span.start);
-        let line = u32::try_from(begun + 1).unwrap_or(u32::MAX);
-        Origin::new(Arc::clone(&self.name), self.lines_before.saturating_add(line))
+        self.line(u32::try_from(begun + 1).unwrap_or(u32::MAX))
+    }
+
+    /// A line of what is read here, counted from 1.
+    pub(crate) fn line(&self, number: u32) -> Origin {
+        Origin::new(Arc::clone(&self.name), self.lines_before.saturating_add(number))
     }
 
     /// A path that the file names, relative to the file's directory.

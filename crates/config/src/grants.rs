@@ -1,10 +1,9 @@
 //! `[grants]`: POP and IMAP before SMTP (relay-control.md A2), of the node and of a tenant.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use policy::{GrantTerms, Sourced};
+use policy::{GrantTerms, Sourced, parse_network};
 
 use crate::error::Report;
 use crate::section::{Keys, Section};
@@ -30,10 +29,7 @@ pub struct GrantsConfig {
 pub(crate) fn read_node(top: &Section<'_>, report: &mut Report) -> GrantsConfig {
     let Some(section) = top.section("grants", &NODE, report) else { return GrantsConfig::default() };
     let remedy = "write a prefix such as \"203.0.113.0/28\", or one address";
-    let parse = |text: &str| match text.parse::<IpAddr>() {
-        Ok(address) => Ok(IpNet::from(address)),
-        Err(_) => text.parse().map_err(|_| "no IP prefix".to_owned()),
-    };
+    let parse = |text: &str| parse_network(text).map_err(str::to_owned);
     let shared = section.parsed_list("shared", remedy, parse, report);
     GrantsConfig { shared: shared.into_iter().map(|net: Sourced<IpNet>| net.value).collect() }
 }

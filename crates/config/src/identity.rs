@@ -3,14 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use argon2::password_hash::PasswordHash;
 use mail::ScramVerifier;
 use policy::{IdentitySource, Origin, Sourced};
 
 use crate::error::Report;
+use crate::read::TEXT_BYTES_MAX;
 use crate::secret;
 use crate::section::{Keys, Section};
 
 const IDENTITY: Keys = Keys { known: &["login", "password", "scram", "senders", "null_sender"], later: &[] };
+
+/// The shortest hash that is taken: RFC 9106 section 4 has 128 bits as the least for passwords.
+const HASH_BYTES_MIN: usize = 16;
+
+/// Tools make hashes of 16, 20, 24, 32 or 64 bytes: another length is one that a few letters are missing of.
+const HASH_BYTES_STEP: usize = 4;
 
 const MAKE: &str = "make one with `gatepost password`";
 
@@ -94,12 +102,24 @@ impl Credential {
         if key == "scram" {
             self.scram = Some(ScramVerifier::parse(secret)?);
         } else if secret.starts_with("$argon2") {
+            must_be_whole(secret)?;
             self.password = Some(secret.to_owned());
         } else {
             return Err("is no argon2 password hash");
         }
         Ok(())
     }
+}
+
+/// Whether nothing of an argon2 hash got lost when it was copied, as far as its parts tell: it would be a
+/// credential that no password fits.
+fn must_be_whole(hash: &str) -> Result<(), &'static str> {
+    const SHORT: &str = "is an argon2 hash that was cut off, or changed in copying";
+    // $argon2id$v=19$m=19456,t=2,p=1$salt$hash; the version may be missing.
+    let parsed = PasswordHash::new(hash).map_err(|_| SHORT)?;
+    let bytes = parsed.hash.map_or(0, |hash| hash.len());
+    let is_whole = parsed.salt.is_some() && bytes >= HASH_BYTES_MIN && bytes % HASH_BYTES_STEP == 0;
+    if is_whole { Ok(()) } else { Err(SHORT) }
 }
 
 /// `credentials`: a line for each login, with its password hash, its SCRAM verifier, or both.
@@ -109,15 +129,9 @@ fn read_file(top: &Section<'_>, report: &mut Report) -> Lines {
     let mut lines = Lines::new();
     let Some(named) = top.string("credentials", report) else { return lines };
     let path = top.file.resolve(&named.value);
-    let text = match report.read_beside(&path) {
-        Ok(text) => text,
-        Err(error) => {
-            let message = format!("cannot read {}: {error}", path.display());
-            let remedy = "put the file there, a login and its credentials a line, readable to this user";
-            report.error(&named.origin, "credentials", message, remedy);
-            return lines;
-        }
-    };
+    let remedy = "put the file there, a login and its credentials a line, readable to this user";
+    let named = (&named.origin, "credentials");
+    let Some(text) = report.read_beside(&path, TEXT_BYTES_MAX, named, remedy) else { return lines };
     let name: Arc<str> = path.display().to_string().into();
     for (number, text) in (1_u32..).zip(text.lines()) {
         let origin = Origin::new(name.clone(), number);
@@ -131,8 +145,8 @@ fn read_file(top: &Section<'_>, report: &mut Report) -> Lines {
             }
         }
         if credential.password.is_none() && credential.scram.is_none() {
-            let message = format!("login {login:?} has neither a hash nor a verifier");
-            report.error(&origin, "credentials", message, REMEDY);
+            // Of a file that is none of credentials nothing is shown.
+            report.error(&origin, "credentials", "this line has neither a hash nor a verifier", REMEDY);
         }
         let line = Line { origin: origin.clone(), credential, used: false };
         if let Some(other) = lines.insert(login.to_ascii_lowercase(), line) {

@@ -17,12 +17,16 @@ mod login;
 mod node;
 mod overlaps;
 mod peers;
+mod ports;
+mod read;
 mod secret;
 mod section;
 mod sender_rules;
+mod spool;
 mod tenant;
 mod tenants;
 mod tickets;
+mod tls;
 mod token;
 mod units;
 mod warn;
@@ -32,16 +36,17 @@ use std::thread;
 
 pub use admin::{AdminConfig, AdminRole, AdminToken, admin_socket};
 pub use dns::{DnsConfig, DnsList};
-pub use error::{ConfigError, ConfigErrors, Warning};
+pub use error::{ConfigError, ConfigErrors, Warning, warnings_summed_up};
 pub use grants::GrantsConfig;
 pub use limits::ClientLimits;
 pub use login::{Failures, LoginConfig};
-pub use node::{
-    DeliveryConfig, ListenerConfig, NodeConfig, RetryConfig, SpoolConfig, TlsConfig, WhileRecovering,
-};
+pub use node::{DeliveryConfig, ListenerConfig, NodeConfig, RetryConfig};
 pub use peers::PeersConfig;
+pub use ports::addresses_meet;
+pub use spool::{SpoolConfig, WhileRecovering, spool_directory};
 pub use tenants::Kept;
 pub use tickets::TicketsConfig;
+pub use tls::TlsConfig;
 pub use token::TokenDigest;
 pub use units::{parse_duration, parse_size};
 
@@ -52,6 +57,23 @@ use crate::error::Report;
 /// The door of this room.
 #[derive(Clone, Copy, Debug)]
 pub struct Config;
+
+/// What a configuration is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A start, on this host: whatever would stop it is an error.
+    Start,
+    /// To follow on the one in force: what is needed at a start alone is not looked for again.
+    Reload,
+    /// To be looked at: the private key is not read, and what this host lacks is a warning.
+    Review,
+}
+
+impl Purpose {
+    pub(crate) fn reads_keys(self) -> bool {
+        self != Self::Review
+    }
+}
 
 /// A configuration that may be run.
 #[derive(Debug)]
@@ -74,7 +96,16 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
-        Self::read(path, &Kept::default(), None)
+        Self::read(path, &Kept::default(), None, Purpose::Start)
+    }
+
+    /// The same for those who have no right to the private key, or are on another host: the key is not read,
+    /// and what this host lacks is a warning. What it gives cannot be started.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the files.
+    pub fn review(path: &Path) -> Result<Loaded, ConfigErrors> {
+        Self::read(path, &Kept::default(), None, Purpose::Review)
     }
 
     /// The same for a reload: the snapshot follows on `before`, which is in force, and shares with it
@@ -85,13 +116,18 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with the files.
     pub fn reload(path: &Path, kept: &Kept, before: &Snapshot) -> Result<Loaded, ConfigErrors> {
-        Self::read(path, kept, Some(before))
+        Self::read(path, kept, Some(before), Purpose::Reload)
     }
 
-    fn read(path: &Path, kept: &Kept, before: Option<&Snapshot>) -> Result<Loaded, ConfigErrors> {
+    fn read(
+        path: &Path,
+        kept: &Kept,
+        before: Option<&Snapshot>,
+        purpose: Purpose,
+    ) -> Result<Loaded, ConfigErrors> {
         let generation = before.map_or(1, |before| before.generation + 1);
         let mut report = Report::default();
-        let read = node::read(path, generation, kept, &mut report);
+        let read = node::read(path, generation, kept, purpose, &mut report);
         let Some((node, source, mut taken_over)) = read else {
             return Err(report.into_errors());
         };

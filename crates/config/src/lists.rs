@@ -5,6 +5,7 @@ use std::sync::Arc;
 use policy::{BlockAllow, ListSource, ListsSource, Origin, Sourced};
 
 use crate::error::Report;
+use crate::read::TEXT_BYTES_MAX;
 use crate::section::{Keys, Section};
 
 /// `[lists]` of the node file.
@@ -50,15 +51,9 @@ pub(crate) fn entries(
     report: &mut Report,
 ) -> Option<Vec<Sourced<String>>> {
     let path = section.file.resolve(&written.value);
-    let text = match report.read_beside(&path) {
-        Ok(text) => text,
-        Err(error) => {
-            let message = format!("cannot read {}: {error}", path.display());
-            let remedy = "put the list there, one entry a line, readable to this user";
-            report.error(&written.origin, section.key(key), message, remedy);
-            return None;
-        }
-    };
+    let remedy = "put the list there, one entry a line, readable to this user";
+    let named = (&written.origin, &*section.key(key));
+    let text = report.read_beside(&path, TEXT_BYTES_MAX, named, remedy)?;
     let name: Arc<str> = path.display().to_string().into();
     let lines = (1_u32..).zip(text.lines());
     let entries = lines

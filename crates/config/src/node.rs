@@ -3,9 +3,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use policy::{
-    CONNECTIONS_DEFAULT, Listener, NextHop, Origin, Role, RouteSource, RouteTls, Source, TlsPolicy,
+    CONNECTIONS_DEFAULT, Listener, NextHop, Origin, Role, RouteSource, RouteTls, Source, Sourced, TlsPolicy,
 };
 
+use crate::Purpose;
 use crate::admin::{self, AdminConfig};
 use crate::dns::{self, DnsConfig};
 use crate::error::Report;
@@ -15,10 +16,14 @@ use crate::limits::{self, ClientLimits};
 use crate::lists;
 use crate::login::{self, LoginConfig};
 use crate::peers::{self, PeersConfig};
+use crate::ports::{self, Port};
 use crate::section::{Keys, Section, parse};
+use crate::spool::{self, SpoolConfig};
 use crate::tenants::{self, Kept, Tenants};
 use crate::tickets::{self, TicketsConfig};
-use crate::units::{parse_duration, parse_size};
+use crate::tls::{self, TlsConfig};
+use crate::units::parse_duration;
+use crate::warn;
 
 /// Workers: more than any machine has cores.
 const WORKERS_MAX: u32 = 255;
@@ -48,26 +53,8 @@ const TOP: Keys = Keys {
     later: &[],
 };
 const NODE: Keys = Keys { known: &["hostname", "workers"], later: &[] };
-const SPOOL: Keys = Keys {
-    known: &["path", "capacity", "compaction", "unfinished", "unfinished_per_client", "while_recovering"],
-    later: &[],
-};
-
-/// What compaction may read and write a second where nothing is written.
-const COMPACTION_DEFAULT: u64 = 32 << 20;
-
-/// What unfinished messages may hold where nothing is written, unless a quarter of the capacity is less.
-const UNFINISHED_DEFAULT: u64 = 4 << 30;
-
-/// The smallest budget: the smallest message that needs one is larger than a MiB.
-const UNFINISHED_MIN: u64 = 1 << 20;
-
-/// What a client may hold where nothing is written, an eighth of all or this: a large message or two.
-const UNFINISHED_PER_CLIENT_DEFAULT_MIN: u64 = 128 << 20;
-
 const LISTENER: Keys =
     Keys { known: &["name", "address", "role", "tls", "auth_without_tls"], later: &["auth"] };
-const TLS: Keys = Keys { known: &["certificate", "key"], later: &[] };
 const POLICY: Keys = Keys { known: &["tenants"], later: &[] };
 const METRICS: Keys = Keys { known: &["address"], later: &[] };
 const RETRY: Keys = Keys { known: &["first", "longest", "expire"], later: &[] };
@@ -112,32 +99,6 @@ pub struct NodeConfig {
     pub files: Vec<PathBuf>,
 }
 
-/// `[spool]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpoolConfig {
-    /// The directory.
-    pub path: PathBuf,
-    /// Bytes that it may hold; `u64::MAX` where nothing is written.
-    pub capacity_bytes: u64,
-    /// What large messages may hold on disk before they are queued; all clients and workers together.
-    pub unfinished_bytes: u64,
-    /// The same for each client.
-    pub unfinished_bytes_per_client: u64,
-    /// What compaction may read and write a second; all workers together.
-    pub compaction_bytes_per_second: u64,
-    /// What clients meet with until it is recovered.
-    pub while_recovering: WhileRecovering,
-}
-
-/// What the listeners' addresses are while the spool is recovered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhileRecovering {
-    /// Nobody listens there.
-    Closed,
-    /// Each client gets a 421 (RFC 5321 section 3.1), or where it expects TLS, the end of its connection.
-    Refuse,
-}
-
 /// `[[listener]]`.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
@@ -145,15 +106,6 @@ pub struct ListenerConfig {
     pub policy: Listener,
     /// Where it listens.
     pub address: SocketAddr,
-}
-
-/// `[tls]`: two PEM files that could be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// The certificate chain.
-    pub certificate: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
 }
 
 /// `[retry]`.
@@ -195,6 +147,7 @@ pub(crate) fn read(
     path: &Path,
     generation: u64,
     kept: &Kept,
+    purpose: Purpose,
     report: &mut Report,
 ) -> Option<(Option<NodeConfig>, Source, Kept)> {
     let file = File::read(path, report)?;
@@ -213,12 +166,13 @@ pub(crate) fn read(
         tenants,
     };
     limits::check_message_sizes(&source, &clients, &mut of_tenants);
-    let node = read_node(&top, clients, files, report);
+    let node = read_node(&top, clients, files, purpose, report);
     // The node's own come first: of very many warnings a log shows the first.
     report.errors.append(&mut of_tenants.errors);
     report.warnings.append(&mut of_tenants.warnings);
     if let Some(node) = &node {
         peers::warn(&node.peers, &source, report);
+        warn::of_ourselves(node, &source, report);
     }
     Some((node, source, kept))
 }
@@ -227,6 +181,7 @@ fn read_node(
     top: &Section<'_>,
     clients: ClientLimits,
     files: Vec<PathBuf>,
+    purpose: Purpose,
     report: &mut Report,
 ) -> Option<NodeConfig> {
     let (mut hostname, mut workers) = (None, None);
@@ -234,25 +189,22 @@ fn read_node(
         Some(node) => {
             hostname = node.required("hostname", "\"relay.example.com\"", report);
             workers = node.number("workers", WORKERS_MAX, report);
-            if let Some(name) = &hostname
-                && !mail::Address::parse(&format!("x@{}", name.value)).is_ok_and(|a| !a.has_domain_literal())
-            {
-                let remedy = "write the full name of this host, as DNS knows it";
-                report.error(
-                    &name.origin,
-                    "node.hostname",
-                    format!("{:?} is no host name", name.value),
-                    remedy,
-                );
+            if let Some(name) = &hostname {
+                check_hostname(name, report);
             }
         }
         None => top.missing("[node]", "a section with the hostname", report),
     }
-    let spool = read_spool(top, report);
-    let tls = read_tls(top, report);
-    let listeners = read_listeners(top, report);
+    let spool = spool::read(top, purpose, report);
+    let tls = tls::read(top, purpose, report);
+    let mut ports = Vec::new();
+    let listeners = read_listeners(top, &mut ports, report);
     let metrics = top.section("metrics", &METRICS, report);
-    let metrics_address = metrics.and_then(|metrics| address(&metrics, report));
+    let metrics_address =
+        metrics.and_then(|metrics| port(&metrics, "[metrics]", "metrics.address", &mut ports, report));
+    let tickets = tickets::read(top, &mut ports, report);
+    let admin = admin::read(top, &mut ports, purpose, report);
+    ports::of_two(&ports, report);
     Some(NodeConfig {
         hostname: hostname?.value.into(),
         workers: workers.map_or(0, |workers| workers.value),
@@ -262,8 +214,8 @@ fn read_node(
         metrics_address,
         retry: read_retry(top, report),
         delivery: read_delivery(top, report),
-        tickets: tickets::read(top, report),
-        admin: admin::read(top, report),
+        tickets,
+        admin,
         grants: grants::read_node(top, report),
         peers: peers::read(top, report),
         login: login::read(top, report),
@@ -273,100 +225,51 @@ fn read_node(
     })
 }
 
-fn read_spool(top: &Section<'_>, report: &mut Report) -> Option<SpoolConfig> {
-    let Some(spool) = top.section("spool", &SPOOL, report) else {
-        top.missing("[spool]", "a section with the path", report);
-        return None;
-    };
-    let path = spool.required("path", "\"/var/spool/gatepost\"", report)?;
-    let capacity = spool.unit("capacity", parse_size, report);
-    let compaction = spool.unit("compaction", parse_size, report);
-    let words = [("closed", WhileRecovering::Closed), ("refuse", WhileRecovering::Refuse)];
-    let while_recovering = spool.choice("while_recovering", &words, report);
-    let capacity_bytes = capacity.map_or(u64::MAX, |capacity| capacity.value);
-    let (unfinished_bytes, unfinished_bytes_per_client) = read_unfinished(&spool, capacity_bytes, report);
-    Some(SpoolConfig {
-        path: top.file.resolve(&path.value),
-        capacity_bytes,
-        unfinished_bytes,
-        unfinished_bytes_per_client,
-        compaction_bytes_per_second: compaction.map_or(COMPACTION_DEFAULT, |compaction| compaction.value),
-        while_recovering: while_recovering.map_or(WhileRecovering::Closed, |written| written.value),
-    })
-}
-
-/// The budgets for unfinished messages: in all, and for each client.
-fn read_unfinished(spool: &Section<'_>, capacity_bytes: u64, report: &mut Report) -> (u64, u64) {
-    let mut budget = |name: &str, default: u64, (of, of_bytes): (&str, u64)| {
-        let Some(written) = spool.unit(name, parse_size, report) else { return default };
-        let remedy = format!("write a size of at least 1MiB, and no more than {of}");
-        if written.value < UNFINISHED_MIN || written.value > of_bytes {
-            let message = if written.value > of_bytes {
-                format!("more than {of} allows, which is {of_bytes} bytes")
-            } else {
-                "no large message could ever be taken".to_owned()
-            };
-            report.error(&written.origin, spool.key(name), message, remedy);
-        }
-        written.value
-    };
-    let default = (capacity_bytes / 4).clamp(UNFINISHED_MIN, UNFINISHED_DEFAULT);
-    let all = budget("unfinished", default, ("the capacity", capacity_bytes));
-    let default = (all / 8).max(UNFINISHED_PER_CLIENT_DEFAULT_MIN.min(all));
-    (all, budget("unfinished_per_client", default, ("unfinished", all)))
-}
-
-fn read_tls(top: &Section<'_>, report: &mut Report) -> Option<TlsConfig> {
-    let tls = top.section("tls", &TLS, report)?;
-    let certificate = readable(&tls, "certificate", "\"tls/tls.crt\"", report);
-    let key = readable(&tls, "key", "\"tls/tls.key\"", report);
-    Some(TlsConfig { certificate: certificate?, key: key? })
-}
-
-/// A file that must be there and open to this user.
-fn readable(section: &Section<'_>, name: &str, example: &str, report: &mut Report) -> Option<PathBuf> {
-    let written = section.required(name, example, report)?;
-    let path = section.file.resolve(&written.value);
-    match std::fs::read(&path) {
-        Ok(_) => Some(path),
-        Err(error) => {
-            let message = format!("cannot read {}: {error}", path.display());
-            let remedy = "put the PEM file there, readable to this user, or name another";
-            report.error(&written.origin, section.key(name), message, remedy);
-            None
-        }
+fn check_hostname(name: &Sourced<String>, report: &mut Report) {
+    let remedy = "write the full name of this host, as DNS knows it";
+    if !mail::Address::parse(&format!("x@{}", name.value)).is_ok_and(|a| !a.has_domain_literal()) {
+        report.error(&name.origin, "node.hostname", format!("{:?} is no host name", name.value), remedy);
+    } else if !name.value.trim_end_matches('.').contains('.') {
+        let message =
+            format!("{:?} is not a full name, and many receivers refuse mail from it: {remedy}", name.value);
+        report.warn(&name.origin, "node.hostname", message);
     }
 }
 
-pub(crate) fn address(section: &Section<'_>, report: &mut Report) -> Option<SocketAddr> {
-    section.demand("address", "\"127.0.0.1:9187\"", report);
-    let remedy = "write an address and a port, as in \"192.0.2.1:25\" or \"[::]:25\"";
-    section.parsed("address", remedy, report).map(|address| address.value)
+/// The address that a section listens on, each of which is noted in `ports`.
+pub(crate) fn port(
+    section: &Section<'_>,
+    what: &str,
+    key: &'static str,
+    ports: &mut Vec<Port>,
+    report: &mut Report,
+) -> Option<SocketAddr> {
+    let address = address(section, report)?;
+    ports.push(Port { what: what.to_owned(), key, address: address.clone() });
+    Some(address.value)
 }
 
-fn read_listeners(top: &Section<'_>, report: &mut Report) -> Vec<ListenerConfig> {
+fn address(section: &Section<'_>, report: &mut Report) -> Option<Sourced<SocketAddr>> {
+    section.demand("address", "\"127.0.0.1:9187\"", report);
+    let remedy = "write an address and a port, as in \"192.0.2.1:25\" or \"[::]:25\"";
+    section.parsed("address", remedy, report)
+}
+
+fn read_listeners(top: &Section<'_>, ports: &mut Vec<Port>, report: &mut Report) -> Vec<ListenerConfig> {
     let mut listeners: Vec<(ListenerConfig, Origin)> = Vec::new();
     let sections = top.sections("listener", &LISTENER, report);
     if sections.is_empty() {
         top.missing("[[listener]]", "a section with name, address and role", report);
     }
     for section in sections {
-        let Some(listener) = read_listener(&section, report) else { continue };
-        for (other, origin) in &listeners {
-            let twice = if other.policy.name == listener.policy.name {
-                format!("two listeners are called {:?}", listener.policy.name)
-            } else if other.address == listener.address && listener.address.port() != 0 {
-                format!("two listeners have the address {}", listener.address)
-            } else {
-                continue;
-            };
-            report.error(
-                &section.origin,
-                "listener",
-                twice,
-                format!("change one of them; the other is at {origin}"),
-            );
+        let Some((listener, address)) = read_listener(&section, report) else { continue };
+        let name = &listener.policy.name;
+        if let Some((_, origin)) = listeners.iter().find(|(other, _)| other.policy.name == *name) {
+            let message = format!("two listeners are called {name:?}");
+            let remedy = format!("change one of them; the other is at {origin}");
+            report.error(&section.origin, "listener.name", message, remedy);
         }
+        ports.push(Port { what: format!("listener {name:?}"), key: "listener.address", address });
         if listener.policy.tls != TlsPolicy::Off && !top.has("tls") {
             let remedy = "add a [tls] section with certificate and key, or write tls = \"off\"";
             report.error(&section.origin, "listener.tls", "TLS without a certificate", remedy);
@@ -376,7 +279,10 @@ fn read_listeners(top: &Section<'_>, report: &mut Report) -> Vec<ListenerConfig>
     listeners.into_iter().map(|(listener, _)| listener).collect()
 }
 
-fn read_listener(section: &Section<'_>, report: &mut Report) -> Option<ListenerConfig> {
+fn read_listener(
+    section: &Section<'_>,
+    report: &mut Report,
+) -> Option<(ListenerConfig, Sourced<SocketAddr>)> {
     let name = section.required("name", "\"smtp\"", report);
     let address = address(section, report);
     section.demand("role", "\"relay\" or \"submission\"", report);
@@ -402,7 +308,7 @@ fn read_listener(section: &Section<'_>, report: &mut Report) -> Option<ListenerC
         report.error(&tls.origin, "listener.tls", "nobody could log in here without TLS", remedy);
     }
     let policy = Listener { name: name.value.into(), role, tls: tls.value, auth_without_tls };
-    Some(ListenerConfig { policy, address })
+    Some((ListenerConfig { policy, address: address.value }, address))
 }
 
 fn read_delivery(top: &Section<'_>, report: &mut Report) -> DeliveryConfig {

@@ -1,5 +1,3 @@
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use policy::{PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6, Source, Sourced, canonical};
 
@@ -75,8 +73,7 @@ fn opening(section: &Section<'_>, peer: &Sourced<IpNet>, message: String, report
 }
 
 pub(crate) fn parse_peer(text: &str) -> Result<IpNet, String> {
-    let address = text.parse::<IpAddr>().map(IpNet::from);
-    match address.or_else(|_| text.parse().map_err(|_| "no address and no network"))? {
+    match policy::parse_network(text)? {
         IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => {
             Err("IPv4 in IPv6 form: write it as IPv4".into())
         }

@@ -2,6 +2,7 @@ use policy::Sourced;
 
 use crate::error::Report;
 use crate::file::File;
+use crate::read::SMALL_BYTES_MAX;
 
 /// The value of a secret: itself, or what `env:NAME` or `file:PATH` holds, without the line's end.
 pub(crate) fn resolve(
@@ -23,14 +24,9 @@ pub(crate) fn resolve(
     }
     if let Some(path) = value.strip_prefix("file:") {
         let path = file.resolve(path);
-        return match report.read_beside(&path) {
-            Ok(secret) => Some(secret.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(error) => {
-                let message = format!("cannot read {}: {error}", path.display());
-                report.error(origin, key, message, "make the file readable to this user");
-                None
-            }
-        };
+        let remedy = "make the file readable to this user";
+        let secret = report.read_beside(&path, SMALL_BYTES_MAX, (origin, &key), remedy)?;
+        return Some(secret.trim_end_matches(['\r', '\n']).to_owned());
     }
     Some(value.to_owned())
 }

@@ -13,6 +13,9 @@ use crate::file::File;
 /// Unlike more than this, two names are not a slip of the finger.
 const NAME_DISTANCE_MAX: usize = 3;
 
+/// A name of fewer letters is the beginning of too many.
+const NAME_PART_MIN: usize = 3;
+
 /// One table of a file, read key by key: every wrong key is reported, and reading goes on.
 pub(crate) struct Section<'a> {
     pub(crate) file: &'a File,
@@ -20,6 +23,8 @@ pub(crate) struct Section<'a> {
     /// `node`, `limits.client`; empty at the top of a file.
     path: Cow<'static, str>,
     pub(crate) origin: Origin,
+    /// The keys that have a meaning here.
+    known: &'static [&'static str],
 }
 
 /// The keys of a section: those that have a meaning, and those that will have one.
@@ -31,14 +36,14 @@ pub(crate) struct Keys {
 impl<'a> Section<'a> {
     /// The top of a file.
     pub(crate) fn top(file: &'a File, table: &'a DeTable<'a>, keys: &Keys, report: &mut Report) -> Self {
-        let section = Self::part(file, table);
+        let section = Self { known: keys.known, ..Self::part(file, table) };
         section.check_keys(keys, report);
         section
     }
 
     /// The top of a file of which only a part is of interest.
     pub(crate) fn part(file: &'a File, table: &'a DeTable<'a>) -> Self {
-        Self { file, table, path: "".into(), origin: file.origin(0..0) }
+        Self { file, table, path: "".into(), origin: file.origin(0..0), known: &[] }
     }
 
     fn check_keys(&self, keys: &Keys, report: &mut Report) {
@@ -53,12 +58,9 @@ impl<'a> Section<'a> {
                 report.error(&origin, self.key(name), message, "remove it: it would have no effect");
                 continue;
             }
-            let nearest = keys.known.iter().min_by_key(|known| strsim::damerau_levenshtein(name, known));
-            let remedy = match nearest {
-                Some(known) if strsim::damerau_levenshtein(name, known) <= NAME_DISTANCE_MAX => {
-                    format!("did you mean {known:?}?")
-                }
-                _ => format!("the keys here are {}", keys.known.join(", ")),
+            let remedy = match nearest(name, keys.known) {
+                Some(known) => format!("did you mean {known:?}?"),
+                None => format!("the keys here are {}", keys.known.join(", ")),
             };
             report.error(&origin, self.key(name), "unknown key", remedy);
         }
@@ -79,8 +81,14 @@ impl<'a> Section<'a> {
         self.get(name).is_some()
     }
 
-    /// Reports that a key or a section must be there.
+    /// Reports that a key or a section must be there. One that is there and wrong, or that somebody meant who
+    /// wrote it otherwise, is reported already.
     pub(crate) fn missing(&self, name: &str, example: &str, report: &mut Report) {
+        let bare = name.trim_matches(['[', ']']);
+        let is_meant = |key: &str| !self.known.contains(&key) && nearest(key, self.known) == Some(bare);
+        if self.table.keys().any(|key| key.get_ref() == bare || is_meant(key.get_ref())) {
+            return;
+        }
         let remedy = match name.starts_with('[') {
             true => format!("add {name}, {example}"),
             false => format!("add {name} = {example}"),
@@ -274,11 +282,17 @@ impl<'a> Section<'a> {
     ) -> Option<Section<'a>> {
         let (value, origin) = self.get(name)?;
         let DeValue::Table(table) = value.get_ref() else {
-            self.wrong(name, &origin, value.get_ref(), &format!("a section, as in [{name}]"), report);
+            match value.get_ref() {
+                DeValue::Array(array) if array.iter().any(|element| element.get_ref().is_table()) => {
+                    let message = "is a section in double brackets, and there can be only one";
+                    report.error(&origin, self.key(name), message, format!("write [{}]", self.key(name)));
+                }
+                other => self.wrong(name, &origin, other, &format!("a section, as in [{name}]"), report),
+            }
             return None;
         };
         let path = if self.path.is_empty() { name.into() } else { self.key(name).into() };
-        let section = Section { file: self.file, table, path, origin };
+        let section = Section { file: self.file, table, path, origin, known: keys.known };
         section.check_keys(keys, report);
         Some(section)
     }
@@ -287,8 +301,16 @@ impl<'a> Section<'a> {
     pub(crate) fn sections(&self, name: &'static str, keys: &Keys, report: &mut Report) -> Vec<Section<'a>> {
         let Some((value, origin)) = self.get(name) else { return Vec::new() };
         let DeValue::Array(array) = value.get_ref() else {
-            let wanted = format!("sections in double brackets, as in [[{name}]]");
-            self.wrong(name, &origin, value.get_ref(), &wanted, report);
+            match value.get_ref() {
+                DeValue::Table(_) => {
+                    let message = "is a section in single brackets, and there can be several";
+                    report.error(&origin, self.key(name), message, format!("write [[{}]]", self.key(name)));
+                }
+                other => {
+                    let wanted = format!("sections in double brackets, as in [[{name}]]");
+                    self.wrong(name, &origin, other, &wanted, report);
+                }
+            }
             return Vec::new();
         };
         let mut sections = Vec::new();
@@ -298,7 +320,7 @@ impl<'a> Section<'a> {
                 self.wrong(name, &origin, element.get_ref(), &format!("a section, as in [[{name}]]"), report);
                 continue;
             };
-            let section = Section { file: self.file, table, path: name.into(), origin };
+            let section = Section { file: self.file, table, path: name.into(), origin, known: keys.known };
             section.check_keys(keys, report);
             sections.push(section);
         }
@@ -309,12 +331,52 @@ impl<'a> Section<'a> {
 /// Reports what a file's syntax makes impossible to read; gives what is left of it.
 pub(crate) fn parse<'a>(file: &'a File, report: &mut Report) -> Option<Spanned<DeTable<'a>>> {
     let (table, errors) = DeTable::parse_recoverable(&file.text);
+    if let Some((language, line)) = other_language(&file.text).filter(|_| !errors.is_empty()) {
+        let remedy = "write key = \"value\", and [section] on a line of its own before the keys of a section";
+        report.error(&file.line(line), "", format!("this is {language}, and not TOML"), remedy);
+        return None;
+    }
     for error in &errors {
         let origin = file.origin(error.span().unwrap_or(0..0));
         report.error(&origin, "", format!("not TOML: {}", error.message()), "correct the line");
     }
     // What follows a syntax error is read as something that nobody wrote.
     errors.is_empty().then_some(table)
+}
+
+/// The language of a text that is no TOML, and the line by which it is known: the first that says anything.
+fn other_language(text: &str) -> Option<(&'static str, u32)> {
+    let lines = (1_u32..).zip(text.lines().map(str::trim));
+    let (number, line) = lines.into_iter().find(|(_, line)| !line.is_empty() && !line.starts_with('#'))?;
+    let is_key = |key: &str| {
+        let key = key.trim_start_matches("- ").trim_matches('"');
+        !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
+    let is_yaml = line == "---"
+        || line
+            .split_once(':')
+            .is_some_and(|(key, value)| is_key(key) && (value.is_empty() || value.starts_with([' ', '\t'])));
+    match line.starts_with('{') {
+        true => Some(("JSON", number)),
+        false => is_yaml.then_some(("YAML", number)),
+    }
+}
+
+/// The key that somebody may have meant by `name`: the one that it begins or that begins it, or one that is
+/// a slip of the finger away.
+fn nearest(name: &str, known: &'static [&'static str]) -> Option<&'static str> {
+    let is_part = |known: &&&str| {
+        let (short, long) = if name.len() < known.len() { (name, **known) } else { (**known, name) };
+        short.len() >= NAME_PART_MIN
+            && (long.starts_with(short)
+                || long.strip_suffix(short).is_some_and(|before| before.ends_with('_')))
+    };
+    let distance = |known: &&&str| strsim::damerau_levenshtein(name, known);
+    let near = known.iter().min_by_key(distance).filter(|known| {
+        let letters = name.chars().count().max(known.chars().count());
+        distance(known) <= NAME_DISTANCE_MAX.min(letters / 2)
+    });
+    near.filter(|known| distance(known) == 1).or_else(|| known.iter().find(is_part)).or(near).copied()
 }
 
 fn described(value: &DeValue<'_>) -> String {

@@ -1,7 +1,5 @@
-use std::net::IpAddr;
-
 use ipnet::IpNet;
-use policy::{LoginRequired, RecipientsSource, RelayDomainSource, Sourced, TenantSource};
+use policy::{LoginRequired, RecipientsSource, RelayDomainSource, Sourced, TenantSource, parse_network};
 
 use crate::error::Report;
 use crate::grants;
@@ -95,11 +93,7 @@ fn is_name(text: &str) -> bool {
 
 fn networks(top: &Section<'_>, key: &str, report: &mut Report) -> Vec<Sourced<IpNet>> {
     let remedy = "write a prefix such as \"198.51.100.0/24\" or \"2001:db8::/48\", or one address";
-    let parse = |text: &str| match text.parse::<IpAddr>() {
-        Ok(address) => Ok(IpNet::from(address)),
-        Err(_) => text.parse().map_err(|_| "no IP prefix".to_owned()),
-    };
-    top.parsed_list(key, remedy, parse, report)
+    top.parsed_list(key, remedy, |text| parse_network(text).map_err(str::to_owned), report)
 }
 
 fn relay_domains(top: &Section<'_>, report: &mut Report) -> Vec<RelayDomainSource> {

@@ -4,7 +4,7 @@
 //! credentials) are known by device, inode, size and times. Of one file of many tenants every tenant
 //! is read again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -35,6 +35,14 @@ pub struct Kept {
     pub(crate) listeners: Vec<Listener>,
 }
 
+impl Kept {
+    /// The listeners that run, whatever a file says of them since.
+    #[must_use]
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+}
+
 #[derive(Clone, Debug)]
 struct KeptFile {
     /// The file, and each that it names.
@@ -63,13 +71,22 @@ type Piece = (Vec<Arc<TenantSource>>, Report);
 /// Reads the directory or the file that `written` names, except what `kept` has of it already.
 pub(crate) fn read(path: &Path, written: &Sourced<String>, kept: &Kept, report: &mut Report) -> Tenants {
     let is_one_file = !path.is_dir() && has_extension(path, &["toml", "jsonl"]);
-    let files = if is_one_file { vec![path.to_owned()] } else { directory(path, written, report) };
+    let (files, others) = match is_one_file {
+        true => (vec![path.to_owned()], Vec::new()),
+        false => directory(path, written, report),
+    };
     // One file is parted among the threads; of many files each thread takes some.
     let found = match is_one_file {
         true => vec![unless_kept(path, kept, of_many)],
         false => in_parallel(&files, |file| unless_kept(file, kept, of_one)),
     };
     let mut tenants = Tenants { files, ..Tenants::default() };
+    let beside: HashSet<&Path> =
+        found.iter().flat_map(|found| &found.file.stamps).map(|(path, _)| path.as_path()).collect();
+    for other in others.iter().filter(|other| !beside.contains(other.as_path())) {
+        let message = format!("{} is not read: the name of a tenant's file ends in .toml", other.display());
+        report.warn(&written.origin, "policy.tenants", message);
+    }
     for (path, Found { file, errors }) in tenants.files.iter().zip(found) {
         tenants.sources.extend(file.tenants.iter().cloned());
         report.warnings.extend(file.warnings.iter().cloned());
@@ -81,29 +98,43 @@ pub(crate) fn read(path: &Path, written: &Sourced<String>, kept: &Kept, report: 
     tenants
 }
 
-/// The tenant files of a directory, in order.
-fn directory(path: &Path, written: &Sourced<String>, report: &mut Report) -> Vec<PathBuf> {
+/// The tenant files of a directory, in order, and the others that look as if they were meant to be some.
+fn directory(path: &Path, written: &Sourced<String>, report: &mut Report) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let mut paths: Vec<PathBuf> = match std::fs::read_dir(path) {
         Ok(entries) => entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect(),
         Err(error) => {
-            let message = format!("cannot read the directory {}: {error}", path.display());
-            let remedy = "create it, with one file per tenant, or name one file of all: tenants.toml or \
-                          tenants.jsonl";
+            let (message, remedy) = match path.is_file() {
+                true => (
+                    format!("{} is one file, whose name ends in neither .toml nor .jsonl", path.display()),
+                    "call it tenants.toml with a [[tenant]] each, or tenants.jsonl with a line of JSON each",
+                ),
+                false => (
+                    format!("cannot read the directory {}: {error}", path.display()),
+                    "create it, with one file per tenant, or name one file of all: tenants.toml or tenants.jsonl",
+                ),
+            };
             report.error(&written.origin, "policy.tenants", message, remedy);
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
     };
     // Editors and Kubernetes leave hidden files beside the real ones.
-    paths.retain(|path| {
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        !hidden && has_extension(path, &["toml"])
-    });
+    paths.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
     paths.sort();
-    if paths.is_empty() {
+    let (files, mut others): (Vec<_>, Vec<_>) =
+        paths.into_iter().partition(|path| has_extension(path, &["toml"]));
+    others.retain(|path| !is_left_over(path) && path.is_file());
+    if files.is_empty() {
         let message = format!("no tenant file in {}: every relaying is denied", path.display());
         report.warn(&written.origin, "policy.tenants", message);
     }
-    paths
+    (files, others)
+}
+
+/// A copy that an editor or a package manager left behind, a file that was put out of force, or a note.
+fn is_left_over(path: &Path) -> bool {
+    const ENDS: [&str; 9] = ["~", ".bak", ".old", ".orig", ".disabled", ".md", ".rpmnew", ".rpmsave", ".swp"];
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    ENDS.iter().any(|end| name.ends_with(end)) || name.contains(".dpkg-")
 }
 
 fn has_extension(path: &Path, extensions: &[&str]) -> bool {

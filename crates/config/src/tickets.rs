@@ -9,8 +9,9 @@ use policy::{PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6, Sourced};
 use url::Url;
 
 use crate::error::Report;
-use crate::node::address;
+use crate::node::port;
 use crate::peers::parse_peer;
+use crate::ports::Port;
 use crate::section::{Keys, Section};
 use crate::units::{parse_duration, parse_size};
 
@@ -54,9 +55,12 @@ impl Default for TicketsConfig {
     }
 }
 
-pub(crate) fn read(top: &Section<'_>, report: &mut Report) -> TicketsConfig {
+pub(crate) fn read(top: &Section<'_>, ports: &mut Vec<Port>, report: &mut Report) -> TicketsConfig {
     let Some(section) = top.section("tickets", &TICKETS, report) else { return TicketsConfig::default() };
-    let address = if section.has("address") { address(&section, report) } else { None };
+    let address = match section.has("address") {
+        true => port(&section, "[tickets]", "tickets.address", ports, report),
+        false => None,
+    };
     let (url, contact) = (section.string("public_url", report), section.string("contact", report));
     if let Some(url) = &url {
         check_public_url(url, report);

@@ -4,6 +4,8 @@ use ipnet::IpNet;
 use policy::{RelayDomainSource, ScramShape, Source, Sourced, TenantSource};
 
 use crate::error::Report;
+use crate::node::NodeConfig;
+use crate::ports;
 
 /// Ranges in which an address says nothing about who uses it (relay-control.md F1).
 const NEAR: [(&str, &str); 10] = [
@@ -53,6 +55,24 @@ pub(crate) fn of_unusual_scram(source: &Source, usual: Option<ScramShape>, repor
             usual.iterations, usual.salt_bytes
         );
         report.warn(origin, "identity.scram", message);
+    }
+}
+
+/// Mail to a next hop that is this gateway comes back until it is called a loop.
+pub(crate) fn of_ourselves(node: &NodeConfig, source: &Source, report: &mut Report) {
+    let of_tenants = source.tenants.iter().flat_map(|tenant| {
+        let relays = tenant.relay_domains.iter().map(|relay| ("relay_domain.next_hops", &relay.route));
+        relays.chain(tenant.routes.iter().map(|route| ("route.next_hops", route)))
+    });
+    let routes = source.routes.iter().map(|route| ("route.next_hops", route)).chain(of_tenants);
+    for (key, route) in routes {
+        for hop in &route.next_hops {
+            let Some(listener) = ports::ourselves(hop, &node.hostname, &node.listeners) else { continue };
+            let message =
+                format!("the next hop {hop} is this gateway itself, listener {:?}", listener.policy.name);
+            let remedy = "name the server behind it: mail would come back until it has gone round 50 times";
+            report.error(&route.origin, key, message, remedy);
+        }
     }
 }
 

@@ -11,11 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use commons::Commons;
-use config::{Config, ConfigErrors, Kept, Loaded};
+use config::{Config, ConfigErrors, Kept, Loaded, warnings_summed_up};
 use mail::UnixMillis;
 use observe::{EventLog, Registry};
 use policy::Snapshot;
-use rustls::sign::CertifiedKey;
 use tokio::sync::mpsc;
 
 use crate::admin::Admin;
@@ -52,7 +51,7 @@ pub(crate) struct Reloader {
 }
 
 /// What the files say.
-pub(crate) struct Read(Result<(Loaded, Option<Arc<CertifiedKey>>), Refused>);
+pub(crate) struct Read(Result<Loaded, Refused>);
 
 /// Why what the files say is not put in force.
 struct Refused {
@@ -92,14 +91,14 @@ impl Reloader {
         }
         self.is_reading = true;
         let (before, kept) = (self.commons.snapshot(), self.kept.clone());
-        let (path, wants_key) = (self.path.clone(), self.certificate.is_some());
+        let path = self.path.clone();
         let finished = self.finished.0.clone();
         let failed = finished.clone();
         let spawned = thread::Builder::new().name("gatepost-reload".into()).spawn(move || {
             // Where the system does not allow it, mail shares the processor with us.
             let _ = rustix::process::nice(NICENESS);
             // Whoever is gone does not wait for it.
-            let _ = finished.blocking_send(Read(read(path.as_deref(), &kept, &before, wants_key)));
+            let _ = finished.blocking_send(Read(read(path.as_deref(), &kept, &before)));
         });
         if let Err(error) = spawned {
             // There is room: nothing else is being read.
@@ -118,7 +117,7 @@ impl Reloader {
     pub(crate) fn finish(&mut self, Read(read): Read, log: &mut EventLog, now: UnixMillis) {
         self.is_reading = false;
         match read {
-            Ok((loaded, key)) => self.put_in_force(loaded, key, log, now),
+            Ok(loaded) => self.put_in_force(loaded, log, now),
             Err(refused) => self.refuse(&refused, log, now),
         }
         if std::mem::take(&mut self.is_asked_again) {
@@ -142,15 +141,12 @@ impl Reloader {
         }
     }
 
-    fn put_in_force(
-        &mut self,
-        loaded: Loaded,
-        key: Option<Arc<CertifiedKey>>,
-        log: &mut EventLog,
-        now: UnixMillis,
-    ) {
-        if let (Some(certificate), Some(key)) = (&self.certificate, key) {
-            certificate.replace(&key);
+    fn put_in_force(&mut self, loaded: Loaded, log: &mut EventLog, now: UnixMillis) {
+        if let (Some(certificate), Some(tls)) = (&self.certificate, &loaded.node.tls)
+            && let Some(key) = &tls.presented
+        {
+            certificate.replace(key);
+            tls::announce(tls, loaded.kept.listeners(), &self.registry, log, now);
         }
         show(&self.registry, &loaded.snapshot);
         log.event("policy_reloaded", now)
@@ -159,7 +155,7 @@ impl Reloader {
             .number("warnings", loaded.warnings.len() as u64)
             .str("needs_a_restart", NEEDS_A_RESTART)
             .end();
-        for warning in loaded.warnings.iter().take(SHOWN_MAX) {
+        for warning in warnings_summed_up(&loaded.warnings).iter().take(SHOWN_MAX) {
             log.event("policy_warning", now).str("warning", &shortened(warning)).end();
         }
         self.kept = Arc::new(loaded.kept);
@@ -171,21 +167,9 @@ impl Reloader {
     }
 }
 
-fn read(
-    path: Option<&Path>,
-    kept: &Kept,
-    before: &Snapshot,
-    wants_key: bool,
-) -> Result<(Loaded, Option<Arc<CertifiedKey>>), Refused> {
+fn read(path: Option<&Path>, kept: &Kept, before: &Snapshot) -> Result<Loaded, Refused> {
     let path = path.ok_or_else(|| Refused::by(&"there is no configuration file to read again"))?;
-    let loaded = Config::reload(path, kept, before)?;
-    let key = match &loaded.node.tls {
-        Some(files) if wants_key => {
-            Some(tls::read(&files.certificate, &files.key).map_err(|error| Refused::by(&error))?)
-        }
-        _ => None,
-    };
-    Ok((loaded, key))
+    Ok(Config::reload(path, kept, before)?)
 }
 
 impl Refused {

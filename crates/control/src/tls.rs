@@ -3,13 +3,15 @@
 mod end_point;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use config::TlsConfig;
+use mail::UnixMillis;
+use observe::{EventLog, Registry};
+use policy::{Listener, TlsPolicy};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
@@ -45,13 +47,11 @@ pub fn client_config(verify: bool) -> Result<Arc<ClientConfig>, NoAuthorities> {
 pub struct Certificate(Arc<ServerTls>);
 
 impl Certificate {
-    /// Reads chain and key from these PEM files.
-    ///
-    /// # Errors
-    /// Which file is wrong, how, and what to do.
-    pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, TlsFileError> {
-        let (config, end_point) = presenting(&read(certificate, key)?);
-        Ok(Arc::new(Self(Arc::new(ServerTls::new(config, end_point)))))
+    /// The certificate of a configuration, ready for listeners to present.
+    #[must_use]
+    pub fn new(key: &Arc<CertifiedKey>) -> Arc<Self> {
+        let (config, end_point) = presenting(key);
+        Arc::new(Self(Arc::new(ServerTls::new(config, end_point))))
     }
 
     /// What listeners present: always the certificate now in use.
@@ -86,81 +86,29 @@ impl ResolvesServerCert for Presented {
     }
 }
 
-/// Reads chain and key, and sees that they belong together.
-pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, TlsFileError> {
-    let failed = |path: &Path, what| TlsFileError { path: path.to_owned(), what };
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
-        .map_err(|error| failed(certificate, What::of(error, "CERTIFICATE")))?;
-    if chain.is_empty() {
-        return Err(failed(certificate, What::Absent("CERTIFICATE")));
-    }
-    let private =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, What::of(error, "PRIVATE KEY")))?;
-    match CertifiedKey::from_der(chain, private, &provider()) {
-        Ok(certified) => Ok(Arc::new(certified)),
-        Err(rustls::Error::InconsistentKeys(_)) => Err(failed(key, What::Mismatch(certificate.to_owned()))),
-        Err(rustls::Error::InvalidCertificate(error)) => {
-            Err(failed(certificate, What::Malformed(format!("{error:?}"))))
-        }
-        Err(error) => Err(failed(key, What::Malformed(error.to_string()))),
+/// Shows when the certificate of `listeners` ends, and says so in the log where that is soon.
+pub fn announce(
+    tls: &TlsConfig,
+    listeners: &[Listener],
+    registry: &Registry,
+    log: &mut EventLog,
+    now: UnixMillis,
+) {
+    let Some(expiry) = tls.expiry_unix_seconds else { return };
+    let present = listeners.iter().filter(|listener| listener.tls != TlsPolicy::Off);
+    registry.set_certificate_expiry(present.map(|listener| &*listener.name), expiry);
+    if let Some(warning) = &tls.expiry_warning {
+        log.event("certificate_expiry", now)
+            .display("file", tls.certificate.display())
+            .number("unix_seconds", expiry)
+            .str("warning", warning)
+            .end();
     }
 }
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
-
-/// A certificate or key file that cannot be used.
-#[derive(Debug)]
-pub struct TlsFileError {
-    /// The file.
-    pub path: PathBuf,
-    what: What,
-}
-
-#[derive(Debug)]
-enum What {
-    Unreadable(std::io::Error),
-    Absent(&'static str),
-    Malformed(String),
-    Mismatch(PathBuf),
-}
-
-impl What {
-    fn of(error: pem::Error, section: &'static str) -> Self {
-        match error {
-            pem::Error::Io(error) => Self::Unreadable(error),
-            pem::Error::NoItemsFound => Self::Absent(section),
-            other => Self::Malformed(other.to_string()),
-        }
-    }
-}
-
-impl fmt::Display for TlsFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
-        match &self.what {
-            What::Unreadable(error) => {
-                write!(
-                    f,
-                    "{path}: cannot be read: {error}; correct [tls] or let the user that runs gatepost read it"
-                )
-            }
-            What::Absent(section) => {
-                write!(f, "{path}: holds no {section}; expected PEM with a line -----BEGIN {section}-----")
-            }
-            What::Malformed(error) => write!(f, "{path}: cannot be used: {error}; make the file again"),
-            What::Mismatch(certificate) => write!(
-                f,
-                "{path}: is not the key of the first certificate in {}; put the server's own certificate first, or name its key",
-                certificate.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for TlsFileError {}
 
 /// The system has no certificate authorities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 pub mod cli;
 mod doorman;
 mod opening;
+mod ports;
 mod prepare;
 pub mod run;
 mod shares;

@@ -3,43 +3,101 @@
 //! `check` and `run` both come through here, so that one refuses what the other refuses. Nothing is bound,
 //! locked or begun; what only the host can refuse (a port, the spool's lock) is left to the start.
 
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
-use config::{Kept, Loaded, NodeConfig};
+use config::{Config, ConfigError, ConfigErrors, Loaded, NodeConfig};
 use control::tls::Certificate;
 use delivery::ClientTlsConfigs;
-use policy::Snapshot;
+use ring::RealDisk;
 use smtp::server::TlsMode;
 use spool::SEGMENT_BYTES_MAX;
 
 use crate::run::StartError;
-use crate::shares::{clients_max, descriptors_max, segments_max};
+use crate::shares::{self, clients_max, descriptors_max, segment_bytes, segments_max};
 
 /// A gateway that only has to be started.
 pub(crate) struct Prepared {
-    pub(crate) node: NodeConfig,
-    pub(crate) snapshot: Snapshot,
-    pub(crate) kept: Kept,
+    pub(crate) loaded: Loaded,
     pub(crate) workers: usize,
     pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) session_settings: Vec<Arc<smtp::server::Settings>>,
     pub(crate) client_tls: ClientTlsConfigs,
 }
 
+/// Why a configuration cannot be started.
+#[derive(Debug)]
+pub(crate) enum Unfit {
+    /// What is wrong in its files.
+    Files(ConfigErrors),
+    /// What this host lacks.
+    Host(StartError),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(errors) => errors.fmt(f),
+            Self::Host(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Reads the configuration of the node file at `path`, and makes of it what a start needs.
+///
+/// # Errors
+/// What stands in the way.
+pub(crate) fn load(path: &Path) -> Result<Prepared, Unfit> {
+    prepare(Config::load(path).map_err(Unfit::Files)?)
+}
+
+/// The same without the private key and for any host; the outcome is to be looked at alone.
+///
+/// # Errors
+/// What would stand in the way of a start.
+pub(crate) fn review(path: &Path) -> Result<Prepared, Unfit> {
+    make(Config::review(path).map_err(Unfit::Files)?)
+}
+
 /// Makes of a configuration what a start needs.
 ///
 /// # Errors
 /// What stands in the way.
-pub(crate) fn prepare(loaded: Loaded) -> Result<Prepared, StartError> {
-    let Loaded { node, snapshot, kept, .. } = loaded;
-    let certificate = match &node.tls {
-        Some(tls) => Some(Certificate::load(&tls.certificate, &tls.key).map_err(StartError::new)?),
-        None => None,
-    };
-    let session_settings = session_settings(&node, certificate.as_ref());
-    let client_tls = client_tls()?;
-    let workers = worker_count(&node);
-    Ok(Prepared { node, snapshot, kept, workers, certificate, session_settings, client_tls })
+pub(crate) fn prepare(loaded: Loaded) -> Result<Prepared, Unfit> {
+    let survey = spool::survey(&mut RealDisk::default(), &loaded.node.spool.path);
+    survey.map_err(|error| Unfit::Host(StartError::new(error)))?;
+    make(loaded)
+}
+
+fn make(loaded: Loaded) -> Result<Prepared, Unfit> {
+    shares::raise_descriptors();
+    let node = &loaded.node;
+    let workers = worker_count(node);
+    must_hold_a_spool_each(node, workers).map_err(|error| Unfit::Files(error.into()))?;
+    let presented = node.tls.as_ref().and_then(|tls| tls.presented.as_ref());
+    let certificate = presented.map(Certificate::new);
+    let session_settings = session_settings(node, certificate.as_ref());
+    let client_tls = client_tls().map_err(Unfit::Host)?;
+    Ok(Prepared { loaded, workers, certificate, session_settings, client_tls })
+}
+
+/// A capacity is written for the node, and each worker needs its part.
+fn must_hold_a_spool_each(node: &NodeConfig, workers: usize) -> Result<(), ConfigError> {
+    let least = spool::capacity_bytes_min(segment_bytes(node, workers)) * workers as u64;
+    if node.spool.capacity_bytes >= least {
+        return Ok(());
+    }
+    let least = least.div_ceil(1 << 20);
+    let each = if workers == 1 { "1 worker needs".into() } else { format!("{workers} workers need") };
+    Err(ConfigError {
+        origin: node.spool.capacity_origin.clone(),
+        other: None,
+        key: "spool.capacity".into(),
+        message: format!("{} bytes are too few: {each} {least}MiB", node.spool.capacity_bytes),
+        remedy: format!("write at least \"{least}MiB\""),
+        opens: false,
+    })
 }
 
 /// As configured, or one per core of the affinity mask and the cgroup's quota.

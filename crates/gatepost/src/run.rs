@@ -6,41 +6,33 @@
 //! answers there.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use commons::{Commons, Places, Rate, Unfinished, WorkerLink, WorkerState};
-use config::{Config, Loaded, NodeConfig, WhileRecovering};
+use config::{Loaded, NodeConfig, WhileRecovering, warnings_summed_up};
 use control::tickets::{PageOptions, TicketOptions};
 use control::{AdminOptions, CallAheadOptions, Control, ControlOptions, Signals};
 use delivery::{ClientTlsConfigs, Delivery, DeliverySettings, Retry};
 use ingress::{Ingress, ListenerSettings, LoginSettings};
 use observe::{EventLog, Form, LogWriter, Registry, TENANTS_SHOWN_DEFAULT, WorkerMetrics};
-use ring::uring::{UringOptions, UringRing, port_is_free};
+use ring::uring::{UringOptions, UringRing};
 use ring::{RealDisk, Ring};
 use spool::{Options, RecoveryProgress};
 
 use crate::doorman::Doorman;
 use crate::opening::{self, Watch};
-use crate::prepare::{self, Prepared};
-use crate::shares::{self, backlog, clients_max, leaving_max, next_hops_max, segment_bytes, segments_max};
+use crate::ports;
+use crate::prepare::{self, Prepared, Unfit};
+use crate::shares::{backlog, clients_max, leaving_max, next_hops_max, segment_bytes, segments_max};
 use crate::worker::{Commits, Life, SPOOL_ROOM, Worker};
 
 /// Bodies that a worker keeps in memory after their commit: those of half a second at its best rate with
 /// messages of 4 KiB. Mail that waits longer waits for its next hop, and is read back when that is there.
 const HOT_BYTES_MAX: usize = 32 << 20;
-
-/// How often a port that is taken is tried again before it is reported: for 4 s in all. The kernel
-/// takes the ring of a killed gateway apart in a thread of its own, which on a busy machine waits for
-/// its turn like any other; until then the listeners of that ring hold their ports. A supervisor that
-/// starts Gatepost again at once must not see it fail for that, and who made a mistake waits no longer
-/// than it takes to wonder.
-const PORT_TRIES: u32 = 80;
-/// The time between two tries.
-const PORT_TRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Where the event log goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,17 +88,20 @@ pub fn run(path: &Path) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let loaded = match Config::load(path) {
-        Ok(loaded) => loaded,
-        Err(errors) => {
-            eprintln!("{errors}");
+    let prepared = match prepare::load(path) {
+        Ok(prepared) => prepared,
+        Err(unfit) => {
+            match unfit {
+                Unfit::Files(errors) => eprintln!("{errors}"),
+                Unfit::Host(error) => eprintln!("gatepost: {error}"),
+            }
             return ExitCode::from(2);
         }
     };
-    for warning in &loaded.warnings {
-        eprintln!("{warning}");
+    for warning in warnings_summed_up(&prepared.loaded.warnings) {
+        eprintln!("warning: {warning}");
     }
-    match start_with(loaded, Some(path), Output::Stdout, signals) {
+    match start_with(prepared, Some(path), Output::Stdout, signals) {
         Ok(running) => running.wait(),
         Err(error) => {
             eprintln!("gatepost: {error}");
@@ -120,20 +115,19 @@ pub fn run(path: &Path) -> ExitCode {
 /// # Errors
 /// What stands in the way; nothing was left running.
 pub fn start(loaded: Loaded, output: Output) -> Result<Running, StartError> {
-    start_with(loaded, None, output, Signals::none())
+    start_with(prepare::prepare(loaded).map_err(StartError::new)?, None, output, Signals::none())
 }
 
 fn start_with(
-    loaded: Loaded,
+    prepared: Prepared,
     reload_from: Option<&Path>,
     output: Output,
     signals: Signals,
 ) -> Result<Running, StartError> {
-    shares::raise_descriptors();
-    let Prepared { node, snapshot, kept, workers, certificate, session_settings, client_tls } =
-        prepare::prepare(loaded)?;
+    let Prepared { loaded, workers, certificate, session_settings, client_tls } = prepared;
+    let Loaded { node, snapshot, kept, .. } = loaded;
     for listener in &node.listeners {
-        ports_must_be_free(listener.address, &listener.policy.name)?;
+        ports::must_be_free(listener.address, &listener.policy.name)?;
     }
     probe_ring()?;
     let mut disk = RealDisk::default();
@@ -150,6 +144,11 @@ fn start_with(
     registry.set_backend("io_uring");
     registry.set_policy(snapshot.generation, snapshot.tenants().iter().map(|tenant| &*tenant.name));
     let writer = open_log(output, &node.hostname, &registry)?;
+    if let Some(tls) = &node.tls {
+        let mut log = writer.log();
+        control::tls::announce(tls, kept.listeners(), &registry, &mut log, SystemTime::now().into());
+        log.flush();
+    }
     let doorman = match node.spool.while_recovering {
         WhileRecovering::Closed => None,
         WhileRecovering::Refuse => Some(Doorman::start(&node.listeners, &node.hostname, writer.log())?),
@@ -424,39 +423,8 @@ fn login_settings(node: &NodeConfig) -> Result<LoginSettings, StartError> {
     })
 }
 
-/// SO_REUSEPORT would let a second gateway share the port unnoticed: bind once without it.
-fn ports_must_be_free(address: SocketAddr, listener: &str) -> Result<(), StartError> {
-    let mut free = port_is_free(address);
-    // The kernel takes a killed gateway's ring apart after the process is gone, and only then lets
-    // go of its listeners: a restart at once waits for that.
-    for _ in 0..PORT_TRIES {
-        match &free {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                std::thread::sleep(PORT_TRY_INTERVAL);
-                free = port_is_free(address);
-            }
-            _ => break,
-        }
-    }
-    free.map_err(|error| {
-        let remedy = match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                "another program (perhaps another Gatepost) listens there; stop it or choose another port"
-            }
-            std::io::ErrorKind::PermissionDenied => {
-                "ports below 1024 need CAP_NET_BIND_SERVICE; grant it or choose a higher port"
-            }
-            std::io::ErrorKind::AddrNotAvailable => {
-                "this machine has no such address; correct the listener's address"
-            }
-            _ => "correct the listener's address",
-        };
-        StartError(format!("listener {listener:?} cannot use {address}: {error}; {remedy}"))
-    })
-}
-
 /// Whether this host allows an io_uring at all, before anything is served.
-fn probe_ring() -> Result<(), StartError> {
+pub(crate) fn probe_ring() -> Result<(), StartError> {
     UringRing::new(UringOptions::default()).map(drop).map_err(StartError::new)
 }
 

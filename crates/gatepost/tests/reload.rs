@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use testbed::net::PATIENCE;
+use testbed::http::http_get;
+use testbed::net::{PATIENCE, free_address};
 use testbed::{Configuration, Destination, Dialog, Gateway};
 
 /// Configurations that take turns.
@@ -93,4 +94,46 @@ fn a_transaction_beside_reloads_is_decided_by_one_configuration() {
         is_over.store(true, Ordering::Relaxed);
     });
     assert!(seen.iter().all(|seen| seen.load(Ordering::Relaxed) > u64::from(RELOADS)), "{seen:?}");
+}
+
+/// A certificate that ends in so many days, with its key; and its end, in seconds since 1970.
+fn certificate(days: u64) -> (Vec<(String, String)>, f64) {
+    let end = SystemTime::now() + Duration::from_secs(days * 86_400);
+    let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    parameters.not_after = end.into();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = parameters.self_signed(&key).unwrap().pem();
+    let files = vec![("own.crt".to_owned(), certificate), ("own.key".to_owned(), key.serialize_pem())];
+    (files, end.duration_since(UNIX_EPOCH).unwrap().as_secs() as f64)
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_said_at_the_start_and_a_reload_shows_the_end_of_the_next() {
+    let mut configuration = Configuration::relay(free_address());
+    configuration.listen("open", "relay", "off");
+    configuration.listeners[0].tls = "starttls".into();
+    configuration.node_extra = "[tls]\ncertificate = \"own.crt\"\nkey = \"own.key\"\n".into();
+    let (files, end) = certificate(5);
+    configuration.files = files;
+    let mut gateway = Gateway::start(env!("CARGO_BIN_EXE_gatepost"), configuration.clone());
+    let metric =
+        |listener: &str| format!("gatepost_certificate_expiry_timestamp_seconds{{listener=\"{listener}\"}}");
+    let smtp = metric(&configuration.listeners[0].name);
+    gateway.wait_metric(&smtp, end);
+    let text = http_get(configuration.metrics, "/metrics").unwrap().1;
+    assert!(!text.contains(&metric("open")), "it presents none: {text}");
+    let output = gateway.output();
+    let warned = |line: &&str| line.contains("\"certificate_expiry\"") && line.contains("expires in ");
+    assert_eq!(output.lines().filter(warned).count(), 1, "{output}");
+    assert!(
+        output.lines().any(|line| line.starts_with("warning: ") && line.contains("expires in ")),
+        "{output}"
+    );
+
+    let (files, end) = certificate(400);
+    configuration.files = files;
+    gateway.rewrite(configuration);
+    gateway.signal("HUP");
+    gateway.wait_metric(&smtp, end);
+    assert_eq!(gateway.output().lines().filter(warned).count(), 1);
 }

@@ -46,6 +46,7 @@ impl Registry {
             tickets_dropped: AtomicU64::new(0),
             places: Places::default(),
             backend: ArcSwapOption::empty(),
+            certificate_expiry: ArcSwapOption::empty(),
             descriptions: FAMILIES
                 .iter()
                 .map(|family| {
@@ -108,6 +109,12 @@ impl Registry {
     /// Which backend the rings use.
     pub fn set_backend(&self, backend: &'static str) {
         self.source.backend.store(Some(Arc::new(backend)));
+    }
+
+    /// When the certificate ends that these listeners present, in seconds since 1970.
+    pub fn set_certificate_expiry<'a>(&self, listeners: impl Iterator<Item = &'a str>, unix_seconds: u64) {
+        let listeners = listeners.map(|name| (name.into(), unix_seconds)).collect();
+        self.source.certificate_expiry.store(Some(Arc::new(listeners)));
     }
 
     /// The counter of dropped log lines, for the log.
@@ -313,6 +320,19 @@ const BACKEND: Family = Family {
     values: |source| source.backend.load().iter().map(|backend| gauge(&[("backend", backend)], 1)).collect(),
 };
 
+/// Only of listeners that present a certificate.
+const CERTIFICATE_EXPIRY: Family = Family {
+    name: "gatepost_certificate_expiry_timestamp_seconds",
+    help: "When the certificate in use ends, in seconds since 1970.",
+    kind: MetricType::GAUGE,
+    labels: &["listener"],
+    values: |source| {
+        let expiry = source.certificate_expiry.load();
+        let listeners = expiry.as_deref().into_iter().flatten();
+        listeners.map(|(listener, seconds)| gauge(&[("listener", listener)], *seconds)).collect()
+    },
+};
+
 /// What the collector reads.
 struct Source {
     workers: Box<[Arc<WorkerMetrics>]>,
@@ -324,6 +344,8 @@ struct Source {
     tickets_dropped: AtomicU64,
     places: Places,
     backend: ArcSwapOption<&'static str>,
+    /// By listener.
+    certificate_expiry: ArcSwapOption<Vec<(Box<str>, u64)>>,
     descriptions: Vec<Desc>,
 }
 
@@ -492,7 +514,7 @@ impl Collector for Shared {
     fn collect(&self) -> Vec<MetricFamily> {
         FAMILIES
             .iter()
-            .chain([&BACKEND])
+            .chain([&BACKEND, &CERTIFICATE_EXPIRY])
             .map(|family| {
                 let mut collected = MetricFamily::default();
                 collected.set_name(family.name.to_owned());

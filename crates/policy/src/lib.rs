@@ -43,7 +43,7 @@ pub use limits::{
     Allowance, Allowances, Containment, Counted, Limits, NodeLimits, Period, RateLimit, Threshold, Whom,
 };
 pub use lists::Listed;
-pub use network::NetworkMatch;
+pub use network::{NetworkMatch, parse_network};
 pub use next_hop::{NextHop, NextHopError, SMTP_PORT};
 pub use proof::width::{is_too_wide, is_translated};
 pub use proof::{Doors, Opening, Proof};

@@ -16,6 +16,26 @@ pub enum NetworkMatch {
     Tenant(TenantIx),
 }
 
+/// Reads a prefix, `198.51.100.0/24` or `2001:db8::/32`, or an address, which is a prefix of one.
+///
+/// # Errors
+/// What is wrong with it. A number with leading zeros is refused: some programs read it as octal.
+pub fn parse_network(text: &str) -> Result<IpNet, &'static str> {
+    const NONE: &str = "no address and no network";
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (text, None),
+    };
+    let ip: IpAddr = address.parse().map_err(|_| {
+        let has_zeros = address.split('.').any(|part| part.len() > 1 && part.starts_with('0'));
+        if has_zeros { "a number with leading zeros, which some programs read as octal" } else { NONE }
+    })?;
+    let Some(bits) = bits else { return Ok(IpNet::from(ip)) };
+    let is_number = !bits.is_empty() && bits.bytes().all(|byte| byte.is_ascii_digit());
+    let bits = bits.parse().ok().filter(|_| is_number).ok_or(NONE)?;
+    IpNet::new(ip, bits).map_err(|_| NONE)
+}
+
 /// One prefix of the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Prefix {

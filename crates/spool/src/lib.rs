@@ -51,7 +51,7 @@ pub use message::{StoredContent, StoredMessage};
 pub use progress::{RecoveryProgress, RecoveryStand};
 pub use recovery::{PendingRecipient, Recovered, RecoveryReport};
 pub use replay::RecoveredMail;
-pub use scan::{Damage, claim};
+pub use scan::{Damage, claim, survey};
 pub use shard::Shard;
 pub use spool::{Noted, RecoveredSpool, Spool};
 pub use watch::WATCH_INTERVAL;
@@ -86,6 +86,12 @@ pub const fn segment_bytes(capacity_bytes: u64, segments_max: u64) -> u64 {
         bytes *= 2;
     }
     bytes
+}
+
+/// The least that a shard whose segments have `segment_bytes` can work with.
+#[must_use]
+pub const fn capacity_bytes_min(segment_bytes: u64) -> u64 {
+    shard::SEGMENTS_MIN * segment_bytes
 }
 
 /// What compaction may read and write a second when nobody says otherwise.

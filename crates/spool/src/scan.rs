@@ -3,6 +3,7 @@
 //! Blocking, for the start and for tools. Promises that whoever visits sees only records whose CRCs
 //! are right; what is damaged in the middle is reported, what is torn at the end is not there.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use mail::MessageId;
@@ -46,6 +47,23 @@ pub fn claim<D: Disk>(disk: &mut D, directory: &Path, owner: &str) -> Result<(),
     let lock = directory.join("lock");
     if let Err(owner) = disk.lock(&lock, owner).map_err(SpoolError::io("lock", &lock))? {
         return Err(SpoolError::InUse { path: directory.to_owned(), owner: owner.trim().to_owned() });
+    }
+    Ok(())
+}
+
+/// Whether what lies in the directory may be a spool's, whoever has it: each shard is a directory. That there is
+/// none yet is no fault.
+///
+/// # Errors
+/// The first that is something else, or that cannot be looked at.
+pub fn survey<D: Disk>(disk: &mut D, directory: &Path) -> Result<(), SpoolError> {
+    let shards = match shards(disk, directory) {
+        Err(SpoolError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        shards => shards?,
+    };
+    for shard in shards {
+        let shard = shard_directory(directory, shard);
+        disk.list(&shard).map_err(SpoolError::io("read", &shard))?;
     }
     Ok(())
 }

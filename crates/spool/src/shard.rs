@@ -45,7 +45,7 @@ pub(crate) const KIND_IDENTIFY: u8 = 10;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 /// The fewest segments that can work: one to write, one in reserve, one to take its place.
-const SEGMENTS_MIN: u64 = 3;
+pub(crate) const SEGMENTS_MIN: u64 = 3;
 
 /// Records that no mail waits for may fill the open group a little further, so that an outcome is rarely refused.
 const GROUP_EXTRA_BYTES: u64 = 256 << 10;
@@ -589,10 +589,10 @@ fn check(options: &Options) -> Result<(), SpoolError> {
             "a segment of {segment_bytes} bytes cannot work; use a multiple of {BLOCK_BYTES} up to {SEGMENT_BYTES_MAX}"
         )));
     }
-    if capacity_bytes < SEGMENTS_MIN * segment_bytes {
+    let least = crate::capacity_bytes_min(segment_bytes);
+    if capacity_bytes < least {
         return Err(SpoolError::Options(format!(
-            "a spool capacity of {capacity_bytes} bytes for a worker is too small; it needs {} at least",
-            SEGMENTS_MIN * segment_bytes
+            "a spool capacity of {capacity_bytes} bytes for a worker is too small; it needs {least} at least"
         )));
     }
     Ok(())

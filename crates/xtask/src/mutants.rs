@@ -37,6 +37,9 @@ const STRANGERS: &str = "crates/policy/src/proof/strangers.rs";
 const WIDTH: &str = "crates/policy/src/proof/width.rs";
 const LISTS: &str = "crates/policy/src/lists.rs";
 const LOADING: &str = "crates/config/src/lib.rs";
+const CERTIFICATE: &str = "crates/config/src/tls.rs";
+const PORTS: &str = "crates/config/src/ports.rs";
+const RELAY_DOMAINS: &str = "crates/policy/src/compile/relay.rs";
 const LISTS_ASKED: &str = "crates/ingress/src/lists.rs";
 const FACTS: &str = "crates/policy/src/facts.rs";
 const SHARES: &str = "crates/commons/src/shares.rs";
@@ -56,7 +59,7 @@ const REPLY: &str = "crates/mail/src/reply.rs";
 const RUN: &str = "crates/gatepost/src/run.rs";
 const WORKER: &str = "crates/gatepost/src/worker.rs";
 
-static MUTANTS: [Mutant; 70] = [
+static MUTANTS: [Mutant; 74] = [
     Mutant {
         name: "an excluded range is a network",
         file: NETWORK,
@@ -116,6 +119,30 @@ static MUTANTS: [Mutant; 70] = [
         file: NETWORK,
         original: "let answer = match ip.to_canonical() {",
         mutated: "let answer = match ip {",
+    },
+    Mutant {
+        name: "a number that may be octal is taken for a decimal one",
+        file: NETWORK,
+        original: "let ip: IpAddr = address.parse().map_err(|_| {",
+        mutated: "let plain = |part: &str| part.parse::<u32>().map_or(part.to_owned(), |number| number.to_string());\n    let parts: Vec<_> = address.split('.').map(plain).collect();\n    let ip: IpAddr = parts.join(\".\").parse().map_err(|_| {",
+    },
+    Mutant {
+        name: "an address of every host is a relay domain",
+        file: RELAY_DOMAINS,
+        original: "            ip.is_loopback()\n                || ip.is_unspecified()",
+        mutated: "            ip.is_broadcast()\n                || ip.is_unspecified()",
+    },
+    Mutant {
+        name: "the key of another certificate is presented",
+        file: CERTIFICATE,
+        original: "match CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()) {",
+        mutated: "let provider = aws_lc_rs::default_provider();\n    let key = provider.key_provider.load_private_key(private);\n    match key.map(|key| CertifiedKey::new(chain, key)) {",
+    },
+    Mutant {
+        name: "two sections share a port by a wildcard",
+        file: PORTS,
+        original: "    wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())",
+        mutated: "    wide.is_unspecified() && wide == narrow",
     },
     Mutant {
         name: "a network may be of any width",

@@ -1,23 +1,16 @@
-use std::fs;
-
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, ServerConnection};
-use tempfile::TempDir;
 
 use super::*;
 
-/// A folder with `tls.crt` and `tls.key` for `name`.
-fn files(name: &str) -> (TempDir, PathBuf, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
+fn made(name: &str) -> Arc<CertifiedKey> {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-    let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
-    fs::write(&certificate, made.cert.pem()).unwrap();
-    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    (folder, certificate, key)
+    let key = made.signing_key.serialize_der().try_into().unwrap();
+    Arc::new(CertifiedKey::from_der(vec![made.cert.der().clone()], key, &provider()).unwrap())
 }
 
-fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsFileError> {
-    Certificate::load(certificate, key).map(|certificate| certificate.tls().config())
+fn server_config(name: &str) -> Arc<ServerConfig> {
+    Certificate::new(&made(name)).tls().config()
 }
 
 /// The certificate that a client is shown, or why it would not have it.
@@ -46,15 +39,12 @@ fn shown(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Result<Vec<u8>
 
 #[test]
 fn opportunistic_tls_takes_any_certificate() {
-    let (_folder, certificate, key) = files("elsewhere.example");
-    let server = server_config(&certificate, &key).unwrap();
-    shown(client_config(false).unwrap(), server).unwrap();
+    shown(client_config(false).unwrap(), server_config("elsewhere.example")).unwrap();
 }
 
 #[test]
 fn required_tls_takes_no_certificate_that_nobody_signed() {
-    let (_folder, certificate, key) = files("relay.example");
-    let server = server_config(&certificate, &key).unwrap();
+    let server = server_config("relay.example");
     let client = match client_config(true) {
         Ok(client) => client,
         // A machine without authorities cannot verify at all, and says so.
@@ -65,37 +55,11 @@ fn required_tls_takes_no_certificate_that_nobody_signed() {
 
 #[test]
 fn a_replaced_certificate_is_shown_to_those_who_come_next() {
-    let (_old, certificate, key) = files("relay.example");
-    let certificate = Certificate::load(&certificate, &key).unwrap();
+    let certificate = Certificate::new(&made("relay.example"));
     let tls = certificate.tls();
     let client = client_config(false).unwrap();
     let before = shown(client.clone(), tls.config()).unwrap();
-    let (_new, other, key) = files("relay.example");
-    certificate.replace(&read(&other, &key).unwrap());
+    certificate.replace(&made("relay.example"));
     // The same client, which would resume its session if it could.
     assert_ne!(shown(client, tls.config()).unwrap(), before);
-}
-
-#[test]
-fn every_wrong_file_is_named_with_its_remedy() {
-    let (folder, certificate, key) = files("relay.example");
-    let (_other, _, stranger) = files("relay.example");
-    let missing = folder.path().join("missing.crt");
-    let garbage = folder.path().join("garbage.crt");
-    fs::write(&garbage, "nothing of use").unwrap();
-    let broken = folder.path().join("broken.crt");
-    fs::write(&broken, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
-    for (certificate, key, blamed, text) in [
-        (&missing, &key, &missing, "cannot be read"),
-        (&certificate, &missing, &missing, "cannot be read"),
-        (&garbage, &key, &garbage, "holds no CERTIFICATE"),
-        (&certificate, &garbage, &garbage, "holds no PRIVATE KEY"),
-        (&certificate, &certificate, &certificate, "holds no PRIVATE KEY"),
-        (&certificate, &stranger, &stranger, "is not the key of"),
-        (&broken, &key, &broken, "cannot be used"),
-    ] {
-        let error = server_config(certificate, key).unwrap_err();
-        assert_eq!(&error.path, blamed, "{error}");
-        assert!(error.to_string().contains(text), "{error}");
-    }
 }

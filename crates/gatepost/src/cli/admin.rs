@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use super::{Answer, Common, text};
+use super::{Answer, Common, owner, text};
 
 /// The gateway answers at once, or something is wrong with it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,6 +33,8 @@ pub(super) struct Gateway {
 pub(super) enum Failure {
     /// The gateway cannot be asked.
     Unreachable(String),
+    /// This user may not ask it.
+    Closed(String),
     /// It says no: a sentence, and a word that keeps its meaning.
     Refused { reason: String, error: String },
 }
@@ -105,15 +107,13 @@ impl Gateway {
     }
 
     fn unreachable(&self, error: &io::Error) -> Failure {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            return Failure::Closed(owner::closed("the admin socket", &self.socket));
+        }
         let socket = self.socket.display();
         Failure::Unreachable(match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 format!("no gateway answers at {socket}; start it with `gatepost run`")
-            }
-            io::ErrorKind::PermissionDenied => {
-                format!(
-                    "{socket} is not open to this user; run the command as the gateway's own user, or as root"
-                )
             }
             _ => format!("cannot reach the gateway at {socket}: {error}"),
         })
@@ -131,7 +131,7 @@ impl Failure {
     /// Says it; what the command comes to.
     pub(super) fn tell(&self, common: &Common) -> Answer {
         match self {
-            Self::Unreachable(sentence) => {
+            Self::Unreachable(sentence) | Self::Closed(sentence) => {
                 common.complain(sentence);
                 Answer::Broken
             }

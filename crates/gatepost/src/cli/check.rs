@@ -2,33 +2,52 @@
 
 use std::fmt::Write as _;
 
-use config::{Config, ConfigErrors, Loaded};
+use config::{ConfigErrors, Loaded, warnings_summed_up};
 use policy::Origin;
 use serde_json::{Value, json};
 
 use super::text::{WARNING, YES, count, print, print_json, styled};
 use super::{Answer, Common};
+use crate::prepare::{self, Unfit};
 
-pub(super) fn run(common: &Common) -> Answer {
-    let Some(path) = common.config_path() else { return Answer::Broken };
-    let loaded = match Config::load(&path) {
-        Ok(loaded) => loaded,
-        Err(errors) => {
-            common.report_errors(&errors);
-            return if errors.are_openings() { Answer::No } else { Answer::Broken };
+pub(super) const EXAMPLES: &str = "Examples:
+  gatepost check --config config/gatepost.toml
+  gatepost check --no-keys --config review/gatepost.toml";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    /// For a review without the private key, on any host: what only a start there needs is a warning
+    #[arg(long)]
+    no_keys: bool,
+}
+
+impl Check {
+    pub(super) fn run(self, common: &Common) -> Answer {
+        let Some(path) = common.config_path() else { return Answer::Broken };
+        let prepared = if self.no_keys { prepare::review(&path) } else { prepare::load(&path) };
+        let loaded = match prepared {
+            Ok(prepared) => prepared.loaded,
+            Err(Unfit::Files(errors)) => {
+                common.report_errors(&errors);
+                return if errors.are_openings() { Answer::No } else { Answer::Broken };
+            }
+            Err(Unfit::Host(error)) => {
+                common.complain(&error.to_string());
+                return Answer::Broken;
+            }
+        };
+        if common.json {
+            print_json(&as_json(&loaded));
+        } else {
+            print(&for_people(&loaded));
         }
-    };
-    if common.json {
-        print_json(&as_json(&loaded));
-    } else {
-        print(&for_people(&loaded));
+        Answer::Yes
     }
-    Answer::Yes
 }
 
 fn for_people(loaded: &Loaded) -> String {
     let mut out = String::new();
-    for warning in &loaded.warnings {
+    for warning in warnings_summed_up(&loaded.warnings) {
         let _ = writeln!(out, "{} {warning}", styled(WARNING, "warning:"));
     }
     let warnings = match loaded.warnings.len() {

@@ -9,6 +9,7 @@ mod check;
 mod demo;
 mod explain;
 mod grants;
+mod owner;
 mod password;
 mod probe;
 mod spool;
@@ -61,8 +62,8 @@ enum Command {
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::Demo),
     /// Read the configuration and report everything that is wrong or unwise in it
-    #[command(after_help = "Example:\n  gatepost check --config config/gatepost.toml")]
-    Check,
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::Check),
     /// Say whether a message would be accepted, rule by rule, and what would turn a denial
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::Explain),
@@ -123,7 +124,7 @@ pub fn main() -> ExitCode {
             None => Answer::Broken,
         },
         Command::Demo(demo) => demo.run(&common),
-        Command::Check => check::run(&common),
+        Command::Check(check) => check.run(&common),
         Command::Explain(explain) => explain.run(&common),
         Command::Probe(probe) => probe.run(&common),
         Command::Why(why) => why.run(&common),
@@ -153,10 +154,10 @@ impl Common {
         found.map(Path::to_owned)
     }
 
-    /// The configuration; `None` when it is broken, which has then been said.
+    /// The configuration, to be looked at by any user; `None` when it is broken, which has then been said.
     fn load(&self) -> Option<Loaded> {
         let path = self.config_path()?;
-        Config::load(&path).map_err(|errors| self.report_errors(&errors)).ok()
+        Config::review(&path).map_err(|errors| self.report_errors(&errors)).ok()
     }
 
     fn report_errors(&self, errors: &ConfigErrors) {

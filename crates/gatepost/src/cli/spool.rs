@@ -5,16 +5,18 @@ mod offline;
 mod render;
 mod verify;
 
+use std::io;
 use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use mail::MessageId;
 use serde_json::{Value, json};
+use spool::SpoolError;
 
 use super::admin::{Failure, Gateway, encoded};
 use super::text::{self, STRONG, count, print, print_json, styled};
-use super::{Answer, Common};
+use super::{Answer, Common, owner};
 use filter::Filter;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -119,25 +121,35 @@ impl Command {
 
 /// Where the spool is; `None`, which has then been said, when there is none.
 fn directory(common: &Common) -> Option<PathBuf> {
-    let directory = common.load()?.node.spool.path;
-    if !directory.exists() {
-        common.complain(&format!(
+    let path = common.config_path()?;
+    let directory = config::spool_directory(&path).map_err(|errors| common.report_errors(&errors)).ok()?;
+    match directory.try_exists() {
+        Ok(true) => return Some(directory),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            common.complain(&owner::closed("the spool", &directory));
+        }
+        _ => common.complain(&format!(
             "there is no spool at {}; start the gateway once, or correct spool.path",
             directory.display()
-        ));
-        return None;
+        )),
     }
-    Some(directory)
+    None
 }
 
 /// What reading the files comes to.
 fn offline_answer(
     common: &Common,
-    read: impl FnOnce(&std::path::Path) -> Result<Answer, spool::SpoolError>,
+    read: impl FnOnce(&std::path::Path) -> Result<Answer, SpoolError>,
 ) -> Answer {
     let Some(directory) = directory(common) else { return Answer::Broken };
     read(&directory).unwrap_or_else(|error| {
-        common.complain(&error.to_string());
+        let sentence = match &error {
+            SpoolError::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+                owner::closed("the spool", &directory)
+            }
+            _ => error.to_string(),
+        };
+        common.complain(&sentence);
         Answer::Broken
     })
 }
@@ -195,7 +207,7 @@ fn show(common: &Common, id: MessageId, raw: bool) -> Result<Answer, Failure> {
     };
     let path = format!("/v1/spool/{id}?raw={raw}");
     let message = match gateway.map(|gateway| gateway.get(&path)) {
-        Some(Err(failure @ Failure::Refused { .. })) => return Err(failure),
+        Some(Err(failure @ (Failure::Refused { .. } | Failure::Closed(_)))) => return Err(failure),
         Some(Ok(message)) => message,
         Some(Err(Failure::Unreachable(_))) | None => {
             let mut found = None;

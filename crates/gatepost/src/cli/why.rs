@@ -97,7 +97,7 @@ fn find(common: &Common, ticket: Ticket) -> Found {
     match answer {
         Some(Ok(record)) => return read(common, record),
         Some(Err(Failure::Refused { reason, .. })) if reason == "not_found" => return Found::Nothing,
-        Some(Err(failure @ Failure::Refused { .. })) => {
+        Some(Err(failure @ (Failure::Refused { .. } | Failure::Closed(_)))) => {
             failure.tell(common);
             return Found::Broken;
         }

@@ -178,8 +178,7 @@ fn a_grant_survives_a_reload_and_ends_with_its_login() {
     let Some(mut hotel) = Hotel::start("a2_grants::a_grant_survives_a_reload") else { return };
     hotel.open(None);
     let before = hotel.house.gateway.configuration().tenants[0].1.clone();
-    let new_login =
-        "[[identity]]\nlogin = \"ann\"\npassword = \"$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA\"\n";
+    let new_login = "[[identity]]\nlogin = \"ann\"\npassword = \"$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAA\"\n";
     hotel.reload(|configuration| configuration.tenants[0].1 = format!("{before}\n{new_login}"));
     assert_eq!(hotel.ask(HOTEL, LOGIN).code, 250);
     hotel.reload(|configuration| {
