@@ -7,6 +7,7 @@
 //! queue: no call waits. A question that finds no room comes back to whoever asked, who tells its
 //! client to come again. Nothing here knows who answers.
 
+mod account;
 mod containment;
 mod counts;
 mod denials;
@@ -26,7 +27,7 @@ mod unfinished;
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -34,6 +35,7 @@ use crossbeam::queue::SegQueue;
 use policy::{Snapshot, TenantIx, Whom};
 use ring::Waker;
 
+pub use account::{Account, Over, Use};
 pub use containment::{Contained, Sender};
 pub use counts::ConnectionCounts;
 pub use denials::{DENIALS_MAX, DENIED_RECIPIENTS_MAX, Denial};
@@ -46,9 +48,9 @@ pub use link::{
 pub use machine::machine;
 pub use places::{CONNECTIONS_PER_STRANGER, NoPlace, Place, Places};
 pub use queue::{
-    QUEUE_PAGE_MESSAGES_MAX, QUEUE_PAGE_RECIPIENTS_MAX, QUEUE_REQUESTS_MAX, QueueAct, QueueActed,
-    QueueAnswer, QueueBusy, QueuePage, QueuePageRequest, QueueRequest, QueueTask, QueuedMessage,
-    QueuedRecipient,
+    FAILING_SITES_MAX, FailingSite, LastReply, QUEUE_PAGE_MESSAGES_MAX, QUEUE_PAGE_RECIPIENTS_MAX,
+    QUEUE_REQUESTS_MAX, QueueAct, QueueActed, QueueAnswer, QueueBusy, QueuePage, QueuePageRequest,
+    QueueRequest, QueueTask, QueuedMessage, QueuedRecipient, RECIPIENT_MARK,
 };
 pub use rates::{Rate, RateTable};
 pub use shares::{Holder, Shares};
@@ -92,6 +94,7 @@ pub struct Commons {
     /// its turn since: whoever is idle takes up the latest.
     retired: SegQueue<Arc<Snapshot>>,
     sites: Table<Site>,
+    failing_site_count: Arc<AtomicUsize>,
     connections: Table<Connections>,
     denials: Denials,
     grants: Grants,
@@ -121,6 +124,7 @@ impl Commons {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             retired: SegQueue::new(),
             sites: Table::default(),
+            failing_site_count: Arc::default(),
             connections: Table::default(),
             denials: Denials::default(),
             grants: Grants::default(),
@@ -194,7 +198,13 @@ impl Commons {
     /// The site of this key, made when it is asked for the first time.
     #[must_use]
     pub fn site(&self, key: &str) -> Arc<Site> {
-        self.sites.get_or_insert(key, || Site::new(self.wakers.clone()))
+        self.sites.get_or_insert(key, || Site::new(self.wakers.clone(), self.failing_site_count.clone()))
+    }
+
+    /// Sites for which mail waits while they fail, each counted once.
+    #[must_use]
+    pub fn failing_site_count(&self) -> usize {
+        self.failing_site_count.load(Ordering::Acquire)
     }
 
     /// The sites that fail, by key, with what is wrong. One for which no mail waits any more may be

@@ -5,10 +5,13 @@
 //! place from the moment it is asked.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 use mail::{MessageId, QueueState, UnixMillis};
+
+use crate::SiteFailure;
 
 /// Requests of one worker that wait for their answer, at most: an operator's doing.
 pub const QUEUE_REQUESTS_MAX: usize = 16;
@@ -18,6 +21,42 @@ pub const QUEUE_PAGE_MESSAGES_MAX: usize = 500;
 
 /// A page ends behind the message with which it has so many recipients: one message may bring more.
 pub const QUEUE_PAGE_RECIPIENTS_MAX: usize = 5000;
+
+/// Failing sites that a worker names, at most: those for which most waits. What a person reads is a few.
+pub const FAILING_SITES_MAX: usize = 1000;
+
+/// Stands for the recipient's own address in what was said of many.
+pub const RECIPIENT_MARK: char = '\u{1}';
+
+/// What was last said of a recipient or of a site, or what went wrong there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LastReply {
+    /// The next hop that was tried, where one was.
+    pub next_hop: Option<Box<str>>,
+    /// The reply on one line, with [`RECIPIENT_MARK`] for the recipient's address.
+    pub text: Box<str>,
+}
+
+impl LastReply {
+    /// The reply to the recipient of this address.
+    #[must_use]
+    pub fn told_to(&self, address: &str) -> String {
+        self.text.replace(RECIPIENT_MARK, address)
+    }
+}
+
+/// A site that fails and for which mail waits, as one worker sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailingSite {
+    /// Its name: its next hops, or `mx:` and a domain.
+    pub key: Arc<str>,
+    /// What is wrong with it.
+    pub failure: Arc<SiteFailure>,
+    /// Messages that this worker has for it, but for held and quarantined ones.
+    pub messages: u64,
+    /// Their recipients.
+    pub recipients: u64,
+}
 
 /// Which part of a worker's queue is wanted. What only the envelope tells is not known there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +107,8 @@ impl QueueAct {
 pub enum QueueTask {
     /// A part of it.
     Page(QueuePageRequest),
+    /// The sites that fail.
+    FailingSites,
     /// Something done about messages of it.
     Act {
         /// What.
@@ -106,7 +147,7 @@ pub struct QueuedMessage {
 }
 
 /// A recipient without an outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuedRecipient {
     /// Its index in the envelope.
     pub index: u16,
@@ -116,6 +157,10 @@ pub struct QueuedRecipient {
     pub state: QueueState,
     /// When it is tried again; 0 unless it is deferred.
     pub until: UnixMillis,
+    /// The name of the site to which it goes: its next hops, or `mx:` and a domain.
+    pub site: Option<Arc<str>>,
+    /// What was last said of it, or of its site while that is what it waits for.
+    pub reply: Option<Arc<LastReply>>,
 }
 
 /// A part of a worker's queue.
@@ -148,6 +193,8 @@ pub struct QueueActed {
 pub enum QueueAnswer {
     /// To [`QueueTask::Page`].
     Page(QueuePage),
+    /// To [`QueueTask::FailingSites`]: at most [`FAILING_SITES_MAX`].
+    FailingSites(Vec<FailingSite>),
     /// To [`QueueTask::Act`].
     Acted(QueueActed),
 }

@@ -159,6 +159,16 @@ impl RateTable {
         if at <= now { Ok(()) } else { Err(millis(at)) }
     }
 
+    /// How much of `rate`'s burst `key` has used and has not flowed off yet, rounded up; more than that is owed.
+    #[must_use]
+    pub fn used(&self, key: u64, rate: &Rate, now: UnixMillis) -> u64 {
+        let now = nanos(now);
+        let set = self.set(key);
+        let arrival = set.find(key).map_or(0, |way| set.arrivals[way].load(Ordering::Acquire));
+        let owed = u128::from(rate.base(arrival, now) - now) * u128::from(rate.amount);
+        u64::try_from(owed.div_ceil(rate.per.as_nanos().max(1))).unwrap_or(u64::MAX)
+    }
+
     /// Forgets what `key` was charged: a limit that a person lifts.
     pub fn forget(&self, key: u64) {
         let set = self.set(key);

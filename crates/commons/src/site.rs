@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -17,6 +17,10 @@ pub struct Site {
     /// A bit for each worker that waits for a lease.
     waiting: AtomicU64,
     failure: ArcSwapOption<SiteFailure>,
+    /// Queues in which mail waits for it while it fails.
+    stalled: AtomicU32,
+    /// Sites of the whole program for which mail waits while they fail.
+    failing: Arc<AtomicUsize>,
     wakers: Arc<Wakers>,
 }
 
@@ -25,6 +29,8 @@ pub struct Site {
 pub struct SiteFailure {
     /// What it said last, or what happened to the connection in words of ours.
     pub reply: Reply,
+    /// The next hop that was tried last, where one was.
+    pub next_hop: Option<Box<str>>,
     /// The first failure of those in a row.
     pub since: UnixMillis,
     /// No connection is opened before.
@@ -46,11 +52,13 @@ impl SiteFailure {
 }
 
 impl Site {
-    pub(crate) fn new(wakers: Arc<Wakers>) -> Self {
+    pub(crate) fn new(wakers: Arc<Wakers>, failing: Arc<AtomicUsize>) -> Self {
         Self {
             leases: AtomicU32::new(0),
             waiting: AtomicU64::new(0),
             failure: ArcSwapOption::empty(),
+            stalled: AtomicU32::new(0),
+            failing,
             wakers,
         }
     }
@@ -133,6 +141,7 @@ impl Site {
     pub fn failed(
         &self,
         reply: &Reply,
+        next_hop: Option<&str>,
         now: UnixMillis,
         longest: Duration,
         wait: impl Fn(u32) -> Duration,
@@ -145,6 +154,7 @@ impl Site {
             let failures = known.as_ref().map_or(0, |known| known.failures).saturating_add(1);
             let news = Arc::new(SiteFailure {
                 reply: reply.clone(),
+                next_hop: next_hop.map(Into::into),
                 since: known.as_ref().filter(|known| !known.is_over).map_or(now, |known| known.since),
                 next_try: now.plus(wait(failures).as_millis() as u64),
                 failures,
@@ -179,6 +189,22 @@ impl Site {
         let found = self.failure.compare_and_swap(&Some(known.clone()), left);
         let was_known = found.as_ref().is_some_and(|found| Arc::ptr_eq(found, &known));
         (was_known && !known.is_over).then_some(known)
+    }
+
+    /// Mail waits for it in one more queue while it fails.
+    pub fn stall(&self) {
+        if self.stalled.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.failing.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// In one of those queues no mail waits for it any more, or it works again.
+    pub fn unstall(&self) {
+        let before = self.stalled.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "what stalls ends once");
+        if before == 1 {
+            self.failing.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     /// Ends the rest: an operator wants the site tried whatever failed there before.

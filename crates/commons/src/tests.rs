@@ -164,7 +164,7 @@ const LONGEST: std::time::Duration = std::time::Duration::from_secs(60);
 fn fail(site: &Site, seconds: u64) -> (Arc<SiteFailure>, bool) {
     let reply = mail::Reply::new(421, None, format_args!("at {seconds}"));
     let wait = |failures| std::time::Duration::from_secs(10 * u64::from(failures));
-    site.failed(&reply, mail::UnixMillis(seconds * 1000), LONGEST, wait)
+    site.failed(&reply, Some("10.0.0.2:25"), mail::UnixMillis(seconds * 1000), LONGEST, wait)
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_site_that_rests_has_failed_once_whatever_number_of_connections_sees_it() {
     let (second, is_news) = fail(&site, 110);
     assert!(is_news);
     assert_eq!((second.since.0, second.next_try.0, second.failures), (100_000, 130_000, 2));
-    assert_eq!(second.reply.code(), 421);
+    assert_eq!((second.reply.code(), second.next_hop.as_deref()), (421, Some("10.0.0.2:25")));
     assert_eq!(commons.failing_sites(), [("mx.example:25".into(), second)]);
 }
 
@@ -229,6 +229,21 @@ fn an_operator_has_a_site_tried_at_once_and_it_has_failed_since_then_all_the_sam
     assert!(site.rest(mail::UnixMillis(101_000), LONGEST).is_zero());
     let (failure, is_news) = fail(&site, 101);
     assert_eq!((failure.since.0, failure.failures, is_news), (100_000, 1, true));
+}
+
+#[test]
+fn a_failing_site_counts_once_in_however_many_queues_mail_waits_for_it() {
+    let (commons, _, _) = Commons::new(2, snapshot(1));
+    let (one, other) = (commons.site("mx.example:25"), commons.site("far.example:25"));
+    one.stall();
+    one.stall();
+    other.stall();
+    assert_eq!(commons.failing_site_count(), 2);
+    one.unstall();
+    assert_eq!(commons.failing_site_count(), 2);
+    one.unstall();
+    other.unstall();
+    assert_eq!(commons.failing_site_count(), 0);
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod json;
 mod limits;
 mod lists;
 mod login;
+mod nearest;
 mod node;
 mod overlaps;
 mod peers;
@@ -40,6 +41,7 @@ pub use error::{ConfigError, ConfigErrors, Warning, warnings_summed_up};
 pub use grants::GrantsConfig;
 pub use limits::ClientLimits;
 pub use login::{Failures, LoginConfig};
+pub use nearest::nearest_name;
 pub use node::{DeliveryConfig, ListenerConfig, NodeConfig, RetryConfig};
 pub use peers::PeersConfig;
 pub use ports::addresses_meet;
@@ -53,6 +55,7 @@ pub use units::{parse_duration, parse_size};
 use policy::{Doors, Listener, Proof, Snapshot};
 
 use crate::error::Report;
+use crate::file::Stamp;
 
 /// The door of this room.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +130,8 @@ impl Config {
     ) -> Result<Loaded, ConfigErrors> {
         let generation = before.map_or(1, |before| before.generation + 1);
         let mut report = Report::default();
+        // Before it is read: what changes meanwhile is seen later.
+        let own = (path.to_owned(), Stamp::of(path));
         let read = node::read(path, generation, kept, purpose, &mut report);
         let Some((node, source, mut taken_over)) = read else {
             return Err(report.into_errors());
@@ -152,6 +157,8 @@ impl Config {
         };
         let (Some(node), Some(snapshot)) = (node, snapshot) else { return Err(report.into_errors()) };
         let mut listeners: Vec<_> = node.listeners.iter().map(|listener| listener.policy.clone()).collect();
+        taken_over.beside.push(own);
+        taken_over.beside.append(&mut report.beside);
         taken_over.listeners =
             if kept.listeners.is_empty() { listeners.clone() } else { kept.listeners.clone() };
         listeners.extend(as_they_run(&kept.listeners, &listeners));

@@ -31,6 +31,10 @@ const EACH_MIN: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
     files: HashMap<PathBuf, KeptFile>,
+    /// Where tenant files are looked for; `None` where one file holds all.
+    directory: Option<PathBuf>,
+    /// The node file and what it names, as they were before they were read.
+    pub(crate) beside: Vec<(PathBuf, Option<Stamp>)>,
     /// None before the first configuration.
     pub(crate) listeners: Vec<Listener>,
 }
@@ -40,6 +44,27 @@ impl Kept {
     #[must_use]
     pub fn listeners(&self) -> &[Listener] {
         &self.listeners
+    }
+
+    /// The files that a reload would find to be others than they were when they were read, in order: changed,
+    /// come since, or gone.
+    #[must_use]
+    pub fn changed(&self) -> Vec<PathBuf> {
+        let stamps = self.files.values().flat_map(|file| &file.stamps).chain(&self.beside);
+        let mut changed: Vec<PathBuf> = stamps
+            .filter(|(path, stamp)| Stamp::of(path) != *stamp)
+            .map(|(path, _)| path.clone())
+            .chain(self.directory.iter().flat_map(|directory| self.new_files(directory)))
+            .collect();
+        changed.sort();
+        changed.dedup();
+        changed
+    }
+
+    fn new_files(&self, directory: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let is_new = |path: &PathBuf| is_tenant_file(path) && !self.files.contains_key(path);
+        entries.map(|entry| entry.path()).filter(is_new).collect()
     }
 }
 
@@ -87,6 +112,7 @@ pub(crate) fn read(path: &Path, written: &Sourced<String>, kept: &Kept, report: 
         let message = format!("{} is not read: the name of a tenant's file ends in .toml", other.display());
         report.warn(&written.origin, "policy.tenants", message);
     }
+    tenants.kept.directory = (!is_one_file).then(|| path.to_owned());
     for (path, Found { file, errors }) in tenants.files.iter().zip(found) {
         tenants.sources.extend(file.tenants.iter().cloned());
         report.warnings.extend(file.warnings.iter().cloned());
@@ -117,8 +143,7 @@ fn directory(path: &Path, written: &Sourced<String>, report: &mut Report) -> (Ve
             return (Vec::new(), Vec::new());
         }
     };
-    // Editors and Kubernetes leave hidden files beside the real ones.
-    paths.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
+    paths.retain(|path| !is_hidden(path));
     paths.sort();
     let (files, mut others): (Vec<_>, Vec<_>) =
         paths.into_iter().partition(|path| has_extension(path, &["toml"]));
@@ -135,6 +160,15 @@ fn is_left_over(path: &Path) -> bool {
     const ENDS: [&str; 9] = ["~", ".bak", ".old", ".orig", ".disabled", ".md", ".rpmnew", ".rpmsave", ".swp"];
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     ENDS.iter().any(|end| name.ends_with(end)) || name.contains(".dpkg-")
+}
+
+fn is_tenant_file(path: &Path) -> bool {
+    !is_hidden(path) && has_extension(path, &["toml"])
+}
+
+/// Editors and Kubernetes leave hidden files beside the real ones.
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 fn has_extension(path: &Path, extensions: &[&str]) -> bool {
@@ -279,11 +313,17 @@ mod tests {
         let first = read(&Kept::default());
         let second = read(&first.kept);
         assert_eq!(same(&first, &second), [true, true, true]);
+        assert!(second.kept.changed().is_empty());
         write("b.toml", &tenant("b", "null_sender = true\n"));
         write("spammers", "adatum.example\ncontoso.example\n");
+        write("d.toml", &tenant("d", ""));
+        let named = |names: &[&str]| names.iter().map(|name| folder.path().join(name)).collect::<Vec<_>>();
+        assert_eq!(second.kept.changed(), named(&["b.toml", "d.toml", "spammers"]));
+        std::fs::remove_file(folder.path().join("d.toml")).unwrap();
         let third = read(&second.kept);
         assert_eq!(same(&second, &third), [true, false, false]);
         std::fs::remove_file(folder.path().join("a.toml")).unwrap();
+        assert_eq!(third.kept.changed(), named(&["a.toml"]));
         let fourth = read(&third.kept);
         assert_eq!(same(&third, &fourth), [false, false], "b and c moved up");
         assert!(Arc::ptr_eq(&third.sources[1], &fourth.sources[0]));

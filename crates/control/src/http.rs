@@ -36,6 +36,7 @@ struct Rooms {
 /// neither health nor what workers ask waits for that.
 struct Metrics {
     registry: Arc<Registry>,
+    commons: Arc<Commons>,
     places: Arc<Places>,
     /// The last text, and when it was begun.
     last: Arc<Mutex<Option<(Instant, Bytes)>>>,
@@ -52,7 +53,7 @@ pub(crate) fn router(
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .with_state(Rooms {
-            metrics: Arc::new(Metrics::new(registry, places.clone())),
+            metrics: Arc::new(Metrics::new(registry, commons.clone(), places.clone())),
             commons,
             places,
             recovery,
@@ -64,8 +65,8 @@ async fn metrics(State(rooms): State<Rooms>) -> impl IntoResponse {
 }
 
 impl Metrics {
-    fn new(registry: Arc<Registry>, places: Arc<Places>) -> Self {
-        Self { registry, places, last: Arc::default() }
+    fn new(registry: Arc<Registry>, commons: Arc<Commons>, places: Arc<Places>) -> Self {
+        Self { registry, commons, places, last: Arc::default() }
     }
 
     /// What was counted when it was asked for, or later.
@@ -77,7 +78,7 @@ impl Metrics {
         {
             return text.clone();
         }
-        let (registry, places) = (self.registry.clone(), self.places.clone());
+        let (registry, commons, places) = (self.registry.clone(), self.commons.clone(), self.places.clone());
         // The lock goes along: an asker that leaves does not make it two at a time.
         let text = spawn_blocking(move || {
             let begun = Instant::now();
@@ -85,6 +86,7 @@ impl Metrics {
                 Holder::ALL.map(|holder| places.held_up_to(holder)),
                 Holder::ALL.map(|holder| places.ceiling(holder)),
             );
+            registry.set_failing_sites(commons.failing_site_count());
             let text = Bytes::from(registry.text());
             *last = Some((begun, text.clone()));
             text

@@ -12,6 +12,7 @@ mod call_ahead;
 mod dns;
 mod door;
 mod error;
+pub mod explain;
 mod http;
 pub mod password;
 mod queue;

@@ -70,12 +70,16 @@ impl Reloader {
         certificate: Option<Arc<Certificate>>,
     ) -> Self {
         show(&registry, &commons.snapshot());
+        let kept = Arc::new(kept);
+        if let Some(admin) = &admin {
+            admin.files_taken_up(kept.clone());
+        }
         Self {
             commons,
             registry,
             admin,
             path,
-            kept: Arc::new(kept),
+            kept,
             certificate,
             finished: mpsc::channel(1),
             is_reading: false,
@@ -162,6 +166,7 @@ impl Reloader {
         self.commons.publish(loaded.snapshot);
         if let Some(admin) = &self.admin {
             admin.reloaded(&loaded.node);
+            admin.files_taken_up(self.kept.clone());
         }
         tokio::spawn(free_retired(self.commons.clone()));
     }

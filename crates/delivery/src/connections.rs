@@ -88,6 +88,7 @@ impl Delivery {
                 Lookup::Failed(why) => {
                     let text = format_args!("the addresses of {} could not be had: {why}", next_hop.host);
                     connection.failure = Self::own_reply(4, text);
+                    connection.hop_name = Some(site.hops[hop].name.clone());
                 }
                 Lookup::Asked(question) => {
                     connection.phase = Phase::Resolving(question);
@@ -141,7 +142,8 @@ impl Delivery {
     fn give_up<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
         let connection = &mut self.connections[key as usize];
         let (site, failure) = (connection.site, std::mem::take(&mut connection.failure));
-        self.site_failed(cx, site, failure);
+        let next_hop = connection.hop_name.take();
+        self.site_failed(cx, site, next_hop.as_deref(), failure);
         self.close(cx, key);
     }
 
@@ -354,7 +356,7 @@ impl Delivery {
         }
         site.shared.release(self.settings.worker);
         self.serve(cx, connection.site);
-        self.sites.rest(connection.site);
+        self.rest(connection.site);
     }
 
     /// Closes what carries no message: the gateway is draining.

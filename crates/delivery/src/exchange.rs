@@ -67,11 +67,11 @@ impl Delivery {
             Err(reply) => {
                 exchange.refusal = None;
                 exchange.until = now;
-                self.site_failed(cx, index, reply);
+                self.site_failed(cx, index, None, reply);
             }
         }
         self.serve(cx, index);
-        self.sites.rest(index);
+        self.rest(index);
     }
 
     /// Gives a job up whose domain takes no mail, unless DNS has come to say otherwise.

@@ -7,6 +7,7 @@
 //! our own is tried again. No I/O but through the ring.
 
 mod addresses;
+mod ages;
 mod backoff;
 mod connection;
 mod connections;
@@ -16,9 +17,11 @@ mod fit;
 mod operator;
 mod outcome;
 mod queue;
+mod replies;
 mod report;
 mod schedule;
 mod site;
+mod tally;
 mod tls;
 mod transaction;
 
@@ -27,7 +30,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commons::{ExchangeFailure, Exchanger, ResolveFailure, SnapshotCache, WorkerLink};
+use commons::{ExchangeFailure, Exchanger, LastReply, ResolveFailure, SnapshotCache, WorkerLink};
 use mail::{Reply, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
 use ring::{Completion, Instant, Ring, Wheel};
@@ -144,6 +147,7 @@ pub struct Delivery {
     grouping: Vec<(SiteIx, u16)>,
     indexes: Vec<u16>,
     outcomes: Vec<(u16, spool::Outcome)>,
+    last_replies: Vec<LastReply>,
 }
 
 impl Delivery {
@@ -174,6 +178,7 @@ impl Delivery {
             grouping: Vec::new(),
             indexes: Vec::new(),
             outcomes: Vec::new(),
+            last_replies: Vec::new(),
         }
     }
 

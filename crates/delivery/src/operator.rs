@@ -5,9 +5,11 @@
 //! be done. A spool that is busy is offered the note again in the next turn; one that takes nothing ends
 //! the request.
 
+use std::sync::Arc;
+
 use commons::{
-    QUEUE_PAGE_MESSAGES_MAX, QUEUE_PAGE_RECIPIENTS_MAX, QueueAct, QueueActed, QueueAnswer, QueuePage,
-    QueuePageRequest, QueueRequest, QueueTask, QueuedMessage, QueuedRecipient,
+    FAILING_SITES_MAX, FailingSite, QUEUE_PAGE_MESSAGES_MAX, QUEUE_PAGE_RECIPIENTS_MAX, QueueAct, QueueActed,
+    QueueAnswer, QueuePage, QueuePageRequest, QueueRequest, QueueTask, QueuedMessage, QueuedRecipient,
 };
 use mail::{MessageId, Reply, Status, UnixMillis};
 use ring::{Instant, Ring};
@@ -15,6 +17,7 @@ use spool::{Noted, Refusal, StoredMessage};
 
 use crate::outcome::Attempt;
 use crate::queue::{JobIx, MessageIx, SiteIx, State};
+use crate::replies::last_reply;
 use crate::schedule::Errand;
 use crate::{Context, Delivery, report};
 
@@ -23,6 +26,9 @@ const SLOTS_PER_TURN_MAX: u32 = 256;
 
 /// Slots looked at for one page that finds little: its answer does not take long.
 const SLOTS_PER_PAGE_MAX: u32 = 1 << 16;
+
+/// Sites looked at in one turn: as long as so many slots take.
+const SITES_PER_TURN_MAX: u32 = 4096;
 
 /// Jobs acted on in one turn, but for those of its last message.
 const JOBS_PER_TURN_MAX: usize = 64;
@@ -37,6 +43,7 @@ pub(crate) struct Operation {
 #[derive(Debug)]
 enum Work {
     Page { wanted: QueuePageRequest, page: QueuePage, at: u32 },
+    FailingSites { found: Vec<FailingSite>, at: u32 },
     Act(Acting),
 }
 
@@ -63,7 +70,7 @@ impl Operation {
     /// It has something to do in the next turn, whatever happens.
     pub(crate) fn goes_on(&self) -> bool {
         match &self.work {
-            Work::Page { .. } => true,
+            Work::Page { .. } | Work::FailingSites { .. } => true,
             Work::Act(acting) => acting.at < acting.messages.len(),
         }
     }
@@ -78,6 +85,10 @@ impl Delivery {
             Work::Page { wanted, mut page, at } => match self.look(cx, &wanted, &mut page, at) {
                 Some(at) => Work::Page { wanted, page, at },
                 None => return cx.link.answer_queue(number, QueueAnswer::Page(page)),
+            },
+            Work::FailingSites { mut found, at } => match self.look_at_sites(&mut found, at) {
+                Some(at) => Work::FailingSites { found, at },
+                None => return cx.link.answer_queue(number, QueueAnswer::FailingSites(found)),
             },
             Work::Act(mut acting) => match self.act_on(cx, &mut acting) {
                 false => Work::Act(acting),
@@ -127,21 +138,12 @@ impl Delivery {
             return;
         }
         let jobs = || self.queue.jobs_of(MessageIx(slot));
-        let is_wanted =
-            |job: JobIx| wanted.state.is_none_or(|state| Some(state) == self.queue.state(job).shown());
+        let is_wanted = |job: JobIx| wanted.state.is_none_or(|state| Some(state) == self.queue.shown(job));
         if !jobs().any(is_wanted) {
             return;
         }
         let before = page.recipients.len();
-        for job in jobs() {
-            let (entry, state) = (self.queue.job(job), self.queue.state(job));
-            let Some(state) = state.shown() else { continue };
-            let until = entry.timer.and_then(|timer| self.wheel.due(timer));
-            let until = until.map_or(UnixMillis(0), |due| in_unix_time(cx, due));
-            let attempts = entry.attempts;
-            let recipients = self.queue.recipients(job);
-            page.recipients.extend(recipients.map(|index| QueuedRecipient { index, attempts, state, until }));
-        }
+        jobs().for_each(|job| self.show_job(cx, page, job));
         page.messages.push(QueuedMessage {
             slot,
             id,
@@ -150,6 +152,49 @@ impl Delivery {
             record: (place.segment, place.offset, place.length),
             recipients: (page.recipients.len() - before) as u32,
         });
+    }
+
+    /// Puts the recipients of a job on the page.
+    fn show_job<R: Ring>(&self, cx: &Context<'_, R>, page: &mut QueuePage, job: JobIx) {
+        let Some(state) = self.queue.shown(job) else { return };
+        let entry = self.queue.job(job);
+        let site = (entry.site != SiteIx::NOWHERE).then(|| self.sites.get(entry.site));
+        let failure = site.filter(|_| self.queue.is_stalled(job)).and_then(|site| site.shared.failure());
+        let due = entry.timer.and_then(|timer| self.wheel.due(timer)).map(|due| in_unix_time(cx, due));
+        let until = failure.as_ref().map(|failure| failure.next_try).or(due).unwrap_or_default();
+        let said_of_site =
+            failure.map(|failure| Arc::new(last_reply(&failure.reply, failure.next_hop.as_deref(), None)));
+        let recipients = self.queue.last_replies(job).map(|(index, reply)| QueuedRecipient {
+            index,
+            attempts: entry.attempts,
+            state,
+            until,
+            site: site.map(|site| site.key.clone()),
+            reply: said_of_site.as_ref().or(reply).cloned(),
+        });
+        page.recipients.extend(recipients);
+    }
+
+    /// Looks at the sites from `at` on; gives where to go on in the next turn, or `None` at the end.
+    fn look_at_sites(&self, found: &mut Vec<FailingSite>, at: u32) -> Option<u32> {
+        let end = self.queue.tallies.end();
+        let turn_end = at.saturating_add(SITES_PER_TURN_MAX).min(end);
+        for index in (at..turn_end).map(SiteIx) {
+            let Some(waiting) = self.queue.tallies.waiting(index) else { continue };
+            let site = self.sites.get(index);
+            let Some(failure) = site.shared.failure() else { continue };
+            found.push(FailingSite {
+                key: site.key.clone(),
+                failure,
+                messages: waiting.messages,
+                recipients: waiting.recipients,
+            });
+        }
+        if turn_end == end || found.len() >= 2 * FAILING_SITES_MAX {
+            found.sort_unstable_by_key(|site| std::cmp::Reverse(site.recipients));
+            found.truncate(FAILING_SITES_MAX);
+        }
+        (turn_end < end).then_some(turn_end)
     }
 
     /// Acts on the next messages; true when all is done and durable.
@@ -296,6 +341,7 @@ fn begin(QueueRequest { number, task }: QueueRequest) -> Operation {
             let at = wanted.from;
             Work::Page { wanted, page: QueuePage::default(), at }
         }
+        QueueTask::FailingSites => Work::FailingSites { found: Vec::new(), at: 0 },
         QueueTask::Act { act, messages, by } => {
             Work::Act(Acting { act, messages, by, at: 0, acted: QueueActed::default(), durable_with: None })
         }

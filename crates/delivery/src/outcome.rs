@@ -8,6 +8,7 @@ use spool::{Content, HELD, NewMessage, Outcome, Refusal, StoredContent, StoredMe
 use crate::connection::Answer;
 use crate::dsn::{Bounce, Failed};
 use crate::queue::{JobIx, MessageIx, State};
+use crate::replies::last_reply;
 use crate::report::{self, Fact};
 use crate::transaction::addresses;
 use crate::{Context, Delivery, TICK, Timer};
@@ -96,6 +97,7 @@ impl Delivery {
         );
         self.outcomes.clear();
         self.indexes.clear();
+        self.last_replies.clear();
         let mut failed = Vec::new();
         for (index, address, reply) in facts {
             let outcome = match reply {
@@ -106,7 +108,10 @@ impl Delivery {
             };
             match outcome {
                 Some(outcome) => self.outcomes.push((index, outcome)),
-                None => self.indexes.push(index),
+                None => {
+                    self.indexes.push(index);
+                    self.last_replies.push(last_reply(reply, attempt.next_hop, Some(address.text())));
+                }
             }
             if let Some(Outcome::Failed | Outcome::Expired) = outcome {
                 let expired = outcome == Some(Outcome::Expired);
@@ -132,6 +137,7 @@ impl Delivery {
                 let left = &self.indexes;
                 self.queue.retain(job, |index| left.binary_search(&index).is_ok());
             }
+            self.queue.set_replies(job, self.last_replies.drain(..));
             let until = self.retry_later(cx, job);
             let (key, attempts) = (self.queue.message(message).key, self.queue.job(job).attempts);
             // A busy spool loses the note; after a crash the recipient is tried earlier, no more. That an

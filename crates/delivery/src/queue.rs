@@ -5,30 +5,35 @@
 //! that a queued message costs a few dozen bytes and a turn never waits for a table that grows.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
+use commons::LastReply;
 use mail::{QueueState, UnixMillis};
 use ring::{Slab, TimerKey, Wheel};
 use spool::MessageKey;
 
 use crate::Timer;
+use crate::ages::{AGE_BYTES_MAX, Ages};
+use crate::replies::{Replies, ReplyIx};
+use crate::tally::Tallies;
 
 /// Recipients of one transaction: what every server must take (RFC 5321 section 4.5.3.1.8).
 pub(crate) const RECIPIENTS_PER_TRANSACTION_MAX: usize = 100;
 
-/// What delivery keeps of a queued message, in bytes. With what the spool keeps, it must stay below the 128 of
-/// the design (spool.md, promise 7).
-pub const MESSAGE_BYTES_MAX: usize = 24;
+/// What delivery keeps of a queued message, in bytes, the second in which it came included. With what the
+/// spool keeps, it must stay below the 128 of the design (spool.md, promise 7).
+pub const MESSAGE_BYTES_MAX: usize = 48;
 
 /// What delivery keeps of each recipient of a queued message, in bytes: the recipient, and in the
 /// worst case a job, a place in a site's queue and a timer of its own.
-pub const RECIPIENT_BYTES_MAX: usize = 92;
+pub const RECIPIENT_BYTES_MAX: usize = 96;
 
 /// A place in a queue that grows by doubling.
 const PLACE_BYTES: usize = 2 * size_of::<JobIx>();
 
 const _: () = assert!(MESSAGE_BYTES_MAX + spool::MEMORY_PER_MESSAGE_BYTES_MAX <= 128);
 const _: () = assert!(RECIPIENT_BYTES_MAX <= 128);
-const _: () = assert!(Slab::<Message>::ENTRY_BYTES <= MESSAGE_BYTES_MAX);
+const _: () = assert!(Slab::<Message>::ENTRY_BYTES + AGE_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(
     Slab::<Job>::ENTRY_BYTES + Slab::<Recipient>::ENTRY_BYTES + Wheel::<Timer>::TIMER_BYTES + PLACE_BYTES
         <= RECIPIENT_BYTES_MAX
@@ -80,6 +85,8 @@ pub(crate) struct Job {
     pub(crate) interrupted: bool,
     /// An operator holds it once the attempt under way is over.
     pub(crate) held: bool,
+    /// It is the one that counts of those of its message that go to its site.
+    leads: bool,
     /// Places in queues that lead to it; one that it no longer waits in is passed over.
     links: u8,
     state: State,
@@ -104,20 +111,6 @@ pub(crate) enum State {
     Void,
 }
 
-impl State {
-    /// As operators see it; what is over is not shown.
-    pub(crate) fn shown(self) -> Option<QueueState> {
-        match self {
-            Self::Ready => Some(QueueState::Ready),
-            Self::Active => Some(QueueState::Active),
-            Self::Deferred => Some(QueueState::Deferred),
-            Self::Held => Some(QueueState::Held),
-            Self::Quarantined => Some(QueueState::Quarantined),
-            Self::Void => None,
-        }
-    }
-}
-
 const STATES: usize = 6;
 
 /// A place in the list of a job's recipients, in ascending order.
@@ -125,6 +118,8 @@ const STATES: usize = 6;
 struct Recipient {
     next: u32,
     index: u16,
+    /// What was last said of it.
+    reply: ReplyIx,
 }
 
 const END: u32 = u32::MAX;
@@ -137,6 +132,10 @@ pub(crate) struct Queue {
     recipients: Slab<Recipient>,
     /// Recipients by the state of their job.
     counts: [u64; STATES],
+    /// The same by site, and which of them fail.
+    pub(crate) tallies: Tallies,
+    replies: Replies,
+    ages: Ages,
 }
 
 impl Queue {
@@ -146,6 +145,7 @@ impl Queue {
     /// When `pending` is 0.
     pub(crate) fn add_message(&mut self, key: MessageKey, arrived: UnixMillis, pending: u32) -> MessageIx {
         let pending = NonZeroU32::new(pending).expect("a queued message has a recipient");
+        self.ages.add(arrived);
         MessageIx(self.messages.insert(Message { key, arrived, pending, first_job: END }))
     }
 
@@ -160,10 +160,12 @@ impl Queue {
     ) -> JobIx {
         let (mut first, mut count) = (END, 0);
         for index in recipients.rev() {
-            first = self.recipients.insert(Recipient { next: first, index });
+            first = self.recipients.insert(Recipient { next: first, index, reply: ReplyIx::NONE });
             count += 1;
         }
         let next_job = self.messages[message.0].first_job;
+        // Jobs of a message that go to one site stand side by side.
+        let leads = self.jobs.get(next_job).is_none_or(|next| next.site != site);
         let job = Job {
             message,
             site,
@@ -175,11 +177,13 @@ impl Queue {
             routed,
             interrupted: false,
             held: false,
+            leads,
             links: 0,
             state: State::Ready,
             timer: None,
         };
         self.counts[State::Ready as usize] += u64::from(count);
+        self.tallies.moved(site, u64::from(count), leads, State::Void, State::Ready);
         let index = self.jobs.insert(job);
         if let Some(next) = self.jobs.get_mut(next_job) {
             next.previous_job = index;
@@ -246,13 +250,15 @@ impl Queue {
         let job = &mut self.jobs[job.0];
         let (mut before, mut at) = (END, job.first);
         while at != END {
-            let Recipient { next, index } = self.recipients[at];
+            let Recipient { next, index, reply } = self.recipients[at];
             if keep(index) {
                 before = at;
             } else {
                 self.recipients.remove(at);
+                self.replies.release(reply);
                 job.recipients -= 1;
                 self.counts[job.state as usize] -= 1;
+                self.tallies.moved(job.site, 1, false, job.state, State::Void);
                 match self.recipients.get_mut(before) {
                     Some(recipient) => recipient.next = next,
                     None => job.first = next,
@@ -279,11 +285,18 @@ impl Queue {
     /// Makes a job void: without recipients, and no longer one of its message's.
     fn empty(&mut self, index: u32) {
         let job = &mut self.jobs[index];
-        let Job { message, first: mut at, recipients, state, next_job, previous_job, .. } = *job;
+        let Job { message, site, first: mut at, recipients, leads, state, next_job, previous_job, .. } = *job;
         (job.first, job.recipients, job.state) = (END, 0, State::Void);
         self.counts[state as usize] -= u64::from(recipients);
-        while at != END {
-            at = self.recipients.remove(at).map_or(END, |recipient| recipient.next);
+        self.tallies.moved(site, u64::from(recipients), leads, state, State::Void);
+        while let Some(recipient) = self.recipients.remove(at) {
+            self.replies.release(recipient.reply);
+            at = recipient.next;
+        }
+        let younger = self.jobs.get_mut(previous_job).filter(|younger| leads && younger.site == site);
+        if let Some(younger) = younger.filter(|younger| !younger.leads) {
+            younger.leads = true;
+            self.tallies.message_goes_on(site, younger.state);
         }
         if let Some(next) = self.jobs.get_mut(next_job) {
             next.previous_job = previous_job;
@@ -301,16 +314,21 @@ impl Queue {
         let pending = entry.pending.get().checked_sub(count).expect("a recipient has one outcome");
         match NonZeroU32::new(pending) {
             Some(pending) => entry.pending = pending,
-            None => drop(self.messages.remove(message.0)),
+            None => {
+                self.ages.remove(entry.arrived);
+                self.messages.remove(message.0);
+            }
         }
     }
 
     /// Notes where a job stands now.
     pub(crate) fn set_state(&mut self, job: JobIx, state: State) {
         let job = &mut self.jobs[job.0];
-        self.counts[job.state as usize] -= u64::from(job.recipients);
-        self.counts[state as usize] += u64::from(job.recipients);
-        job.state = state;
+        let before = std::mem::replace(&mut job.state, state);
+        let recipients = u64::from(job.recipients);
+        self.counts[before as usize] -= recipients;
+        self.counts[state as usize] += recipients;
+        self.tallies.moved(job.site, recipients, job.leads, before, state);
     }
 
     /// Where a job stands.
@@ -321,6 +339,64 @@ impl Queue {
     /// Recipients whose job stands so.
     pub(crate) fn recipients_in(&self, state: State) -> u64 {
         self.counts[state as usize]
+    }
+
+    /// Recipients that stand so, as operators see it.
+    pub(crate) fn recipients_shown(&self, shown: QueueState) -> u64 {
+        let (count, stalled) = (|state: State| self.counts[state as usize], self.tallies.stalled());
+        match shown {
+            QueueState::Ready => count(State::Ready) - stalled,
+            QueueState::Deferred => count(State::Deferred) + stalled,
+            QueueState::Active => count(State::Active),
+            QueueState::Held => count(State::Held),
+            QueueState::Quarantined => count(State::Quarantined),
+        }
+    }
+
+    /// Where a job stands, as operators see it: what waits for a site that fails is deferred. What is over
+    /// is not shown.
+    pub(crate) fn shown(&self, job: JobIx) -> Option<QueueState> {
+        match self.state(job) {
+            State::Ready if self.is_stalled(job) => Some(QueueState::Deferred),
+            State::Ready => Some(QueueState::Ready),
+            State::Active => Some(QueueState::Active),
+            State::Deferred => Some(QueueState::Deferred),
+            State::Held => Some(QueueState::Held),
+            State::Quarantined => Some(QueueState::Quarantined),
+            State::Void => None,
+        }
+    }
+
+    /// Whether a job is due and its site fails.
+    pub(crate) fn is_stalled(&self, job: JobIx) -> bool {
+        let job = &self.jobs[job.0];
+        job.state == State::Ready && self.tallies.is_failing(job.site)
+    }
+
+    /// Notes what was last said of a job's recipients, one after the other.
+    pub(crate) fn set_replies(&mut self, job: JobIx, said: impl Iterator<Item = LastReply>) {
+        let mut at = self.jobs[job.0].first;
+        for reply in said {
+            let Some(recipient) = self.recipients.get_mut(at) else { return };
+            let reply = self.replies.keep(reply);
+            self.replies.release(std::mem::replace(&mut recipient.reply, reply));
+            at = recipient.next;
+        }
+    }
+
+    /// The indexes of a job's recipients, and what was last said of each.
+    pub(crate) fn last_replies(&self, job: JobIx) -> impl Iterator<Item = (u16, Option<&Arc<LastReply>>)> {
+        let mut next = self.jobs[job.0].first;
+        std::iter::from_fn(move || {
+            let recipient = self.recipients.get(next)?;
+            next = recipient.next;
+            Some((recipient.index, self.replies.get(recipient.reply)))
+        })
+    }
+
+    /// When the oldest message came; `None` when none is queued.
+    pub(crate) fn oldest(&self) -> Option<UnixMillis> {
+        self.ages.oldest()
     }
 
     /// Messages that are queued.
@@ -370,8 +446,9 @@ mod tests {
         queue.settled(message, 1);
         assert_eq!(queue.message_count(), 0);
         assert!(queue.jobs.is_empty() && queue.recipients.is_empty());
-        assert_eq!(queue.counts, [0; STATES]);
+        assert_eq!((queue.counts, queue.oldest()), ([0; STATES], None));
     }
+
     #[test]
     fn a_job_that_a_place_leads_to_stays_void_until_that_is_gone() {
         let (mut queue, message, job) = queue_with_job(&[0, 1]);

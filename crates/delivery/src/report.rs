@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use commons::{Sender, SiteFailure};
-use mail::{Address, MessageId, Reply, SuspensionCause, UnixMillis};
+use mail::{Address, MessageId, QueueState, Reply, SuspensionCause, UnixMillis};
 use observe::{DeliveryOutcome, EventLog, WorkerMetrics};
 use ring::Ring;
 use spool::{LoadError, MessageKey, Outcome, StoredMessage};
 
 use crate::Context;
-use crate::queue::{Queue, State};
+use crate::queue::Queue;
 use crate::site::Site;
 
 /// The end of an attempt for one recipient.
@@ -126,11 +126,10 @@ pub(crate) fn ordered(log: &mut EventLog, now: UnixMillis, act: &str, id: Messag
     log.event("queue_act", now).str("act", act).display("message", id).str("by", by).end();
 }
 
-/// How many recipients are queued, by where they stand.
+/// How many recipients are queued, by where they stand, and since when.
 pub(crate) fn queue(metrics: &WorkerMetrics, queue: &Queue) {
-    for state in [State::Ready, State::Active, State::Deferred, State::Held, State::Quarantined] {
-        if let Some(shown) = state.shown() {
-            metrics.set_queue(shown, queue.recipients_in(state));
-        }
+    for state in QueueState::ALL {
+        metrics.set_queue(state, queue.recipients_shown(state));
     }
+    metrics.set_oldest_arrival(queue.oldest());
 }

@@ -176,7 +176,14 @@ impl Delivery {
         timer.and_then(|timer| self.wheel.cancel(timer));
         if self.queue.remove_job(job) && site != SiteIx::NOWHERE {
             self.sites.get_mut(site).jobs -= 1;
-            self.sites.rest(site);
+            self.rest(site);
+        }
+    }
+
+    /// Something about a site has ended: another that rests may be forgotten, and its place is free.
+    pub(crate) fn rest(&mut self, site: SiteIx) {
+        if let Some(forgotten) = self.sites.rest(site) {
+            self.queue.tallies.works(forgotten);
         }
     }
 
@@ -292,7 +299,7 @@ impl Delivery {
         // Until here it was not to be forgotten.
         self.sites.get_mut(index).timer_set = false;
         self.serve(cx, index);
-        self.sites.rest(index);
+        self.rest(index);
     }
 
     /// Gives a site's waiting jobs to its connections, and opens connections as leases allow.
@@ -308,10 +315,17 @@ impl Delivery {
                 break;
             }
             let site = self.sites.get_mut(index);
+            if self.queue.tallies.is_failing(index) && site.shared.failure().is_none() {
+                // It works for another worker.
+                self.queue.tallies.works(index);
+            }
             let rest = site.shared.rest(unix_now, self.settings.retry.longest_wait());
             match site.need(now, !rest.is_zero()) {
                 Need::Nothing => break,
                 Need::Rest => {
+                    if site.shared.failure().is_some() {
+                        self.queue.tallies.fails(index, &site.shared);
+                    }
                     self.look_again(index, now.after(rest));
                     break;
                 }
@@ -389,16 +403,19 @@ impl Delivery {
         &mut self,
         cx: &mut Context<'_, R>,
         index: SiteIx,
+        next_hop: Option<&str>,
         failure: mail::Reply,
     ) {
         let (now, unix_now, random) = (cx.ring.now(), cx.unix_now(), cx.random());
         let (site, retry) = (self.sites.get_mut(index), self.settings.retry);
         let longest = retry.longest_wait();
-        let (known, is_news) =
-            site.shared.failed(&failure, unix_now, longest, |failures| retry.wait(failures, random));
+        let (known, is_news) = site
+            .shared
+            .failed(&failure, next_hop, unix_now, longest, |failures| retry.wait(failures, random));
         if is_news {
             report::site_unavailable(cx.log, unix_now, site, &known);
         }
+        self.queue.tallies.fails(index, &site.shared);
         site.failure = failure;
         let rest = known.rest(unix_now, longest);
         let (expire, waiting) = (self.settings.retry.expire.as_millis() as u64, site.waiting.len());

@@ -49,7 +49,7 @@ pub(crate) struct Exchange {
 /// One site.
 #[derive(Debug)]
 pub(crate) struct Site {
-    pub(crate) key: Box<str>,
+    pub(crate) key: Arc<str>,
     pub(crate) hops: Vec<Hop>,
     /// Where the next hops come from, when no route names them.
     pub(crate) exchange: Option<Exchange>,
@@ -291,23 +291,23 @@ impl Sites {
     }
 
     /// Something about a site has ended: one of a domain that has nothing left to do may be
-    /// forgotten, the one that has rested longest first.
-    pub(crate) fn rest(&mut self, index: SiteIx) {
-        let Some(site) = self.sites.get_mut(index.0 as usize) else { return };
+    /// forgotten, the one that has rested longest first. Gives the one that is.
+    pub(crate) fn rest(&mut self, index: SiteIx) -> Option<SiteIx> {
+        let site = self.sites.get_mut(index.0 as usize)?;
         if site.exchange.is_none() || site.resting || !site.is_idle() {
-            return;
+            return None;
         }
         site.resting = true;
         self.resting.push_back(index);
         if self.resting.len() <= RESTING_MAX {
-            return;
+            return None;
         }
-        let Some(oldest) = self.resting.pop_front() else { return };
+        let oldest = self.resting.pop_front()?;
         let rests = |site: &&mut Site| site.resting && site.is_idle();
-        if let Some(site) = self.sites.get_mut(oldest.0 as usize).filter(rests) {
-            self.keys.remove(&site.key);
-            self.sites.remove(oldest.0 as usize);
-        }
+        let site = self.sites.get_mut(oldest.0 as usize).filter(rests)?;
+        self.keys.remove(&*site.key);
+        self.sites.remove(oldest.0 as usize);
+        Some(oldest)
     }
 
     pub(crate) fn get(&self, site: SiteIx) -> &Site {

@@ -168,6 +168,9 @@ impl Delivery {
         if let Some(over) = site.shared.succeeded(now, longest, shortest) {
             report::site_available(cx.log, now, site, &over);
         }
+        if self.queue.tallies.is_failing(connection.site) && site.shared.failure().is_none() {
+            self.queue.tallies.works(connection.site);
+        }
     }
 
     /// A message boundary: the next job, a wait for one, or the end of the connection.
@@ -353,11 +356,11 @@ impl Delivery {
         reply: Reply,
     ) {
         let connection = &self.connections[key as usize];
-        let index = connection.site;
-        if let Some(hop) = &connection.hop_name {
+        let (index, hop) = (connection.site, connection.hop_name.clone());
+        if let Some(hop) = &hop {
             self.sites.get_mut(index).avoid_named(hop, cx.ring.now());
         }
-        self.site_failed(cx, index, reply);
+        self.site_failed(cx, index, hop.as_deref(), reply);
     }
 
     /// Ends the transaction: `reply` speaks for the recipients without a refusal of their own.

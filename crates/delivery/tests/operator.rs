@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use commons::{QueueAct, QueueActed, QueuePageRequest, QueueTask};
+use commons::{FailingSite, QueueAct, QueueActed, QueueAnswer, QueuePageRequest, QueueTask};
 use harness::{RETRY, Scene};
 use mail::{QueueState, UnixMillis};
 
@@ -125,7 +125,7 @@ fn a_retry_does_not_wait_for_a_message_or_for_a_site() {
     // Far into the back-off of the message.
     scene.pass(Duration::from_secs(3 * 3600));
     let page = scene.page(all());
-    let recipient = page.recipients[0];
+    let recipient = &page.recipients[0];
     assert_eq!(recipient.state, QueueState::Deferred);
     assert!(recipient.attempts > 8 && recipient.until > UnixMillis(0), "{recipient:?}");
     is_shut.set(false);
@@ -136,11 +136,116 @@ fn a_retry_does_not_wait_for_a_message_or_for_a_site() {
     let mut scene = Scene::new(4, &ONE_HOP);
     scene.send(FROM, &["kim@a.example"], BODY);
     scene.pass(Duration::from_secs(3 * 3600));
-    assert_eq!(states(&mut scene), [QueueState::Ready], "its site has the back-off");
+    assert_eq!(states(&mut scene), [QueueState::Deferred], "its site has the back-off");
     scene.destination(2, usual);
     assert_eq!(scene.act(QueueAct::Retry), done(1));
     scene.pass(Duration::from_secs(5));
     assert_eq!(scene.taken(0), 1);
+}
+
+fn counted(scene: &Scene, state: &str) -> u64 {
+    scene.gateway.metric(&format!("gatepost_queue_recipients{{state=\"{state}\"}}"))
+}
+
+fn failing(scene: &mut Scene) -> Vec<FailingSite> {
+    match scene.ask_queue(QueueTask::FailingSites) {
+        QueueAnswer::FailingSites(sites) => sites,
+        other => panic!("the failing sites were asked for, not {other:?}"),
+    }
+}
+
+#[test]
+fn what_waits_for_a_site_that_fails_is_deferred_in_every_count_until_it_works() {
+    let mut scene = Scene::new(7, &ONE_HOP);
+    let id = scene.send(FROM, &["kim@a.example", "lee@a.example"], BODY);
+    scene.send(FROM, &["kim@a.example"], BODY);
+    scene.pass(Duration::from_secs(30));
+    // What comes later waits as well.
+    scene.send(FROM, &["lee@a.example"], BODY);
+    scene.pass(Duration::from_secs(1));
+    assert_eq!((counted(&scene, "deferred"), counted(&scene, "ready")), (4, 0));
+    let page = scene.page(QueuePageRequest { state: Some(QueueState::Deferred), ..all() });
+    assert_eq!((page.messages.len(), page.recipients.len()), (3, 4));
+    assert_eq!(scene.page(QueuePageRequest { state: Some(QueueState::Ready), ..all() }).messages, []);
+    let sites = failing(&mut scene);
+    assert_eq!(sites.len(), 1);
+    let site = &sites[0];
+    assert_eq!((&*site.key, site.messages, site.recipients), ("10.0.0.2:25", 3, 4));
+    assert!(site.failure.failures > 1 && site.failure.since < site.failure.next_try, "{site:?}");
+    assert_eq!(site.failure.next_hop.as_deref(), Some("10.0.0.2:25"));
+    assert!(site.failure.reply.to_string().starts_with("451 4.4.1 cannot connect"), "{site:?}");
+    for recipient in &page.recipients {
+        assert_eq!(
+            (recipient.until, recipient.site.as_deref()),
+            (site.failure.next_try, Some("10.0.0.2:25"))
+        );
+        let reply = recipient.reply.as_ref().expect("what its site said");
+        assert_eq!(*reply.text, *site.failure.reply.to_string());
+    }
+    // What an operator holds does not wait for the site.
+    let messages = [(page.messages[0].slot, id)].into();
+    scene.ask_queue(QueueTask::Act { act: QueueAct::Hold, messages, by: "uid 0".into() });
+    scene.pass(Duration::from_secs(1));
+    let site = &failing(&mut scene)[0];
+    assert_eq!((site.messages, site.recipients), (2, 2));
+    assert_eq!((counted(&scene, "deferred"), counted(&scene, "held")), (2, 2));
+    assert_eq!(scene.gateway.commons().failing_site_count(), 1);
+    scene.destination(2, usual);
+    scene.pass(Duration::from_secs(600));
+    assert_eq!((failing(&mut scene), scene.gateway.commons().failing_site_count()), (Vec::new(), 0));
+    assert_eq!((counted(&scene, "deferred"), counted(&scene, "held")), (0, 2));
+    assert_eq!(scene.act(QueueAct::Release), done(1));
+    scene.pass(Duration::from_secs(60));
+    assert_eq!(scene.gateway.delivery.queued_messages(), 0);
+}
+
+#[test]
+fn a_failing_site_whose_mail_is_given_up_is_named_no_longer() {
+    let mut scene = Scene::new(8, &ONE_HOP);
+    // The null sender gets no bounce, which would wait for the site in its turn.
+    scene.send("", &["kim@a.example"], BODY);
+    scene.pass(Duration::from_secs(30));
+    assert_eq!(scene.gateway.commons().failing_site_count(), 1);
+    assert_eq!(scene.act(QueueAct::Bounce("no".into())), done(1));
+    scene.pass(Duration::from_secs(1));
+    assert_eq!((failing(&mut scene), scene.gateway.commons().failing_site_count()), (Vec::new(), 0));
+    assert_eq!((counted(&scene, "deferred"), counted(&scene, "ready")), (0, 0));
+}
+
+#[test]
+fn each_recipient_has_what_was_last_said_of_it_and_of_many_the_message_counts_once() {
+    let mut scene = Scene::new(9, &ONE_HOP);
+    let is_shut = Rc::new(Cell::new(false));
+    let shut = is_shut.clone();
+    scene.destination(2, move |line| match line {
+        "CONNECT" if shut.get() => "421 4.3.2 closed".into(),
+        line if line.contains("kim") => "450 4.2.1 <kim@a.example> come back".into(),
+        line if line.starts_with("RCPT") => "451 4.7.1 not yet".into(),
+        _ => String::new(),
+    });
+    let many: Vec<String> = (0..250).map(|number| format!("number{number}@a.example")).collect();
+    let mut to: Vec<&str> = many.iter().map(String::as_str).collect();
+    to.push("kim@a.example");
+    scene.send(FROM, &to, BODY);
+    scene.pass(Duration::from_secs(4));
+    let page = scene.page(all());
+    assert_eq!(page.recipients.len(), 251);
+    for recipient in &page.recipients {
+        let reply = recipient.reply.as_ref().expect("each has a reply");
+        let address = to[usize::from(recipient.index)];
+        let said = if address.starts_with("kim") {
+            "450 4.2.1 <kim@a.example> come back"
+        } else {
+            "451 4.7.1 not yet"
+        };
+        assert_eq!(reply.told_to(address), said);
+        assert_eq!(reply.next_hop.as_deref(), Some("10.0.0.2:25"));
+    }
+    // The same message, of which the site takes nothing now, is one that waits.
+    is_shut.set(true);
+    scene.pass(Duration::from_secs(3600));
+    let site = &failing(&mut scene)[0];
+    assert_eq!((site.messages, site.recipients), (1, 251));
 }
 
 #[test]

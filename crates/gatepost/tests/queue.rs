@@ -62,6 +62,17 @@ impl Stage {
         String::from_utf8(self.spool(words).stdout).expect("what is printed is text")
     }
 
+    /// What `gatepost status` prints.
+    fn status(&self, words: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_gatepost"))
+            .arg("status")
+            .args(words)
+            .arg("--config")
+            .arg(self.gateway.config_path())
+            .output();
+        String::from_utf8(output.expect("the program is there").stdout).expect("what is printed is text")
+    }
+
     fn objects(&self, words: &[&str]) -> Vec<Value> {
         let text = self.text(&[words, &["--json"]].concat());
         text.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect()
@@ -73,7 +84,9 @@ impl Stage {
 
     fn ids(&self, words: &[&str]) -> Vec<String> {
         let objects = self.objects(words);
-        objects.iter().map(|one| one["id"].as_str().expect("it has an id").to_owned()).collect()
+        // What is said of a name that nothing has is no message.
+        let ids = objects.iter().filter(|one| one["error"].is_null());
+        ids.map(|one| one["id"].as_str().expect("it has an id").to_owned()).collect()
     }
 
     /// The records of `event` in the log, once there are `count`.
@@ -117,6 +130,7 @@ impl Stage {
 fn what_is_queued_is_listed_and_shown_and_found_by_each_of_its_marks() {
     let mut stage = Stage::start(|_| {});
     let (one, two) = (stage.send(FROM, TO), stage.send("", OTHER));
+    stage.logged("site_unavailable", 1);
     let list = stage.text(&["list"]);
     for part in [
         &*one,
@@ -139,7 +153,8 @@ fn what_is_queued_is_listed_and_shown_and_found_by_each_of_its_marks() {
         (&["--domain", "far.example", "--sender", FROM], &[]),
         (&["--older-than", "1h"], &[]),
         (&["--older-than", "1ms"], &[&one, &two]),
-        (&["--state", "ready"], &[&one, &two]),
+        (&["--state", "deferred"], &[&one, &two]),
+        (&["--state", "ready"], &[]),
         (&["--state", "held"], &[]),
         (&["--limit", "1"], &[&one]),
         (&[&one], &[&one]),
@@ -174,6 +189,61 @@ fn what_is_queued_is_listed_and_shown_and_found_by_each_of_its_marks() {
     assert!(stage.text(&["list"]).contains("no gateway answers: read from"));
     assert_eq!(stage.spool(&["hold", &two]).status.code(), Some(2), "nobody is there to do it");
     assert!(stage.spool(&["verify"]).status.success());
+}
+
+#[test]
+fn a_next_hop_that_is_dead_is_named_wherever_an_operator_looks() {
+    let stage = Stage::start(|configuration| configuration.workers = 2);
+    let id = stage.send(FROM, TO);
+    stage.logged("site_unavailable", 1);
+    // What comes while it is known to be dead waits as well.
+    Dialog::hello(stage.gateway.smtp()).deliver(FROM, &[TO, OTHER], CONTENT);
+    stage.gateway.wait_metric("gatepost_queue_recipients{state=\"deferred\"}", 3.0);
+    stage.gateway.wait_metric("gatepost_queue_recipients{state=\"ready\"}", 0.0);
+    assert_eq!(stage.gateway.metric("gatepost_failing_sites"), 1.0);
+    let has_age = || stage.gateway.metric("gatepost_oldest_message_age_seconds") >= 1.0;
+    assert!(eventually(PATIENCE, has_age), "the oldest message has an age");
+    let hop = stage.gateway.configuration().next_hop.to_string();
+    let status = stage.status(&["--json"]);
+    let status: Value = serde_json::from_str(&status).expect("one object");
+    assert_eq!((&status["failing_sites"], &status["queue_recipients"]["deferred"]), (&1.into(), &3.into()));
+    let site = &status["failing"][0];
+    assert_eq!((&site["site"], &site["next_hop"]), (&hop.clone().into(), &hop.clone().into()));
+    assert_eq!((&site["messages"], &site["recipients"]), (&2.into(), &3.into()));
+    assert!(site["since"].as_str() < site["next_try"].as_str(), "{site}");
+    let reply = site["reply"].as_str().expect("a reply");
+    assert!(reply.starts_with("451 4.4.1 cannot connect"), "{site}");
+    let text = stage.status(&[]);
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    // Lines are broken between words.
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let deferred = "0 ready, 0 active, 3 deferred, 0 held recipients; the oldest came ";
+    for part in
+        [deferred, "1 site takes no mail", &hop, reply, "2 messages for 3 recipients wait", "next try in "]
+    {
+        assert!(text.contains(part), "{part:?} is missing from\n{text}");
+    }
+    let listed = stage.objects(&["list", "--state", "deferred"]);
+    assert_eq!(listed.len(), 2);
+    let shown = stage.object(&["show", &id]);
+    for recipient in [&listed[0]["recipients"][0], &shown["recipients"][0]] {
+        assert_eq!((&recipient["state"], &recipient["site"]), (&"deferred".into(), &hop.clone().into()));
+        assert_eq!((&recipient["reply"], &recipient["next_hop"]), (&reply.into(), &hop.clone().into()));
+        assert_eq!(recipient["not_before"], site["next_try"]);
+    }
+    for words in [&["list"][..], &["show", &id]] {
+        let text = stage.text(words).split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in ["deferred", &hop, reply, "next try in "] {
+            assert!(text.contains(part), "{part:?} is missing from\n{text}");
+        }
+    }
+    let destination = stage.destination();
+    assert_eq!(stage.object(&["retry", "--all"])["done"], 2);
+    destination.wait_for(2);
+    stage.gateway.wait_metric("gatepost_queue_recipients", 0.0);
+    assert_eq!(stage.gateway.metric("gatepost_failing_sites"), 0.0);
+    let text = stage.status(&[]);
+    assert!(!text.contains("failing") && !text.contains("oldest"), "{text}");
 }
 
 #[test]
@@ -306,12 +376,7 @@ fn a_message_that_is_damaged_while_it_waits_is_quarantined_and_never_delivered()
     }
     assert_eq!(destination.count(), 1);
     assert_ne!(damaged, sound);
-    let status = Command::new(env!("CARGO_BIN_EXE_gatepost"))
-        .args(["status", "--config"])
-        .arg(stage.gateway.config_path())
-        .output()
-        .expect("the program is there");
-    let text = String::from_utf8_lossy(&status.stdout).into_owned();
+    let text = stage.status(&[]);
     assert!(text.contains("quarantined") && text.contains("1 message and 0 damaged places"), "{text}");
 }
 

@@ -9,14 +9,13 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use commons::{Commons, ConnectionLease, GrantedIdentities, Holder, NoPlace, Suspension, machine};
+use commons::{Account, Commons, ConnectionLease, GrantedIdentities, Holder, NoPlace, Over, machine};
 use mail::{Reason, Reply, Status, UnixMillis, Verdict};
 use observe::ShedCause;
 use policy::{Counted, Decision, IdentityIx, Period, Remedy, Rule, Snapshot, TenantIx, Whom};
 use ring::Ring;
 use smtp::server::XClientRights;
 
-use crate::account::{Account, Over};
 use crate::connection::Standing;
 use crate::judge::Judge;
 use crate::seats::{Guest, address_key};
@@ -312,7 +311,10 @@ impl<R: Ring> Judge<'_, '_, R> {
         if self.cx.link.commons().suspensions().is_empty() {
             return false;
         }
-        let Some((reason, suspension)) = self.suspension(tenant) else { return false };
+        let (commons, now) = (self.cx.link.commons(), self.cx.now());
+        let (client, snapshot) = (self.client.address, &self.client.snapshot);
+        let suspended = self.client.account.suspension(commons, snapshot, client, tenant, now);
+        let Some((reason, suspension)) = suspended else { return false };
         let verdict = match self.client.snapshot.limits.suspension_is_temporary {
             true => Verdict::Defer(reason),
             false => Verdict::Deny(reason),
@@ -326,26 +328,6 @@ impl<R: Ring> Judge<'_, '_, R> {
         });
         self.refuse_with(&decision, Some(format_args!("{detail}")), texts, reply);
         true
-    }
-
-    fn suspension(&self, tenant: Option<TenantIx>) -> Option<(Reason, Suspension)> {
-        let (suspensions, now) = (self.cx.link.commons().suspensions(), self.cx.now());
-        let (account, snapshot) = (&self.client.account, &self.client.snapshot);
-        let name = |tenant: TenantIx| &*snapshot.tenant(tenant).name;
-        let of_tenant = |tenant| suspensions.tenant(name(tenant), now);
-        if let Some(suspension) = account.tenant.and_then(of_tenant).or_else(|| tenant.and_then(of_tenant)) {
-            return Some((Reason::TenantSuspended, suspension));
-        }
-        let (reason, suspension) = match account.identity {
-            Some(identity) => {
-                (Reason::IdentitySuspended, suspensions.login(snapshot.identity_login(identity), now))
-            }
-            None => {
-                let whose = account.tenant.map(name);
-                (Reason::ClientSuspended, suspensions.client(self.client.address, whose, now))
-            }
-        };
-        suspension.map(|suspension| (reason, suspension))
     }
 }
 

@@ -3,14 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use commons::{GrantedIdentities, Grants, Hold, Listing, OverBudget, RecipientFinding};
+use commons::{Account, GrantedIdentities, Grants, Hold, Listing, OverBudget, RecipientFinding};
 use mail::{Envelope, MessageId, Ticket, UnixMillis, Verdict};
 use policy::{IdentityIx, Snapshot, TenantIx};
 use ring::{Instant, Socket, TimerKey};
 use smtp::server::{Session, XClientRights};
 use spool::LargeKey;
 
-use crate::account::Account;
 use crate::admission::Leases;
 use crate::author::Authorship;
 use crate::folds::Fold;

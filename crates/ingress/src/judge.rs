@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use commons::Account;
 use mail::limits::INLINE_BODY_BYTES_MAX;
 use mail::{ForwardPath, MessageId, Reason, Reply, ReversePath};
 use policy::{NoTrace, TenantIx};
@@ -12,7 +13,6 @@ use smtp::server::{
 };
 use spool::{Content, NewMessage, PIECE_BYTES, Refusal};
 
-use crate::account::Account;
 use crate::connection::{Client, Waiting};
 use crate::denial;
 use crate::findings::Findings;

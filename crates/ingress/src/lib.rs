@@ -6,7 +6,6 @@
 //! output is not taken, or while the spool is behind; and bounded time and places: see `seats`. Fails towards
 //! the client with 421, 451 or 452, never silently.
 
-mod account;
 mod admission;
 mod author;
 mod connection;

@@ -44,6 +44,31 @@ impl UnixMillis {
         })
     }
 
+    /// Reads what [`UnixMillis::rfc3339`] writes, with or without the part of a second; `None` of anything
+    /// else, and of what is before 1970.
+    #[must_use]
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+        let numbers = |text: &str, mark: char| -> Option<[u64; 3]> {
+            let numbers: Vec<u64> = text.split(mark).map(str::parse).collect::<Result<_, _>>().ok()?;
+            numbers.try_into().ok()
+        };
+        let (time, millis) = time.split_once('.').unwrap_or((time, "0"));
+        let ([year, month, day], [hour, minute, second]) = (numbers(date, '-')?, numbers(time, ':')?);
+        let is_date = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+        if !is_date || hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        // The inverse of `civil`, by years that begin on 1 March.
+        let (year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        let (era, year_of_era) = (year / 400, year % 400);
+        let of_year = (153 * shifted_month + 2) / 5 + day - 1;
+        let of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year;
+        let days = (era * 146_097 + of_era).checked_sub(719_468)?;
+        let millis: u64 = format!("{millis:0<3}").get(..3)?.parse().ok()?;
+        Some(Self((days * 86_400 + hour * 3600 + minute * 60 + second) * 1000 + millis))
+    }
+
     /// Days since the epoch, the civil date, and the time of day.
     fn civil(self) -> (u64, (u64, u64, u64), (u64, u64, u64)) {
         let seconds = self.0 / 1000;
@@ -92,6 +117,17 @@ mod tests {
         for (millis, rfc5322, rfc3339) in table {
             assert_eq!(UnixMillis(millis).rfc5322().to_string(), rfc5322);
             assert_eq!(UnixMillis(millis).rfc3339().to_string(), rfc3339);
+            assert_eq!(UnixMillis::parse_rfc3339(rfc3339), Some(UnixMillis(millis)));
+        }
+        for day in 0..=60_000 {
+            let time = UnixMillis(day * 86_400_000 + 3_723_004);
+            assert_eq!(UnixMillis::parse_rfc3339(&time.rfc3339().to_string()), Some(time));
+        }
+        assert_eq!(UnixMillis::parse_rfc3339("1970-01-01T00:00:01Z"), Some(UnixMillis(1000)));
+        for text in
+            ["", "1970-01-01", "1970-01-01T00:00:00.000", "1969-12-31T00:00:00Z", "1970-13-01T00:00:00Z"]
+        {
+            assert_eq!(UnixMillis::parse_rfc3339(text), None, "{text}");
         }
     }
 }

@@ -3,9 +3,10 @@ mod totals;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
-use mail::{QueueState, Reason, SuspensionCause};
+use mail::{QueueState, Reason, SuspensionCause, UnixMillis};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
@@ -45,6 +46,7 @@ impl Registry {
             lines_dropped: Arc::new(AtomicU64::new(0)),
             tickets_dropped: AtomicU64::new(0),
             places: Places::default(),
+            failing_sites: AtomicU64::new(0),
             backend: ArcSwapOption::empty(),
             certificate_expiry: ArcSwapOption::empty(),
             descriptions: FAMILIES
@@ -106,6 +108,11 @@ impl Registry {
         }
     }
 
+    /// So many sites fail while mail waits for them.
+    pub fn set_failing_sites(&self, sites: usize) {
+        self.source.failing_sites.store(sites as u64, Ordering::Relaxed);
+    }
+
     /// Which backend the rings use.
     pub fn set_backend(&self, backend: &'static str) {
         self.source.backend.store(Some(Arc::new(backend)));
@@ -148,7 +155,7 @@ struct Family {
     values: fn(&Source) -> Vec<Metric>,
 }
 
-const FAMILIES: [Family; 22] = [
+const FAMILIES: [Family; 24] = [
     Family {
         name: "gatepost_relay_denials_total",
         help: "Requests that were denied or deferred, by reason.",
@@ -238,6 +245,20 @@ const FAMILIES: [Family; 22] = [
         kind: MetricType::GAUGE,
         labels: &["state"],
         values: Source::queue,
+    },
+    Family {
+        name: "gatepost_oldest_message_age_seconds",
+        help: "Since when the oldest message is queued that is not delivered yet, held ones included; 0 when none is.",
+        kind: MetricType::GAUGE,
+        labels: &[],
+        values: |source| vec![gauge(&[], source.oldest_message_age_seconds().unwrap_or_default())],
+    },
+    Family {
+        name: "gatepost_failing_sites",
+        help: "Destination sites that fail while mail waits for them.",
+        kind: MetricType::GAUGE,
+        labels: &[],
+        values: |source| vec![gauge(&[], source.failing_sites.load(Ordering::Relaxed))],
     },
     Family {
         name: "gatepost_policy_generation",
@@ -343,6 +364,7 @@ struct Source {
     lines_dropped: Arc<AtomicU64>,
     tickets_dropped: AtomicU64,
     places: Places,
+    failing_sites: AtomicU64,
     backend: ArcSwapOption<&'static str>,
     /// By listener.
     certificate_expiry: ArcSwapOption<Vec<(Box<str>, u64)>>,
@@ -364,6 +386,13 @@ fn places(values: &[AtomicU64; 3]) -> Vec<Metric> {
 impl Source {
     fn sum(&self, value: impl Fn(&WorkerMetrics) -> &AtomicU64) -> u64 {
         self.workers.iter().map(|worker| value(worker).load(Ordering::Relaxed)).sum()
+    }
+
+    /// `None` when nothing is queued.
+    fn oldest_message_age_seconds(&self) -> Option<u64> {
+        let oldest = self.workers.iter().map(|worker| worker.oldest_arrival.load(Ordering::Relaxed)).min()?;
+        let now = UnixMillis::from(SystemTime::now());
+        (oldest < u64::MAX).then(|| now.since(UnixMillis(oldest)) / 1000)
     }
 
     fn histogram(&self, of: impl Fn(&WorkerMetrics) -> &Histogram) -> Vec<Metric> {
@@ -560,7 +589,7 @@ mod tests {
     use super::*;
 
     /// The contract: interface.md.
-    const NAMES: [&str; 20] = [
+    const NAMES: [&str; 22] = [
         "gatepost_relay_denials_total",
         "gatepost_messages_accepted_total",
         "gatepost_acceptance_seconds",
@@ -573,6 +602,8 @@ mod tests {
         "gatepost_containments_total",
         "gatepost_delivery_seconds",
         "gatepost_queue_recipients",
+        "gatepost_oldest_message_age_seconds",
+        "gatepost_failing_sites",
         "gatepost_policy_generation",
         "gatepost_policy_reload_failures_total",
         "gatepost_connections",
@@ -628,6 +659,25 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing from\n{text}");
         }
+    }
+
+    #[test]
+    fn the_oldest_message_of_all_workers_gives_the_age_and_none_gives_nothing() {
+        let registry = Registry::new(3, &["smtp"], 4);
+        registry.set_failing_sites(2);
+        let value = |name: &str| {
+            let text = registry.text();
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.and_then(|value| value.parse::<u64>().ok()).expect("it is there")
+        };
+        assert_eq!((value("gatepost_oldest_message_age_seconds"), value("gatepost_failing_sites")), (0, 2));
+        assert_eq!(registry.totals().oldest_message_age_seconds, None);
+        let now = UnixMillis::from(SystemTime::now());
+        for (worker, hours) in [(0, 1), (1, 3)] {
+            registry.worker(worker).set_oldest_arrival(Some(UnixMillis(now.0 - hours * 3_600_000)));
+        }
+        let age = value("gatepost_oldest_message_age_seconds");
+        assert!((10_800..14_400).contains(&age), "{age}");
     }
 
     #[test]

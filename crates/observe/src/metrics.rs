@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mail::{QueueState, Reason, SuspensionCause};
+use mail::{QueueState, Reason, SuspensionCause, UnixMillis};
 
 use crate::histogram::{Histogram, MESSAGES, SECONDS};
 use crate::tenants::TenantSlots;
@@ -147,6 +147,8 @@ pub struct WorkerMetrics {
     pub(crate) quarantined_messages: AtomicU64,
     pub(crate) damaged_places: AtomicU64,
     pub(crate) queue: Counters,
+    /// When the oldest queued message came, in milliseconds since 1970; `u64::MAX` when none is queued.
+    pub(crate) oldest_arrival: AtomicU64,
     pub(crate) acceptance: Histogram,
     pub(crate) commit: Histogram,
     pub(crate) commit_messages: Histogram,
@@ -171,6 +173,7 @@ impl WorkerMetrics {
             quarantined_messages: AtomicU64::new(0),
             damaged_places: AtomicU64::new(0),
             queue: Counters::new(QueueState::ALL.len()),
+            oldest_arrival: AtomicU64::new(u64::MAX),
             acceptance: Histogram::new(&SECONDS),
             commit: Histogram::new(&SECONDS),
             commit_messages: Histogram::new(&MESSAGES),
@@ -288,6 +291,11 @@ impl WorkerMetrics {
     /// How many recipients are in `state` now.
     pub fn set_queue(&self, state: QueueState, recipients: u64) {
         self.queue.0[state as usize].store(recipients, Ordering::Relaxed);
+    }
+
+    /// When the oldest queued message came; `None` when none is queued.
+    pub fn set_oldest_arrival(&self, arrived: Option<UnixMillis>) {
+        self.oldest_arrival.store(arrived.map_or(u64::MAX, |arrived| arrived.0), Ordering::Relaxed);
     }
 }
 

@@ -12,6 +12,18 @@ fn per_minute(amount: u64) -> Rate {
     Rate::new(amount, Duration::from_secs(60))
 }
 
+#[test]
+fn what_is_used_flows_off_and_is_rounded_up() {
+    let (table, rate) = (RateTable::new(8, SEED), per_minute(60));
+    let key = table.key("terri");
+    assert_eq!(table.used(key, &rate, NOON), 0);
+    table.charge(key, 40, &rate, NOON);
+    assert_eq!(table.used(key, &rate, NOON), 40);
+    assert_eq!(table.used(key, &rate, NOON.plus(500)), 40);
+    assert_eq!(table.used(key, &rate, NOON.plus(30_000)), 10);
+    assert_eq!(table.used(key, &rate, NOON.plus(60_000)), 0);
+}
+
 /// A bucket with a hole, in exact fractions: slow, and obviously right.
 struct Bucket {
     rate: Rate,

@@ -8,9 +8,12 @@
 
 mod access;
 mod dovecot;
+mod explain;
 mod grants;
 mod keep;
+mod names;
 mod problem;
+mod sites;
 mod socket;
 mod spool;
 mod status;
@@ -28,7 +31,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post};
 use commons::Commons;
-use config::NodeConfig;
+use config::{Kept, NodeConfig};
 use ipnet::IpNet;
 use mail::UnixMillis;
 use observe::{EventLog, HttpPort, Registry};
@@ -78,6 +81,8 @@ struct Rooms {
     log: Mutex<EventLog>,
     terms: ArcSwap<Terms>,
     reload_failure: ArcSwapOption<ReloadFailure>,
+    /// The files of the configuration in force, as they were.
+    kept: ArcSwap<Kept>,
     /// The suspensions on disk.
     copy: Copy,
 }
@@ -145,6 +150,7 @@ impl Admin {
             log,
             terms,
             reload_failure: ArcSwapOption::empty(),
+            kept: ArcSwap::default(),
             copy,
         })))
     }
@@ -184,6 +190,11 @@ impl Admin {
         self.end_orphans(&snapshot);
     }
 
+    /// The configuration in force was read from these files.
+    pub(crate) fn files_taken_up(&self, kept: Arc<Kept>) {
+        self.0.kept.store(kept);
+    }
+
     /// A reload was refused: what was in force still is.
     pub(crate) fn reload_refused(&self, at: UnixMillis, error: &str) {
         self.0.reload_failure.store(Some(Arc::new(ReloadFailure { at, error: error.to_owned() })));
@@ -220,11 +231,12 @@ impl Admin {
 }
 
 /// Every route of the API: its method, its path, and who answers.
-fn routes() -> [(&'static str, &'static str, MethodRouter<Admin>); 14] {
+fn routes() -> [(&'static str, &'static str, MethodRouter<Admin>); 15] {
     [
         ("GET", "/v1/status", get(status::show)),
         ("GET", "/v1/tenants", get(tenants::list)),
         ("GET", "/v1/tenants/{name}", get(tenants::show)),
+        ("POST", "/v1/explain", post(explain::answer)),
         ("GET", "/v1/tickets/{ticket}", get(tickets::show)),
         ("GET", "/v1/grants", get(grants::list)),
         ("POST", "/v1/grants", post(grants::open)),

@@ -21,7 +21,7 @@ use super::access::Principal;
 use super::problem::{Asked, Named, Problem};
 
 pub(super) use acts::act;
-use filter::Filter;
+use filter::{Filter, Wanted};
 use look::{Cursor, Seen};
 
 /// Messages of a listing's page where the request does not say how many.
@@ -33,6 +33,7 @@ const PAGE_MESSAGES_DEFAULT: usize = 200;
 pub(super) struct Listing {
     id: Option<String>,
     tenant: Option<String>,
+    login: Option<String>,
     sender: Option<String>,
     domain: Option<String>,
     older_than: Option<String>,
@@ -48,14 +49,16 @@ pub(super) async fn list(
     Asked(listing): Asked<Listing>,
 ) -> Result<Json<Value>, Problem> {
     principal.must_read()?;
-    let Listing { id, tenant, sender, domain, older_than, state, cursor, limit } = listing;
-    let wanted = Filter { id, tenant, sender, domain, older_than, state }.understood(&principal)?;
+    let Listing { id, tenant, login, sender, domain, older_than, state, cursor, limit } = listing;
+    let wanted = Filter { id, tenant, login, sender, domain, older_than, state }.understood(&principal)?;
     let limit = limit.unwrap_or(PAGE_MESSAGES_DEFAULT).clamp(1, commons::QUEUE_PAGE_MESSAGES_MAX);
+    let is_first = cursor.is_none();
     let cursor = Cursor::parse(cursor.as_deref())?;
     let (mut seen, next) = admin.look(&wanted, cursor, limit).await?;
+    let unknown = admin.unknown(&wanted, &principal, seen.is_empty() && next.is_none() && is_first).await?;
     seen.sort_by_key(Seen::id);
     let messages: Vec<_> = seen.iter().map(Seen::as_json).collect();
-    Ok(Json(json!({ "messages": messages, "next": next.map(|next| next.to_string()) })))
+    Ok(Json(json!({ "messages": messages, "next": next.map(|next| next.to_string()), "unknown": unknown })))
 }
 
 /// How a message is shown.
@@ -99,15 +102,33 @@ pub(super) async fn show(
 const HEAD_BYTES_MAX: usize = 512;
 
 impl Admin {
+    /// What is named and does not exist, as a sentence: a problem where nothing was found for it either.
+    async fn unknown(
+        &self,
+        wanted: &Wanted,
+        principal: &Principal,
+        is_nothing: bool,
+    ) -> Result<Option<String>, Problem> {
+        if let Some(id) = wanted.id.filter(|_| is_nothing) {
+            let seen = self.find(id).await?;
+            seen.filter(|seen| principal.is_for_all() || seen.is_of(principal))
+                .ok_or_else(|| Problem::not_found(format!("no message {id} is queued")))?;
+        }
+        match wanted.unknown(&self.0.commons.snapshot(), principal) {
+            Some(unknown) if is_nothing => Err(Problem::not_found(unknown)),
+            unknown => Ok(unknown),
+        }
+    }
+
     /// Asks one worker for a page of its queue.
     async fn page(&self, worker: u8, wanted: QueuePageRequest) -> Result<QueuePage, Problem> {
         match self.ask(worker, QueueTask::Page(wanted)).await? {
             QueueAnswer::Page(page) => Ok(page),
-            QueueAnswer::Acted(_) => unreachable!("a page was asked for"),
+            QueueAnswer::FailingSites(_) | QueueAnswer::Acted(_) => unreachable!("a page was asked for"),
         }
     }
 
-    async fn ask(&self, worker: u8, task: QueueTask) -> Result<QueueAnswer, Problem> {
+    pub(super) async fn ask(&self, worker: u8, task: QueueTask) -> Result<QueueAnswer, Problem> {
         if self.0.commons.is_draining() {
             return Err(Problem::not_now("the gateway is ending"));
         }

@@ -2,16 +2,19 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use commons::NotReady;
+use commons::{FailingSite, NotReady};
 use serde_json::{Map, Value, json};
 
 use super::access::Principal;
 use super::problem::Problem;
-use super::{Admin, grants};
+use super::{Admin, grants, sites};
 use crate::{now, recovery};
 
 /// Grants that are listed at a glance: those that end first. All of them are at `/v1/grants`.
 const OPEN_GRANTS_MAX: usize = 20;
+
+/// Failing sites that are listed at a glance: those for which most waits.
+const FAILING_SHOWN_MAX: usize = 20;
 
 /// `GET /v1/status`.
 pub(super) async fn show(
@@ -22,11 +25,12 @@ pub(super) async fn show(
     if !principal.is_for_all() {
         return Err(Problem::forbidden("this token is for one tenant: ask for /v1/tenants/{name}"));
     }
-    Ok(Json(admin.status()))
+    let failing = admin.failing_sites().await;
+    Ok(Json(admin.status(failing.as_deref())))
 }
 
 impl Admin {
-    fn status(&self) -> Value {
+    fn status(&self, failing: Option<&[FailingSite]>) -> Value {
         let (now, rooms) = (now(), &self.0);
         let (snapshot, totals) = (rooms.commons.snapshot(), rooms.registry.totals());
         let ready = rooms.commons.readiness();
@@ -42,6 +46,8 @@ impl Admin {
         let mut grants = rooms.commons.grants().list();
         grants.retain(|grant| now < grant.until);
         let open_grants = grants.iter().take(OPEN_GRANTS_MAX).map(|grant| grants::as_json(grant, now));
+        let failing = failing
+            .map(|failing| failing.iter().take(FAILING_SHOWN_MAX).map(sites::as_json).collect::<Vec<_>>());
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "node": rooms.node.hostname,
@@ -64,6 +70,9 @@ impl Admin {
             "requests_denied": totals.denied,
             "deliveries": by_word(totals.deliveries.iter().map(|(outcome, count)| (outcome.as_str(), *count))),
             "queue_recipients": by_word(totals.queue.iter().map(|(state, count)| (state.as_str(), *count))),
+            "oldest_message_age_seconds": totals.oldest_message_age_seconds,
+            "failing_sites": rooms.commons.failing_site_count(),
+            "failing": failing,
             "spool": {
                 "path": rooms.node.spool.path,
                 "messages": totals.spool_messages,

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::access::Principal;
+use super::names::{no_login, no_tenant};
 use super::problem::{Asked, Body, Problem};
 use crate::now;
 
@@ -37,7 +38,8 @@ impl Meant {
         if let Some(name) = tenant
             && (snapshot.tenant_named(name).is_none() || !principal.is_for(name))
         {
-            return Err(Problem::not_found(format!("there is no tenant {name:?}")));
+            let names = snapshot.tenants().iter().map(|tenant| &*tenant.name);
+            return Err(Problem::not_found(no_tenant(name, names.filter(|name| principal.is_for(name)))));
         }
         match (tenant, self.login.as_deref(), self.client) {
             (_, Some(_), Some(_)) => Err(Problem::malformed("name a login or a client, not both")),
@@ -50,7 +52,7 @@ impl Meant {
                 if fits || owner.is_none() && principal.is_for_all() && tenant.is_none() {
                     return Ok(Subject::Login(login.into()));
                 }
-                Err(Problem::not_found(format!("there is no login {login:?} of this tenant")))
+                Err(Problem::not_found(no_login(login, tenant, snapshot, principal)))
             }
             (tenant, None, Some(ip)) if tenant.is_some() || principal.is_for_all() => {
                 Ok(Subject::Client { tenant: tenant.map(Into::into), ip: ip.to_canonical() })
@@ -93,7 +95,7 @@ pub(super) async fn suspend(
     if let Subject::Login(login) = &subject
         && owner_of(login, &snapshot).is_none()
     {
-        return Err(Problem::not_found(format!("there is no login {login:?}")));
+        return Err(Problem::not_found(no_login(login, None, &snapshot, &principal)));
     }
     let until = duration.map(|duration| now.plus(duration.as_millis() as u64));
     let suspension = Suspension { cause: SuspensionCause::Operator, since: now, until };

@@ -305,6 +305,10 @@ impl Gateway {
         value.map_or(0, |value| value.parse::<f64>().expect("a number") as u64)
     }
 
+    pub(crate) fn commons(&self) -> &commons::Commons {
+        self.link.commons()
+    }
+
     pub(crate) fn delivered(&self) -> u64 {
         self.metric("gatepost_deliveries_total{tenant=\"proseware\",outcome=\"delivered\"}")
     }

@@ -1,14 +1,17 @@
-//! `gatepost explain`: the decision about one message that nobody has sent, rule by rule.
+//! `gatepost explain`: the decision about one message that nobody has sent, rule by rule. A gateway that runs is
+//! asked, for it knows what is suspended, granted and used; else the files are read.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use config::{ListenerConfig, Loaded, NodeConfig};
-use mail::{ForwardPath, Reply, ReversePath, Verdict};
-use policy::{Explanation, Facts, IdentityIx, ReplyFacts, Role, Rule, Snapshot, TlsPolicy, Witness};
+use control::explain::{Question, of_files};
 use serde_json::{Value, json};
 
-use super::text::{NO, STRONG, WARNING, YES, print, print_json, styled, write_steps};
+use super::admin::{Failure, Gateway};
+use super::text::{
+    FAINT, NO, STRONG, StepLine, WARNING, YES, print, print_json, styled, width, wrapped, write_paragraph,
+    write_step_lines,
+};
 use super::{Answer, Common};
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -43,239 +46,204 @@ pub(super) struct Explain {
     /// The recipient
     #[arg(long, value_name = "ADDRESS", allow_hyphen_values = true)]
     to: String,
-}
-
-/// The question, as the configuration understands it.
-struct Question<'a> {
-    facts: Facts<'a>,
-    from: ReversePath<'a>,
-    to: ForwardPath<'a>,
+    /// Look at the files alone, whatever a running gateway knows
+    #[arg(long)]
+    offline: bool,
 }
 
 impl Explain {
     pub(super) fn run(&self, common: &Common) -> Answer {
-        let Some(loaded) = common.load() else { return Answer::Broken };
-        let grants = match self.grants(&loaded.snapshot) {
-            Ok(grants) => grants,
+        let answer = match self.of_gateway(common) {
+            Ok(answer) => answer,
+            Err(Alone::Refused(failure)) => return failure.tell(common),
+            Err(Alone::Broken) => return Answer::Broken,
+            Err(Alone::Because(why)) => match self.of_files(common, &why) {
+                Some(answer) => answer,
+                None => return Answer::Broken,
+            },
+        };
+        match common.json {
+            true => print_json(&answer),
+            false => print(&for_people(&answer)),
+        }
+        if answer["verdict"] == "accept" { Answer::Yes } else { Answer::No }
+    }
+
+    /// The answer of the gateway that runs by this configuration.
+    fn of_gateway(&self, common: &Common) -> Result<Value, Alone> {
+        if self.offline {
+            return Err(Alone::Because("as --offline says".to_owned()));
+        }
+        let path = common.config_path().ok_or(Alone::Broken)?;
+        let none = || Alone::Because("[admin] names no socket at which a gateway could be asked".to_owned());
+        let gateway = Gateway::beside(&path).ok_or_else(none)?;
+        match gateway.post("/v1/explain", &json!(self.question())) {
+            Ok(mut answer) => {
+                answer["source"] = "gateway".into();
+                Ok(answer)
+            }
+            Err(Failure::Unreachable(why)) => Err(Alone::Because(why)),
+            Err(failure @ Failure::Refused { .. }) => Err(Alone::Refused(failure)),
+        }
+    }
+
+    fn of_files(&self, common: &Common, why: &str) -> Option<Value> {
+        let loaded = common.load()?;
+        match of_files(&self.question(), &loaded.node, &loaded.snapshot) {
+            Ok(mut answer) => {
+                answer["source"] = "files".into();
+                answer["note"] = why.into();
+                Some(answer)
+            }
             Err(sentence) => {
                 common.complain(&sentence);
-                return Answer::Broken;
+                None
             }
-        };
-        let question = match self.question(&loaded, &grants) {
-            Ok(question) => question,
-            Err(sentence) => {
-                common.complain(&sentence);
-                return Answer::Broken;
-            }
-        };
-        let explanation = loaded.snapshot.explain(&question.facts, question.from, question.to);
-        if common.json {
-            print_json(&question.as_json(&explanation, &loaded));
-        } else {
-            print(&question.for_people(&explanation, &loaded));
         }
-        if explanation.decision.verdict.is_accept() { Answer::Yes } else { Answer::No }
     }
 
-    fn grants(&self, snapshot: &Snapshot) -> Result<Vec<IdentityIx>, String> {
-        let find = |login: &String| snapshot.identity(login).ok_or_else(|| no_login(login));
-        self.grant.iter().map(find).collect()
+    fn question(&self) -> Question {
+        Question {
+            client: self.client,
+            listener: self.listener.clone(),
+            login: self.login.clone(),
+            grant: self.grant.clone(),
+            tls: self.tls,
+            from: self.from.clone(),
+            to: self.to.clone(),
+        }
     }
+}
 
-    fn question<'a>(&'a self, loaded: &'a Loaded, grants: &'a [IdentityIx]) -> Result<Question<'a>, String> {
-        let listener = self.listener(&loaded.node)?;
-        let identity = match &self.login {
-            None => None,
-            Some(login) => Some(loaded.snapshot.identity(login).ok_or_else(|| no_login(login))?),
-        };
-        let policy = &listener.policy;
-        let tls = self.tls || policy.tls == TlsPolicy::Implicit;
-        if identity.is_some() && !tls && policy.tls != TlsPolicy::Required && !policy.auth_without_tls {
-            return Err(format!("listener {} takes logins over TLS only; add --tls", policy.name));
+/// Why no gateway has answered.
+enum Alone {
+    /// None is asked or can be: the files are looked at, and this is said.
+    Because(String),
+    /// It has refused the question.
+    Refused(Failure),
+    /// There is no configuration, which has been said.
+    Broken,
+}
+
+fn for_people(answer: &Value) -> String {
+    let mut out = String::new();
+    let reason = word(&answer["reason"]);
+    let verdict = match word(&answer["verdict"]) {
+        "accept" => styled(YES, "accepted".to_owned()),
+        "deny" => styled(NO, format!("denied: {reason}")),
+        _ => styled(NO, format!("deferred: {reason}")),
+    };
+    let _ = writeln!(out, "{verdict}");
+    write_steps(&mut out, &answer["steps"]);
+    let reply = texts(&answer["reply"]);
+    if !reply.is_empty() {
+        let _ = writeln!(out, "\nThe client reads, with a ticket:");
+        for line in &reply {
+            write_wrapped(&mut out, "  ", line);
         }
-        if tls && policy.tls == TlsPolicy::Off {
-            return Err(format!("listener {} offers no TLS; leave --tls out", policy.name));
-        }
-        let from = path("--from", &self.from, ReversePath::parse)?;
-        let to = path("--to", &self.to, ForwardPath::parse)?;
-        Ok(Question {
-            facts: Facts { listener: policy, client: self.client, tls, identity, grants },
-            from,
-            to,
+    }
+    if let Some(remedy) = answer["remedy"].as_str() {
+        out.push('\n');
+        write_paragraph(&mut out, STRONG, "To have it accepted:", remedy, 0);
+    }
+    let hops = texts(&answer["next_hops"]);
+    if !hops.is_empty() {
+        out.push('\n');
+        write_wrapped(&mut out, "", &format!("It would go to {}.", hops.join(", else ")));
+    }
+    write_asked_live(&mut out, answer);
+    write_now(&mut out, answer);
+    out
+}
+
+fn write_steps(out: &mut String, steps: &Value) {
+    let steps: Vec<_> = array(steps)
+        .iter()
+        .map(|step| StepLine {
+            rule: word(&step["rule"]),
+            outcome: word(&step["outcome"]),
+            word: word(&step["outcome"]),
+            detail: word(&step["detail"]),
+            place: step["file"].as_str().map(|file| match step["line"].as_u64() {
+                Some(line) => format!("{file}:{line}"),
+                None => file.to_owned(),
+            }),
         })
-    }
+        .collect();
+    write_step_lines(out, "  ", &steps);
+}
 
-    fn listener<'a>(&self, node: &'a NodeConfig) -> Result<&'a ListenerConfig, String> {
-        let listeners = &node.listeners;
-        if let Some(name) = &self.listener {
-            let named = listeners.iter().find(|listener| *listener.policy.name == **name);
-            return named.ok_or_else(|| {
-                let names: Vec<_> = listeners.iter().map(|listener| &*listener.policy.name).collect();
-                format!("there is no listener {name:?}; there is {}", names.join(", "))
-            });
-        }
-        let role = if self.login.is_some() { Role::Submission } else { Role::Relay };
-        let fitting = listeners.iter().find(|listener| listener.policy.role == role);
-        fitting.or(listeners.first()).ok_or_else(|| "the configuration has no listener".to_owned())
+fn write_asked_live(out: &mut String, answer: &Value) {
+    let asked = array(&answer["asked_live"]);
+    if asked.is_empty() {
+        return;
+    }
+    let heading = match word(&answer["source"]) {
+        "gateway" => "Before it takes this, the gateway asks:",
+        _ => "Only a running gateway can ask, before it takes this:",
+    };
+    let _ = writeln!(out, "\n{}", styled(WARNING, heading));
+    for asked in asked {
+        let rule = format!("  {:<14} ", word(&asked["rule"]));
+        let lines = wrapped(word(&asked["question"]), width() - rule.len());
+        let indent = format!("\n{}", " ".repeat(rule.len()));
+        let _ = writeln!(out, "{rule}{}", lines.join(&indent));
     }
 }
 
-fn no_login(login: &str) -> String {
-    format!("no tenant has a login {login:?}; look for [[identity]] in the tenant files")
-}
-
-/// Reads an address, with or without angle brackets.
-fn path<'a, T>(
-    option: &str,
-    text: &'a str,
-    parse: impl Fn(&'a str) -> Result<T, mail::AddressError>,
-) -> Result<T, String> {
-    let bare = text.strip_prefix('<').and_then(|text| text.strip_suffix('>')).unwrap_or(text);
-    parse(bare).map_err(|error| format!("{option} {text:?}: {error}; write name@domain"))
-}
-
-impl Question<'_> {
-    fn for_people(&self, explanation: &Explanation, loaded: &Loaded) -> String {
-        let decision = &explanation.decision;
-        let mut out = String::new();
-        let answer = match decision.verdict {
-            Verdict::Accept => styled(YES, "accepted".to_owned()),
-            Verdict::Deny(reason) => styled(NO, format!("denied: {reason}")),
-            Verdict::Defer(reason) => styled(NO, format!("deferred: {reason}")),
-        };
-        let _ = writeln!(out, "{answer}");
-        write_steps(&mut out, "  ", explanation, ToString::to_string);
-        let reply = self.reply(explanation, &loaded.node);
-        if !reply.is_empty() {
-            let _ = writeln!(out, "\nThe client reads, with a ticket:");
-            for line in &reply {
-                let _ = writeln!(out, "  {line}");
-            }
-        }
-        if let Some(remedy) = &explanation.remedy {
-            let _ = writeln!(out, "\n{} {remedy}", styled(STRONG, "To have it accepted:"));
-        }
-        if let Some(hops) = self.next_hops(explanation, &loaded.snapshot) {
-            let _ = writeln!(out, "\nIt would go to {}.", hops.join(", else "));
-        }
-        let asked = self.asked_live(explanation, loaded);
-        if !asked.is_empty() {
-            let heading = styled(WARNING, "Only a running gateway can ask, before it takes this:".to_owned());
-            let _ = writeln!(out, "\n{heading}");
-            for (rule, question) in &asked {
-                let _ = writeln!(out, "  {:<14} {question}", rule.as_str());
-            }
-        }
-        out
+/// What was asked, and what of it holds for now alone.
+fn write_now(out: &mut String, answer: &Value) {
+    out.push('\n');
+    if word(&answer["source"]) != "gateway" {
+        let note = format!(
+            "Looked at the files alone: {}. Suspensions, grants and used limits are not known here.",
+            word(&answer["note"])
+        );
+        return write_faint(out, &note);
     }
-
-    fn as_json(&self, explanation: &Explanation, loaded: &Loaded) -> Value {
-        let decision = &explanation.decision;
-        let tenant = decision.tenant.map(|tenant| &*loaded.snapshot.tenant(tenant).name);
-        json!({
-            "verdict": verdict(decision.verdict),
-            "reason": decision.verdict.reason().map(|reason| reason.as_str()),
-            "rule": decision.rule.as_str(),
-            "tenant": tenant,
-            "listener": &*self.facts.listener.name,
-            "steps": steps_as_json(explanation),
-            "reply": self.reply(explanation, &loaded.node),
-            "remedy": explanation.remedy,
-            "next_hops": self.next_hops(explanation, &loaded.snapshot),
-            "asked_live": self.asked_live(explanation, loaded).iter().map(|(rule, question)| {
-                json!({ "rule": rule.as_str(), "question": question })
-            }).collect::<Vec<_>>(),
-        })
-    }
-
-    /// What the running gateway asks of others before it takes what policy accepts, each with the rule
-    /// that the answer may deny it by: an acceptance is no promise there.
-    fn asked_live(&self, explanation: &Explanation, loaded: &Loaded) -> Vec<(Rule, String)> {
-        let (decision, snapshot) = (&explanation.decision, &loaded.snapshot);
-        let mut asked = Vec::new();
-        let ForwardPath::Address(to) = self.to else { return asked };
-        if !decision.verdict.is_accept() {
-            return asked;
+    let granted = texts(&answer["grants"]);
+    let mut facts = vec![format!("Asked the running gateway, configuration {}.", answer["generation"])];
+    facts.extend((!granted.is_empty()).then(|| format!("Grants of this address: {}.", granted.join(", "))));
+    facts.extend(array(&answer["limits"]).iter().map(|limit| {
+        let (whom, amount) = (word(&limit["whom"]), word(&limit["limit"]));
+        format!("Used by {whom}: {} of {amount}.", limit["used"])
+    }));
+    facts.iter().for_each(|fact| write_faint(out, fact));
+    let changed = texts(&answer["not_taken_up"]);
+    if !changed.is_empty() {
+        let more = answer["not_taken_up_count"].as_u64().unwrap_or_default() as usize - changed.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let heading = styled(WARNING, "Not taken up yet, and not looked at; a reload (SIGHUP) takes it up:");
+        let _ = writeln!(out, "{heading}");
+        for file in changed {
+            let _ = writeln!(out, "  {file}");
         }
-        let lists: Vec<_> = loaded.node.dns.lists.iter().map(|list| &*list.name).collect();
-        if !lists.is_empty() && snapshot.looks_up_client(&self.facts, to, decision.tenant) {
-            let client = self.facts.client.to_canonical();
-            asked.push((Rule::Dnsbl, format!("whether a DNS list holds {client}: {}", lists.join(", "))));
+        if !more.is_empty() {
+            let _ = writeln!(out, " {more}");
         }
-        match snapshot.witness(decision.tenant, to.domain()) {
-            Some(Witness::NextHop(route)) => {
-                let hops: Vec<_> =
-                    snapshot.next_hops(route).next_hops.iter().map(ToString::to_string).collect();
-                let question =
-                    format!("whether the next hop knows <{}>: {}", to.text(), hops.join(", else "));
-                asked.push((Rule::CallAhead, question));
-            }
-            Some(Witness::Dns) => {
-                let question = format!("whether DNS knows {} and it takes mail", to.domain());
-                asked.push((Rule::DomainExists, question));
-            }
-            None => {}
-        }
-        asked
-    }
-
-    /// The lines that the client would read; none for an acceptance.
-    fn reply(&self, explanation: &Explanation, node: &NodeConfig) -> Vec<String> {
-        if explanation.decision.verdict.is_accept() {
-            return Vec::new();
-        }
-        let (mut reply, mut wire) = (Reply::default(), Vec::new());
-        let list = explanation.list.as_deref().unwrap_or_default();
-        let detail = format_args!("{list}");
-        let decision = &explanation.decision;
-        let at_connection = decision.rule == Rule::ClientList && decision.tenant.is_none();
-        let facts = ReplyFacts {
-            client: self.facts.client,
-            from: self.from.text(),
-            to: if at_connection { "" } else { self.to.text() },
-            detail: explanation.list.as_ref().map(|_| detail),
-            ticket: None,
-            contact: node.tickets.contact.as_deref(),
-            public_url: node.tickets.public_url.as_deref(),
-            submission_port: node.submission_port(),
-        };
-        decision.write_reply(&facts, &mut reply);
-        reply.write_to(&mut wire);
-        String::from_utf8_lossy(&wire).lines().map(str::to_owned).collect()
-    }
-
-    fn next_hops(&self, explanation: &Explanation, snapshot: &Snapshot) -> Option<Vec<String>> {
-        let decision = &explanation.decision;
-        let ForwardPath::Address(to) = self.to else { return None };
-        let tenant = decision.tenant.filter(|_| decision.verdict.is_accept())?;
-        let Some(route) = snapshot.route(tenant, to.domain()) else {
-            return Some(vec![format!("the MX hosts of {}", to.domain())]);
-        };
-        Some(snapshot.next_hops(route).next_hops.iter().map(ToString::to_string).collect())
     }
 }
 
-/// A stable lower-case word for a verdict.
-pub(super) fn verdict(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Accept => "accept",
-        Verdict::Deny(_) => "deny",
-        Verdict::Defer(_) => "defer",
+fn write_faint(out: &mut String, text: &str) {
+    for line in wrapped(text, width()) {
+        let _ = writeln!(out, "{}", styled(FAINT, line));
     }
 }
 
-/// The rules of an explanation, for a machine.
-pub(super) fn steps_as_json(explanation: &Explanation) -> Value {
-    let steps = explanation.steps.iter().map(|step| {
-        let origin = step.origin.as_ref();
-        json!({
-            "rule": step.rule.as_str(),
-            "outcome": step.outcome.as_str(),
-            "detail": step.detail,
-            "file": origin.map(|origin| &*origin.file),
-            "line": origin.and_then(super::check::line),
-        })
-    });
-    steps.collect()
+fn write_wrapped(out: &mut String, indent: &str, text: &str) {
+    for line in wrapped(text, width() - indent.len()) {
+        let _ = writeln!(out, "{indent}{line}");
+    }
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    array(value).iter().filter_map(Value::as_str).collect()
 }

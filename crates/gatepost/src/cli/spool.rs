@@ -6,7 +6,7 @@ mod render;
 mod verify;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -137,10 +137,7 @@ fn directory(common: &Common) -> Option<PathBuf> {
 }
 
 /// What reading the files comes to.
-fn offline_answer(
-    common: &Common,
-    read: impl FnOnce(&std::path::Path) -> Result<Answer, SpoolError>,
-) -> Answer {
+fn offline_answer(common: &Common, read: impl FnOnce(&Path) -> Result<Answer, SpoolError>) -> Answer {
     let Some(directory) = directory(common) else { return Answer::Broken };
     read(&directory).unwrap_or_else(|error| {
         let sentence = match &error {
@@ -163,42 +160,78 @@ fn list(common: &Common, filter: &Filter, limit: usize) -> Result<Answer, Failur
         // Whoever does not run has not moved anything meanwhile.
         Some(Err(Failure::Unreachable(_))) | None if listing.messages() == 0 => {}
         done => {
-            let is_more = done.transpose()?.unwrap_or_default();
-            listing.end(is_more, None);
-            return Ok(Answer::Yes);
+            let listed = done.transpose()?.unwrap_or_default();
+            return Ok(listed.end(common, &listing, None));
         }
     }
     Ok(offline_answer(common, |directory| {
         let all = offline::messages(directory, filter)?;
         all.iter().take(limit).for_each(|message| listing.add(message));
-        listing.end(all.len() > limit, Some(directory));
-        Ok(Answer::Yes)
+        let mut listed = Listed { has_more: all.len() > limit, problems: Vec::new() };
+        for id in &filter.ids {
+            if all.is_empty() && offline::message(directory, *id, false)?.is_none() {
+                listed.problems.push(format!("no message {id} is in the spool"));
+            }
+        }
+        let path = common.config_path().filter(|_| all.is_empty());
+        // Who may read the spool may not be allowed to read all of the configuration.
+        if let Some(loaded) = path.and_then(|path| config::Config::load(&path).ok()) {
+            listed.problems.extend(filter.unknown(&loaded.snapshot));
+        }
+        Ok(listed.end(common, &listing, Some(directory)))
     }))
 }
 
-/// Lists what a gateway that runs has; true when there is more than `limit` lets through.
+/// What a listing came to, beside the messages.
+#[derive(Default)]
+struct Listed {
+    /// There are more than were wanted.
+    has_more: bool,
+    /// What was named and does not exist.
+    problems: Vec<String>,
+}
+
+impl Listed {
+    fn end(&self, common: &Common, listing: &render::Listing, read_from: Option<&Path>) -> Answer {
+        if listing.messages() > 0 || self.problems.is_empty() {
+            listing.end(self.has_more, read_from);
+        }
+        self.problems.iter().for_each(|problem| common.complain(problem));
+        if self.problems.is_empty() { Answer::Yes } else { Answer::No }
+    }
+}
+
+/// Lists what a gateway that runs has, `limit` of it.
 fn list_running(
     gateway: &Gateway,
     filter: &Filter,
     limit: usize,
     listing: &mut render::Listing,
-) -> Result<bool, Failure> {
+) -> Result<Listed, Failure> {
+    let mut listed = Listed::default();
     for query in filter.queries() {
-        let mut cursor = String::new();
-        loop {
+        let (mut cursor, before) = (String::new(), listing.messages());
+        let unknown = loop {
             let wanted = PAGE_MESSAGES.min(limit - listing.messages());
-            let page = gateway.get(&format!("/v1/spool?limit={wanted}{query}{cursor}"))?;
+            let page = match gateway.get(&format!("/v1/spool?limit={wanted}{query}{cursor}")) {
+                Err(Failure::Refused { reason, error }) if reason == "not_found" => break Some(error),
+                page => page?,
+            };
             let messages = page["messages"].as_array().map_or(&[][..], |messages| messages);
             messages.iter().take(wanted).for_each(|message| listing.add(message));
-            match page["next"].as_str() {
-                _ if messages.len() > wanted => return Ok(true),
-                Some(_) if listing.messages() >= limit => return Ok(true),
-                Some(next) => cursor = format!("&cursor={}", encoded(next)),
-                None => break,
+            let next = page["next"].as_str();
+            if messages.len() > wanted || next.is_some() && listing.messages() >= limit {
+                return Ok(Listed { has_more: true, ..listed });
             }
-        }
+            match next {
+                Some(next) => cursor = format!("&cursor={}", encoded(next)),
+                None => break page["unknown"].as_str().map(ToOwned::to_owned),
+            }
+        };
+        // Mail of a tenant or a login that has left the configuration is queued all the same.
+        listed.problems.extend(unknown.filter(|_| listing.messages() == before));
     }
-    Ok(false)
+    Ok(listed)
 }
 
 fn show(common: &Common, id: MessageId, raw: bool) -> Result<Answer, Failure> {
@@ -235,11 +268,21 @@ fn show(common: &Common, id: MessageId, raw: bool) -> Result<Answer, Failure> {
 
 fn act(common: &Common, act: &str, order: &Order, reason: Option<&str>) -> Result<Answer, Failure> {
     if order.filter.is_empty() && !order.all {
-        let words = "--tenant, --sender, --domain, --older-than or --state";
+        let words = "--tenant, --login, --sender, --domain, --older-than or --state";
         common.complain(&format!("say which messages: by id, by {words}, or --all for every one"));
         return Ok(Answer::Broken);
     }
     let Some(gateway) = Gateway::reach(common) else { return Ok(Answer::Broken) };
+    let sum = order_all(&gateway, act, order, reason)?;
+    match common.json {
+        true => print_json(&sum.as_json(act, order.dry_run)),
+        false => print(&sum.for_people(act, order.dry_run)),
+    }
+    Ok(if sum.selected > 0 && sum.problems.is_empty() { Answer::Yes } else { Answer::No })
+}
+
+/// Has an act done, request by request, until there is nothing left of what is meant.
+fn order_all(gateway: &Gateway, act: &str, order: &Order, reason: Option<&str>) -> Result<Sum, Failure> {
     let mut sum = Sum::default();
     let path = format!("/v1/spool/{act}");
     for (id, mut body) in order.filter.bodies() {
@@ -250,23 +293,46 @@ fn act(common: &Common, act: &str, order: &Order, reason: Option<&str>) -> Resul
         }
         loop {
             let answer = match (gateway.post(&path, &body), id) {
-                (Err(Failure::Refused { reason, .. }), Some(id)) if reason == "not_found" => {
+                (Err(Failure::Refused { reason, error }), Some(id)) if reason == "not_found" => {
                     sum.missing.push(id.to_string());
+                    sum.problems.push(error);
                     break;
                 }
                 (answer, _) => answer?,
             };
             match sum.add(&answer) {
                 Some(next) => body["cursor"] = next.into(),
-                None => break,
+                None => {
+                    let unknown = answer["unknown"].as_str().filter(|_| sum.selected == 0);
+                    sum.problems.extend(unknown.map(ToOwned::to_owned));
+                    break;
+                }
             }
         }
     }
-    match common.json {
-        true => print_json(&sum.as_json(act, order.dry_run)),
-        false => print(&sum.for_people(act, order.dry_run)),
+    Ok(sum)
+}
+
+/// Has something done about all of a tenant's queued messages, or of a login's; how many there were, and with
+/// how many it was done. Counting ends at about `most` messages.
+pub(super) fn order_of(
+    gateway: &Gateway,
+    act: &str,
+    whose: &Value,
+    most: Option<u64>,
+) -> Result<(u64, u64), Failure> {
+    let (mut sum, mut body) = (Sum::default(), whose.clone());
+    body["dry_run"] = most.is_some().into();
+    loop {
+        let answer = match gateway.post(&format!("/v1/spool/{act}"), &body) {
+            Err(Failure::Refused { reason, .. }) if reason == "not_found" => return Ok((0, 0)),
+            answer => answer?,
+        };
+        match sum.add(&answer) {
+            Some(next) if most.is_none_or(|most| sum.selected < most) => body["cursor"] = next.into(),
+            _ => return Ok((sum.selected, sum.done)),
+        }
     }
-    Ok(if sum.selected > 0 && sum.missing.is_empty() { Answer::Yes } else { Answer::No })
 }
 
 /// What came of an act, all its requests together.
@@ -277,7 +343,10 @@ struct Sum {
     done: u64,
     unchanged: u64,
     under_way: u64,
+    /// Ids that are not queued, or of other messages than are meant.
     missing: Vec<String>,
+    /// What was named and is not there, a sentence for each.
+    problems: Vec<String>,
 }
 
 impl Sum {
@@ -302,6 +371,7 @@ impl Sum {
             "under_way": self.under_way,
             "damaged": self.damaged,
             "missing": self.missing,
+            "errors": self.problems,
         })
     }
 
@@ -336,8 +406,11 @@ impl Sum {
                 messages(self.damaged)
             ));
         }
-        for id in &self.missing {
-            out.push_str(&format!("{id} is not queued, or is not such a message\n"));
+        if self.selected + self.damaged == 0 && !self.problems.is_empty() {
+            out.clear();
+        }
+        for problem in &self.problems {
+            out.push_str(&format!("{problem}\n"));
         }
         out
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use mail::UnixMillis;
 use serde_json::Value;
 
 use super::admin::Gateway;
@@ -13,6 +14,12 @@ pub(super) const EXAMPLES: &str = "Examples:
   gatepost status --config /etc/gatepost/gatepost.toml
   gatepost status --json | jq .queue_recipients
   gatepost status --json | jq '.open_grants[].login'";
+
+/// Columns of the names of lines.
+const NAME_WIDTH: usize = 13;
+
+/// Failing sites that a page shows: those for which most waits.
+const FAILING_SHOWN_MAX: usize = 10;
 
 pub(super) fn run(common: &Common) -> Answer {
     let Some(gateway) = Gateway::reach(common) else { return Answer::Broken };
@@ -38,7 +45,8 @@ fn for_people(status: &Value) -> String {
         "messages",
         format!("{} accepted, {} requests denied", status["messages_accepted"], status["requests_denied"]),
     );
-    page.line("queue", counts(&status["queue_recipients"], &["ready", "active", "deferred", "held"]));
+    page.queue(status);
+    page.failing(status, text::now());
     page.line("deliveries", counts(&status["deliveries"], &["delivered", "deferred", "failed", "expired"]));
     page.spool(&status["spool"]);
     page.grants(status);
@@ -82,8 +90,15 @@ struct Page {
 
 impl Page {
     fn line(&mut self, name: &str, text: String) {
-        // Writing to a String does not fail.
-        let _ = writeln!(self.text, "  {name:<13}{text}");
+        // Text that has a style is short.
+        let lines = match text.contains('\u{1b}') {
+            true => vec![text],
+            false => text::wrapped(&text, text::width() - NAME_WIDTH - 2),
+        };
+        for (index, line) in lines.iter().enumerate() {
+            // Writing to a String does not fail.
+            let _ = writeln!(self.text, "  {:<NAME_WIDTH$}{line}", if index == 0 { name } else { "" });
+        }
     }
 
     fn workers(&mut self, workers: &Value) {
@@ -135,6 +150,62 @@ impl Page {
                 listed.len()
             );
             self.line("", styled(FAINT, rest).to_string());
+        }
+    }
+
+    fn queue(&mut self, status: &Value) {
+        let counts = counts(&status["queue_recipients"], &["ready", "active", "deferred", "held"]);
+        match status["oldest_message_age_seconds"].as_u64() {
+            Some(age) => self.line("queue", format!("{counts}; the oldest came {} ago", text::age(age))),
+            None => self.line("queue", counts),
+        }
+    }
+
+    /// The next hops that do not take what waits for them.
+    fn failing(&mut self, status: &Value, now: UnixMillis) {
+        let all = number(&status["failing_sites"]) as usize;
+        if all == 0 {
+            return;
+        }
+        let sites = count(all, "site takes no mail", "sites take no mail");
+        self.line("failing", styled(NO, sites).to_string());
+        let Some(named) = status["failing"].as_array() else {
+            return self.line("", "which, cannot be said now: a worker is not ready".to_owned());
+        };
+        for site in named.iter().take(FAILING_SHOWN_MAX) {
+            self.site(site, now);
+        }
+        let more = all.saturating_sub(named.len().min(FAILING_SHOWN_MAX));
+        if more > 0 {
+            let more = format!("and {more} more; `gatepost spool list --state deferred` shows what waits");
+            self.line("", styled(FAINT, more).to_string());
+        }
+    }
+
+    fn site(&mut self, site: &Value, now: UnixMillis) {
+        let (messages, recipients) = (number(&site["messages"]), number(&site["recipients"]));
+        let waits = format!(
+            "{} for {} {}, failing for {}, next try {}",
+            count(messages as usize, "message", "messages"),
+            count(recipients as usize, "recipient", "recipients"),
+            if messages == 1 { "waits" } else { "wait" },
+            text::since(word(&site["since"]), now),
+            match text::when(word(&site["next_try"]), now) {
+                past if past.ends_with("ago") => "now".to_owned(),
+                at => at,
+            },
+        );
+        let name = text::site(word(&site["site"]));
+        let told = match site["next_hop"].as_str() {
+            Some(hop) if hop != name => format!("{hop}: {}", word(&site["reply"])),
+            _ => word(&site["reply"]).to_owned(),
+        };
+        self.line("", styled(STRONG, name).to_string());
+        for line in text::wrapped(&told, text::width() - NAME_WIDTH - 4) {
+            self.line("", format!("  {line}"));
+        }
+        for line in text::wrapped(&waits, text::width() - NAME_WIDTH - 4) {
+            self.line("", format!("  {}", styled(FAINT, line)));
         }
     }
 

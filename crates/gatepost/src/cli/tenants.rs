@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::admin::{Failure, Gateway, encoded};
 use super::text::{self, FAINT, NO, STRONG, WARNING, YES, count, size, styled};
-use super::{Answer, Common};
+use super::{Answer, Common, spool};
 
 pub(super) const EXAMPLES: &str = "Examples:
   gatepost tenants list
@@ -26,19 +26,26 @@ pub(super) enum Command {
         name: String,
     },
     /// Take nothing from a tenant, or from one login or client of it, until it is resumed
-    #[command(after_help = "Example:\n  gatepost tenants suspend proseware --client 198.51.100.7 --for 30m")]
+    #[command(after_help = "Examples:\n  gatepost tenants suspend proseware --hold\n  \
+        gatepost tenants suspend proseware --client 198.51.100.7 --for 30m")]
     Suspend {
         #[command(flatten)]
         whom: Whom,
         /// How long; until it is resumed where it is not said
         #[arg(long = "for", value_name = "TIME")]
         duration: Option<String>,
+        /// Hold what is queued already, too
+        #[arg(long, conflicts_with = "client")]
+        hold: bool,
     },
     /// End a suspension
     #[command(after_help = "Example:\n  gatepost tenants resume proseware --client 198.51.100.7")]
     Resume {
         #[command(flatten)]
         whom: Whom,
+        /// Release what is held of its messages, too
+        #[arg(long, conflicts_with = "client")]
+        release: bool,
     },
 }
 
@@ -78,6 +85,19 @@ impl Whom {
         query
     }
 
+    /// The filter of what is queued of it; `None` for a client.
+    fn queued(&self) -> Option<Value> {
+        self.client.is_none().then(|| self.body())
+    }
+
+    /// As it stands in a command.
+    fn command(&self) -> String {
+        match &self.login {
+            Some(login) => format!("{} --login {login}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
     fn sentence(&self) -> String {
         match (&self.login, &self.client) {
             (Some(login), _) => format!("login {login} of tenant {}", self.name),
@@ -110,33 +130,98 @@ impl Command {
                 let text = show(&answer);
                 (answer, text)
             }
-            Self::Suspend { whom, duration } => {
-                let mut body = whom.body();
-                if let Some(duration) = duration {
-                    body["for"] = json!(duration);
-                }
-                let answer = gateway.post("/v1/suspensions", &body)?;
-                let end = match answer["until"].as_str() {
-                    Some(until) => format!("until {until}"),
-                    None => "until it is resumed".to_owned(),
-                };
-                let text = format!("{} is {} {end}\n", whom.sentence(), styled(NO, "suspended"));
-                (answer, text)
-            }
-            Self::Resume { whom } => {
-                let answer = gateway.delete(&format!("/v1/suspensions{}", whom.query()))?;
-                let text = match answer["lifted"] == true {
-                    true => format!("{} is {}\n", whom.sentence(), styled(YES, "free to send")),
-                    false => format!("{} was not suspended\n", whom.sentence()),
-                };
-                (answer, text)
-            }
+            Self::Suspend { whom, duration, hold } => suspend(gateway, whom, duration.as_deref(), *hold)?,
+            Self::Resume { whom, release } => resume(gateway, whom, *release)?,
         };
         match common.json {
             true => text::print_json(&answer),
             false => text::print(&text),
         }
         Ok(if answer["lifted"] == false { Answer::No } else { Answer::Yes })
+    }
+}
+
+/// Queued messages that are counted to say that there are some.
+const COUNTED_MAX: u64 = 10_000;
+
+fn suspend(
+    gateway: &Gateway,
+    whom: &Whom,
+    duration: Option<&str>,
+    hold: bool,
+) -> Result<(Value, String), Failure> {
+    let mut body = whom.body();
+    if let Some(duration) = duration {
+        body["for"] = json!(duration);
+    }
+    let mut answer = gateway.post("/v1/suspensions", &body)?;
+    let end = match answer["until"].as_str() {
+        Some(until) => format!("until {}", text::clock(until)),
+        None => "until it is resumed".to_owned(),
+    };
+    let mut out = format!("{} is {} {end}\n", whom.sentence(), styled(NO, "suspended"));
+    let (held, command) = (whom.queued(), whom.command());
+    match held {
+        // Which client a message came from, the queue does not know.
+        None => out.push_str("what is queued of it already is still delivered\n"),
+        Some(queued) if hold => {
+            let (_, done) = spool::order_of(gateway, "hold", &queued, None)?;
+            answer["held"] = done.into();
+            let messages = count(done as usize, "queued message", "queued messages");
+            let _ = writeln!(
+                out,
+                "{messages} of it held; `gatepost tenants resume {command} --release` lets them go"
+            );
+        }
+        Some(queued) => {
+            let (waiting, _) = spool::order_of(gateway, "hold", &queued, Some(COUNTED_MAX))?;
+            answer["still_delivered"] = waiting.into();
+            if waiting > 0 {
+                let messages = messages(waiting, "queued message is", "queued messages are");
+                let _ = writeln!(
+                    out,
+                    "{} still delivered; to hold what is queued:\n  gatepost tenants suspend {command} --hold",
+                    styled(WARNING, messages)
+                );
+            }
+        }
+    }
+    Ok((answer, out))
+}
+
+fn resume(gateway: &Gateway, whom: &Whom, release: bool) -> Result<(Value, String), Failure> {
+    let mut answer = gateway.delete(&format!("/v1/suspensions{}", whom.query()))?;
+    let mut out = match answer["lifted"] == true {
+        true => format!("{} is {}\n", whom.sentence(), styled(YES, "free to send")),
+        false => format!("{} was not suspended\n", whom.sentence()),
+    };
+    let Some(mut queued) = whom.queued() else { return Ok((answer, out)) };
+    queued["state"] = "held".into();
+    if release {
+        let (_, done) = spool::order_of(gateway, "release", &queued, None)?;
+        answer["released"] = done.into();
+        let _ = writeln!(out, "{} released", count(done as usize, "held message", "held messages"));
+    } else {
+        let (held, _) = spool::order_of(gateway, "release", &queued, Some(COUNTED_MAX))?;
+        answer["still_held"] = held.into();
+        if held > 0 {
+            let messages = messages(held, "message of it is", "messages of it are");
+            let command = whom.command();
+            let _ = writeln!(
+                out,
+                "{} still held; to let them go:\n  gatepost tenants resume {command} --release",
+                styled(WARNING, messages)
+            );
+        }
+    }
+    Ok((answer, out))
+}
+
+/// How many there are, where counting has not ended before.
+fn messages(number: u64, one: &str, many: &str) -> String {
+    match number < COUNTED_MAX {
+        true => count(number as usize, one, many),
+        false => format!("more than {COUNTED_MAX} {many}"),
     }
 }
 
@@ -178,13 +263,14 @@ fn write_suspensions(out: &mut String, suspensions: &[Value]) {
             (_, Some(client), None) => format!("client {client} of nobody"),
             (_, _, tenant) => format!("tenant {}", tenant.unwrap_or_default()),
         };
-        let end =
-            suspension["until"].as_str().map_or("until resumed".to_owned(), |until| format!("until {until}"));
+        let end = suspension["until"]
+            .as_str()
+            .map_or("until resumed".to_owned(), |until| format!("until {}", text::clock(until)));
         let _ = writeln!(
             out,
-            "{} {whom}  since {}, {end}  {}",
+            "{} {whom}  {}, {end}  {}",
             styled(WARNING, "suspended:"),
-            word(suspension, "since"),
+            text::when(word(suspension, "since"), text::now()),
             styled(FAINT, format!("({})", word(suspension, "cause").replace('_', " "))),
         );
     }
@@ -199,6 +285,66 @@ fn some_of(values: &[Value]) -> String {
         all if all > SHOWN_MAX => format!("{} and {} more", shown.join(", "), all - SHOWN_MAX),
         _ => shown.join(", "),
     }
+}
+
+/// What is limited, and how far.
+fn limits(limits: &Value) -> Vec<(String, String)> {
+    let is_default = |key: &str| array(&limits["defaults"]).iter().any(|default| default == key);
+    let marked = |key: &str, text: String| match is_default(key) {
+        true => format!("{text} {}", styled(FAINT, "(the node's)")),
+        false => text,
+    };
+    let number = |key: &str| limits[key].as_u64().unwrap_or_default();
+    let message = match limits["message_size"].as_u64() {
+        Some(bytes) => marked("message_size", format!("up to {}", size(bytes))),
+        None => "of any size".to_owned(),
+    };
+    let recipients = format!("up to {} a message", number("recipients_per_message"));
+    let mut lines = vec![
+        ("a message".to_owned(), message),
+        ("recipients".to_owned(), marked("recipients_per_message", recipients)),
+    ];
+    lines.push(("all together".to_owned(), amounts(limits)));
+    for (whom, key) in [("each login", "identity"), ("each network", "network"), ("each client", "client")] {
+        if limits[key].is_object() {
+            lines.push((whom.to_owned(), amounts(&limits[key])));
+        }
+    }
+    let session = format!(
+        "{} errors, {} commands without mail",
+        number("session_errors"),
+        number("session_idle_commands")
+    );
+    lines.push(("a session".to_owned(), marked("session_errors", session)));
+    lines.extend(containment(&limits["containment"]).map(|text| ("suspended by".to_owned(), text)));
+    lines
+}
+
+/// The amounts in a time, and how many connections at once.
+fn amounts(limits: &Value) -> String {
+    let mut parts = Vec::new();
+    parts.extend(limits["connections"].as_u64().map(|most| format!("{most} connections at once")));
+    for (key, amount) in limits.as_object().into_iter().flatten() {
+        if let (Some((what, period)), Some(amount)) = (key.split_once("_per_"), amount.as_u64())
+            && period != "message"
+        {
+            let amount = if what == "bytes" { size(amount) } else { format!("{amount} {what}") };
+            let article = if period == "hour" { "an" } else { "a" };
+            parts.push(format!("{amount} {article} {period}"));
+        }
+    }
+    if parts.is_empty() { "any number".to_owned() } else { parts.join(", ") }
+}
+
+fn containment(containment: &Value) -> Option<String> {
+    let causes = [("denials", "denials"), ("bounces", "bounces"), ("failed_logins", "failed logins")];
+    let causes = causes.into_iter().filter_map(|(key, words)| {
+        let threshold = &containment[key];
+        let within = text::duration(threshold["within_seconds"].as_u64()?);
+        Some(format!("{} {words} in {within}", threshold["count"]))
+    });
+    let span = text::duration(containment["suspend_for_seconds"].as_u64()?);
+    Some(format!("more than {}; for {span}", causes.collect::<Vec<_>>().join(" or ")))
 }
 
 fn show(tenant: &Value) -> String {
@@ -218,17 +364,9 @@ fn show(tenant: &Value) -> String {
     ] {
         line(title, some_of(array(&tenant[key])));
     }
-    let limits = &tenant["limits"];
-    line(
-        "message",
-        limits["message_size"].as_u64().map_or("any size".into(), |bytes| format!("up to {}", size(bytes))),
-    );
-    line(
-        "recipients",
-        limits["recipients_per_message"]
-            .as_u64()
-            .map_or("any number".into(), |most| format!("up to {most} a message")),
-    );
+    for (index, (what, limit)) in limits(&tenant["limits"]).into_iter().enumerate() {
+        line(if index == 0 { "limits" } else { "" }, format!("{what:<14}{limit}"));
+    }
     let grants = &tenant["grants"];
     line(
         "grants",

@@ -2,9 +2,10 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write;
+use std::time::SystemTime;
 
 use anstyle::{AnsiColor, Style};
-use mail::Printable;
+use mail::{Printable, UnixMillis};
 use policy::{Explanation, Origin};
 use serde_json::Value;
 
@@ -105,6 +106,7 @@ pub(super) fn write_steps(
 
 /// The same for rules from elsewhere.
 pub(super) fn write_step_lines(out: &mut String, indent: &str, steps: &[StepLine<'_>]) {
+    let columns = self::width();
     let width = steps.iter().map(|step| step.rule.len()).max().unwrap_or(0);
     let word_width = steps.iter().map(|step| step.word.chars().count()).max().unwrap_or(0).max(6);
     for StepLine { rule, outcome, word, detail, place } in steps {
@@ -115,11 +117,34 @@ pub(super) fn write_step_lines(out: &mut String, indent: &str, steps: &[StepLine
             _ => Style::new(),
         };
         let outcome = styled(style, format!("{word:<word_width$}"));
-        let _ = write!(out, "{indent}{outcome}  {rule:<width$}  {detail}");
-        if let Some(place) = place {
-            let _ = write!(out, "  {}", styled(FAINT, format!("({place})")));
+        let before = indent.len() + word_width + 2 + width + 2;
+        let place = place.as_ref().map(|place| format!("({place})"));
+        let text = match &place {
+            Some(place) => format!("{detail}  {place}"),
+            None => (*detail).to_owned(),
+        };
+        let mut lines = wrapped(&text, columns.saturating_sub(before).max(DETAIL_WIDTH_MIN));
+        if let (Some(place), Some(last)) = (place, lines.last_mut())
+            && let Some(rest) = last.strip_suffix(&place)
+        {
+            *last = format!("{rest}{}", styled(FAINT, place));
         }
-        out.push('\n');
+        let lines = lines.join(&format!("\n{}", " ".repeat(before)));
+        let _ = writeln!(out, "{indent}{outcome}  {rule:<width$}  {lines}");
+    }
+}
+
+/// Columns that what is told of a rule has at least.
+const DETAIL_WIDTH_MIN: usize = 30;
+
+/// Writes `text` as a paragraph after `title`, whose style it does not share; further lines stand under `indent` columns.
+pub(super) fn write_paragraph(out: &mut String, style: Style, title: &str, text: &str, indent: usize) {
+    let lines = wrapped(&format!("{title} {text}"), width() - indent);
+    let text = lines.join(&format!("\n{}", " ".repeat(indent)));
+    match text.strip_prefix(title) {
+        Some(rest) => drop(writeln!(out, "{}{rest}", styled(style, title))),
+        // The title itself was broken, or is nothing.
+        None => drop(writeln!(out, "{text}")),
     }
 }
 
@@ -155,6 +180,75 @@ pub(super) fn duration(seconds: u64) -> String {
     shown.map(|(number, unit)| format!("{number}{unit}")).collect::<Vec<_>>().join(" ")
 }
 
+/// An age or a wait as people say it: `40 s`, `3 min`, `2 h`, `5 d`.
+pub(super) fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// How long ago a time of the API's is: `3 min`.
+pub(super) fn since(time: &str, now: UnixMillis) -> String {
+    UnixMillis::parse_rfc3339(time).map_or_else(|| time.to_owned(), |time| age(now.since(time) / 1000))
+}
+
+/// How far a time of the API's lies from `now`: `3 min ago`, `in 40 s`, `now`.
+pub(super) fn when(time: &str, now: UnixMillis) -> String {
+    let Some(time) = UnixMillis::parse_rfc3339(time) else { return time.to_owned() };
+    match (now.since(time) / 1000, time.since(now).div_ceil(1000)) {
+        (0, 0) => "now".to_owned(),
+        (0, left) => format!("in {}", age(left)),
+        (gone, _) => format!("{} ago", age(gone)),
+    }
+}
+
+/// A time of the API's to the second: `2026-11-23 09:34:56 UTC`.
+pub(super) fn clock(time: &str) -> String {
+    let second = time.split('.').next().unwrap_or(time).trim_end_matches('Z');
+    format!("{} UTC", second.replacen('T', " ", 1))
+}
+
+/// The time now.
+pub(super) fn now() -> UnixMillis {
+    SystemTime::now().into()
+}
+
+/// The name of a site as people say it.
+pub(super) fn site(key: &str) -> String {
+    match key.strip_prefix("mx:") {
+        Some(domain) => format!("the MX hosts of {domain}"),
+        None => key.replace(',', ", "),
+    }
+}
+
+/// Columns of a line: those of the terminal, or what COLUMNS says, as every shell understands it.
+pub(super) fn width() -> usize {
+    const WIDTH_DEFAULT: usize = 80;
+    const WIDTH_MIN: usize = 40;
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    said.unwrap_or(WIDTH_DEFAULT).max(WIDTH_MIN)
+}
+
+/// Breaks `text` between words into lines of at most `width` columns; a longer word has a line of its own.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    // Of two spaces one may end a line.
+    lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +279,29 @@ mod tests {
         ] {
             assert_eq!(duration(seconds), text);
         }
+    }
+
+    #[test]
+    fn times_are_told_from_now() {
+        let now = UnixMillis::parse_rfc3339("2026-11-23T09:34:56.789Z").unwrap();
+        for (time, told) in [
+            ("2026-11-23T09:34:56.100Z", "now"),
+            ("2026-11-23T09:34:16.789Z", "40 s ago"),
+            ("2026-11-23T09:31:00.000Z", "3 min ago"),
+            ("2026-11-20T09:31:00.000Z", "3 d ago"),
+            ("2026-11-23T09:34:57.000Z", "in 1 s"),
+            ("2026-11-23T12:34:57.000Z", "in 3 h"),
+        ] {
+            assert_eq!(when(time, now), told, "{time}");
+        }
+        assert_eq!(clock("2026-11-23T09:34:56.789Z"), "2026-11-23 09:34:56 UTC");
+    }
+
+    #[test]
+    fn lines_are_broken_between_words_only() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("a longer-than-any b", 6), ["a", "longer-than-any", "b"]);
+        assert_eq!(wrapped("one two  (three)", 8), ["one two", "(three)"]);
     }
 
     #[test]

@@ -14,7 +14,10 @@ use mail::{Printable, Ticket};
 use serde_json::{Value, json};
 
 use super::admin::{Failure, Gateway};
-use super::text::{FAINT, NO, STRONG, StepLine, print, print_json, styled, write_step_lines};
+use super::text::{
+    FAINT, NO, STRONG, StepLine, clock, now, print, print_json, styled, when, width as columns, wrapped,
+    write_paragraph, write_step_lines,
+};
 use super::{Answer, Common};
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -164,13 +167,17 @@ impl Telling<'_> {
         let ticket = styled(FAINT, format!("ticket {ticket}"));
         self.line(format_args!("{}  {ticket}", styled(NO, format!("{verdict} {reason}"))));
         if let Some(about) = texts::about_word(reason) {
-            self.line(format_args!("{}\n", self.say(about.what)));
+            let lines = wrapped(self.say(about.what), columns());
+            self.line(format_args!("{}\n", lines.join("\n")));
         }
     }
 
     fn facts(&mut self) {
         let record = self.record;
-        let time = record.time.replace('T', " ").replace('Z', " UTC");
+        let time = match self.language {
+            Language::English => format!("{}, {}", clock(&record.time), when(&record.time, now())),
+            Language::French => clock(&record.time),
+        };
         let tls = self.say(if record.tls { texts::OVER_TLS } else { texts::WITHOUT_TLS });
         let (on, listener) = (self.say(texts::ON_LISTENER), &record.listener);
         let client = format!("{} ({}), {tls}, {on} {listener}", record.client, record.helo);
@@ -199,6 +206,8 @@ impl Telling<'_> {
         let width = facts.iter().map(|(name, _)| self.say(*name).chars().count()).max().unwrap_or(0);
         for (name, value) in facts {
             let (name, value) = (self.say(name).to_lowercase(), plain(&value));
+            let lines = wrapped(&value, columns() - width - 4);
+            let value = lines.join(&format!("\n{}", " ".repeat(width + 4)));
             self.line(format_args!("  {name:<width$}  {value}"));
         }
     }
@@ -250,8 +259,8 @@ impl Telling<'_> {
     }
 
     fn remedy(&mut self, heading: Text, remedy: &str) {
-        let heading = styled(STRONG, format!("{}{}", self.say(heading), self.say(texts::COLON)));
-        self.line(format_args!("{heading} {remedy}"));
+        let heading = format!("{}{}", self.say(heading), self.say(texts::COLON));
+        write_paragraph(&mut self.out, STRONG, &heading, remedy, 0);
     }
 }
 

@@ -14,14 +14,16 @@ use crate::house::House;
 const KIM: &str = "kim@proseware.example";
 const BOB: &str = "bob@adatum.example";
 
-fn house() -> House {
+pub(crate) fn house() -> House {
     House::start_with(|configuration| {
         configuration.node_extra.push_str("\n[admin]\nsocket = \"admin.sock\"\n");
     })
 }
 
-fn run(house: &House, words: &[&str]) -> Output {
+pub(crate) fn run(house: &House, words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_gatepost"))
+        // Sentences stay on one line.
+        .env("COLUMNS", "1000")
         .args(words)
         .arg("--config")
         .arg(house.gateway.config_path())
@@ -29,7 +31,7 @@ fn run(house: &House, words: &[&str]) -> Output {
         .expect("the program is there")
 }
 
-fn json(house: &House, words: &[&str]) -> Value {
+pub(crate) fn json(house: &House, words: &[&str]) -> Value {
     let output = run(house, &[words, &["--json"]].concat());
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{words:?} prints no JSON: {error}: {output:?}"))
@@ -120,16 +122,17 @@ fn a_tenant_and_a_login_are_suspended_by_name_and_a_stranger_to_the_configuratio
     assert_ne!(ask(&house), 250);
     assert!(
         String::from_utf8_lossy(&run(&house, &["tenants", "list"]).stdout)
-            .contains("suspended: tenant proseware")
+            .contains("suspended: tenant proseware  ")
     );
     assert!(run(&house, &["tenants", "resume", "proseware"]).status.success());
     assert!(run(&house, &["tenants", "suspend", "proseware", "--login", LOGIN]).status.success());
     assert_eq!(json(&house, &["status"])["suspensions"], 1);
     let soon = run(&house, &["tenants", "suspend", "proseware", "--for", "soon"]);
     assert_eq!(soon.status.code(), Some(2), "{soon:?}");
-    for words in
-        [["tenants", "suspend", "nobody", "--for", "1h"], ["tenants", "suspend", "proseware", "--login", KIM]]
-    {
+    for words in [
+        ["tenants", "suspend", "prosewar", "--for", "1h"],
+        ["tenants", "suspend", "proseware", "--login", KIM],
+    ] {
         let output = run(&house, &words);
         assert_eq!(output.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&output.stderr).contains("there is no"), "{output:?}");

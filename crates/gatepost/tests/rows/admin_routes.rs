@@ -139,6 +139,19 @@ const CASES: &[Case] = &[
         statuses: say([200, 200, 200, 200, 404, 404, 403, 403]),
     },
     Case {
+        method: "POST",
+        path: "/v1/explain",
+        ask: |things| {
+            let question = json!({
+                "client": things.tenant.inside,
+                "from": format!("kim@{}", things.tenant.domain),
+                "to": "bob@adatum.example",
+            });
+            ("/v1/explain".into(), question)
+        },
+        statuses: say([200, 200, 403, 403, 403, 403, 403, 403]),
+    },
+    Case {
         method: "GET",
         path: "/v1/tickets/{ticket}",
         ask: |things| nothing(&format!("/v1/tickets/{}", things.ticket)),

@@ -40,6 +40,8 @@ fn run_why(house: &House, arguments: &[&str]) -> Output {
 /// The same where the locale is `locale` and nothing else.
 fn run_why_in(house: &House, locale: &[(&str, &str)], arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_gatepost"))
+        // Sentences stay on one line.
+        .env("COLUMNS", "1000")
         .env_remove("LC_ALL")
         .env_remove("LC_MESSAGES")
         .env_remove("LANG")

@@ -30,6 +30,7 @@ mod g2_explanations;
 mod g2_remedies;
 mod g4_proof;
 mod house;
+mod operator;
 mod reasons;
 mod situations;
 mod tenant;

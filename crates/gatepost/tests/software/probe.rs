@@ -27,6 +27,7 @@ impl Probed {
 /// Probes as a stranger.
 fn probe(server: SocketAddr, further: &[&str]) -> Probed {
     let output = Command::new(env!("CARGO_BIN_EXE_gatepost"))
+        .env("COLUMNS", "1000")
         .args(["probe", &server.to_string(), "--foreign", "adatum.example", "--timeout", "20"])
         .args(further)
         .stdin(Stdio::null())

@@ -14,6 +14,8 @@ pub struct Totals {
     pub deliveries: Vec<(DeliveryOutcome, u64)>,
     /// Queued recipients by where they stand.
     pub queue: Vec<(QueueState, u64)>,
+    /// Since when the oldest queued message is there; `None` when none is.
+    pub oldest_message_age_seconds: Option<u64>,
     /// Messages in the spool.
     pub spool_messages: u64,
     /// Bytes that the spool's files take.
@@ -60,6 +62,7 @@ impl Registry {
             denied: count(&|worker| worker.denials.sum()),
             deliveries: deliveries.collect(),
             queue: queue.collect(),
+            oldest_message_age_seconds: source.oldest_message_age_seconds(),
             spool_messages: source.sum(|worker| &worker.spool_messages),
             spool_bytes: source.sum(|worker| &worker.spool_bytes),
             quarantined_messages: source.sum(|worker| &worker.quarantined_messages),

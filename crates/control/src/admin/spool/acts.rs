@@ -26,6 +26,7 @@ const REASON_DEFAULT: &str = "the message was removed from the queue by an opera
 pub(in super::super) struct Order {
     id: Option<String>,
     tenant: Option<String>,
+    login: Option<String>,
     sender: Option<String>,
     domain: Option<String>,
     older_than: Option<String>,
@@ -51,7 +52,7 @@ pub(in super::super) async fn act(
 ) -> Result<Json<Value>, Problem> {
     principal.must_change()?;
     let act = order.act(&word)?;
-    let (seen, next) = order.selected(&admin, &principal).await?;
+    let (seen, next, unknown) = order.selected(&admin, &principal).await?;
     let mut acted = QueueActed::default();
     if !order.dry_run {
         for worker in 0..admin.0.commons.workers() as u8 {
@@ -78,6 +79,7 @@ pub(in super::super) async fn act(
         "under_way": acted.under_way,
         "dry_run": order.dry_run,
         "next": next.map(|next| next.to_string()),
+        "unknown": unknown,
     })))
 }
 
@@ -86,6 +88,7 @@ impl Order {
         Filter {
             id: self.id.clone(),
             tenant: self.tenant.clone(),
+            login: self.login.clone(),
             sender: self.sender.clone(),
             domain: self.domain.clone(),
             older_than: self.older_than.clone(),
@@ -122,7 +125,7 @@ impl Order {
         &self,
         admin: &Admin,
         principal: &Principal,
-    ) -> Result<(Vec<Seen>, Option<Cursor>), Problem> {
+    ) -> Result<(Vec<Seen>, Option<Cursor>, Option<String>), Problem> {
         let filter = self.filter();
         if filter.is_empty() && !self.all {
             return Err(Problem::malformed("say which messages: by id, by a filter, or \"all\": true"));
@@ -130,11 +133,13 @@ impl Order {
         let wanted = filter.understood(principal)?;
         let (seen, next) =
             admin.look(&wanted, Cursor::parse(self.cursor.as_deref())?, ACT_MESSAGES_MAX).await?;
+        let is_nothing = seen.is_empty() && next.is_none() && self.cursor.is_none();
+        let unknown = admin.unknown(&wanted, principal, is_nothing).await?;
         match wanted.id {
             Some(id) if seen.is_empty() => {
-                Err(Problem::not_found(format!("no such message is queued: {id}")))
+                Err(Problem::not_found(format!("message {id} is queued, but is not such a message")))
             }
-            _ => Ok((seen, next)),
+            _ => Ok((seen, next, unknown)),
         }
     }
 }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use config::parse_duration;
 use mail::{MessageId, QueueState};
+use policy::Snapshot;
 use spool::inspect::ListedMessage;
 
 use super::super::access::Principal;
+use super::super::names::{no_login, no_tenant};
 use super::super::problem::Problem;
 
 /// As it is asked for: what is not said is not looked at.
@@ -15,6 +17,8 @@ pub(super) struct Filter {
     /// One message.
     pub(super) id: Option<String>,
     pub(super) tenant: Option<String>,
+    /// Who had logged in.
+    pub(super) login: Option<String>,
     /// An address, `@domain`, or `<>`.
     pub(super) sender: Option<String>,
     /// Of a recipient that still waits.
@@ -29,6 +33,7 @@ pub(super) struct Filter {
 pub(super) struct Wanted {
     pub(super) id: Option<MessageId>,
     pub(super) tenant: Option<String>,
+    pub(super) login: Option<String>,
     sender: Option<String>,
     domain: Option<String>,
     pub(super) older_than: Option<Duration>,
@@ -48,11 +53,12 @@ impl Filter {
         said.collect::<Vec<_>>().join(" ")
     }
 
-    fn parts(&self) -> [(&'static str, &Option<String>); 6] {
-        let Self { id, tenant, sender, domain, older_than, state } = self;
+    fn parts(&self) -> [(&'static str, &Option<String>); 7] {
+        let Self { id, tenant, login, sender, domain, older_than, state } = self;
         [
             ("id", id),
             ("tenant", tenant),
+            ("login", login),
             ("sender", sender),
             ("domain", domain),
             ("older_than", older_than),
@@ -79,6 +85,7 @@ impl Filter {
         Ok(Wanted {
             id: id.map_err(Problem::malformed)?,
             tenant: self.tenant.clone().or_else(own),
+            login: self.login.clone(),
             sender: self.sender.clone().map(|sender| if sender == "<>" { String::new() } else { sender }),
             domain: self.domain.clone(),
             older_than: older_than.map_err(Problem::malformed)?,
@@ -93,9 +100,27 @@ impl Wanted {
         Self { id: Some(id), ..Self::default() }
     }
 
+    /// What is named that the configuration does not know, as a sentence; what the principal may not see is
+    /// not known either. Mail of a tenant or a login that has left it may be queued all the same.
+    pub(super) fn unknown(&self, snapshot: &Snapshot, principal: &Principal) -> Option<String> {
+        if let Some(name) = self.tenant.as_deref()
+            && snapshot.tenant_named(name).is_none()
+        {
+            let names = snapshot.tenants().iter().map(|tenant| &*tenant.name);
+            return Some(no_tenant(name, names.filter(|name| principal.is_for(name))));
+        }
+        let login = self.login.as_deref()?;
+        let owner = snapshot.identity(login).map(|identity| snapshot.identity_tenant(identity));
+        let is_there = owner.is_some_and(|owner| {
+            let owner = &*snapshot.tenant(owner).name;
+            principal.is_for(owner) && self.tenant.as_deref().is_none_or(|tenant| tenant == owner)
+        });
+        (!is_there).then(|| no_login(login, self.tenant.as_deref(), snapshot, principal))
+    }
+
     /// Something is asked that only an envelope tells.
     pub(super) fn needs_envelope(&self) -> bool {
-        self.tenant.is_some() || self.sender.is_some() || self.domain.is_some()
+        self.tenant.is_some() || self.login.is_some() || self.sender.is_some() || self.domain.is_some()
     }
 
     /// Whether a message is meant; `waits` says which of its recipients still wait.
@@ -110,6 +135,7 @@ impl Wanted {
             recipients.any(|(index, to)| waits(index) && domain_of(&to.address).eq_ignore_ascii_case(wanted))
         };
         self.tenant.as_ref().is_none_or(|tenant| *tenant == message.tenant)
+            && self.login.as_ref().is_none_or(|login| login.eq_ignore_ascii_case(&message.identity))
             && self.sender.as_deref().is_none_or(is_from)
             && self.domain.as_deref().is_none_or(is_to)
     }

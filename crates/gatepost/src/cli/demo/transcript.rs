@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use control::explain::{steps_as_json, verdict};
 use serde_json::{Value, json};
 
 use super::client::Line;
 use super::destination::Arrival;
 use super::house::{House, LOGIN, PASSWORD, RELAY, STRANGER, SUBMISSION, TRUSTED};
 use super::situation::Played;
-use crate::cli::explain::{steps_as_json, verdict};
 use crate::cli::text::{FAINT, NO, STRONG, YES, styled, write_steps};
 
 /// Lines of an arrived message that are shown; a person's own test may be long.

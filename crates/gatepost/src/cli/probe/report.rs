@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Subject;
 use super::attempt::{Finding, Outcome, Stage};
 use crate::cli::Answer;
-use crate::cli::text::{FAINT, NO, STRONG, WARNING, YES, count, styled};
+use crate::cli::text::{FAINT, NO, STRONG, WARNING, YES, count, styled, width, wrapped, write_paragraph};
 
 /// What of a reply is shown in the table; the whole of it is in the JSON.
 const REPLY_CHARS_MAX: usize = 70;
@@ -31,13 +31,10 @@ pub(super) fn answer(findings: &[Finding]) -> Answer {
 pub(super) fn for_people(subject: &Subject, findings: &[Finding]) -> String {
     let Subject { server, address, source, names } = subject;
     let mut out = String::new();
-    let _ = writeln!(
-        out,
-        "{} {server} ({address}, {}) from {source}; {} is foreign to it\n",
-        styled(STRONG, "probed"),
-        names.server,
-        names.foreign
-    );
+    let subject =
+        format!("{server} ({address}, {}) from {source}; {} is foreign to it", names.server, names.foreign);
+    write_paragraph(&mut out, STRONG, "probed", &subject, 0);
+    out.push('\n');
     write_table(&mut out, findings);
     out.push('\n');
     write_summary(&mut out, findings);
@@ -63,6 +60,13 @@ fn write_table(out: &mut String, findings: &[Finding]) {
     let from_width = rows.iter().map(|row| row.1.chars().count()).max().unwrap_or(0);
     let to_width = rows.iter().map(|row| row.2.chars().count()).max().unwrap_or(0);
     let outcome_width = findings.iter().map(|finding| word(finding.outcome).len()).max().unwrap_or(0);
+    let reply_width =
+        findings.iter().map(|finding| shortened(&finding.reply).chars().count()).max().unwrap_or(0);
+    if 4 + 2 + from_width + 2 + to_width + 2 + outcome_width + 2 + 8 + reply_width > width() {
+        return rows
+            .iter()
+            .for_each(|(number, from, to, finding)| write_case(out, *number, from, to, finding));
+    }
     let head = format!("{:>4}  {:<from_width$}  {:<to_width$}", "case", "MAIL FROM", "RCPT TO");
     let _ = writeln!(out, "{}", styled(FAINT, head.trim_end()));
     for (number, from, to, finding) in &rows {
@@ -76,6 +80,20 @@ fn write_table(out: &mut String, findings: &[Finding]) {
     }
 }
 
+/// A case on lines of its own, where a table is wider than the terminal.
+fn write_case(out: &mut String, number: u8, from: &str, to: &str, finding: &Finding) {
+    const INDENT: &str = "      ";
+    let outcome = styled(style(finding.outcome), word(finding.outcome));
+    let stage = styled(FAINT, format!("at {}", finding.stage.as_str()));
+    let _ = writeln!(out, "{number:>4}  {outcome} {stage}");
+    for line in wrapped(&format!("{from} to {to}"), width() - INDENT.len()) {
+        let _ = writeln!(out, "{INDENT}{line}");
+    }
+    for line in wrapped(&finding.reply, width() - INDENT.len()) {
+        let _ = writeln!(out, "{INDENT}{}", styled(FAINT, line));
+    }
+}
+
 fn write_summary(out: &mut String, findings: &[Finding]) {
     for outcome in Outcome::ALL {
         let numbers: Vec<_> = findings
@@ -84,14 +102,11 @@ fn write_summary(out: &mut String, findings: &[Finding]) {
             .map(|finding| finding.case.number.to_string())
             .collect();
         if !numbers.is_empty() {
-            let _ = writeln!(
-                out,
-                "{} {}: {}{}",
-                styled(style(outcome), format!("{}:", word(outcome))),
-                count(numbers.len(), "case", "cases"),
-                meaning(outcome),
-                if outcome == Outcome::Denied { String::new() } else { format!(" ({})", numbers.join(", ")) },
-            );
+            let which =
+                if outcome == Outcome::Denied { String::new() } else { format!(" ({})", numbers.join(", ")) };
+            let cases = count(numbers.len(), "case", "cases");
+            let told = format!("{cases}: {}{which}", meaning(outcome));
+            write_paragraph(out, style(outcome), &format!("{}:", word(outcome)), &told, 2);
         }
     }
     let is_delivered = findings.iter().any(|finding| finding.stage == Stage::Message);
@@ -107,7 +122,7 @@ fn write_summary(out: &mut String, findings: &[Finding]) {
 }
 
 fn hint(out: &mut String, text: &str) {
-    let _ = writeln!(out, "{} {text}", styled(WARNING, "note:"));
+    write_paragraph(out, WARNING, "note:", text, 2);
 }
 
 fn word(outcome: Outcome) -> &'static str {

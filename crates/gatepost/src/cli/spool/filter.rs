@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use config::nearest_name;
 use mail::MessageId;
+use policy::Snapshot;
 use serde_json::{Value, json};
 
 use super::super::admin::encoded;
@@ -18,6 +20,9 @@ pub(in super::super) struct Filter {
     /// Of one tenant
     #[arg(long, value_name = "NAME")]
     pub(super) tenant: Option<String>,
+    /// Of those who had logged in as NAME
+    #[arg(long, value_name = "NAME")]
+    pub(super) login: Option<String>,
     /// From a sender: an address, @domain, or <> for the null sender
     #[arg(long, value_name = "ADDRESS")]
     pub(super) sender: Option<String>,
@@ -47,6 +52,11 @@ fn age(words: &str) -> Result<Age, String> {
 impl Filter {
     pub(super) fn is_empty(&self) -> bool {
         self.ids.is_empty() && self.parts().all(|(_, value)| value.is_none())
+    }
+
+    /// Something is asked that only an envelope tells.
+    pub(super) fn needs_envelope(&self) -> bool {
+        [&self.tenant, &self.login, &self.sender, &self.domain].iter().any(|part| part.is_some())
     }
 
     /// As the ends of queries: one for each id, where there are any.
@@ -82,9 +92,23 @@ impl Filter {
         }
     }
 
+    /// What is named that the configuration does not know, as a sentence.
+    pub(super) fn unknown(&self, snapshot: &Snapshot) -> Option<String> {
+        if let Some(name) = self.tenant.as_deref()
+            && snapshot.tenant_named(name).is_none()
+        {
+            let meant = nearest_name(name, snapshot.tenants().iter().map(|tenant| &*tenant.name));
+            let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant:?}?"));
+            return Some(format!("there is no tenant {name:?}{meant}"));
+        }
+        let login = self.login.as_deref().filter(|login| snapshot.identity(login).is_none())?;
+        Some(format!("no tenant has a login {login:?}"))
+    }
+
     fn parts(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {
         [
             ("tenant", self.tenant.as_deref()),
+            ("login", self.login.as_deref()),
             ("sender", self.sender.as_deref()),
             ("domain", self.domain.as_deref()),
             ("older_than", self.older_than.as_ref().map(|age| &*age.words)),

@@ -30,7 +30,7 @@ pub(super) fn messages(directory: &Path, filter: &Filter) -> Result<Vec<Value>, 
         inspect::damaged(disk, &damage, |record| {
             let is_wanted = match &record.message {
                 Some(message) => fits(filter, message, now),
-                None => filter.tenant.is_none() && filter.sender.is_none() && filter.domain.is_none(),
+                None => !filter.needs_envelope(),
             };
             if is_wanted && names(filter, record.id) {
                 shown.push(damaged_as_json(&record));
@@ -93,6 +93,7 @@ fn fits(filter: &Filter, message: &ListedMessage, now: UnixMillis) -> bool {
     let age = u128::from(now.since(message.arrived));
     names(filter, message.id)
         && filter.tenant.as_ref().is_none_or(|tenant| *tenant == message.tenant)
+        && filter.login.as_ref().is_none_or(|login| login.eq_ignore_ascii_case(&message.identity))
         && filter.sender.as_ref().is_none_or(is_from)
         && filter.domain.as_ref().is_none_or(is_to)
         && filter.older_than.as_ref().is_none_or(|older| age > older.duration.as_millis())

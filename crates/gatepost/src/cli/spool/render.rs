@@ -5,9 +5,13 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use mail::UnixMillis;
 use serde_json::Value;
 
-use super::super::text::{FAINT, NO, STRONG, WARNING, count, print, print_json, size, styled};
+use super::super::text::{
+    FAINT, NO, STRONG, WARNING, clock, count, now, print, print_json, site, size, styled, when, width,
+    wrapped,
+};
 
 /// Recipients of a message that a listing shows.
 const RECIPIENTS_SHOWN_MAX: usize = 4;
@@ -33,7 +37,7 @@ impl Listing {
         self.bytes += message["bytes"].as_u64().unwrap_or_default();
         match self.json {
             true => print_json(message),
-            false => print(&line(message)),
+            false => print(&line(message, now())),
         }
     }
 
@@ -73,15 +77,15 @@ fn styled_state(state: &str, width: usize) -> String {
     styled(style, format!("{state:<width$}")).to_string()
 }
 
-fn line(message: &Value) -> String {
+fn line(message: &Value, now: UnixMillis) -> String {
     let mut out = String::new();
     let bytes = message["bytes"].as_u64().map_or_else(|| "?".to_owned(), size);
     let _ = writeln!(
         out,
-        "{}  {}  {:<24}  {bytes:>9}  {}",
+        "{}  {}  {:<10}  {bytes:>9}  {}",
         styled(STRONG, word(message, "id")),
         styled_state(word(message, "state"), 11),
-        word(message, "arrived"),
+        when(word(message, "arrived"), now),
         word(message, "tenant"),
     );
     if message["from"].is_string() {
@@ -91,7 +95,9 @@ fn line(message: &Value) -> String {
     let waits = |one: &&Value| one["attempts"].is_u64() || word(one, "state") == "quarantined";
     let waiting: Vec<_> = recipients.iter().filter(waits).collect();
     for recipient in waiting.iter().take(RECIPIENTS_SHOWN_MAX) {
-        let _ = writeln!(out, "{}", recipient_line(recipient, "    "));
+        for (index, line) in recipient_lines(recipient, now, width() - 9).iter().enumerate() {
+            let _ = writeln!(out, "    {:<4} {line}", if index == 0 { "to" } else { "" });
+        }
     }
     let more = waiting.len().saturating_sub(RECIPIENTS_SHOWN_MAX);
     if more > 0 {
@@ -100,11 +106,21 @@ fn line(message: &Value) -> String {
     out
 }
 
-fn recipient_line(recipient: &Value, indent: &str) -> String {
+/// Who it is, where it stands, and what was last said; each line of at most `width` columns where words allow.
+fn recipient_lines(recipient: &Value, now: UnixMillis, width: usize) -> Vec<String> {
     let attempts = recipient["attempts"].as_u64().unwrap_or_default() as usize;
     let tried = count(attempts, "attempt", "attempts");
-    let state = match (word(recipient, "state"), recipient["not_before"].as_str()) {
-        ("deferred", Some(until)) => format!("{tried}, again at {until}"),
+    let site = recipient["site"].as_str().map(site);
+    let next = recipient["not_before"].as_str().map(|at| match when(at, now) {
+        past if past.ends_with("ago") => "next try now".to_owned(),
+        at => format!("next try {at}"),
+    });
+    let state = match (word(recipient, "state"), next) {
+        ("deferred", next) => {
+            let tried = (attempts > 0).then_some(tried);
+            let waits = tried.unwrap_or_else(|| "its next hop does not take mail".to_owned());
+            [Some(waits), next].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        }
         ("ready", _) if attempts == 0 => "due, not tried yet".to_owned(),
         ("ready", _) => format!("due after {tried}"),
         ("active", _) => "under way".to_owned(),
@@ -114,11 +130,28 @@ fn recipient_line(recipient: &Value, indent: &str) -> String {
         (state, _) => state.to_owned(),
     };
     let address = recipient["address"].as_str().map_or_else(|| "?".to_owned(), |to| format!("<{to}>"));
-    format!("{indent}to   {address}  {}", styled(FAINT, state))
+    let mut lines = Vec::new();
+    match address.chars().count() + 2 + state.chars().count() <= width {
+        true => lines.push(format!("{address}  {}", styled(FAINT, state))),
+        false => lines.extend([address, styled(FAINT, state).to_string()]),
+    }
+    let hop = recipient["next_hop"].as_str();
+    if let Some(site) = &site {
+        lines.push(format!("{} {site}", styled(FAINT, "via")));
+    }
+    if let Some(reply) = recipient["reply"].as_str() {
+        let told = match hop {
+            Some(hop) if site.as_deref() != Some(hop) => format!("{hop}: {reply}"),
+            _ => reply.to_owned(),
+        };
+        lines.extend(wrapped(&told, width));
+    }
+    lines
 }
 
 /// Everything about one message.
 pub(super) fn message(message: &Value) -> String {
+    let now = now();
     let mut out = String::new();
     let state = styled_state(word(message, "state"), 0);
     let _ = writeln!(out, "{}  {state}", styled(STRONG, word(message, "id")));
@@ -127,7 +160,10 @@ pub(super) fn message(message: &Value) -> String {
             let _ = writeln!(out, "  {name:<9}{text}");
         }
     };
-    fact("arrived", word(message, "arrived"));
+    let arrived = word(message, "arrived");
+    if !arrived.is_empty() {
+        fact("arrived", &format!("{}, {}", clock(arrived), when(arrived, now)));
+    }
     fact("tenant", word(message, "tenant"));
     fact("login", word(message, "identity"));
     fact("size", &message["bytes"].as_u64().map(size).unwrap_or_default());
@@ -135,7 +171,9 @@ pub(super) fn message(message: &Value) -> String {
         fact("from", &format!("<{}>", word(message, "from")));
     }
     for recipient in message["recipients"].as_array().into_iter().flatten() {
-        fact("to", recipient_line(recipient, "").trim_start_matches("to   "));
+        for (index, line) in recipient_lines(recipient, now, width() - 11).iter().enumerate() {
+            fact(if index == 0 { "to" } else { "" }, line);
+        }
     }
     let record = &message["record"];
     fact("record", word(record, "file"));

@@ -8,34 +8,52 @@
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
-use commons::{Commons, Rate, RateTable, machine};
-use mail::UnixMillis;
+use mail::{Reason, UnixMillis};
 use policy::{Allowance, Counted, IdentityIx, RateLimit, Snapshot, TenantIx, Whom};
+
+use crate::{Commons, Rate, RateTable, Suspension, machine};
 
 const EVERYONE: [Whom; 4] = [Whom::Tenant, Whom::Identity, Whom::Network, Whom::Client];
 
 /// Who answers for a client, with the keys of their use. Made anew only when that changes: a
 /// command hashes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Account {
+pub struct Account {
     generation: u64,
-    pub(crate) tenant: Option<TenantIx>,
-    pub(crate) identity: Option<IdentityIx>,
+    /// The tenant that answers.
+    pub tenant: Option<TenantIx>,
+    /// The login that answers, where one does.
+    pub identity: Option<IdentityIx>,
     /// By [`Whom`]; 0 where nothing is charged.
     keys: [u64; EVERYONE.len()],
 }
 
 /// A limit that leaves no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Over {
-    pub(crate) whom: Whom,
-    pub(crate) limit: RateLimit,
+pub struct Over {
+    /// Whose it is.
+    pub whom: Whom,
+    /// The limit.
+    pub limit: RateLimit,
     /// When it has room again, if nothing else is charged.
-    pub(crate) frees: UnixMillis,
+    pub frees: UnixMillis,
+}
+
+/// What is used of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// Whose limit it is.
+    pub whom: Whom,
+    /// The limit.
+    pub limit: RateLimit,
+    /// How much of it; more than there is where something large was charged.
+    pub used: u64,
 }
 
 impl Account {
-    pub(crate) fn new(
+    /// The account of who answers for a client at `address`.
+    #[must_use]
+    pub fn new(
         commons: &Commons,
         snapshot: &Snapshot,
         address: IpAddr,
@@ -65,7 +83,8 @@ impl Account {
     }
 
     /// Still who it was, under the same configuration.
-    pub(crate) fn is_for(
+    #[must_use]
+    pub fn is_for(
         &self,
         snapshot: &Snapshot,
         (tenant, identity): (Option<TenantIx>, Option<IdentityIx>),
@@ -74,12 +93,14 @@ impl Account {
     }
 
     /// The key of a subject; 0 where nothing is charged.
-    pub(crate) fn key(&self, whom: Whom) -> u64 {
+    #[must_use]
+    pub fn key(&self, whom: Whom) -> u64 {
         self.keys[whom as usize]
     }
 
     /// The first limit, the widest subject's first, that has no room for `amount` more of `of`.
-    pub(crate) fn over(
+    #[must_use]
+    pub fn over(
         &self,
         commons: &Commons,
         snapshot: &Snapshot,
@@ -92,8 +113,48 @@ impl Account {
         })
     }
 
+    /// Every limit over time of those who are charged, and what is used of it.
+    pub fn uses<'a>(
+        &'a self,
+        commons: &'a Commons,
+        snapshot: &'a Snapshot,
+        now: UnixMillis,
+    ) -> impl Iterator<Item = Use> + 'a {
+        self.subjects(snapshot).flat_map(move |(whom, key, allowance)| {
+            allowance.rates.iter().map(move |limit| {
+                let used = commons.rates().used(RateTable::part(key, limit.kind()), &rate(limit), now);
+                Use { whom, limit: *limit, used }
+            })
+        })
+    }
+
+    /// Why nothing is taken from the sender for now, or for `tenant`, whose the recipient is.
+    #[must_use]
+    pub fn suspension(
+        &self,
+        commons: &Commons,
+        snapshot: &Snapshot,
+        address: IpAddr,
+        tenant: Option<TenantIx>,
+        now: UnixMillis,
+    ) -> Option<(Reason, Suspension)> {
+        let suspensions = commons.suspensions();
+        let name = |tenant: TenantIx| &*snapshot.tenant(tenant).name;
+        let of_tenant = |tenant| suspensions.tenant(name(tenant), now);
+        if let Some(suspension) = self.tenant.and_then(of_tenant).or_else(|| tenant.and_then(of_tenant)) {
+            return Some((Reason::TenantSuspended, suspension));
+        }
+        let (reason, suspension) = match self.identity {
+            Some(identity) => {
+                (Reason::IdentitySuspended, suspensions.login(snapshot.identity_login(identity), now))
+            }
+            None => (Reason::ClientSuspended, suspensions.client(address, self.tenant.map(name), now)),
+        };
+        suspension.map(|suspension| (reason, suspension))
+    }
+
     /// Charges what has happened to all of them.
-    pub(crate) fn charge(
+    pub fn charge(
         &self,
         commons: &Commons,
         snapshot: &Snapshot,
@@ -106,7 +167,7 @@ impl Account {
     }
 
     /// Those who are charged, and what they may use.
-    pub(crate) fn subjects<'a>(
+    pub fn subjects<'a>(
         &'a self,
         snapshot: &'a Snapshot,
     ) -> impl Iterator<Item = (Whom, u64, &'a Allowance)> {
@@ -136,7 +197,7 @@ impl Account {
     }
 
     /// Who answers for a message, as its record keeps it: the login, that of a grant, or the address.
-    pub(crate) fn write_sender(&self, snapshot: &Snapshot, address: IpAddr, text: &mut String) {
+    pub fn write_sender(&self, snapshot: &Snapshot, address: IpAddr, text: &mut String) {
         text.clear();
         match (self.tenant, self.identity) {
             (_, Some(identity)) => text.push_str(snapshot.identity_login(identity)),
@@ -147,12 +208,8 @@ impl Account {
     }
 
     /// Whom a person would call `whom`: what a stranger is told names no tenant.
-    pub(crate) fn name<'a>(
-        &'a self,
-        snapshot: &'a Snapshot,
-        address: IpAddr,
-        whom: Whom,
-    ) -> impl fmt::Display + 'a {
+    #[must_use]
+    pub fn name<'a>(&'a self, snapshot: &'a Snapshot, address: IpAddr, whom: Whom) -> impl fmt::Display + 'a {
         fmt::from_fn(move |f| match (whom, self.tenant, self.identity) {
             (Whom::Tenant, Some(tenant), _) => write!(f, "tenant {}", snapshot.tenant(tenant).name),
             (Whom::Identity, _, Some(identity)) => write!(f, "login {}", snapshot.identity_login(identity)),
