@@ -82,7 +82,7 @@ impl Explain {
                 answer["source"] = "gateway".into();
                 Ok(answer)
             }
-            Err(Failure::Unreachable(why)) => Err(Alone::Because(why)),
+            Err(Failure::Unreachable(why) | Failure::Closed(why)) => Err(Alone::Because(why)),
             Err(failure @ Failure::Refused { .. }) => Err(Alone::Refused(failure)),
         }
     }
