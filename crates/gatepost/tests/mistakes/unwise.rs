@@ -1,6 +1,5 @@
 //! What works and is unwise.
 
-use std::fs;
 use std::time::{Duration, SystemTime};
 
 use super::*;
