@@ -74,7 +74,7 @@ fn make(loaded: Loaded) -> Result<Prepared, Unfit> {
     shares::raise_descriptors();
     let node = &loaded.node;
     let workers = worker_count(node);
-    must_hold_a_spool_each(node, workers).map_err(|error| Unfit::Files(error.into()))?;
+    must_hold_a_spool_each(node, workers).map_err(Unfit::Files)?;
     let presented = node.tls.as_ref().and_then(|tls| tls.presented.as_ref());
     let certificate = presented.map(Certificate::new);
     let session_settings = session_settings(node, certificate.as_ref());
@@ -83,21 +83,22 @@ fn make(loaded: Loaded) -> Result<Prepared, Unfit> {
 }
 
 /// A capacity is written for the node, and each worker needs its part.
-fn must_hold_a_spool_each(node: &NodeConfig, workers: usize) -> Result<(), ConfigError> {
+fn must_hold_a_spool_each(node: &NodeConfig, workers: usize) -> Result<(), ConfigErrors> {
     let least = spool::capacity_bytes_min(segment_bytes(node, workers)) * workers as u64;
     if node.spool.capacity_bytes >= least {
         return Ok(());
     }
     let least = least.div_ceil(1 << 20);
     let each = if workers == 1 { "1 worker needs".into() } else { format!("{workers} workers need") };
-    Err(ConfigError {
+    let error = ConfigError {
         origin: node.spool.capacity_origin.clone(),
         other: None,
         key: "spool.capacity".into(),
         message: format!("{} bytes are too few: {each} {least}MiB", node.spool.capacity_bytes),
         remedy: format!("write at least \"{least}MiB\""),
         opens: false,
-    })
+    };
+    Err(error.into())
 }
 
 /// As configured, or one per core of the affinity mask and the cgroup's quota.
