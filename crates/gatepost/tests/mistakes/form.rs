@@ -38,7 +38,7 @@ fn what_means_something_else_than_its_writer_thinks_is_refused() {
             (
                 |f| {
                     f.change("gatepost.toml", "[policy]", "[lists]\nblocked_clients = \"clients\"\n[policy]");
-                    f.write("clients", &format!("198.051.100.7\n"));
+                    f.write("clients", "198.051.100.7\n");
                 },
                 "DIR/clients:1: lists.blocked_clients: this line is a number with leading zeros, which some programs read as octal; write one a line, such as 198.51.100.7 or 2001:db8::/32",
             ),
