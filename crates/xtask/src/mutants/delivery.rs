@@ -76,8 +76,8 @@ pub(super) static MUTANTS: [Mutant; 14] = [
     Mutant {
         name: "each worker has a back-off of its own",
         file: COMMONS,
-        original: "self.sites.get_or_insert(key, || Site::new(self.wakers.clone()))",
-        mutated: "let _ = key;\n        Arc::new(Site::new(self.wakers.clone()))",
+        original: "self.sites.get_or_insert(key, || Site::new(self.wakers.clone(), self.failing_site_count.clone()))",
+        mutated: "let _ = key;\n        Arc::new(Site::new(self.wakers.clone(), self.failing_site_count.clone()))",
     },
     Mutant {
         name: "a lease is never yielded to another worker",
