@@ -58,6 +58,9 @@ impl Server {
         for (_, tenant) in &mut configuration.tenants {
             *tenant = tenant.replace("127.0.0.0/8", "127.0.0.1");
         }
+        // Every next hop is a route's, and an earlier build need not know the section.
+        let section = "[delivery]\nprivate_destinations = true\n";
+        configuration.node_extra = configuration.node_extra.replace(section, "");
         change(&mut configuration);
         let gateway = Gateway::start_under(binary, configuration, meter.wrapper());
         Self { process: Process::Gatepost(Box::new(gateway)), meter }
