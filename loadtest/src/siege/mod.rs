@@ -165,7 +165,9 @@ fn a_ticket(stand: &Stand) -> Result<Errand, String> {
         client.ask("RCPT TO:<t@elsewhere.example>", 550).await
     };
     let line = runtime().block_on(denied).map_err(|error| error.to_string())?;
-    let path = line.rsplit_once("ticket ").map(|(_, ticket)| format!("/{ticket}"));
+    // The URL of its page follows the ticket where one is configured.
+    let word = line.rsplit_once("ticket ").and_then(|(_, rest)| rest.split_whitespace().next());
+    let path = word.map(|ticket| format!("/{ticket}"));
     path.map(|path| Errand::Page(source, path)).ok_or_else(|| format!("a denial without a ticket: {line}"))
 }
 
