@@ -1,7 +1,7 @@
 //! Places for connections: who holds them, over all workers.
 //!
 //! A connection holds a [`Place`] from its acceptance to its end. Of all places some are kept for tenants'
-//! networks, and some of those for whoever has logged in, so that strangers, however many, never hold them
+//! networks, and some of those for clients that have logged in, so that strangers, however many, never hold them
 //! all; and one stranger's address (of IPv6: each /64) holds a bounded number. Whose place goes to a newcomer
 //! when there is none is the workers' to say: here is only counted. No lock, no wait; memory is fixed.
 
@@ -14,7 +14,7 @@ use crate::counts::ConnectionCounts;
 use crate::shares::{Holder, Shares};
 use crate::tenants::ConnectionLease;
 
-/// Connections of one stranger's address at the same time, where nobody writes a number: what one mail server
+/// Connections of one stranger's address at the same time, where none is configured: what one mail server
 /// behind one address needs, and Postfix gives.
 pub const CONNECTIONS_PER_STRANGER: u32 = 50;
 
@@ -26,7 +26,7 @@ const PER_STRANGER_MIN: u32 = 4;
 const LOGIN_PARTS: u64 = 8;
 /// Places are short for a holder when less than this part of what it may hold is left.
 const SHORT_PARTS: u64 = 8;
-/// Whoever asks is told of a shortage for as long after it.
+/// `/readyz` tells of a shortage for as long after it.
 const TOLD_MILLIS: u64 = 60_000;
 /// Addresses that are counted for each place: so many that a crowd finds a slot for all.
 const COUNTS_PER_PLACE: u64 = 2;
@@ -117,7 +117,7 @@ impl Places {
         self.shares.ceiling(holder)
     }
 
-    /// Few places are left for `holder`: whoever does nothing with one should not keep it for long.
+    /// Few places are left for `holder`: a client that does nothing with one should not keep it for long.
     #[must_use]
     pub fn is_short(&self, holder: Holder) -> bool {
         Holder::ALL[holder as usize..].iter().any(|&level| {
@@ -126,7 +126,7 @@ impl Places {
         })
     }
 
-    /// A connection found no place, or the place of another: remembered for whoever asks how things are.
+    /// A connection found no place, or the place of another: remembered for `/readyz`.
     pub fn missed(&self, now: UnixMillis) {
         self.missed.store(now.0, Ordering::Relaxed);
     }
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(refused(Holder::Login), NoPlace::Full(Holder::Login));
         assert_eq!(places.held_by(ONE), 0, "what was refused counts for no address");
         drop(logins);
-        // Whoever logs in makes room for another who would.
+        // A client that logs in makes room for another that would.
         strangers[0].log_in();
         assert_eq!((strangers[0].holder(), places.held_by(address(0))), (Holder::Login, 0));
         let next = places.take(Holder::Stranger, ONE, 1).expect("one has logged in");

@@ -1,6 +1,6 @@
 //! One amount shared out among holders of three kinds, of which each leaves something to those after it.
 //!
-//! Strangers may hold so much, tenants' networks and strangers together so much more, and whoever has logged
+//! Strangers may hold so much, tenants' networks and strangers together so much more, and clients that have logged
 //! in the rest besides: what is kept for a kind cannot be held by a kind before it. Places for connections are
 //! shared out so, and bytes of unfinished messages. Atomics and nothing else: no lock, no wait.
 

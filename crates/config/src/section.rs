@@ -81,8 +81,8 @@ impl<'a> Section<'a> {
         self.get(name).is_some()
     }
 
-    /// Reports that a key or a section must be there. One that is there and wrong, or that somebody meant who
-    /// wrote it otherwise, is reported already.
+    /// Reports that a key or a section must be there. One that is there and wrong, or that is
+    /// written otherwise, is reported already.
     pub(crate) fn missing(&self, name: &str, example: &str, report: &mut Report) {
         let bare = name.trim_matches(['[', ']']);
         let is_meant = |key: &str| !self.known.contains(&key) && nearest(key, self.known) == Some(bare);
@@ -362,7 +362,7 @@ fn other_language(text: &str) -> Option<(&'static str, u32)> {
     }
 }
 
-/// The key that somebody may have meant by `name`: the one that it begins or that begins it, or one that is
+/// The key that may be meant by `name`: the one that it begins or that begins it, or one that is
 /// a slip of the finger away.
 fn nearest(name: &str, known: &'static [&'static str]) -> Option<&'static str> {
     let is_part = |known: &&&str| {

@@ -55,7 +55,7 @@ pub struct SpoolConfig {
 /// What the listeners' addresses are while the spool is recovered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhileRecovering {
-    /// Nobody listens there.
+    /// No socket listens there.
     Closed,
     /// Each client gets a 421 (RFC 5321 section 3.1), or where it expects TLS, the end of its connection.
     Refuse,

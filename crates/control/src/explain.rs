@@ -1,4 +1,4 @@
-//! What becomes of a message that nobody has sent, rule by rule: of the files alone, or of a gateway as it
+//! What would become of a message, rule by rule: of the files alone, or of a gateway as it
 //! is now, with its grants, its suspensions and what limits have been used.
 
 use std::net::IpAddr;

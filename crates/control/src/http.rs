@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 
 use crate::recovery::{self, Shards};
 
-/// What whoever runs the gateway should know before restarting it: health says nothing of it, since a restart would
+/// What an operator should know before restarting it: health says nothing of it, since a restart would
 /// lose what deliveries still save.
 const VANISHED: &str = "files of the spool were deleted, replaced, renamed or unmounted: no mail is taken, and what is \
      queued goes out from the files that are still open; put the files back, or stop the gateway when the queue is \
@@ -32,7 +32,7 @@ struct Rooms {
     recovery: Shards,
 }
 
-/// The text of `/metrics`, put together by one thread of its own at a time, whoever and however many ask:
+/// The text of `/metrics`, put together by one thread at a time, however many ask:
 /// neither health nor what workers ask waits for that.
 struct Metrics {
     registry: Arc<Registry>,
@@ -131,7 +131,7 @@ async fn ready(State(rooms): State<Rooms>) -> impl IntoResponse {
     }
 }
 
-/// Mail is taken, and still whoever watches should know: places are short for `holder` and those before it.
+/// Mail is taken, and an operator should still know: places are short for `holder` and those before it.
 fn shortage(places: &Places, holder: Holder) -> String {
     let who = match holder {
         Holder::Stranger => "strangers",

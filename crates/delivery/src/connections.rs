@@ -66,7 +66,7 @@ impl Delivery {
             match self.addresses.look_up(&next_hop.host, now) {
                 Lookup::Known(addresses) if connection.address < addresses.len() => {
                     let to = SocketAddr::new(addresses[connection.address], next_hop.port);
-                    // Whoever writes MX records has no business in networks behind us; whoever writes routes does.
+                    // The owner of MX records has no business in networks behind us; the operator, who writes routes, does.
                     let is_stranger = site.exchange.is_some() && !self.settings.private_destinations;
                     if is_stranger && Reach::of(to.ip()) != Reach::Public {
                         connection.failure = behind_us(&next_hop.host, to.ip());

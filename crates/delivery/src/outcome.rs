@@ -243,7 +243,7 @@ impl Delivery {
     }
 }
 
-/// The envelope of a notification: nobody answers it. Its text is 7-bit, so that every host takes it.
+/// The envelope of a notification: no server answers it. Its text is 7-bit, so that every host takes it.
 fn notification(to: Address<'_>) -> Envelope {
     let mut envelope = Envelope::default();
     envelope.begin(ReversePath::Null);

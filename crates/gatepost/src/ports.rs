@@ -15,7 +15,7 @@ use ring::uring::port_is_free;
 
 use crate::run::StartError;
 
-/// How often a port that nobody seems to hold is tried again before it is reported: for 4 s in all.
+/// How often a port that no process seems to hold is tried again before it is reported: for 4 s in all.
 const TRIES: u32 = 80;
 /// The time between two tries.
 const TRY_INTERVAL: Duration = Duration::from_millis(50);

@@ -80,7 +80,7 @@ impl fmt::Debug for Running {
 /// `gatepost run`: until SIGTERM or SIGINT has drained it.
 #[must_use]
 pub fn run(path: &Path) -> ExitCode {
-    // First of all: whoever starts it may want something of it at once.
+    // First of all: a signal may come at once.
     let signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {

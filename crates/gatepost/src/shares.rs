@@ -10,7 +10,7 @@ const DESCRIPTORS_RESERVED: usize = 256 + control::HTTP_CONNECTIONS_MAX;
 /// to as many sites as there are domains.
 const NEXT_HOPS_MAX: usize = 4096;
 
-/// Connections of clients at once where nobody writes a number, however many descriptors there are: each costs
+/// Connections of clients at once where none is configured, however many descriptors there are: each costs
 /// some 12 KiB, most of it the kernel's.
 const CLIENTS_DEFAULT_MAX: u32 = 32_768;
 /// Connections of clients at once at least.
@@ -101,6 +101,6 @@ pub(crate) fn descriptors_max() -> usize {
 
 /// Takes what the system grants: often 1024 as a matter of course, and the rest for the asking.
 pub(crate) fn raise_descriptors() {
-    // Whoever may not is left with what it has, and hears of it where descriptors run out.
+    // A process that may not keeps what it has, and says so where descriptors run out.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
 }

@@ -12,7 +12,7 @@ const GATEPOST: &str = env!("CARGO_BIN_EXE_gatepost");
 const TRANSACTIONS: usize = 40;
 const DENIED: usize = 50;
 
-/// Whoever connects by loopback is a stranger, to whom `kim@proseware.example` may be written.
+/// A client that connects by loopback is a stranger; `kim@proseware.example` may be written.
 fn gateway() -> Gateway {
     let mut configuration = Configuration::relay(free_address());
     configuration.workers = 1;

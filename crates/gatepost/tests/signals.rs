@@ -1,4 +1,4 @@
-//! Signals, and whoever reads what a gateway writes: neither ends it by accident, nor keeps it from ending.
+//! Signals, and the reader of what a gateway writes: neither ends it by accident, nor keeps it from ending.
 
 use std::fs;
 use std::io::{PipeReader, Read, Write};
@@ -14,7 +14,7 @@ const GATEPOST: &str = env!("CARGO_BIN_EXE_gatepost");
 const FROM: &str = "terri@proseware.example";
 const TO: &str = "bob@adatum.example";
 const CONTENT: &[u8] = b"From: terri@proseware.example\r\nSubject: hello\r\n\r\nthe words of terri\r\n";
-/// What a pipe holds before whoever writes to it waits (pipe(7)).
+/// What a pipe holds before its writer waits (pipe(7)).
 const PIPE_BYTES: usize = 65_536;
 
 /// A gateway whose output and errors go where a test says.

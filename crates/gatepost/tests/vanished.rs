@@ -147,7 +147,7 @@ fn what_is_lost_at_the_end_is_named() {
     assert_eq!(sum, promised.len() as u64);
 }
 
-/// Even where nobody could have seen it: between two looks.
+/// Even where it could not be seen: between two looks.
 #[test]
 fn files_that_vanish_just_before_the_end_are_missed_there() {
     let rules =

@@ -20,7 +20,7 @@ fn slow_destination() -> (Destination, Receiver<()>, SyncSender<()>) {
     let going = Arc::new(Mutex::new(going));
     let message = move |_: &str| {
         let _ = saw.send(());
-        let _ = going.lock().expect("nobody panics with it").recv();
+        let _ = going.lock().expect("no thread panics with it").recv();
         None
     };
     let rules = Rules { message: Some(Box::new(message)), ..Rules::default() };
@@ -44,7 +44,7 @@ fn a_stop_waits_for_the_transaction_and_the_delivery_under_way() {
     gateway.signal("TERM");
     let is_draining = || gateway.output().contains("\"draining\"");
     assert!(eventually(PATIENCE, is_draining), "{}", gateway.output());
-    // Whoever comes now is told so: the stop has come to the workers.
+    // A client that comes now is told so: the stop has come to the workers.
     let is_closed = || std::net::TcpStream::connect(gateway.smtp()).is_err();
     assert!(eventually(PATIENCE, is_closed));
     client.send("\r\nthe end of it\r\n.\r\n");

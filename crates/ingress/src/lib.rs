@@ -319,7 +319,7 @@ impl Ingress {
         }
     }
 
-    /// The spool's files have vanished: whoever waits for room in it is told to come again. Bodies on their way are
+    /// The spool's files have vanished: a client that waits for room in it is told to come again. Bodies on their way are
     /// refused at their end, and of each group on its way the spool says what becomes of it.
     pub fn vanished<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
         while let Some(key) = self.parked.pop_front() {

@@ -1,10 +1,10 @@
-//! Who sits in the places of this worker, in rows by who they are: in front of each whoever has carried no mail
+//! Who sits in the places of this worker, in rows by who they are: in front of each the client that has carried no mail
 //! for longest.
 //!
 //! A newcomer who finds all places taken has that one's, if nothing is taken from a client that holds no more
 //! than its share: strangers give way to tenants' networks, and among strangers those from addresses that hold
-//! more give way to those that hold less. So whoever comes for the first time is always let in, and a crowd that
-//! holds all it can gains nothing by coming again. When places are short, whoever does nothing is not waited for
+//! more give way to those that hold less. So a client that comes for the first time is always let in, and a crowd that
+//! holds all it can gains nothing by coming again. When places are short, a client that does nothing is not waited for
 //! as long. Everything here costs the same however many sit: no walk over the rows.
 
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use ring::{Instant, Ring};
 use crate::Context;
 use crate::shed::Shed;
 
-/// How long whoever does nothing is waited for when places are short for its kind: of strangers as Postfix does
+/// How long a client that does nothing is waited for when places are short for its kind: of strangers as Postfix does
 /// under stress, of others longer.
 const PATIENCE_SHORT: [Duration; 3] =
     [Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(60)];
@@ -90,7 +90,7 @@ impl Seats {
         self.taken
     }
 
-    /// Seats connection `key`, which gives up what it had, for whoever it is now; where all places are taken,
+    /// Seats connection `key`, which gives up what it had, for what its client is now; where all places are taken,
     /// perhaps in another's.
     pub(crate) fn take(&mut self, key: u32, guest: Guest, now: Instant) -> Result<(), NoPlace> {
         self.leave(key);
@@ -160,12 +160,12 @@ impl Seats {
         self.places.is_short(Holder::Stranger)
     }
 
-    /// Somebody whose place is another's now.
+    /// A client whose place is another's now.
     pub(crate) fn next_displaced(&mut self) -> Option<u32> {
         self.displaced.pop()
     }
 
-    /// Where places are short, somebody who has done nothing for too long; its place is free now.
+    /// Where places are short, a client that has done nothing for too long; its place is free now.
     pub(crate) fn next_overdue(&mut self, now: Instant) -> Option<u32> {
         for holder in Holder::ALL {
             if !self.places.is_short(holder) {
@@ -181,13 +181,13 @@ impl Seats {
         None
     }
 
-    /// Frees a place for a newcomer; false where nobody gives way.
+    /// Frees a place for a newcomer; false where no client gives way.
     fn make_room(&mut self, newcomer: Guest, now: Instant) -> bool {
         let own = self.places.held_by(newcomer.address);
         for holder in Holder::ALL.into_iter().filter(|&holder| holder <= newcomer.holder) {
             let gives_way = |seat: &Seat| {
                 let is_of_less = holder < newcomer.holder;
-                // Between strangers who hold nothing else, whoever comes goes first: the others have had a turn.
+                // Between strangers who hold nothing else, the newcomer goes first: the others have had a turn.
                 let comes_first = holder == Holder::Stranger && own == 0;
                 let held = seat.place.as_ref().map_or(0, Place::held_by_address);
                 is_of_less || comes_first || held >= own + UNFAIR_MIN
@@ -201,7 +201,7 @@ impl Seats {
         false
     }
 
-    /// The first few of a row are looked at for one of whom this is true. Whoever waits for us is in nobody's
+    /// The first few of a row are looked at for one of whom this is true. A client that waits for us is in no client's
     /// way, and goes to the end.
     fn first(&mut self, holder: Holder, now: Instant, is_meant: impl Fn(&Seat) -> bool) -> Option<u32> {
         let mut key = self.rows[holder as usize].first;
@@ -255,7 +255,7 @@ impl Seats {
 
     fn row_of(&self, key: u32) -> usize {
         let place = self.seats[key as usize].place.as_ref();
-        place.expect("whoever is in a row has a place").holder() as usize
+        place.expect("who is in a row has a place").holder() as usize
     }
 }
 
@@ -321,7 +321,7 @@ mod tests {
             }
         }
         assert_eq!((seats.taken(), address_of.len()), (32, 32));
-        assert_eq!(refused, 10_000 - 32, "nobody took a place of an equal");
+        assert_eq!(refused, 10_000 - 32, "no client took the place of an equal");
         for number in 0..4 {
             assert_eq!(address_of.values().filter(|&&of| of == number).count(), 8);
         }
@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(seats.take(22, network, at(1)), Err(NoPlace::Full(Holder::Network)), "each holds one");
         assert_eq!(seats.take(22, stranger(99), at(1)), Err(NoPlace::Full(Holder::Network)));
         assert_eq!(seats.next_displaced(), None);
-        // Whoever logs in is in the way of none of them.
+        // A client that logs in is in the way of none of them.
         seats.log_in(8, at(2));
         seats.take(22, network, at(2)).expect("a login has made room");
         assert_eq!((seats.next_displaced(), seats.taken()), (None, 15));

@@ -1,4 +1,4 @@
-//! What is told of connections for which there was no place: one record in a while, whoever comes how often.
+//! What is told of connections for which there was no place: one record in a while, however many come.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 use std::fmt::{self, Write};
 
-/// Characters that do something to whoever shows them instead of being shown: control characters (C0, DEL and C1,
+/// Characters that do something to the screen that shows them instead of being shown: control characters (C0, DEL and C1,
 /// which a terminal obeys), line and paragraph separators, and those by which text is shown in another order than it
 /// has (UAX #9).
 #[must_use]

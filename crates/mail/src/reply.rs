@@ -123,7 +123,7 @@ impl Reply {
     }
 
     /// Appends the reply as it goes over the wire (RFC 5321 section 4.2.1, RFC 2034 for the status). What is outside
-    /// ASCII stands as in a report for those who cannot take it, `\x{E9}` (RFC 6533 section 3): nobody has asked for
+    /// ASCII stands as in a report for those who cannot take it, `\x{E9}` (RFC 6533 section 3): no client has asked for
     /// SMTPUTF8, which is not offered.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         let mut lines = self.text.split('\n').peekable();

@@ -33,7 +33,7 @@ impl Form {
     }
 }
 
-/// At the end, whoever reads the log is waited for as long as it takes something within this: a process that was told
+/// At the end, the reader of the log is waited for as long as it takes something within this: a process that was told
 /// to end must end, and its reader may be stopped for good.
 const STALL_MAX: Duration = Duration::from_secs(2);
 /// And so long in all, however slowly it reads.
@@ -239,7 +239,7 @@ impl Losses {
         }
     }
 
-    /// The output is gone, or fails: said once on standard error, where somebody may see it.
+    /// The output is gone, or fails: said once on standard error, where it may be seen.
     fn complain(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.has_complained, true) {
             // Standard error may be gone as well.

@@ -51,7 +51,7 @@ pub fn claim<D: Disk>(disk: &mut D, directory: &Path, owner: &str) -> Result<(),
     Ok(())
 }
 
-/// Whether what lies in the directory may be a spool's, whoever has it: each shard is a directory. That there is
+/// Whether what lies in the directory may be a spool's, open or not: each shard is a directory. That there is
 /// none yet is no fault.
 ///
 /// # Errors

@@ -29,7 +29,7 @@ const QUESTIONS_MAX: usize = 8;
 /// The looks at a shard's files.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    /// Nobody looks without it.
+    /// Without it there is no look.
     pub(crate) interval: Option<Duration>,
     /// When the next look begins.
     due: Instant,

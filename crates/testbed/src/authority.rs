@@ -24,7 +24,7 @@ pub enum Vouched {
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    /// One that nobody has heard of.
+    /// One that no client trusts.
     ///
     /// # Panics
     /// When a key cannot be generated.
@@ -36,7 +36,7 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key()).expect("it signs its own certificate"))
     }
 
-    /// Its certificate, for whoever is to trust it.
+    /// Its certificate, for clients that are to trust it.
     #[must_use]
     pub fn certificate(&self) -> CertificateDer<'static> {
         self.0.as_ref().der().clone()

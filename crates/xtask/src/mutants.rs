@@ -363,7 +363,7 @@ static MUTANTS: [Mutant; 74] = [
         mutated: "for &before in &levels[..taken.min(0)] {",
     },
     Mutant {
-        name: "whoever logs in keeps a stranger's place",
+        name: "a client that logs in keeps a stranger's place",
         file: PLACES,
         original: "self.of.shares.pass(self.holder, Holder::Login, 1)",
         mutated: "self.of.shares.pass(self.holder, self.holder, 1)",
@@ -381,19 +381,19 @@ static MUTANTS: [Mutant; 74] = [
         mutated: "Shares::new(bytes_max, bytes_max, bytes_max)",
     },
     Mutant {
-        name: "nobody gives way to a newcomer",
+        name: "no client gives way to a newcomer",
         file: SEATS,
         original: "is_of_less || comes_first || held >= own + UNFAIR_MIN",
         mutated: "(is_of_less || comes_first || held >= own + UNFAIR_MIN) && false",
     },
     Mutant {
-        name: "whoever comes takes an equal's place",
+        name: "a newcomer takes an equal's place",
         file: SEATS,
         original: "is_of_less || comes_first || held >= own + UNFAIR_MIN",
         mutated: "is_of_less || comes_first || held + UNFAIR_MIN >= own",
     },
     Mutant {
-        name: "whoever carries mail is no longer in front of whoever does nothing",
+        name: "mail carried no longer keeps a place from a client that does nothing",
         file: SEATS,
         original: "    pub(crate) fn carried(&mut self, key: u32, now: Instant) {\n        if self.has(key) {",
         mutated: "    pub(crate) fn carried(&mut self, key: u32, now: Instant) {\n        if self.has(key) && self.seats[key as usize].is_busy {",

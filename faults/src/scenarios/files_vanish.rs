@@ -118,14 +118,14 @@ fn lost_by_name(stand: &mut Stand, random: &mut Random, spool: &Path) -> Verdict
     verdict
 }
 
-/// Nobody gets a 250 any more: the count stands still over several refused transactions.
+/// No client gets a 250 any more: the count stands still over several refused transactions.
 fn assert_promises_nothing(client: &testbed::LedgerClient, stand: &Stand) {
     // A reply that was on its way may still come.
     thread::sleep(Duration::from_millis(100));
     let before = client.acknowledged();
     let refused = stand.gateway.metric("gatepost_relay_denials_total");
     let has_refused = || stand.gateway.metric("gatepost_relay_denials_total") > refused + 50.0;
-    assert!(eventually(PATIENCE, has_refused), "nobody is refused:\n{}", stand.output());
+    assert!(eventually(PATIENCE, has_refused), "no client is refused:\n{}", stand.output());
     assert_eq!(client.acknowledged(), before, "mail was promised without a spool:\n{}", stand.output());
 }
 

@@ -1,7 +1,7 @@
 //! Those who besiege: tasks of one thread that mostly sleep, at the lowest priority.
 //!
 //! What is measured is what the gateway makes of them, not what they cost their core: connections are opened
-//! a few at a time, whoever was turned away comes again at a bounded pace, and whoever asks without an
+//! a few at a time, one that was turned away comes again at a bounded pace, and one that asks without an
 //! end lets others run between two questions.
 
 use std::future::Future;
@@ -25,11 +25,11 @@ use crate::storm::{NICENESS, be_nice, let_others_run, stay_beside};
 const OPENED_AT_ONCE: usize = 100;
 /// How long they have it.
 const BREATH: Duration = Duration::from_millis(10);
-/// A siege is laid by then, whoever is still waiting to be let in.
+/// A siege is laid by then, even if some still wait to be let in.
 const RAISE_MAX: Duration = Duration::from_secs(4);
-/// Whoever is not let in by then tries again.
+/// A client that is not let in by then tries again.
 const STAND_MAX: Duration = Duration::from_secs(2);
-/// Whoever was turned away waits at least so long.
+/// A client that was turned away waits at least so long.
 const RETURN_MIN: Duration = Duration::from_secs(2);
 /// All of them together come again so often.
 const RETURNS_A_SECOND: u32 = 500;

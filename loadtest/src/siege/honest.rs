@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) const LOGINS: u32 = 1000;
 /// By when each is greeted and logged in.
 const LOGIN_MAX: Duration = Duration::from_secs(1);
-/// Whoever has not had a turn by then is not let in.
+/// A client that has not had a turn by then is not let in.
 const LOGINS_MAX: Duration = Duration::from_secs(4);
 /// Errands of half a round.
 pub(crate) const ERRANDS: u32 = 20;
@@ -65,7 +65,7 @@ pub(crate) struct Half {
     pub(crate) complaint: Option<String>,
 }
 
-/// What else somebody honest wants in one siege.
+/// What else an honest client wants in one siege.
 #[derive(Clone, Debug)]
 pub(crate) enum Errand {
     Nothing,

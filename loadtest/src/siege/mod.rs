@@ -156,7 +156,7 @@ fn measure(row: &Row, binary: &Path, rounds: u32) -> Result<Found, String> {
     Ok(found)
 }
 
-/// Somebody who besieges the ticket page was denied something, and was given this page.
+/// A besieger of the ticket page was denied something, and was given this page.
 fn a_ticket(stand: &Stand) -> Result<Errand, String> {
     let source = stranger(0);
     let denied = async {

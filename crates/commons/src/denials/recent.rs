@@ -74,7 +74,7 @@ impl Recent {
         (before.repeated > 0).then_some((before.ticket, before.repeated))
     }
 
-    /// A ticket was given again, and nobody was told.
+    /// A ticket was given again, and no record says so yet.
     pub(crate) fn owes(&self) -> bool {
         self.owes.get()
     }

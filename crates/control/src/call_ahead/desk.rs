@@ -104,7 +104,7 @@ impl Desk {
         std::mem::take(&mut open.waiters)
     }
 
-    /// Nobody asks about `address` any more, and nothing was found out: those who wait.
+    /// No client asks about `address` any more, and nothing was found out: those who wait.
     pub(super) fn drop_question(&mut self, address: &str) -> Vec<Waiter> {
         let Some(open) = self.open.remove(address) else { return Vec::new() };
         if let Some(stranger) = open.stranger
@@ -136,7 +136,7 @@ impl Desk {
         (ttl, waiters)
     }
 
-    /// What has ended goes first, then what somebody guessed: who is known stays known.
+    /// What has ended goes first, then what was guessed: who is known stays known.
     fn make_room(&mut self, now: Instant) {
         if self.remembered.len() < REMEMBERED_MAX {
             return;

@@ -34,7 +34,7 @@ pub(super) enum Heard {
 pub(super) trait Outside: Send + Sync {
     /// Asks the next hops of `route`, in their order, for a recipient; `None`: none of them could be spoken
     /// to. Unless they are known to tell recipients apart (`discerns`), a no counts only where postmaster,
-    /// whom every domain has (RFC 5321 section 4.5.1), gets a yes: a server that refuses everybody knows nobody.
+    /// whom every domain has (RFC 5321 section 4.5.1), gets a yes: a server that refuses all addresses knows none.
     fn call<'a>(&'a self, route: &'a Route, address: Address<'a>, discerns: bool)
     -> Later<'a, Option<Heard>>;
 

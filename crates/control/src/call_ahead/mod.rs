@@ -2,7 +2,7 @@
 //!
 //! The next hop is asked with MAIL FROM:<> and RCPT, and is given no message. What it says is
 //! remembered: a yes for an hour, a no for five minutes. A check that cannot be made (the next hop is
-//! down, defers, refuses everybody, or takes too long) finds nothing out, and so denies nobody. Strangers
+//! down, defers, refuses all addresses, or takes too long) finds nothing out, and so denies no recipient. Strangers
 //! who guess wait for one another, and never keep a tenant's own senders from being heard.
 
 mod desk;

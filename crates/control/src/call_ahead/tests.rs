@@ -13,7 +13,7 @@ use tokio::sync::oneshot::{Sender, channel};
 use super::dialog::Later;
 use super::*;
 
-/// A next hop that knows everybody, and answers about those who begin with "slow" when it is told to; and
+/// A next hop that knows every mailbox, and answers about those who begin with "slow" when it is told to; and
 /// time that passes when it is told to.
 #[derive(Default)]
 struct World {
@@ -99,7 +99,7 @@ impl Stage {
         let answers = std::iter::from_fn(|| self.link.answer());
         let answers = answers.map(|answer| match answer {
             Answer::Recipient { key, finding, .. } => (key, finding),
-            other => panic!("nobody asked for {other:?}"),
+            other => panic!("{other:?} was not asked for"),
         });
         answers.collect()
     }
@@ -162,7 +162,7 @@ async fn a_client_waits_for_five_seconds_and_the_answer_is_there_when_it_comes_a
     let joined = stage.ask(None, "slow");
     stage.world.pass(Duration::from_millis(1));
     assert_eq!(stage.answers().await, [(first, Undecided), (joined, Undecided)]);
-    // The call goes on; nobody waits for it any more.
+    // The call goes on; no client waits for it any more.
     let late = stage.ask(None, "slow");
     assert_eq!(stage.answers().await, [(late, Undecided)]);
     stage.world.released.notify_one();
@@ -214,6 +214,6 @@ async fn next_hops_that_never_end_a_call_are_down_for_a_while() {
     stage.world.pass(CALL_MAX);
     assert_eq!(stage.answers().await.len(), 1);
     let other = stage.ask(None, "kim");
-    assert_eq!(stage.answers().await, [(other, Undecided)], "and nobody waits for them");
+    assert_eq!(stage.answers().await, [(other, Undecided)], "and no client waits for them");
     assert_eq!(stage.called(), 1);
 }

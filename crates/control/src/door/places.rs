@@ -109,7 +109,7 @@ impl Places {
 
     fn end(&mut self, key: u64) -> Option<Peer> {
         let held = self.held.get(&key)?;
-        // It remembers: whoever is not waiting yet will not wait.
+        // It remembers: a task that does not wait yet will not wait.
         held.end.notify_one();
         self.leave(key)
     }

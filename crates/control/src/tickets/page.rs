@@ -1,7 +1,7 @@
 //! The pages of tickets: what a stranger may read of a denial, and a field to type a ticket in. No
 //! script, nothing from elsewhere, in English or French; of the record they show the rules and the
 //! remedy, and no address, login, list, tenant or file. A ticket that exists is always shown. They fail
-//! towards the reader with a page too: 404, or 429 for whoever asks for many that do not exist.
+//! towards the reader with a page too: 404, or 429 for a reader who asks for many that do not exist.
 
 mod view;
 mod visitor;
@@ -89,7 +89,7 @@ async fn show(
 }
 
 impl Site {
-    /// The page of a ticket, whoever else asked from the same address; of one that does not exist, that it
+    /// The page of a ticket, however many others asked from the same address; of one that does not exist, that it
     /// does not, until too many are asked for.
     async fn show(&self, ticket: Ticket, client: Option<IpAddr>, view: &View<'_>) -> Response {
         if let Some(record) = self.tickets.find(ticket).await {

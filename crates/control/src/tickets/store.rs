@@ -277,7 +277,7 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// Counts the records of a file that was begun when nobody counted by client.
+    /// Counts the records of a file that was begun before records were counted by client.
     fn count_clients(&mut self) -> Result<(), Error> {
         if self.by_client.first()?.is_some() {
             return Ok(());

@@ -321,7 +321,7 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Its records of an event.
     pub(crate) fn records(&self, event: &str) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().expect("nobody panics with it").clone()).expect("text");
+        let text = String::from_utf8(self.0.lock().expect("no thread panics with it").clone()).expect("text");
         let wanted = format!("\"event\":\"{event}\"");
         text.lines().filter(|line| line.contains(&wanted)).map(str::to_owned).collect()
     }
@@ -329,7 +329,7 @@ impl Log {
 
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("nobody panics with it").extend_from_slice(bytes);
+        self.0.lock().expect("no thread panics with it").extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -1,4 +1,4 @@
-//! `gatepost explain`: the decision about one message that nobody has sent, rule by rule. A gateway that runs is
+//! `gatepost explain`: the decision about one message that is not sent, rule by rule. A gateway that runs is
 //! asked, for it knows what is suspended, granted and used; else the files are read.
 
 use std::fmt::Write as _;

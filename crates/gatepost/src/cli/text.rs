@@ -42,7 +42,7 @@ pub(super) fn print_error(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{}", for_terminal(text));
 }
 
-/// `text` with nothing in it that a terminal obeys but line feeds, tabs and our own styles, whoever sent what is shown.
+/// `text` with nothing in it that a terminal obeys but line feeds, tabs and our own styles.
 /// What stands in JSON keeps its meaning.
 fn for_terminal(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());

@@ -107,7 +107,7 @@ struct Things {
     message: String,
 }
 
-/// For each of [`EVERYONE`]; whoever has no token that opens anything gets 401, whatever the path.
+/// For each of [`EVERYONE`]; a client without a token that opens anything gets 401, whatever the path.
 const fn say(known: [u16; 8]) -> [u16; EVERYONE.len()] {
     let [a, b, c, d, e, f, g, h] = known;
     [a, b, c, d, e, f, g, h, 401, 401]
@@ -237,7 +237,7 @@ impl Tenant {
     }
 }
 
-/// Of a password that nobody uses.
+/// Of a password that no login has.
 const HASH: &str =
     "$argon2id$v=19$m=64,t=1,p=1$Z2F0ZXBvc3QtdGVzdGJlZA$gy3clQEqPygPfs6UhRGQ/ygwz5KUDH5sPY76KYmY6IA";
 

@@ -93,12 +93,12 @@ struct Gate {
 impl Gate {
     fn pass(&self) {
         self.held.fetch_add(1, Ordering::SeqCst);
-        let is_open = self.is_open.lock().expect("nobody panics with it");
+        let is_open = self.is_open.lock().expect("no thread panics with it");
         drop(self.opened.wait_while(is_open, |is_open| !*is_open));
     }
 
     fn open(&self) {
-        *self.is_open.lock().expect("nobody panics with it") = true;
+        *self.is_open.lock().expect("no thread panics with it") = true;
         self.opened.notify_all();
     }
 }

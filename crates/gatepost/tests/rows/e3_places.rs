@@ -16,7 +16,7 @@ const BODY: &[u8] = b"Subject: places\r\n\r\nHello.\r\n";
 const FEW_DESCRIPTORS: [&str; 2] = ["prlimit", "--nofile=1024:1024"];
 const ADDRESSES: u16 = 1000;
 
-/// In nobody's network, each another.
+/// In no tenant's network, each another.
 fn stranger(number: u16) -> IpAddr {
     Ipv4Addr::new(127, 9, (number >> 8) as u8, number as u8).into()
 }
@@ -135,7 +135,7 @@ fn a_thousand_addresses_at_every_port_keep_no_tenant_out_and_the_operator_sees_t
         }
         is_served(&house, 5);
     }
-    // Another stranger is greeted too: somebody who has been silent gives way.
+    // Another stranger is greeted too: a client that has been silent gives way.
     house.connect(stranger(ADDRESSES)).deliver("ann@adatum.example", &[LOGIN], BODY);
     let strangers = |what: &str| metric(&house, what, "up_to=\"stranger\"");
     assert!(strangers("gatepost_places_held") <= strangers("gatepost_places_max"));

@@ -274,7 +274,7 @@ fn a_page_that_does_not_exist_says_so_in_both_languages_until_too_many_are_asked
         (0..40).map(|_| page(address, "/0000000000001", "en").0).find(|head| head.contains(" 429 "));
     assert!(limited.is_some(), "whoever guesses is slowed down");
     let (head, _) = page(address, &format!("/{}", ticket.replace('-', "")), "en");
-    assert!(head.contains(" 200 "), "a true ticket is shown, whoever guessed from the same address: {head}");
+    assert!(head.contains(" 200 "), "a true ticket is shown beside guesses from the same address: {head}");
     let (head, _) = page(address, "/favicon.ico", "en");
     assert!(head.contains(" 404 "), "what is no ticket is no guess: {head}");
 }

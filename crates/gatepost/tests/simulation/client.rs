@@ -341,7 +341,7 @@ impl Clients {
         }
     }
 
-    /// Whoever is to be served is greeted and logged in soon, and not turned away before.
+    /// A client that is to be served is greeted and logged in soon, and not turned away before.
     fn judge_service(&mut self, key: usize, code: u16) {
         let (state, since) = (self.clients[key].state, self.clients[key].since);
         let waited = self.ring.now().since(since);

@@ -81,7 +81,7 @@ struct Inbound {
     held: Option<(Instant, String)>,
     /// Another that comes then, whatever is said meanwhile.
     one_more: Option<(Instant, &'static str)>,
-    /// Its replies are no longer what they should be: what the sender knows, nobody can say.
+    /// Its replies are no longer what they should be: what the sender knows cannot be said.
     is_out_of_step: bool,
 }
 

@@ -46,7 +46,7 @@ use strangers::Strangers;
 /// The gateway's host.
 const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const PORT: u16 = 25;
-/// Where whoever is nowhere at home logs in.
+/// Where clients outside every network log in.
 const SUBMISSION_PORT: u16 = 587;
 /// The sender of all mail but notifications.
 const SENDER: &str = "app@proseware.example";

@@ -12,7 +12,7 @@ use super::{GATEWAY, PORT, SUBMISSION_PORT};
 
 /// Between two bytes of those who send one at a time: less than any patience of the gateway's.
 const BYTE_INTERVAL: Duration = Duration::from_secs(50);
-/// Until whoever was cut comes again.
+/// Until a client that was cut comes again.
 const AGAIN_MAX: Duration = Duration::from_secs(20);
 
 /// What one of them does with its connections.

@@ -86,7 +86,7 @@ impl Compiler {
 /// So many wrong lines of a list are reported each, and the rest as a number: the wrong file is one mistake.
 const WRONG_LINES_SHOWN: usize = 10;
 
-/// The lines of a list that do not belong there. What they hold is never shown, since somebody may have named
+/// The lines of a list that do not belong there. What they hold is never shown, since the operator may have named
 /// the file of a key.
 #[derive(Default)]
 pub(super) struct Wrong<'a> {

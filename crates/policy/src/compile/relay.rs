@@ -92,7 +92,7 @@ fn is_literal(text: &str) -> bool {
     text.starts_with('[') && mail::Address::parse(&format!("x@{text}")).is_ok()
 }
 
-/// `[127.0.0.1]`, on every host another one: whoever writes so means no domain.
+/// `[127.0.0.1]`, on every host another one: no domain is meant by it.
 fn is_everywhere(text: &str) -> bool {
     let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else { return false };
     let is_ipv6 = inner.get(..IPV6_TAG.len()).is_some_and(|tag| tag.eq_ignore_ascii_case(IPV6_TAG));

@@ -416,7 +416,7 @@ impl HostDisk {
         Ok(())
     }
 
-    /// Takes a directory's name away with all names in it, whoever has files of it open.
+    /// Takes a directory's name away with all names in it, open files or not.
     pub(super) fn remove_tree(&mut self, path: &Path) {
         self.change_names(Some(path), None);
         self.collect();

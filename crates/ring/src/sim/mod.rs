@@ -199,7 +199,7 @@ impl World {
         self.0.borrow_mut().options = options;
     }
 
-    /// Takes a directory away with all names in it, as somebody else on the host may: files that are open stay so.
+    /// Takes a directory away with all names in it, as another process on the host may: files that are open stay so.
     pub fn remove_tree(&self, ip: IpAddr, path: &Path) {
         self.with_disk(ip, |disk, _| disk.remove_tree(path));
     }

@@ -47,7 +47,7 @@ pub(super) const MUTANTS: [Mutant; 8] = [
         mutated: "held.turn, held.since)",
     },
     Mutant {
-        name: "whoever holds most connections keeps them",
+        name: "the client with most connections keeps them",
         file: PLACES,
         original: "(self.holders[&held.holder], held.turn,",
         mutated: "(0, held.turn,",

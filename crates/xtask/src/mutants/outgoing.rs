@@ -38,7 +38,7 @@ pub(super) const MUTANTS: [Mutant; 18] = [
         mutated: "            if *required && reply.is_positive() {\n                return self.fail(Failure::NoTls(Some(reply)));",
     },
     Mutant {
-        name: "mail that must be sealed goes to whoever seals it",
+        name: "mail that must be sealed goes to any host that seals it",
         file: CONNECTIONS,
         original: "ClientTls::StartTls { config: configs.required.clone(), name, required: true }",
         mutated: "ClientTls::StartTls { config: configs.opportunistic.clone(), name, required: true }",
@@ -62,7 +62,7 @@ pub(super) const MUTANTS: [Mutant; 18] = [
         mutated: "(\"required\", RouteTls::Opportunistic)",
     },
     Mutant {
-        name: "questions ahead go to whoever seals them",
+        name: "questions ahead go to any host that seals them",
         file: DIALOG,
         original: "if required { &self.options.required }",
         mutated: "if required && host.is_empty() { &self.options.required }",
@@ -92,13 +92,13 @@ pub(super) const MUTANTS: [Mutant; 18] = [
         mutated: "if bytes <= most || most > 0 {",
     },
     Mutant {
-        name: "8-bit goes to whoever does not take it",
+        name: "8-bit goes to a host that does not take it",
         file: FIT,
         original: "(!passes).then(",
         mutated: "(!passes && hop.is_empty()).then(",
     },
     Mutant {
-        name: "8-bit in a large body goes to whoever does not take it",
+        name: "8-bit in a large body goes to a host that does not take it",
         file: TRANSACTION,
         original: "if !connection.session.takes_eight_bit() && !buffer[range.clone()].is_ascii() {",
         mutated: "if !connection.session.takes_eight_bit() && range.is_empty() {",

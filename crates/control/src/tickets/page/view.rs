@@ -9,7 +9,7 @@ use super::super::texts::{self, Language, Text};
 
 pub(super) const STYLE: &str = include_str!("style.css");
 
-/// A ticket as it looks, for whoever searches one.
+/// What a ticket looks like, for a reader who looks for theirs.
 const EXAMPLE: &str = "7QK2-M9XH-T4WD-3";
 
 /// A page for one reader.
