@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
+use testbed::folder::remove_in_use;
 use testbed::http::http_get;
 use testbed::net::{PATIENCE, eventually, free_address};
 use testbed::{Configuration, Destination, Dialog, Gateway, Rules};
@@ -73,7 +74,7 @@ fn a_deleted_spool_takes_no_mail_and_delivers_what_it_has_promised() {
     let next_hop = free_address();
     let mut stage = Stage::start(next_hop, "first = \"200ms\"\nlongest = \"1s\"");
     let before: Vec<String> = (0..5).map(|_| stage.send()).collect();
-    fs::remove_dir_all(&stage.spool).expect("the spool can be removed");
+    remove_in_use(&stage.spool).expect("the spool can be removed");
     stage.wait_vanished();
     stage.assert_takes_no_mail();
     let (code, body) = http_get(stage.gateway.configuration().metrics, "/healthz").expect("it answers");
@@ -98,7 +99,7 @@ fn a_stop_goes_on_trying_what_the_next_start_would_not_find() {
     let next_hop = free_address();
     let mut stage = Stage::start(next_hop, "first = \"200ms\"\nlongest = \"1s\"");
     (0..5).for_each(|_| drop(stage.send()));
-    fs::remove_dir_all(&stage.spool).expect("the spool can be removed");
+    remove_in_use(&stage.spool).expect("the spool can be removed");
     stage.wait_vanished();
     stage.gateway.signal("TERM");
     assert!(eventually(PATIENCE, || !stage.logged("draining").is_empty()), "{}", stage.gateway.output());
@@ -118,7 +119,7 @@ fn a_stop_waits_for_what_is_due_soon() {
     let mut stage = Stage::start(destination.address(), "first = \"3s\"\nlongest = \"3s\"");
     stage.send();
     assert!(eventually(PATIENCE, || !stage.logged("deferred").is_empty()), "{}", stage.gateway.output());
-    fs::remove_dir_all(&stage.spool).expect("the spool can be removed");
+    remove_in_use(&stage.spool).expect("the spool can be removed");
     stage.wait_vanished();
     stage.gateway.signal("TERM");
     assert!(eventually(PATIENCE, || !stage.logged("draining").is_empty()), "{}", stage.gateway.output());
@@ -155,7 +156,7 @@ fn files_that_vanish_just_before_the_end_are_missed_there() {
     let destination = Destination::with_rules(rules);
     let mut stage = Stage::start(destination.address(), "first = \"10m\"\nlongest = \"1h\"");
     let promised = stage.send();
-    fs::remove_dir_all(&stage.spool).expect("the spool can be removed");
+    remove_in_use(&stage.spool).expect("the spool can be removed");
     stage.gateway.terminate();
     let lost = stage.logged("message_lost");
     assert_eq!(lost.iter().map(|record| record["message"].clone()).collect::<Vec<_>>(), [&*promised]);

@@ -1,7 +1,7 @@
 //! A small configuration in a folder of its own, for tests that read it and start nothing.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use tempfile::TempDir;
 
@@ -31,6 +31,21 @@ pub const TENANT: &str = r#"name = "proseware"
 networks = ["198.51.100.0/24"]
 senders = ["@proseware.example"]
 "#;
+
+/// Removes a folder into which a running program still writes.
+///
+/// # Errors
+/// When it cannot be removed, or new files come faster than they go.
+pub fn remove_in_use(folder: &Path) -> io::Result<()> {
+    for _ in 0..100 {
+        match fs::remove_dir_all(folder) {
+            // A file was made after the names were read.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            ended => return ended,
+        }
+    }
+    fs::remove_dir_all(folder)
+}
 
 /// A folder with a node file and tenant files; it goes when this is dropped.
 #[derive(Debug)]

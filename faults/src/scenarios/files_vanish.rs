@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use testbed::folder::remove_in_use;
 use testbed::http::http_get;
 use testbed::net::eventually;
 use testbed::random::Random;
@@ -31,7 +32,7 @@ pub(crate) fn run(plan: &Plan) -> String {
         setup.capacity = "512MiB";
         let mut stand = Stand::start(plan, setup);
         let verdict = match cycle % KINDS {
-            0 => saved(&mut stand, &mut random, |spool, _| fs::remove_dir_all(spool), &spool),
+            0 => saved(&mut stand, &mut random, |spool, _| remove_in_use(spool), &spool),
             1 => saved(&mut stand, &mut random, |spool, aside| fs::rename(spool, aside), &spool),
             2 => brought_back(&mut stand, &mut random, &spool),
             _ => lost_by_name(&mut stand, &mut random, &spool),
@@ -102,7 +103,7 @@ fn lost_by_name(stand: &mut Stand, random: &mut Random, spool: &Path) -> Verdict
     stand.gate.shut();
     stand.destination.cut_connections();
     assert!(client.wait_acknowledged(BEFORE, PATIENCE), "no mail is taken:\n{}", stand.output());
-    fs::remove_dir_all(spool).expect("the spool is ours");
+    remove_in_use(spool).expect("the spool is ours");
     wait_readiness(stand, false);
     assert_promises_nothing(&client, stand);
     let mut sent = client.stop();
