@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mail::{Address, Envelope, MessageId, ReversePath, UnixMillis};
 use ring::uring::{UringOptions, UringRing};
-use ring::{AlignedBuffer, Ring as _};
+use ring::{AlignedBuffer, Handle, Ring as _};
 use spool::{Content, Event, NewMessage, Options, Outcome, Shard};
 
 use crate::measure::Effort;
@@ -67,7 +67,7 @@ fn measure(directory: &Path, commits: usize, messages: u32) {
                 head: b"Received: from client by relay\r\n",
                 content: Content::Inline(&body),
             };
-            shard.append(&message, Some(number)).expect("there is room");
+            shard.append(&message, Some(Handle::fixed(number))).expect("there is room");
         }
         let keys = committed(&mut ring, &mut shard, messages);
         ours.push(begin.elapsed());

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mail::{Address, Envelope, MessageId, ReversePath, UnixMillis};
-use ring::Ring as _;
 use ring::uring::{UringOptions, UringRing};
+use ring::{Handle, Ring as _};
 use spool::{Content, Event, MessageKey, NewMessage, Options, Outcome, Shard};
 
 use crate::measure::Effort;
@@ -120,7 +120,7 @@ impl Filled {
                     head: b"Received: from client by relay\r\n",
                     content: Content::Inline(&body),
                 };
-                while filled.shard.append(&message, Some(number)).is_err() {
+                while filled.shard.append(&message, Some(Handle::fixed(number))).is_err() {
                     filled.turn();
                 }
             }
@@ -164,7 +164,7 @@ impl Filled {
         let mut committed = Vec::new();
         while let Some(event) = shard.poll() {
             match event {
-                Event::Committed { key, waiter: Some(number), .. } => committed.push((number, key)),
+                Event::Committed { key, waiter: Some(number), .. } => committed.push((number.index(), key)),
                 Event::Latched { error, .. } => panic!("the shard is latched: {error}"),
                 _ => {}
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam::queue::ArrayQueue;
 use mail::{Ticket, UnixMillis};
 use policy::Decision;
-use ring::Waker;
+use ring::{Handle, Waker};
 use zeroize::Zeroizing;
 
 use crate::denials::{Denial, Recent, Repeated};
@@ -36,9 +36,7 @@ pub struct Login {
     /// Who asks.
     pub worker: u8,
     /// The session that waits.
-    pub key: u32,
-    /// Which of its questions this is.
-    pub generation: u32,
+    pub key: Handle,
     /// The hash in PHC form, or a SCRAM verifier in its text form; for an unknown login one that
     /// nothing fits and that takes as long to refuse; empty where no identity has one.
     pub credential: Box<str>,
@@ -54,7 +52,7 @@ pub struct Login {
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { worker, key, login, .. } = self;
-        write!(f, "Login {{ worker: {worker}, key: {key}, login: {login:?}, .. }}")
+        write!(f, "Login {{ worker: {worker}, key: {key:?}, login: {login:?}, .. }}")
     }
 }
 
@@ -85,9 +83,7 @@ pub enum Question {
         /// Who asks.
         worker: u8,
         /// The session that waits.
-        key: u32,
-        /// Which of its questions this is.
-        generation: u32,
+        key: Handle,
         /// The domain, in lower case.
         domain: Box<str>,
     },
@@ -96,9 +92,7 @@ pub enum Question {
         /// Who asks.
         worker: u8,
         /// The session that waits.
-        key: u32,
-        /// Which of its questions this is.
-        generation: u32,
+        key: Handle,
         /// The machine that asks, an IPv4 address or that of an IPv6 /64, where no tenant answers for it.
         stranger: Option<IpAddr>,
         /// The recipient, in lower case.
@@ -109,9 +103,7 @@ pub enum Question {
         /// Who asks.
         worker: u8,
         /// The session that waits.
-        key: u32,
-        /// Which of its questions this is.
-        generation: u32,
+        key: Handle,
         /// The client's address.
         client: IpAddr,
     },
@@ -135,13 +127,13 @@ impl fmt::Debug for Question {
                 write!(f, "Exchangers {{ worker: {worker}, key: {key}, domain: {domain:?} }}")
             }
             Self::Domain { worker, key, domain, .. } => {
-                write!(f, "Domain {{ worker: {worker}, key: {key}, domain: {domain:?}, .. }}")
+                write!(f, "Domain {{ worker: {worker}, key: {key:?}, domain: {domain:?}, .. }}")
             }
             Self::CallAhead { worker, key, address, .. } => {
-                write!(f, "CallAhead {{ worker: {worker}, key: {key}, address: {address:?}, .. }}")
+                write!(f, "CallAhead {{ worker: {worker}, key: {key:?}, address: {address:?}, .. }}")
             }
             Self::Listed { worker, key, client, .. } => {
-                write!(f, "Listed {{ worker: {worker}, key: {key}, client: {client}, .. }}")
+                write!(f, "Listed {{ worker: {worker}, key: {key:?}, client: {client}, .. }}")
             }
         }
     }
@@ -173,9 +165,7 @@ pub enum Answer {
     /// To [`Question::Verify`].
     Verified {
         /// The session that waits.
-        key: u32,
-        /// Which of its questions.
-        generation: u32,
+        key: Handle,
         /// What came of it.
         outcome: Verification,
     },
@@ -200,9 +190,7 @@ pub enum Answer {
     /// To [`Question::Domain`] and [`Question::CallAhead`].
     Recipient {
         /// The session that waits.
-        key: u32,
-        /// Which of its questions.
-        generation: u32,
+        key: Handle,
         /// What was found out.
         finding: RecipientFinding,
         /// How long this holds.
@@ -211,9 +199,9 @@ pub enum Answer {
     /// To [`Question::Listed`].
     Listed {
         /// The session that waits.
-        key: u32,
-        /// Which of its questions.
-        generation: u32,
+        key: Handle,
+        /// The client that was asked about.
+        client: IpAddr,
         /// The first list on which the client stands.
         listing: Option<Box<Listing>>,
     },

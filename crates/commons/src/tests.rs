@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use policy::{Origin, Source};
+use ring::Handle;
 use zeroize::Zeroizing;
 
 use super::*;
@@ -22,8 +23,7 @@ fn snapshot(generation: u64) -> Snapshot {
 fn verify(key: u32) -> Question {
     Question::Verify(Login {
         worker: 0,
-        key,
-        generation: 7,
+        key: Handle::fixed(key),
         credential: "hash".into(),
         login: "terri".into(),
         trusted_network: None,
@@ -59,8 +59,8 @@ fn a_full_queue_gives_the_question_back_until_an_answer_is_taken() {
     // Taken is not answered: the room comes back with the answer only, so that answers never overflow.
     assert!(control.question().is_some());
     assert!(link.ask(verify(99)).is_err());
-    control.answer(0, Answer::Verified { key: 0, generation: 7, outcome: Verification::Fits });
-    assert_eq!(link.answer(), Some(Answer::Verified { key: 0, generation: 7, outcome: Verification::Fits }));
+    control.answer(0, Answer::Verified { key: Handle::fixed(0), outcome: Verification::Fits });
+    assert_eq!(link.answer(), Some(Answer::Verified { key: Handle::fixed(0), outcome: Verification::Fits }));
     assert!(link.ask(verify(99)).is_ok());
 }
 
@@ -277,7 +277,8 @@ fn a_password_never_shows_in_a_debug_print() {
 fn checks_leave_room_for_the_questions_of_delivery() {
     let (_, links, control) = Commons::new(1, snapshot(1));
     let link = &links[0];
-    let check = |key| Question::Domain { worker: 0, key, generation: 1, domain: "adatum.example".into() };
+    let check =
+        |key| Question::Domain { worker: 0, key: Handle::fixed(key), domain: "adatum.example".into() };
     for key in 0..CHECKS_MAX as u32 {
         link.ask(check(key)).expect("there is room");
     }
@@ -285,7 +286,7 @@ fn checks_leave_room_for_the_questions_of_delivery() {
     link.ask(Question::Exchangers { worker: 0, key: 0, domain: "adatum.example".into() })
         .expect("delivery has room of its own");
     let ttl = std::time::Duration::from_secs(1);
-    control.answer(0, Answer::Recipient { key: 0, generation: 1, finding: RecipientFinding::Good, ttl });
+    control.answer(0, Answer::Recipient { key: Handle::fixed(0), finding: RecipientFinding::Good, ttl });
     assert!(link.answer().is_some());
     link.ask(check(0)).expect("an answer makes room");
 }

@@ -322,8 +322,8 @@ impl Plane {
         while let Some(question) = self.link.question() {
             match question {
                 Question::Verify(login) => self.verifiers.verify(login),
-                Question::CallAhead { worker, key, generation, stranger, address } => {
-                    self.call_ahead.ask(Waiter { worker, key, generation }, stranger, address);
+                Question::CallAhead { worker, key, stranger, address } => {
+                    self.call_ahead.ask(Waiter { worker, key }, stranger, address);
                 }
                 other => self.look_up(other),
             }
@@ -346,13 +346,13 @@ impl Plane {
                     let (result, ttl) = dns.exchangers(&domain).await;
                     link.answer(worker, Answer::Exchangers { key, result, ttl });
                 }
-                Question::Domain { worker, key, generation, domain } => {
+                Question::Domain { worker, key, domain } => {
                     let (finding, ttl) = dns.recipient_domain(&domain).await;
-                    link.answer(worker, Answer::Recipient { key, generation, finding, ttl });
+                    link.answer(worker, Answer::Recipient { key, finding, ttl });
                 }
-                Question::Listed { worker, key, generation, client } => {
+                Question::Listed { worker, key, client } => {
                     let listing = lists.listing(&dns, client).await.map(Box::new);
-                    link.answer(worker, Answer::Listed { key, generation, listing });
+                    link.answer(worker, Answer::Listed { key, client, listing });
                 }
             }
         });

@@ -99,16 +99,17 @@ impl Stage {
     }
 
     fn verify(&self, credential: &str, password: &str) -> bool {
+        let key = ring::Handle::fixed(3);
         let answer = self.ask(Question::Verify(Login {
             worker: 0,
-            key: 3,
-            generation: 9,
+            key,
             credential: credential.into(),
             login: "terri@proseware.example".into(),
             trusted_network: None,
             password: Zeroizing::new(password.to_owned()),
         }));
-        let Answer::Verified { key: 3, generation: 9, outcome } = answer else { panic!("{answer:?}") };
+        let Answer::Verified { key: answered, outcome } = answer else { panic!("{answer:?}") };
+        assert_eq!(answered, key);
         outcome == commons::Verification::Fits
     }
 

@@ -60,7 +60,7 @@ impl Verifiers {
 
     /// Sees to it that the login is answered, soon or now.
     pub(crate) fn verify(&self, login: Login) {
-        let (worker, key, generation) = (login.worker, login.key, login.generation);
+        let (worker, key) = (login.worker, login.key);
         let mut fingerprint = None;
         if let Some(network) = login.trusted_network {
             let mut successes = self.successes.lock();
@@ -68,7 +68,7 @@ impl Verifiers {
             if successes.holds(&shown, Instant::now()) {
                 drop(successes);
                 let outcome = Verification::Fits;
-                return self.link.answer(worker, Answer::Verified { key, generation, outcome });
+                return self.link.answer(worker, Answer::Verified { key, outcome });
             }
             fingerprint = Some(shown);
         }
@@ -76,7 +76,7 @@ impl Verifiers {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 let outcome = Verification::Busy;
-                self.link.answer(worker, Answer::Verified { key, generation, outcome });
+                self.link.answer(worker, Answer::Verified { key, outcome });
             }
         }
     }
@@ -92,7 +92,7 @@ fn verify_all(waiting: &Receiver<Waiting>, link: &ControlLink, successes: &Mutex
 }
 
 fn verify_one((login, fingerprint): Waiting, link: &ControlLink, successes: &Mutex<Successes>) {
-    let Login { worker, key, generation, credential, password, .. } = login;
+    let Login { worker, key, credential, password, .. } = login;
     let outcome = match password::verify(&credential, &password) {
         true => Verification::Fits,
         false => Verification::Fails,
@@ -100,7 +100,7 @@ fn verify_one((login, fingerprint): Waiting, link: &ControlLink, successes: &Mut
     if let (Verification::Fits, Some(fingerprint)) = (outcome, fingerprint) {
         successes.lock().remember(fingerprint, Instant::now());
     }
-    link.answer(worker, Answer::Verified { key, generation, outcome });
+    link.answer(worker, Answer::Verified { key, outcome });
 }
 
 #[cfg(test)]

@@ -91,8 +91,6 @@ pub(crate) struct Connection {
     pub(crate) site: SiteIx,
     pub(crate) phase: Phase,
     pub(crate) socket: Option<Socket>,
-    /// Which attempt to connect the socket is of: the tokens of its operations name it.
-    pub(crate) attempt: u8,
     pub(crate) session: Session,
     /// The first next hop to be tried, how many were, and the address of the present one.
     pub(crate) first_hop: usize,
@@ -108,8 +106,6 @@ pub(crate) struct Connection {
     pub(crate) deadline: Instant,
     /// The timer that looks at the deadline, and when it fires: never after the deadline.
     pub(crate) timer: Option<(TimerKey, Instant)>,
-    /// Tells what is meant for this connection from what was meant for an earlier tenant of its slot.
-    pub(crate) serial: u32,
     /// The buffer that is not with the ring.
     pub(crate) spare: Vec<u8>,
     /// Transactions that were completed.
@@ -125,12 +121,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(site: SiteIx, first_hop: usize, serial: u32, session: Session) -> Self {
+    pub(crate) fn new(site: SiteIx, first_hop: usize, session: Session) -> Self {
         Self {
             site,
             phase: Phase::Connecting,
             socket: None,
-            attempt: 0,
             session,
             first_hop,
             hops_tried: 0,
@@ -141,7 +136,6 @@ impl Connection {
             sending: false,
             deadline: Instant(u64::MAX),
             timer: None,
-            serial,
             spare: Vec::new(),
             messages: 0,
             job: None,

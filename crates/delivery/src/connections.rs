@@ -7,7 +7,7 @@ use std::time::Duration;
 use commons::Question;
 use mail::Reply;
 use policy::{Reach, RouteTls};
-use ring::{Completion, Instant, Output, Ring, Token};
+use ring::{Completion, Handle, Instant, Output, Ring, Token};
 use rustls::pki_types::ServerName;
 use smtp::client::{ClientTls, Failure, Session};
 
@@ -21,10 +21,6 @@ const CONNECT: u8 = 0;
 const RECEIVE: u8 = 1;
 const SEND: u8 = 2;
 
-/// A token's kind holds the number of the attempt above these bits.
-const KIND_BITS: u32 = 2;
-const KIND_MASK: u8 = (1 << KIND_BITS) - 1;
-
 /// What an output buffer keeps between uses.
 const SPARE_BYTES_MAX: usize = 16 << 10;
 
@@ -37,22 +33,21 @@ const TLS_PIECE_BYTES: usize = 64 << 10;
 impl Delivery {
     /// Begins a connection to a site, for which a lease was taken.
     pub(crate) fn open<R: Ring>(&mut self, cx: &mut Context<'_, R>, index: SiteIx) {
-        self.serial = self.serial.wrapping_add(1);
         self.shuffle_exchangers(cx, index);
         let site = self.sites.get_mut(index);
         site.opening += 1;
         site.connections += 1;
         let session = Session::new(&self.settings.hostname, ClientTls::Off);
-        let connection = Connection::new(index, site.first_hop(cx.ring.now()), self.serial, session);
-        let key = self.connections.insert(Box::new(connection)) as u32;
+        let connection = Connection::new(index, site.first_hop(cx.ring.now()), session);
+        let key = self.connections.insert(Box::new(connection));
         self.connect_next(cx, key);
     }
 
     /// Connects to the present address, or to the next that there is.
-    fn connect_next<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+    fn connect_next<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
         let now = cx.ring.now();
         loop {
-            let connection = &mut self.connections[key as usize];
+            let connection = &mut self.connections[key];
             let site = self.sites.get_mut(connection.site);
             if connection.hops_tried >= site.hops.len() {
                 return self.give_up(cx, key);
@@ -77,11 +72,8 @@ impl Delivery {
                     connection.session = Session::new(&self.settings.hostname, tls);
                     connection.phase = Phase::Connecting;
                     connection.hop_name = Some(site.hops[hop].name.clone());
-                    self.attempts = self.attempts.wrapping_add(1);
-                    connection.attempt = self.attempts;
                     connection.tried += 1;
-                    let token = connection.token(CONNECT, key);
-                    connection.socket = Some(cx.ring.connect(to, None, token));
+                    connection.socket = Some(cx.ring.connect(to, None, token(CONNECT, key)));
                     return self.arm(key, now);
                 }
                 Lookup::Known(_) => {}
@@ -112,9 +104,9 @@ impl Delivery {
 
     /// The answer to question `question` has come.
     pub(crate) fn connect_resolved<R: Ring>(&mut self, cx: &mut Context<'_, R>, question: u32) {
-        let waiting: Vec<u32> = (self.connections.iter())
+        let waiting: Vec<Handle> = (self.connections.iter())
             .filter(|(_, connection)| connection.phase == Phase::Resolving(question))
-            .map(|(key, _)| key as u32)
+            .map(|(key, _)| key)
             .collect();
         for key in waiting {
             self.connect_next(cx, key);
@@ -122,12 +114,9 @@ impl Delivery {
     }
 
     /// The present address cannot be used.
-    pub(crate) fn address_failed<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, failure: Reply) {
-        let connection = &mut self.connections[key as usize];
-        if let Some(socket) = connection.socket.take() {
-            cx.ring.close(socket);
-        }
-        connection.sending = false;
+    pub(crate) fn address_failed<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, failure: Reply) {
+        let key = self.leave_address(cx, key);
+        let connection = &mut self.connections[key];
         connection.failure = failure;
         if let Phase::Resolving(_) = connection.phase {
             connection.next_hop();
@@ -138,9 +127,23 @@ impl Delivery {
         self.connect_next(cx, key);
     }
 
+    /// Closes the socket of a connection that goes on without it. It has another handle from now on: what was under
+    /// way on that socket, or was asked for its sake, comes too late.
+    fn leave_address<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) -> Handle {
+        let connection = &mut self.connections[key];
+        if let Some(socket) = connection.socket.take() {
+            cx.ring.close(socket);
+        }
+        connection.sending = false;
+        if let Some((timer, _)) = connection.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        self.connections.renew(key)
+    }
+
     /// Every address of every next hop was tried.
-    fn give_up<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let connection = &mut self.connections[key as usize];
+    fn give_up<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        let connection = &mut self.connections[key];
         let (site, failure) = (connection.site, std::mem::take(&mut connection.failure));
         let next_hop = connection.hop_name.take();
         self.site_failed(cx, site, next_hop.as_deref(), failure);
@@ -149,47 +152,40 @@ impl Delivery {
 
     /// Takes a completion of the ring's.
     pub(crate) fn connection_completion<R: Ring>(&mut self, cx: &mut Context<'_, R>, completion: Completion) {
-        let is_of_now = |token: &Token| {
-            let connection = self.connections.get(token.key as usize);
-            connection.is_some_and(|connection| connection.token(token.kind & KIND_MASK, token.key) == *token)
-        };
+        // What comes too late finds no connection of its handle: each of these looks for it.
         match completion {
-            // What the ring had reported before its socket was closed: the next attempt is not to blame.
-            Completion::Received { token, chunk } if !is_of_now(&token) => cx.ring.release(chunk),
-            Completion::Connected { token, .. }
-            | Completion::Ended { token, .. }
-            | Completion::Sent { token, .. }
-                if !is_of_now(&token) => {}
-            Completion::Connected { token, result: Ok(_) } => self.connected(cx, token.key),
+            Completion::Connected { token, result: Ok(_) } => self.connected(cx, token.handle),
             Completion::Connected { token, result: Err(error) } => {
-                if let Some(connection) = self.connections.get_mut(token.key as usize) {
+                if let Some(connection) = self.connections.get_mut(token.handle) {
                     // After an error the socket is closed already.
                     connection.socket = None;
                     self.address_failed(
                         cx,
-                        token.key,
+                        token.handle,
                         Self::own_reply(1, format_args!("cannot connect: {error}")),
                     );
                 }
             }
             Completion::Received { token, chunk } => {
-                if let Some(connection) = self.connections.get_mut(token.key as usize) {
+                if let Some(connection) = self.connections.get_mut(token.handle) {
                     connection.session.receive(cx.ring.chunk(&chunk));
-                    self.busy.push_back(token.key);
+                    self.busy.push_back(token.handle);
                 }
                 cx.ring.release(chunk);
             }
             Completion::Ended { token, result } => match result {
-                Ok(()) => self.lost(cx, token.key, Self::own_reply(2, "the next hop ended the connection")),
+                Ok(()) => {
+                    self.lost(cx, token.handle, Self::own_reply(2, "the next hop ended the connection"))
+                }
                 Err(error) => {
                     self.lost(
                         cx,
-                        token.key,
+                        token.handle,
                         Self::own_reply(2, format_args!("the connection broke: {error}")),
                     );
                 }
             },
-            Completion::Sent { token, result, output } => self.sent(cx, token.key, result, output),
+            Completion::Sent { token, result, output } => self.sent(cx, token.handle, result, output),
             Completion::Accepted { .. }
             | Completion::AcceptPaused { .. }
             | Completion::File { .. }
@@ -197,22 +193,22 @@ impl Delivery {
         }
     }
 
-    fn connected<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+    fn connected<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(socket) = connection.socket else { return };
         connection.phase = Phase::Opening;
-        cx.ring.receive(socket, connection.token(RECEIVE, key));
+        cx.ring.receive(socket, token(RECEIVE, key));
         self.busy.push_back(key);
     }
 
     fn sent<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
-        key: u32,
+        key: Handle,
         result: std::io::Result<()>,
         output: Output,
     ) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
         connection.sending = false;
         if let Output::Owned(mut buffer) = output {
             buffer.clear();
@@ -230,10 +226,10 @@ impl Delivery {
     }
 
     /// Sends what there is to be sent: the session's output first, then the next piece of the body.
-    pub(crate) fn flush<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+    pub(crate) fn flush<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(socket) = connection.socket.filter(|_| !connection.sending) else { return };
-        let token = connection.token(SEND, key);
+        let token = token(SEND, key);
         if connection.session.output().is_empty() {
             match std::mem::replace(&mut connection.body, Body::None) {
                 Body::None => return,
@@ -269,14 +265,10 @@ impl Delivery {
     }
 
     /// The connection is of no more use, as far as the ring or a timer can tell.
-    pub(crate) fn lost<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, reply: Reply) {
-        let Some(serial) = self.connections.get(key as usize).map(|connection| connection.serial) else {
-            return;
-        };
+    pub(crate) fn lost<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, reply: Reply) {
         // What was received before the end is heard first: it may hold the answer that counts.
         self.converse(cx, key);
-        let connection = self.connections.get_mut(key as usize);
-        let Some(connection) = connection.filter(|connection| connection.serial == serial) else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
         match connection.phase {
             Phase::Resolving(_) | Phase::Connecting | Phase::Opening => self.address_failed(cx, key, reply),
             Phase::Idle => self.idle_ended(cx, key, reply),
@@ -287,16 +279,16 @@ impl Delivery {
     }
 
     /// The peer has ended a connection that waited for a message, which it may once it has carried one.
-    fn idle_ended<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, reply: Reply) {
-        if self.connections[key as usize].messages == 0 {
+    fn idle_ended<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, reply: Reply) {
+        if self.connections[key].messages == 0 {
             self.site_of_connection_failed(cx, key, reply);
         }
         self.close(cx, key);
     }
 
     /// The session has ended itself.
-    pub(crate) fn failed<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, failure: &Failure) {
-        let connection = &mut self.connections[key as usize];
+    pub(crate) fn failed<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, failure: &Failure) {
+        let connection = &mut self.connections[key];
         let reply = match failure.reply() {
             Some(reply) => reply.clone(),
             None => Self::own_reply(2, failure),
@@ -309,10 +301,7 @@ impl Delivery {
                     && !connection.cleartext =>
             {
                 connection.cleartext = true;
-                if let Some(socket) = connection.socket.take() {
-                    cx.ring.close(socket);
-                }
-                connection.sending = false;
+                let key = self.leave_address(cx, key);
                 self.connect_next(cx, key);
             }
             Phase::Resolving(_) | Phase::Connecting | Phase::Opening => self.address_failed(cx, key, reply),
@@ -324,8 +313,8 @@ impl Delivery {
     }
 
     /// Says QUIT; the connection closes when it is answered.
-    pub(crate) fn quit<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let connection = &mut self.connections[key as usize];
+    pub(crate) fn quit<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        let connection = &mut self.connections[key];
         connection.phase = Phase::Quitting;
         connection.session.quit();
         self.arm(key, cx.ring.now());
@@ -333,8 +322,8 @@ impl Delivery {
     }
 
     /// Closes a connection and gives its lease back.
-    pub(crate) fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let connection = self.connections.remove(key as usize);
+    pub(crate) fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        let Some(connection) = self.connections.remove(key) else { return };
         if let Some(socket) = connection.socket {
             cx.ring.close(socket);
         }
@@ -361,9 +350,9 @@ impl Delivery {
 
     /// Closes what carries no message: the gateway is draining.
     pub(crate) fn close_unused<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
-        let keys: Vec<u32> = self.connections.iter().map(|(key, _)| key as u32).collect();
+        let keys: Vec<Handle> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
-            let connection = &self.connections[key as usize];
+            let connection = &self.connections[key];
             if connection.is_opening() {
                 self.close(cx, key);
             } else if connection.phase == Phase::Idle {
@@ -375,8 +364,8 @@ impl Delivery {
     }
 
     /// Something happened: the next sign of life has its own time.
-    pub(crate) fn arm(&mut self, key: u32, now: Instant) {
-        let connection = &mut self.connections[key as usize];
+    pub(crate) fn arm(&mut self, key: Handle, now: Instant) {
+        let connection = &mut self.connections[key];
         connection.deadline = now.after(connection.timeout());
         // A timer that fires early looks at the deadline and goes on; only one that would be late is replaced.
         match connection.timer {
@@ -384,15 +373,16 @@ impl Delivery {
             Some((timer, _)) => drop(self.wheel.cancel(timer)),
             None => {}
         }
-        let timer = self.wheel.insert(connection.deadline, Timer::Connection(key));
+        let timer = self.wheel.insert(connection.deadline, Timer::Connection(key.index()));
         connection.timer = Some((timer, connection.deadline));
     }
 
-    pub(crate) fn check_deadline<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, now: Instant) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+    pub(crate) fn check_deadline<R: Ring>(&mut self, cx: &mut Context<'_, R>, place: u32, now: Instant) {
+        let Some((key, _)) = self.connections.at(place) else { return };
+        let connection = &mut self.connections[key];
         connection.timer = None;
         if connection.deadline > now {
-            let timer = self.wheel.insert(connection.deadline, Timer::Connection(key));
+            let timer = self.wheel.insert(connection.deadline, Timer::Connection(key.index()));
             connection.timer = Some((timer, connection.deadline));
             return;
         }
@@ -408,11 +398,9 @@ impl Delivery {
     }
 }
 
-impl Connection {
-    /// The token of an operation of the present attempt.
-    fn token(&self, kind: u8, key: u32) -> Token {
-        Token { room: ROOM, kind: kind | self.attempt << KIND_BITS, key }
-    }
+/// The token of an operation on the present socket of a connection.
+fn token(kind: u8, handle: Handle) -> Token {
+    Token { room: ROOM, part: 0, kind, handle }
 }
 
 /// Why a host that MX records name is not connected to.

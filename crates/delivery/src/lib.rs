@@ -33,8 +33,7 @@ use std::time::Duration;
 use commons::{ExchangeFailure, Exchanger, LastReply, ResolveFailure, SnapshotCache, WorkerLink};
 use mail::{Reply, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
-use ring::{Completion, Instant, Ring, Wheel};
-use slab::Slab;
+use ring::{Arena, Completion, Handle, Instant, Ring, Wheel};
 use spool::{Event, MessageKey, Recovered, Spool, StoredMessage};
 
 pub use backoff::Retry;
@@ -103,7 +102,7 @@ impl<R: Ring> Context<'_, R> {
 /// What a timer is for.
 #[derive(Clone, Copy, Debug)]
 enum Timer {
-    /// Look at a connection's deadline.
+    /// Look at the deadline of the connection in this place. Its timer goes with it, so that the place is enough.
     Connection(u32),
     /// A deferred job is due.
     Job(JobIx),
@@ -120,18 +119,15 @@ pub struct Delivery {
     queue: Queue,
     sites: Sites,
     addresses: Addresses,
-    connections: Slab<Box<Connection>>,
+    connections: Arena<Box<Connection>>,
     wheel: Wheel<Timer>,
-    loads: Slab<Load>,
+    loads: Arena<Load>,
     errands: VecDeque<Errand>,
     errands_loading: usize,
     /// Outcomes that the spool was too busy to take.
     unsettled: VecDeque<Settlement>,
     /// Connections whose session may have something to say.
-    busy: VecDeque<u32>,
-    serial: u32,
-    /// Attempts to connect, counted round and round.
-    attempts: u8,
+    busy: VecDeque<Handle>,
     id_counter: Option<u32>,
     draining: bool,
     /// What an operator wants, while it is being done.
@@ -159,15 +155,13 @@ impl Delivery {
             queue: Queue::default(),
             sites: Sites::default(),
             addresses: Addresses::default(),
-            connections: Slab::new(),
+            connections: Arena::default(),
             wheel: Wheel::new(TICK),
-            loads: Slab::new(),
+            loads: Arena::default(),
             errands: VecDeque::new(),
             errands_loading: 0,
             unsettled: VecDeque::new(),
             busy: VecDeque::new(),
-            serial: 0,
-            attempts: 0,
             id_counter: None,
             draining: false,
             operation: None,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mail::UnixMillis;
-use ring::Ring;
+use ring::{Handle, Ring};
 use spool::{HELD, LoadError, Recovered, StoredMessage};
 
 use crate::outcome::Attempt;
@@ -27,10 +27,10 @@ const STARVED_LOOK: Duration = Duration::from_millis(500);
 /// Why a message is read from the spool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Load {
-    /// A connection is going to send it: slot and serial.
-    Attempt(u32, u32),
-    /// A connection sends its large body: slot and serial.
-    Body(u32, u32),
+    /// A connection is going to send it.
+    Attempt(Handle),
+    /// A connection sends its large body.
+    Body(Handle),
     /// Something else must be done about it.
     Errand(Errand),
 }
@@ -341,7 +341,7 @@ impl Delivery {
                     }
                 }
                 Need::Connection => {
-                    let full = self.connections.len() >= self.settings.connections_max;
+                    let full = self.connections.len() as usize >= self.settings.connections_max;
                     let yields = now < site.yields_until;
                     if yields {
                         site.shared.wait(self.settings.worker);
@@ -447,7 +447,7 @@ impl Delivery {
             }
             self.errands_loading += 1;
             let key = self.queue.message(self.queue.job(errand.job()).message).key;
-            let request = self.loads.insert(Load::Errand(errand)) as u32;
+            let request = self.loads.insert(Load::Errand(errand));
             cx.spool.load(cx.ring, key, request);
         }
     }
@@ -456,11 +456,11 @@ impl Delivery {
     pub(crate) fn loaded<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
-        request: u32,
+        request: Handle,
         result: Result<StoredMessage, LoadError>,
     ) {
-        match (self.loads.try_remove(request as usize), result) {
-            (Some(Load::Attempt(connection, serial)), result) => self.begin(cx, connection, serial, result),
+        match (self.loads.remove(request), result) {
+            (Some(Load::Attempt(connection)), result) => self.begin(cx, connection, result),
             (Some(Load::Errand(errand)), result) => {
                 self.errands_loading -= 1;
                 let job = errand.job();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mail::Reply;
 use policy::{CONNECTIONS_DEFAULT, NextHop, Route, RouteIx, RouteTls, Snapshot, TenantIx};
-use ring::Instant;
+use ring::{Handle, Instant};
 use slab::Slab;
 
 use crate::queue::{JobIx, SiteIx};
@@ -60,7 +60,7 @@ pub(crate) struct Site {
     pub(crate) shared: Arc<commons::Site>,
     pub(crate) waiting: VecDeque<JobIx>,
     /// Connections that may carry a message, the latest used last.
-    pub(crate) idle: Vec<u32>,
+    pub(crate) idle: Vec<Handle>,
     pub(crate) opening: usize,
     /// A timer will look at it again.
     pub(crate) timer_set: bool,
@@ -86,7 +86,7 @@ pub(crate) enum Need {
     /// Its back-off, which this or another worker has begun.
     Rest,
     /// A job for this idle connection.
-    Job(u32, JobIx),
+    Job(Handle, JobIx),
     /// The hosts that take its domain's mail.
     Exchangers,
     /// Another connection.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use mail::{Address, Reply};
-use ring::{Ring, SharedBuffer};
+use ring::{Handle, Ring, SharedBuffer};
 use smtp::client::{Event, Phase as SessionPhase};
 use spool::{LoadError, StoredContent, StoredMessage};
 
@@ -15,12 +15,12 @@ use crate::{Context, Delivery, fit, report};
 
 impl Delivery {
     /// Gives a job to an idle connection: its message is fetched from the spool, usually from memory.
-    pub(crate) fn start<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, job: JobIx) {
-        let connection = &mut self.connections[key as usize];
+    pub(crate) fn start<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, job: JobIx) {
+        let connection = &mut self.connections[key];
         connection.phase = Phase::Loading;
         connection.job = Some(job);
         self.queue.set_state(job, State::Active);
-        let request = self.loads.insert(Load::Attempt(key, connection.serial)) as u32;
+        let request = self.loads.insert(Load::Attempt(key));
         let message = self.queue.message(self.queue.job(job).message).key;
         cx.spool.load(cx.ring, message, request);
         self.arm(key, cx.ring.now());
@@ -30,12 +30,10 @@ impl Delivery {
     pub(crate) fn begin<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
-        key: u32,
-        serial: u32,
+        key: Handle,
         result: Result<StoredMessage, LoadError>,
     ) {
-        let connection = self.connections.get_mut(key as usize);
-        let Some(connection) = connection.filter(|connection| connection.serial == serial) else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(job) = connection.job else { return };
         let message = match result {
             Ok(message) => message,
@@ -51,7 +49,7 @@ impl Delivery {
             return self.unfit(cx, key, job, &message, &reply);
         }
         self.note_attempt(cx, job);
-        let connection = &mut self.connections[key as usize];
+        let connection = &mut self.connections[key];
         connection.phase = Phase::Sending;
         connection.answers.clear();
         connection.answers.resize(usize::from(self.queue.job(job).recipients), Answer::Waiting);
@@ -70,12 +68,12 @@ impl Delivery {
     fn unfit<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
-        key: u32,
+        key: Handle,
         job: JobIx,
         message: &StoredMessage,
         reply: &Reply,
     ) {
-        let connection = &mut self.connections[key as usize];
+        let connection = &mut self.connections[key];
         connection.clear_transaction();
         connection.phase = Phase::Idle;
         let hop = connection.hop_name.clone();
@@ -96,15 +94,9 @@ impl Delivery {
     }
 
     /// Hears what a session has to say, then sends what it has to send.
-    pub(crate) fn converse<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let Some(serial) = self.connections.get(key as usize).map(|connection| connection.serial) else {
-            return;
-        };
+    pub(crate) fn converse<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
         loop {
-            let connection = self.connections.get_mut(key as usize);
-            let Some(connection) = connection.filter(|connection| connection.serial == serial) else {
-                return;
-            };
+            let Some(connection) = self.connections.get_mut(key) else { return };
             let Some(event) = connection.session.poll() else { break };
             match event {
                 Event::Ready => self.ready(cx, key),
@@ -125,8 +117,7 @@ impl Delivery {
             }
         }
         self.flush(cx, key);
-        let connection = self.connections.get(key as usize);
-        let Some(connection) = connection.filter(|connection| connection.serial == serial) else { return };
+        let Some(connection) = self.connections.get(key) else { return };
         if connection.phase == Phase::Quitting && connection.session.phase() == SessionPhase::Closed {
             return self.close(cx, key);
         }
@@ -134,8 +125,8 @@ impl Delivery {
     }
 
     /// The session may carry a message: the first one, or the next.
-    fn ready<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let connection = &mut self.connections[key as usize];
+    fn ready<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        let connection = &mut self.connections[key];
         // More was said than was asked for: the failure that follows is of the phase that ends here.
         let is_over = connection.session.phase() == SessionPhase::Closed;
         match connection.phase {
@@ -153,15 +144,15 @@ impl Delivery {
             Phase::Loading | Phase::Quitting => return,
             Phase::Resolving(_) | Phase::Connecting | Phase::Idle => {}
         }
-        self.connections[key as usize].phase = Phase::Idle;
+        self.connections[key].phase = Phase::Idle;
         if !is_over {
             self.next_job(cx, key);
         }
     }
 
     /// A transaction came to its end, whatever that was: the site is there.
-    fn transaction_ended<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let connection = &mut self.connections[key as usize];
+    fn transaction_ended<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        let connection = &mut self.connections[key];
         connection.messages += 1;
         let (site, now) = (self.sites.get(connection.site), cx.unix_now());
         let (longest, shortest) = (self.settings.retry.longest_wait(), self.settings.retry.first);
@@ -174,8 +165,8 @@ impl Delivery {
     }
 
     /// A message boundary: the next job, a wait for one, or the end of the connection.
-    fn next_job<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let connection = &mut self.connections[key as usize];
+    fn next_job<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        let connection = &mut self.connections[key];
         let site = self.sites.get_mut(connection.site);
         // A site at its limit is shared fairly: whoever holds a lease yields it after each message.
         let yields = connection.messages > 0 && site.shared.is_wanted(self.settings.worker);
@@ -189,8 +180,8 @@ impl Delivery {
     }
 
     /// 354: the body may go.
-    fn send_body(&mut self, key: u32) {
-        let connection = &mut self.connections[key as usize];
+    fn send_body(&mut self, key: Handle) {
+        let connection = &mut self.connections[key];
         connection.heard = true;
         let Some(message) = &connection.message else { return };
         connection.body = match message.content() {
@@ -202,8 +193,8 @@ impl Delivery {
     }
 
     /// A piece is on its way out: asks the spool for the one after it.
-    pub(crate) fn next_piece<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, then: Then) {
-        let connection = &mut self.connections[key as usize];
+    pub(crate) fn next_piece<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, then: Then) {
+        let connection = &mut self.connections[key];
         match then {
             Then::End => {}
             Then::More(read) => {
@@ -212,10 +203,10 @@ impl Delivery {
             }
             Then::Open => {
                 let Some(message) = &connection.message else { return };
-                let request = self.loads.insert(Load::Body(key, connection.serial)) as u32;
+                let request = self.loads.insert(Load::Body(key));
                 match cx.spool.read_large(cx.ring, message, request) {
                     Some(read) => connection.body = Body::Reading(read),
-                    None => drop(self.loads.remove(request as usize)),
+                    None => drop(self.loads.remove(request)),
                 }
             }
         }
@@ -225,21 +216,20 @@ impl Delivery {
     pub(crate) fn piece<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
-        request: u32,
+        request: Handle,
         buffer: SharedBuffer,
         range: Range<usize>,
         last: bool,
     ) {
-        let Some(&Load::Body(key, serial)) = self.loads.get(request as usize) else { return };
+        let Some(&Load::Body(key)) = self.loads.get(request) else { return };
         if last {
-            self.loads.remove(request as usize);
+            self.loads.remove(request);
         }
-        let connection = self.connections.get_mut(key as usize);
-        let Some(connection) = connection.filter(|connection| connection.serial == serial) else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
         if let Body::Reading(read) = connection.body {
             if !connection.session.takes_eight_bit() && !buffer[range.clone()].is_ascii() {
                 if !last {
-                    self.loads.remove(request as usize);
+                    self.loads.remove(request);
                     cx.spool.read_abort(cx.ring, read);
                 }
                 return self.cut_short(cx, key);
@@ -253,18 +243,22 @@ impl Delivery {
 
     /// A large body has 8-bit bytes, as was not known before, and the next hop takes none: without its final
     /// dot what was sent of it is no message.
-    fn cut_short<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let hop = self.connections[key as usize].hop_name.clone().unwrap_or_default();
+    fn cut_short<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        let hop = self.connections[key].hop_name.clone().unwrap_or_default();
         self.finish(cx, key, &fit::seven_bit_only(&hop), false);
         self.transaction_ended(cx, key);
         self.close(cx, key);
     }
 
     /// A large body cannot be read on: what was sent of it must not be completed.
-    pub(crate) fn piece_failed<R: Ring>(&mut self, cx: &mut Context<'_, R>, request: u32, error: &LoadError) {
-        let Some(Load::Body(key, serial)) = self.loads.try_remove(request as usize) else { return };
-        let connection = self.connections.get_mut(key as usize);
-        let Some(connection) = connection.filter(|connection| connection.serial == serial) else { return };
+    pub(crate) fn piece_failed<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        request: Handle,
+        error: &LoadError,
+    ) {
+        let Some(Load::Body(key)) = self.loads.remove(request) else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
         connection.body = Body::None;
         let job = connection.job.take();
         connection.clear_transaction();
@@ -275,11 +269,11 @@ impl Delivery {
     }
 
     /// The answer to the final dot.
-    fn done<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, reply: Reply) {
-        let connection = &mut self.connections[key as usize];
+    fn done<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, reply: Reply) {
+        let connection = &mut self.connections[key];
         if matches!(connection.body, Body::None) {
             self.finish(cx, key, &reply, true);
-            self.connections[key as usize].session.recycle(reply);
+            self.connections[key].session.recycle(reply);
             return;
         }
         // It answers a body that it has not seen the end of: a refusal may be meant, acceptance cannot be.
@@ -292,24 +286,22 @@ impl Delivery {
     }
 
     /// The connection has ended before anything was heard of its message: MAIL could not be said.
-    pub(crate) fn unbegun<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, reply: Reply) {
+    pub(crate) fn unbegun<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, reply: Reply) {
         self.give_back(key);
-        let connection = &mut self.connections[key as usize];
+        let connection = &mut self.connections[key];
         if connection.messages > 0 {
             // A server may close a connection that it has served at any moment: that is no failure.
             return self.close(cx, key);
         }
-        // The next address may serve. What the spool reads for this one comes too late.
-        self.serial = self.serial.wrapping_add(1);
-        connection.serial = self.serial;
+        // The next address may serve.
         connection.phase = Phase::Opening;
         self.sites.get_mut(connection.site).opening += 1;
         self.address_failed(cx, key, reply);
     }
 
     /// Puts a connection's job back in front of those that wait, as if it had never been given out.
-    fn give_back(&mut self, key: u32) {
-        let connection = &mut self.connections[key as usize];
+    fn give_back(&mut self, key: Handle) {
+        let connection = &mut self.connections[key];
         let (site, job) = (connection.site, connection.job);
         connection.clear_transaction();
         let Some(job) = job else { return };
@@ -327,11 +319,11 @@ impl Delivery {
     pub(crate) fn interrupted<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
-        key: u32,
+        key: Handle,
         reply: Reply,
         heard_from: bool,
     ) {
-        let connection = &mut self.connections[key as usize];
+        let connection = &mut self.connections[key];
         let Some(job) = connection.job else { return self.close(cx, key) };
         // It may have been closing already. That says nothing about the message, unless it happens again.
         if !connection.heard && !self.queue.job(job).interrupted {
@@ -352,10 +344,10 @@ impl Delivery {
     pub(crate) fn site_of_connection_failed<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
-        key: u32,
+        key: Handle,
         reply: Reply,
     ) {
-        let connection = &self.connections[key as usize];
+        let connection = &self.connections[key];
         let (index, hop) = (connection.site, connection.hop_name.clone());
         if let Some(hop) = &hop {
             self.sites.get_mut(index).avoid_named(hop, cx.ring.now());
@@ -364,8 +356,8 @@ impl Delivery {
     }
 
     /// Ends the transaction: `reply` speaks for the recipients without a refusal of their own.
-    fn finish<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, reply: &Reply, heard_from: bool) {
-        let connection = &mut self.connections[key as usize];
+    fn finish<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, reply: &Reply, heard_from: bool) {
+        let connection = &mut self.connections[key];
         connection.body = Body::None;
         let (Some(job), Some(message)) = (connection.job.take(), connection.message.take()) else { return };
         let hop = connection.hop_name.clone();
@@ -379,7 +371,7 @@ impl Delivery {
             by_operator: false,
         };
         self.conclude(cx, job, &message, &attempt);
-        if let Some(connection) = self.connections.get_mut(key as usize) {
+        if let Some(connection) = self.connections.get_mut(key) {
             connection.answers = answers;
         }
     }

@@ -279,8 +279,8 @@ impl<R: Ring> Worker<R> {
     fn take_answers(&mut self) {
         while let Some(answer) = self.link.answer() {
             match answer {
-                Answer::Verified { key, generation, outcome } => {
-                    self.ingress.verified(context!(self, ingress), key, generation, outcome);
+                Answer::Verified { key, outcome } => {
+                    self.ingress.verified(context!(self, ingress), key, outcome);
                 }
                 Answer::Resolved { key, result, ttl } => {
                     self.delivery.resolved(context!(self, delivery), key, result, ttl);
@@ -288,11 +288,11 @@ impl<R: Ring> Worker<R> {
                 Answer::Exchangers { key, result, ttl } => {
                     self.delivery.exchangers(context!(self, delivery), key, result, ttl);
                 }
-                Answer::Recipient { key, generation, finding, ttl } => {
-                    self.ingress.recipient_found(context!(self, ingress), key, generation, finding, ttl);
+                Answer::Recipient { key, finding, ttl } => {
+                    self.ingress.recipient_found(context!(self, ingress), key, finding, ttl);
                 }
-                Answer::Listed { key, generation, listing } => {
-                    self.ingress.listing_found(context!(self, ingress), key, generation, listing);
+                Answer::Listed { key, client, listing } => {
+                    self.ingress.listing_found(context!(self, ingress), key, client, listing);
                 }
                 Answer::SnapshotChanged => self.ingress.snapshot_changed(),
                 Answer::Drain => {

@@ -45,7 +45,7 @@ struct Drip<'a> {
 
 /// The same, and then says more and more; tells also whether the connection is open after fifteen minutes.
 fn converse(words: &[u8], drip: &Drip<'_>, is_reading: bool) -> (String, bool) {
-    const TOKEN: Token = Token { room: 0, kind: 0, key: 0 };
+    const TOKEN: Token = Token::fixed(0, 0, 0);
     let world = World::new(1, SimOptions::default());
     let tuning = Tuning {
         workers: 1,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use commons::{Account, GrantedIdentities, Grants, Hold, Listing, OverBudget, RecipientFinding};
 use mail::{Envelope, MessageId, Ticket, UnixMillis, Verdict};
 use policy::{IdentityIx, Snapshot, TenantIx};
-use ring::{Instant, Socket, TimerKey};
+use ring::{Handle, Instant, Socket, TimerKey};
 use smtp::server::{Session, XClientRights};
 use spool::LargeKey;
 
@@ -36,7 +36,7 @@ pub(crate) struct Connection {
 
 /// What the judge knows of a client, and the transaction it is in. Its memory is used by the next connection again.
 pub(crate) struct Client {
-    pub(crate) key: u32,
+    pub(crate) key: Handle,
     pub(crate) listener: usize,
     /// Who connected.
     pub(crate) peer: IpAddr,
@@ -61,8 +61,6 @@ pub(crate) struct Client {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) transaction: Transaction,
     pub(crate) waiting: Waiting,
-    /// The question that was asked last, so that a late answer to an earlier one is known as such.
-    pub(crate) question: u32,
     /// What the login under way is held against.
     pub(crate) asked: Asked,
     /// A denial that is being written: it goes to the control plane when the session has worked.
@@ -130,8 +128,8 @@ pub(crate) struct Denied {
 pub(crate) enum Standing {
     /// Nobody has asked them.
     Unknown,
-    /// This question is on its way.
-    Asked(u32),
+    /// The question is on its way.
+    Asked,
     /// Nothing, or nothing that was heard.
     Clear,
     /// It stands on one.
@@ -170,7 +168,7 @@ impl Connection {
 
 impl Client {
     /// Who has just connected: nothing is known but where from.
-    pub(crate) fn new(key: u32, listener: usize, peer: IpAddr, snapshot: Arc<Snapshot>) -> Self {
+    pub(crate) fn new(key: Handle, listener: usize, peer: IpAddr, snapshot: Arc<Snapshot>) -> Self {
         Self {
             key,
             listener,
@@ -188,7 +186,6 @@ impl Client {
             snapshot,
             transaction: Transaction::default(),
             waiting: Waiting::Nothing,
-            question: 0,
             asked: Asked::default(),
             denial: None,
             denials_logged: 0,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use commons::Holder;
 use mail::{Reply, Status};
 use observe::ShedCause;
-use ring::{Instant, Output, Ring, Socket, Token};
+use ring::{Handle, Instant, Output, Ring, Socket, Token};
 use smtp::server::{Phase, Resume, Session, Step};
 
 use crate::connection::{Client, Connection, Waiting};
@@ -36,7 +36,7 @@ const IN_VAIN_A_VISIT_MAX: u32 = 32;
 /// A listed proxy whose client is not known yet: the operator answers for it.
 const PROXY: Guest = Guest { holder: Holder::Network, address: 0, address_max: u32::MAX };
 /// Connections that one turn looks at after a reload: some microseconds.
-const RENEWED_A_TURN_MAX: usize = 64;
+const RENEWED_A_TURN_MAX: u32 = 64;
 /// Before a listener that ran out of descriptors accepts again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often places are looked after that are short.
@@ -64,10 +64,7 @@ impl Ingress {
     ) {
         let peer = judge::canonical(peer.ip());
         let settings = self.settings.listeners[listener].session.clone();
-        let key = self.free.pop().unwrap_or_else(|| {
-            self.connections.push(None);
-            self.connections.len() as u32 - 1
-        });
+        let key = self.connections.next();
         let mut client = Client::new(key, listener, peer, cx.snapshots.load().clone());
         let now = cx.ring.now();
         let mut judge = Judge {
@@ -101,7 +98,7 @@ impl Ingress {
             }
         };
         let deadline = now.after(patience(session.phase()));
-        self.connections[key as usize] = Some(Box::new(Connection {
+        self.connections.insert(Box::new(Connection {
             socket,
             session,
             client,
@@ -113,7 +110,6 @@ impl Ingress {
             yielding: false,
             spare: Vec::new(),
         }));
-        self.open += 1;
         cx.metrics.connection_opened(listener);
         self.settle(cx, key);
         self.watch_places(now);
@@ -127,7 +123,7 @@ impl Ingress {
 
     /// Connections without a place: they are told so, and go.
     fn leaving(&self) -> usize {
-        self.open - self.seats.taken()
+        self.connections.len() as usize - self.seats.taken()
     }
 
     /// Sees to it that places are looked after as long as they are short, or there is something to tell of them.
@@ -160,7 +156,7 @@ impl Ingress {
         }
     }
 
-    fn end_for_want_of_places<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, cause: ShedCause) {
+    fn end_for_want_of_places<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, cause: ShedCause) {
         let Some(connection) = self.connection(key) else { return };
         let Client { address, listener, .. } = connection.client;
         cx.metrics.connection_shed(listener, cause);
@@ -173,7 +169,7 @@ impl Ingress {
     fn end<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
-        key: u32,
+        key: Handle,
         (class, subject, detail): (u8, u16, u16),
         text: &str,
     ) {
@@ -210,18 +206,18 @@ impl Ingress {
         }
     }
 
-    pub(crate) fn connection(&mut self, key: u32) -> Option<&mut Connection> {
-        self.connections.get_mut(key as usize)?.as_deref_mut()
+    pub(crate) fn connection(&mut self, key: Handle) -> Option<&mut Connection> {
+        self.connections.get_mut(key).map(|connection| &mut **connection)
     }
 
     /// Lets the judge of connection `key` word `self.reply`, outside of a call of its session.
     pub(crate) fn judge<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
-        key: u32,
+        key: Handle,
         work: impl FnOnce(&mut Judge<'_, '_, R>, &mut Reply),
     ) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         let mut judge = Judge {
@@ -241,10 +237,10 @@ impl Ingress {
     pub(crate) fn drive<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
-        key: u32,
+        key: Handle,
         work: impl FnOnce(&mut Session, &mut Judge<'_, '_, R>),
     ) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         let before = (connection.session.steps(), connection.session.carried());
@@ -302,23 +298,25 @@ impl Ingress {
     /// each turn: a client that stays connected and silent keeps none in memory.
     pub(crate) fn renew_idle<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
         let Some(start) = self.renewing else { return };
-        let end = self.connections.len().min(start + RENEWED_A_TURN_MAX);
+        let end = self.connections.end().min(start + RENEWED_A_TURN_MAX);
         let latest = cx.snapshots.load();
-        for connection in self.connections[start..end].iter_mut().flatten() {
-            connection.renew_if_idle(latest);
+        for index in start..end {
+            if let Some((key, _)) = self.connections.at(index) {
+                self.connections[key].renew_if_idle(latest);
+            }
         }
-        self.renewing = (end < self.connections.len()).then_some(end);
+        self.renewing = (end < self.connections.end()).then_some(end);
     }
 
-    pub(crate) fn resume_message<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+    pub(crate) fn resume_message<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
         let reply = std::mem::take(&mut self.reply);
         self.drive(cx, key, |session, judge| session.resume(Resume::Message(&reply), judge));
         self.reply = reply;
     }
 
     /// Hands a finished message to the spool (again), outside of a call of its session.
-    pub(crate) fn store<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+    pub(crate) fn store<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         if !matches!(connection.client.waiting, Waiting::Room | Waiting::Large) {
@@ -341,8 +339,8 @@ impl Ingress {
     }
 
     /// Brings a connection's I/O in line with its session: sends, receives, pauses or closes.
-    pub(crate) fn settle<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+    pub(crate) fn settle<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         // Before a reply goes: whoever reads a ticket in it can look it up.
@@ -383,7 +381,7 @@ impl Ingress {
             let empty = std::mem::take(&mut connection.spare);
             let output = std::mem::replace(connection.session.output(), empty);
             connection.sending = true;
-            let token = Token { room: ROOM, kind: SEND, key };
+            let token = Token { room: ROOM, part: 0, kind: SEND, handle: key };
             cx.ring.send(connection.socket, Output::Owned(output), token);
         }
         let closing = connection.session.is_closing() || connection.ended;
@@ -394,15 +392,15 @@ impl Ingress {
         if wanted != connection.receiving && !connection.ended {
             connection.receiving = wanted;
             if wanted {
-                cx.ring.receive(connection.socket, Token { room: ROOM, kind: RECEIVE, key });
+                cx.ring.receive(connection.socket, Token { room: ROOM, part: 0, kind: RECEIVE, handle: key });
             } else {
                 cx.ring.pause(connection.socket);
             }
         }
     }
 
-    pub(crate) fn sent<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, ok: bool, output: Output) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+    pub(crate) fn sent<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, ok: bool, output: Output) {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         connection.sending = false;
@@ -417,15 +415,15 @@ impl Ingress {
         self.drive(cx, key, |session, judge| session.receive(&[], judge));
     }
 
-    pub(crate) fn peer_ended<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        if let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) {
+    pub(crate) fn peer_ended<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        if let Some(connection) = self.connections.get_mut(key) {
             connection.ended = true;
             self.drive(cx, key, |session, judge| session.peer_ended(judge));
         }
     }
 
-    pub(crate) fn check_deadline<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, now: Instant) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+    pub(crate) fn check_deadline<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, now: Instant) {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         let is_due = connection.deadline <= now;
@@ -447,15 +445,13 @@ impl Ingress {
         self.end(cx, key, (4, 4, 2), text);
     }
 
-    fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let Some(mut connection) = self.connections[key as usize].take() else { return };
+    fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        let Some(mut connection) = self.connections.remove(key) else { return };
         denial::end_fold(&mut connection.client, &mut self.folds, cx);
         self.wheel.cancel(connection.timer);
         self.seats.leave(key);
         cx.ring.close(connection.socket);
         cx.metrics.connection_closed(connection.client.listener);
-        self.closed.push(key);
-        self.open -= 1;
         if self.accept_stopped && self.leaving() <= self.settings.leaving_max / 2 {
             self.accept_stopped = false;
             self.resume_accepting(cx.ring);

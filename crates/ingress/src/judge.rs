@@ -6,7 +6,7 @@ use commons::Account;
 use mail::limits::INLINE_BODY_BYTES_MAX;
 use mail::{ForwardPath, MessageId, Reason, Reply, ReversePath};
 use policy::{NoTrace, TenantIx};
-use ring::Ring;
+use ring::{Handle, Ring};
 use smtp::server::{
     Credentials, Flow, Handler, Introduction, MailParameters, MessageEnd, ScramStart, Step, XClient,
     XClientRights,
@@ -29,7 +29,7 @@ pub(crate) struct Judge<'a, 'c, R> {
     pub(crate) settings: &'a Settings,
     pub(crate) counter: &'a mut u32,
     /// Connections whose message waits for room in the spool's open group.
-    pub(crate) parked: &'a mut std::collections::VecDeque<u32>,
+    pub(crate) parked: &'a mut std::collections::VecDeque<Handle>,
     /// What was found out about recipients of late.
     pub(crate) findings: &'a mut Findings,
     /// Who has a place.

@@ -9,7 +9,7 @@
 use commons::{Holder, OverBudget, machine};
 use mail::limits::INLINE_BODY_BYTES_MAX;
 use mail::{Reason, Reply};
-use ring::Ring;
+use ring::{Handle, Ring};
 use smtp::server::{Flow, Resume, Step};
 use spool::{LargeKey, PIECE_BYTES, Refusal};
 
@@ -147,7 +147,7 @@ fn reason_of(refusal: Refusal) -> Reason {
 
 impl Ingress {
     /// The file of connection `key` takes more.
-    pub fn large_progress<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+    pub fn large_progress<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
         if let Some(connection) = self.connection(key)
             && connection.client.waiting == Waiting::Large
             && connection.client.transaction.id.is_none()
@@ -166,14 +166,14 @@ impl Ingress {
     }
 
     /// The body of connection `key` is durable in its file: the record comes next.
-    pub fn large_finished<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+    pub fn large_finished<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
         if self.connection(key).is_some() {
             self.store(cx, key);
         }
     }
 
     /// The body of connection `key` could not be written.
-    pub fn large_failed<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, refusal: Refusal) {
+    pub fn large_failed<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, refusal: Refusal) {
         let Some(connection) = self.connection(key) else { return };
         let client = &mut connection.client;
         client.transaction.large = None;

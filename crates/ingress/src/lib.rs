@@ -33,7 +33,7 @@ use std::time::Duration;
 use commons::{Places, SnapshotCache, Unfinished, Verification, WorkerLink};
 use mail::{Reason, Reply, Status, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
-use ring::{Completion, Instant, ListenOptions, Listener, Ring, Token, Wheel};
+use ring::{Arena, Completion, Handle, Instant, ListenOptions, Listener, Ring, Token, Wheel};
 use smtp::server::Resume;
 use spool::{Refusal, Spool};
 
@@ -132,19 +132,14 @@ impl<R: Ring> Context<'_, R> {
 pub struct Ingress {
     settings: Settings,
     listeners: Vec<Listener>,
-    connections: Vec<Option<Box<Connection>>>,
-    free: Vec<u32>,
-    /// Closed in this turn: its last completions may still be on their way here, and must not reach
-    /// another client.
-    closed: Vec<u32>,
-    open: usize,
+    connections: Arena<Box<Connection>>,
     /// Received bytes on their way into a session; one buffer for all.
     scratch: Vec<u8>,
     reply: Reply,
     wheel: Wheel<Timer>,
-    parked: VecDeque<u32>,
+    parked: VecDeque<Handle>,
     /// Those whose recipients are all refused, in the order of their turns.
-    yielding: VecDeque<u32>,
+    yielding: VecDeque<Handle>,
     /// Recipients in vain that may still be looked at in this turn.
     allowance: u32,
     findings: Findings,
@@ -155,7 +150,7 @@ pub struct Ingress {
     /// When the records of tickets that were given again are to be told of it.
     repeated_due: Option<Instant>,
     /// The first connection that has not been asked to take up the latest configuration.
-    renewing: Option<usize>,
+    renewing: Option<u32>,
     id_counter: u32,
     accept_paused: bool,
     /// Too many are being told that there is no place.
@@ -167,7 +162,7 @@ pub struct Ingress {
 #[derive(Clone, Copy)]
 enum Timer {
     /// Look at a connection's deadline.
-    Connection(u32),
+    Connection(Handle),
     Accept,
     /// Look after places that are short.
     Places,
@@ -183,10 +178,7 @@ impl Ingress {
             seats: Seats::new(Arc::clone(&settings.places)),
             settings,
             listeners: Vec::new(),
-            connections: Vec::new(),
-            free: Vec::new(),
-            closed: Vec::new(),
-            open: 0,
+            connections: Arena::default(),
             scratch: Vec::with_capacity(16 << 10),
             reply: Reply::default(),
             wheel: Wheel::new(TICK),
@@ -213,7 +205,7 @@ impl Ingress {
     pub fn open<R: Ring>(&mut self, ring: &mut R, shared: bool) -> Result<(), ListenError> {
         for (index, listener) in self.settings.listeners.iter().enumerate() {
             let options = ListenOptions { address: listener.address, shared, backlog: self.settings.backlog };
-            let token = Token { room: ROOM, kind: LISTENER, key: index as u32 };
+            let token = Token::fixed(ROOM, LISTENER, index as u32);
             let (handle, _) = ring
                 .listen(options, token)
                 .map_err(|error| ListenError { address: listener.address, error })?;
@@ -239,14 +231,14 @@ impl Ingress {
     /// Nobody is connected.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.open == 0
+        self.connections.is_empty()
     }
 
     /// Takes a completion of this room's.
     pub fn complete<R: Ring>(&mut self, cx: &mut Context<'_, R>, completion: Completion) {
         match completion {
             Completion::Accepted { token, socket, peer, .. } => {
-                self.accepted(cx, token.key as usize, socket, peer)
+                self.accepted(cx, token.handle.index() as usize, socket, peer)
             }
             Completion::AcceptPaused { error, .. } => self.accept_paused(cx, &error),
             Completion::Received { token, chunk } => {
@@ -254,19 +246,19 @@ impl Ingress {
                 self.scratch.extend_from_slice(cx.ring.chunk(&chunk));
                 cx.ring.release(chunk);
                 let scratch = std::mem::take(&mut self.scratch);
-                self.drive(cx, token.key, |session, judge| session.receive(&scratch, judge));
+                self.drive(cx, token.handle, |session, judge| session.receive(&scratch, judge));
                 self.scratch = scratch;
             }
-            Completion::Ended { token, .. } => self.peer_ended(cx, token.key),
-            Completion::Sent { token, result, output } => self.sent(cx, token.key, result.is_ok(), output),
+            Completion::Ended { token, .. } => self.peer_ended(cx, token.handle),
+            Completion::Sent { token, result, output } => self.sent(cx, token.handle, result.is_ok(), output),
             Completion::Connected { .. } | Completion::File { .. } | Completion::Woken => {}
         }
         self.end_displaced(cx);
     }
 
     /// The message of connection `key` is durable: its 250 may go.
-    pub fn committed<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let connection = self.connections.get_mut(key as usize).and_then(Option::as_mut);
+    pub fn committed<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        let connection = self.connections.get_mut(key);
         let Some(connection) = connection.filter(|one| one.client.waiting == Waiting::Commit) else {
             // It was told to come again when another write failed, while this group was under way.
             debug_assert!(cx.spool.stats().latched, "the client of a durable message waits for its 250");
@@ -311,7 +303,8 @@ impl Ingress {
     /// The spool has latched: everyone who waits for it is told to come again.
     pub fn latched<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
         self.parked.clear();
-        for key in 0..self.connections.len() as u32 {
+        for index in 0..self.connections.end() {
+            let Some((key, _)) = self.connections.at(index) else { continue };
             let waits = |waiting| matches!(waiting, Waiting::Room | Waiting::Large | Waiting::Commit);
             if self.waiting(key).is_some_and(waits) {
                 self.put_off(cx, key, Refusal::Latched);
@@ -330,19 +323,19 @@ impl Ingress {
     }
 
     /// The message of connection `key` was withdrawn: its client is told to come again.
-    pub fn withdrawn<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+    pub fn withdrawn<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
         if self.waiting(key) == Some(Waiting::Commit) {
             self.put_off(cx, key, Refusal::Vanished);
         }
     }
 
-    fn waiting(&self, key: u32) -> Option<Waiting> {
-        Some(self.connections.get(key as usize)?.as_ref()?.client.waiting)
+    fn waiting(&self, key: Handle) -> Option<Waiting> {
+        Some(self.connections.get(key)?.client.waiting)
     }
 
     /// The message of connection `key`, which waits for the spool, will not become durable.
-    fn put_off<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, refusal: Refusal) {
-        let Some(connection) = self.connections[key as usize].as_mut() else { return };
+    fn put_off<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, refusal: Refusal) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
         let client = &mut connection.client;
         client.waiting = Waiting::Nothing;
         if connection.ended {
@@ -360,18 +353,12 @@ impl Ingress {
     }
 
     /// A login was verified.
-    pub fn verified<R: Ring>(
-        &mut self,
-        cx: &mut Context<'_, R>,
-        key: u32,
-        generation: u32,
-        outcome: Verification,
-    ) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+    pub fn verified<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, outcome: Verification) {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         let client = &mut connection.client;
-        if client.waiting != Waiting::Login || client.question != generation {
+        if client.waiting != Waiting::Login {
             return;
         }
         client.waiting = Waiting::Nothing;
@@ -390,7 +377,6 @@ impl Ingress {
 
     /// Fires what is due.
     pub fn tick<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
-        self.free.append(&mut self.closed);
         self.hear_in_vain(cx);
         self.renew_idle(cx);
         let now = cx.ring.now();
@@ -416,7 +402,9 @@ impl Ingress {
 
     /// The end: what the log has still to be told of denials.
     pub fn close_log<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
-        for connection in self.connections.iter_mut().flatten() {
+        for index in 0..self.connections.end() {
+            let Some((key, _)) = self.connections.at(index) else { continue };
+            let connection = &mut self.connections[key];
             denial::end_fold(&mut connection.client, &mut self.folds, cx);
         }
         self.folds.write_all(&mut cx.pen());
@@ -429,8 +417,10 @@ impl Ingress {
         for listener in self.listeners.drain(..) {
             cx.ring.close_listener(listener);
         }
-        for key in 0..self.connections.len() as u32 {
-            self.settle(cx, key);
+        for index in 0..self.connections.end() {
+            if let Some((key, _)) = self.connections.at(index) {
+                self.settle(cx, key);
+            }
         }
     }
 }

@@ -118,13 +118,9 @@ impl<R: Ring> Judge<'_, '_, R> {
         };
         let trusted_network =
             self.is_trusted(&self.client.login, self.cx.now()).then(|| machine(self.client.address));
-        // Unique within the worker: a late answer for an earlier connection of this slot is no answer.
-        *self.counter = self.counter.wrapping_add(1);
-        self.client.question = *self.counter;
         let question = Question::Verify(Login {
             worker: self.settings.worker,
             key: self.client.key,
-            generation: self.client.question,
             credential,
             login: self.client.login.as_str().into(),
             trusted_network,

@@ -5,15 +5,16 @@
 //! judged again from the start. Whatever cannot be found out is no reason to deny (relay-control.md
 //! B2, D1): a stranger comes again with 451, the mail of a tenant's own senders is taken and queued.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use commons::{Listing, Question, RecipientFinding, machine};
 use mail::{Address, ForwardPath, Reason, Reply, Verdict};
 use policy::{Decision, Remedy, Rule, TenantIx, Witness};
-use ring::Ring;
+use ring::{Handle, Ring};
 use smtp::server::{Handler, Resume, Step};
 
-use crate::connection::{Standing, Waiting};
+use crate::connection::{Client, Standing, Waiting};
 use crate::judge::Judge;
 use crate::{Context, Ingress};
 
@@ -28,16 +29,11 @@ impl<R: Ring> Judge<'_, '_, R> {
         if !self.settings.dns_lists || !is_stranger || is_known {
             return;
         }
-        let generation = self.next_question();
-        let question = Question::Listed {
-            worker: self.settings.worker,
-            key: self.client.key,
-            generation,
-            client: self.client.address,
-        };
+        let Client { key, address: client, .. } = *self.client;
+        let question = Question::Listed { worker: self.settings.worker, key, client };
         // Without room for the question nobody is denied for the answer.
         let is_asked = self.cx.link.ask(question).is_ok();
-        self.client.standing = if is_asked { Standing::Asked(generation) } else { Standing::Clear };
+        self.client.standing = if is_asked { Standing::Asked } else { Standing::Clear };
     }
 
     /// Whether a recipient that policy has accepted by `decision` may be taken, as far as that must be looked up.
@@ -51,8 +47,8 @@ impl<R: Ring> Judge<'_, '_, R> {
         if self.client.snapshot.looks_up_client(&facts, to, decision.tenant) {
             self.ask_lists();
             match std::mem::replace(&mut self.client.standing, Standing::Clear) {
-                Standing::Asked(question) => {
-                    self.client.standing = Standing::Asked(question);
+                Standing::Asked => {
+                    self.client.standing = Standing::Asked;
                     return self.wait(Waiting::Listing, to);
                 }
                 Standing::Listed(listing) => {
@@ -116,20 +112,17 @@ impl<R: Ring> Judge<'_, '_, R> {
         if let Some(finding) = self.findings.of(name, self.cx.ring.now()) {
             return Some(finding);
         }
-        let (worker, key, generation) = (self.settings.worker, self.client.key, self.next_question());
+        let (worker, key) = (self.settings.worker, self.client.key);
         let name = name.to_ascii_lowercase().into();
         let question = match witness {
             Witness::NextHop(_) => {
                 let stranger = (!self.answers_for_sender(tenant)).then(|| machine(self.client.address));
-                Question::CallAhead { worker, key, generation, stranger, address: name }
+                Question::CallAhead { worker, key, stranger, address: name }
             }
-            Witness::Dns => Question::Domain { worker, key, generation, domain: name },
+            Witness::Dns => Question::Domain { worker, key, domain: name },
         };
         match self.cx.link.ask(question) {
-            Ok(()) => {
-                self.client.question = generation;
-                None
-            }
+            Ok(()) => None,
             Err(_) => Some(RecipientFinding::Undecided),
         }
     }
@@ -171,12 +164,6 @@ impl<R: Ring> Judge<'_, '_, R> {
         self.client.transaction.envelope = envelope;
         Step::Refuse
     }
-
-    /// Unique within the worker: a late answer for an earlier connection of this slot is no answer.
-    fn next_question(&mut self) -> u32 {
-        *self.counter = self.counter.wrapping_add(1);
-        *self.counter
-    }
 }
 
 impl Ingress {
@@ -184,16 +171,15 @@ impl Ingress {
     pub fn recipient_found<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
-        key: u32,
-        generation: u32,
+        key: Handle,
         finding: RecipientFinding,
         ttl: Duration,
     ) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         let client = &mut connection.client;
-        if client.waiting != Waiting::Recipient || client.question != generation {
+        if client.waiting != Waiting::Recipient {
             return;
         }
         client.transaction.finding = Some(finding);
@@ -206,19 +192,20 @@ impl Ingress {
         self.judge_again(cx, key);
     }
 
-    /// The DNS lists have answered about a client.
+    /// The DNS lists have answered about connection `key` when its client was `of`.
     pub fn listing_found<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
-        key: u32,
-        generation: u32,
+        key: Handle,
+        of: IpAddr,
         listing: Option<Box<Listing>>,
     ) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         let client = &mut connection.client;
-        if !matches!(client.standing, Standing::Asked(question) if question == generation) {
+        // Meanwhile a proxy may have said that it speaks for another one.
+        if !matches!(client.standing, Standing::Asked) || client.address != of {
             return;
         }
         client.standing = listing.map_or(Standing::Clear, Standing::Listed);
@@ -228,8 +215,8 @@ impl Ingress {
     }
 
     /// Judges the recipient that a session waits for from the start: what was asked is known now.
-    fn judge_again<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+    fn judge_again<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         connection.client.waiting = Waiting::Nothing;

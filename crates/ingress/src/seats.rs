@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commons::{Holder, NoPlace, Place, Places};
-use ring::{Instant, Ring};
+use ring::{Handle, Instant, Ring};
 
 use crate::Context;
 use crate::shed::Shed;
@@ -38,12 +38,14 @@ pub(crate) struct Seats {
     rows: [Row; 3],
     taken: usize,
     /// Those whose place is another's now and who have not been told.
-    displaced: Vec<u32>,
+    displaced: Vec<Handle>,
     /// What is told of those who found none.
     pub(crate) shed: Shed,
 }
 
 struct Seat {
+    /// Whose it is, or was last.
+    key: Handle,
     place: Option<Place>,
     /// When it began, or has carried mail last.
     since: Instant,
@@ -92,7 +94,7 @@ impl Seats {
 
     /// Seats connection `key`, which gives up what it had, for what its client is now; where all places are taken,
     /// perhaps in another's.
-    pub(crate) fn take(&mut self, key: u32, guest: Guest, now: Instant) -> Result<(), NoPlace> {
+    pub(crate) fn take(&mut self, key: Handle, guest: Guest, now: Instant) -> Result<(), NoPlace> {
         self.leave(key);
         for _ in 0..TRIES_MAX {
             match self.places.take(guest.holder, guest.address, guest.address_max) {
@@ -108,45 +110,50 @@ impl Seats {
     }
 
     /// Connection `key` has its place no longer.
-    pub(crate) fn leave(&mut self, key: u32) {
-        let Some(seat) = self.seats.get(key as usize) else { return };
-        if seat.place.is_some() {
-            self.unlink(key);
-            self.seats[key as usize].place = None;
+    pub(crate) fn leave(&mut self, key: Handle) {
+        if self.has(key) {
+            self.unlink(key.index());
+            self.seats[key.index() as usize].place = None;
             self.taken -= 1;
         }
     }
 
     /// Whether connection `key` has a place.
-    pub(crate) fn has(&self, key: u32) -> bool {
-        self.seats.get(key as usize).is_some_and(|seat| seat.place.is_some())
+    pub(crate) fn has(&self, key: Handle) -> bool {
+        self.seat(key).is_some_and(|seat| seat.place.is_some())
+    }
+
+    fn seat(&self, key: Handle) -> Option<&Seat> {
+        self.seats.get(key.index() as usize).filter(|seat| seat.key == key)
     }
 
     /// As whom connection `key` has its place.
-    pub(crate) fn holder(&self, key: u32) -> Option<Holder> {
-        self.seats.get(key as usize)?.place.as_ref().map(Place::holder)
+    pub(crate) fn holder(&self, key: Handle) -> Option<Holder> {
+        self.seat(key)?.place.as_ref().map(Place::holder)
     }
 
     /// The client of connection `key` has logged in.
-    pub(crate) fn log_in(&mut self, key: u32, now: Instant) {
+    pub(crate) fn log_in(&mut self, key: Handle, now: Instant) {
         if self.has(key) {
-            self.unlink(key);
-            self.seats[key as usize].place.as_mut().expect("it has one").log_in();
-            self.link_last(key, now);
+            let index = key.index();
+            self.unlink(index);
+            self.seats[index as usize].place.as_mut().expect("it has one").log_in();
+            self.link_last(index, now);
         }
     }
 
     /// Connection `key` has carried mail: it goes to the end of its row.
-    pub(crate) fn carried(&mut self, key: u32, now: Instant) {
+    pub(crate) fn carried(&mut self, key: Handle, now: Instant) {
         if self.has(key) {
-            self.unlink(key);
-            self.link_last(key, now);
+            self.unlink(key.index());
+            self.link_last(key.index(), now);
         }
     }
 
     /// Whether connection `key` waits for us.
-    pub(crate) fn set_busy(&mut self, key: u32, is_busy: bool) {
-        let Some(seat) = self.seats.get_mut(key as usize) else { return };
+    pub(crate) fn set_busy(&mut self, key: Handle, is_busy: bool) {
+        let seat = self.seats.get_mut(key.index() as usize).filter(|seat| seat.key == key);
+        let Some(seat) = seat else { return };
         seat.is_busy = is_busy;
     }
 
@@ -161,12 +168,12 @@ impl Seats {
     }
 
     /// A client whose place is another's now.
-    pub(crate) fn next_displaced(&mut self) -> Option<u32> {
+    pub(crate) fn next_displaced(&mut self) -> Option<Handle> {
         self.displaced.pop()
     }
 
     /// Where places are short, a client that has done nothing for too long; its place is free now.
-    pub(crate) fn next_overdue(&mut self, now: Instant) -> Option<u32> {
+    pub(crate) fn next_overdue(&mut self, now: Instant) -> Option<Handle> {
         for holder in Holder::ALL {
             if !self.places.is_short(holder) {
                 continue;
@@ -203,46 +210,55 @@ impl Seats {
 
     /// The first few of a row are looked at for one of whom this is true. A client that waits for us is in no client's
     /// way, and goes to the end.
-    fn first(&mut self, holder: Holder, now: Instant, is_meant: impl Fn(&Seat) -> bool) -> Option<u32> {
-        let mut key = self.rows[holder as usize].first;
+    fn first(&mut self, holder: Holder, now: Instant, is_meant: impl Fn(&Seat) -> bool) -> Option<Handle> {
+        let mut index = self.rows[holder as usize].first;
         for _ in 0..LOOKED_AT_MAX {
-            let seat = self.seats.get(key as usize)?;
-            let next = seat.next;
+            let seat = self.seats.get(index as usize)?;
+            let (key, next) = (seat.key, seat.next);
             if seat.is_busy {
                 self.carried(key, now);
             } else if is_meant(seat) {
                 return Some(key);
             }
-            key = next;
+            index = next;
         }
         None
     }
 
-    fn sit(&mut self, key: u32, place: Place, now: Instant) {
-        while self.seats.len() <= key as usize {
-            self.seats.push(Seat { place: None, since: now, is_busy: false, previous: NONE, next: NONE });
+    fn sit(&mut self, key: Handle, place: Place, now: Instant) {
+        let index = key.index();
+        while self.seats.len() <= index as usize {
+            self.seats.push(Seat {
+                key,
+                place: None,
+                since: now,
+                is_busy: false,
+                previous: NONE,
+                next: NONE,
+            });
         }
-        let seat = &mut self.seats[key as usize];
+        let seat = &mut self.seats[index as usize];
+        seat.key = key;
         seat.place = Some(place);
         seat.is_busy = false;
         self.taken += 1;
-        self.link_last(key, now);
+        self.link_last(index, now);
     }
 
-    fn link_last(&mut self, key: u32, now: Instant) {
-        let row = self.row_of(key);
-        let last = std::mem::replace(&mut self.rows[row].last, key);
-        let seat = &mut self.seats[key as usize];
+    fn link_last(&mut self, index: u32, now: Instant) {
+        let row = self.row_of(index);
+        let last = std::mem::replace(&mut self.rows[row].last, index);
+        let seat = &mut self.seats[index as usize];
         (seat.since, seat.previous, seat.next) = (now, last, NONE);
         match last {
-            NONE => self.rows[row].first = key,
-            last => self.seats[last as usize].next = key,
+            NONE => self.rows[row].first = index,
+            last => self.seats[last as usize].next = index,
         }
     }
 
-    fn unlink(&mut self, key: u32) {
-        let row = self.row_of(key);
-        let Seat { previous, next, .. } = self.seats[key as usize];
+    fn unlink(&mut self, index: u32) {
+        let row = self.row_of(index);
+        let Seat { previous, next, .. } = self.seats[index as usize];
         match previous {
             NONE => self.rows[row].first = next,
             previous => self.seats[previous as usize].next = next,
@@ -253,8 +269,8 @@ impl Seats {
         }
     }
 
-    fn row_of(&self, key: u32) -> usize {
-        let place = self.seats[key as usize].place.as_ref();
+    fn row_of(&self, index: u32) -> usize {
+        let place = self.seats[index as usize].place.as_ref();
         place.expect("who is in a row has a place").holder() as usize
     }
 }
@@ -272,6 +288,10 @@ mod tests {
 
     fn at(seconds: u64) -> Instant {
         Instant::default().after(Duration::from_secs(seconds))
+    }
+
+    fn of(connection: u32) -> Handle {
+        Handle::fixed(connection)
     }
 
     /// A key as tables like them.
@@ -293,15 +313,18 @@ mod tests {
     fn a_newcomer_has_the_place_of_whoever_has_carried_nothing_for_longest() {
         let mut seats = seats(8);
         for key in 0..4 {
-            seats.take(key, stranger(u64::from(key)), at(u64::from(key))).expect("a place");
+            seats.take(of(key), stranger(u64::from(key)), at(u64::from(key))).expect("a place");
         }
-        seats.carried(0, at(10));
-        seats.set_busy(1, true);
-        seats.take(4, stranger(4), at(11)).expect("one gives way");
-        assert_eq!((seats.next_displaced(), seats.next_displaced()), (Some(2), None));
-        assert!(!seats.has(2) && seats.has(4) && seats.taken() == 4);
-        seats.take(5, stranger(5), at(12)).expect("one gives way");
-        assert_eq!(seats.next_displaced(), Some(3));
+        seats.carried(of(0), at(10));
+        seats.set_busy(of(1), true);
+        seats.take(of(4), stranger(4), at(11)).expect("one gives way");
+        assert_eq!(
+            (seats.next_displaced().map(Handle::index), seats.next_displaced().map(Handle::index)),
+            (Some(2), None)
+        );
+        assert!(!seats.has(of(2)) && seats.has(of(4)) && seats.taken() == 4);
+        seats.take(of(5), stranger(5), at(12)).expect("one gives way");
+        assert_eq!(seats.next_displaced().map(Handle::index), Some(3));
     }
 
     #[test]
@@ -312,11 +335,11 @@ mod tests {
         // Four addresses come ten thousand times, two thousand times as often as they have places.
         for key in 0..10_000_u32 {
             let number = u64::from(key % 4);
-            match seats.take(key, stranger(number), at(1)) {
+            match seats.take(of(key), stranger(number), at(1)) {
                 Ok(()) => drop(address_of.insert(key, number)),
                 Err(_) => refused += 1,
             }
-            if let Some(displaced) = seats.next_displaced() {
+            if let Some(displaced) = seats.next_displaced().map(Handle::index) {
                 address_of.remove(&displaced).expect("it sat");
             }
         }
@@ -327,8 +350,8 @@ mod tests {
         }
         // A fifth comes once and is let in, and may have its share.
         for key in 10_000..10_006 {
-            seats.take(key, stranger(9), at(2)).expect("a place of those who hold more");
-            assert!(seats.next_displaced().is_some_and(|displaced| displaced < 10_000));
+            seats.take(of(key), stranger(9), at(2)).expect("a place of those who hold more");
+            assert!(seats.next_displaced().map(Handle::index).is_some_and(|displaced| displaced < 10_000));
         }
     }
 
@@ -336,60 +359,62 @@ mod tests {
     fn strangers_give_way_to_networks_and_nobody_to_those_who_come_with_less() {
         let mut seats = seats(16);
         for key in 0..8 {
-            seats.take(key, stranger(u64::from(key)), at(0)).expect("a place");
+            seats.take(of(key), stranger(u64::from(key)), at(0)).expect("a place");
         }
         for key in 8..22 {
-            seats.take(key, guest(Holder::Network, u64::from(key)), at(0)).expect("a place, or a stranger's");
+            seats
+                .take(of(key), guest(Holder::Network, u64::from(key)), at(0))
+                .expect("a place, or a stranger's");
         }
-        let displaced: Vec<u32> = std::iter::from_fn(|| seats.next_displaced()).collect();
+        let displaced: Vec<u32> = std::iter::from_fn(|| seats.next_displaced().map(Handle::index)).collect();
         assert_eq!(displaced.len(), 8, "all strangers gave way");
         assert!(displaced.iter().all(|&key| key < 8));
         let network = guest(Holder::Network, 99);
-        assert_eq!(seats.take(22, network, at(1)), Err(NoPlace::Full(Holder::Network)), "each holds one");
-        assert_eq!(seats.take(22, stranger(99), at(1)), Err(NoPlace::Full(Holder::Network)));
-        assert_eq!(seats.next_displaced(), None);
+        assert_eq!(seats.take(of(22), network, at(1)), Err(NoPlace::Full(Holder::Network)), "each holds one");
+        assert_eq!(seats.take(of(22), stranger(99), at(1)), Err(NoPlace::Full(Holder::Network)));
+        assert_eq!(seats.next_displaced().map(Handle::index), None);
         // A client that logs in is in the way of none of them.
-        seats.log_in(8, at(2));
-        seats.take(22, network, at(2)).expect("a login has made room");
-        assert_eq!((seats.next_displaced(), seats.taken()), (None, 15));
+        seats.log_in(of(8), at(2));
+        seats.take(of(22), network, at(2)).expect("a login has made room");
+        assert_eq!((seats.next_displaced().map(Handle::index), seats.taken()), (None, 15));
     }
 
     #[test]
     fn one_network_address_that_holds_all_gives_way_to_another() {
         let mut seats = seats(16);
         for key in 0..14 {
-            seats.take(key, guest(Holder::Network, 1), at(0)).expect("a place");
+            seats.take(of(key), guest(Holder::Network, 1), at(0)).expect("a place");
         }
-        seats.take(14, guest(Holder::Network, 2), at(0)).expect("it holds nothing yet");
-        assert_eq!(seats.next_displaced(), Some(0));
+        seats.take(of(14), guest(Holder::Network, 2), at(0)).expect("it holds nothing yet");
+        assert_eq!(seats.next_displaced().map(Handle::index), Some(0));
     }
 
     #[test]
     fn where_places_are_short_nobody_is_waited_for_who_does_nothing() {
         let mut seats = seats(16);
         for key in 0..6 {
-            seats.take(key, stranger(u64::from(key)), at(u64::from(key))).expect("a place");
+            seats.take(of(key), stranger(u64::from(key)), at(u64::from(key))).expect("a place");
         }
         assert!(!seats.are_short());
-        assert_eq!(seats.next_overdue(at(300)), None, "there are enough");
-        seats.take(6, stranger(6), at(6)).expect("a place");
+        assert_eq!(seats.next_overdue(at(300)).map(Handle::index), None, "there are enough");
+        seats.take(of(6), stranger(6), at(6)).expect("a place");
         assert!(seats.are_short());
-        seats.carried(0, at(8));
-        assert_eq!(seats.next_overdue(at(10)), None);
-        assert_eq!((seats.next_overdue(at(11)), seats.has(1)), (Some(1), false));
-        assert_eq!(seats.next_overdue(at(300)), None, "there are enough again");
+        seats.carried(of(0), at(8));
+        assert_eq!(seats.next_overdue(at(10)).map(Handle::index), None);
+        assert_eq!((seats.next_overdue(at(11)).map(Handle::index), seats.has(of(1))), (Some(1), false));
+        assert_eq!(seats.next_overdue(at(300)).map(Handle::index), None, "there are enough again");
     }
 
     #[test]
     fn a_connection_that_becomes_anothers_gives_up_what_it_had() {
         let mut seats = seats(8);
-        seats.take(0, guest(Holder::Network, 1), at(0)).expect("a place");
-        seats.take(0, Guest { address_max: 1, ..stranger(2) }, at(1)).expect("a place");
+        seats.take(of(0), guest(Holder::Network, 1), at(0)).expect("a place");
+        seats.take(of(0), Guest { address_max: 1, ..stranger(2) }, at(1)).expect("a place");
         assert_eq!(seats.taken(), 1);
-        let second = seats.take(1, Guest { address_max: 1, ..stranger(2) }, at(1));
+        let second = seats.take(of(1), Guest { address_max: 1, ..stranger(2) }, at(1));
         assert_eq!(second, Err(NoPlace::Address(1)));
-        seats.leave(0);
-        seats.leave(0);
+        seats.leave(of(0));
+        seats.leave(of(0));
         assert_eq!((seats.taken(), seats.places().held_up_to(Holder::Login)), (0, 0));
     }
 
@@ -420,9 +445,9 @@ mod tests {
             for step in 0..3000 {
                 let (key, now) = (draw(60) as u32, at(step));
                 match draw(6) {
-                    0 => seats.leave(key),
-                    1 => seats.carried(key, now),
-                    2 => seats.log_in(key, now),
+                    0 => seats.leave(of(key)),
+                    1 => seats.carried(of(key), now),
+                    2 => seats.log_in(of(key), now),
                     3 => drop(seats.next_overdue(now)),
                     _ => {
                         let holder = if draw(3) == 0 { Holder::Network } else { Holder::Stranger };
@@ -430,10 +455,10 @@ mod tests {
                         let holds_none = seats.places.held_by(guest.address) == 0;
                         let others =
                             row(&seats, Holder::Stranger).iter().filter(|&&other| other != key).count();
-                        let taken = seats.take(key, guest, now);
+                        let taken = seats.take(of(key), guest, now);
                         let may_be_refused = !holds_none || others == 0;
                         assert!(taken.is_ok() || may_be_refused, "seed {seed}, step {step}: {taken:?}");
-                        while seats.next_displaced().is_some() {}
+                        while seats.next_displaced().map(Handle::index).is_some() {}
                     }
                 }
                 let rows = Holder::ALL.map(|holder| row(&seats, holder));
@@ -441,7 +466,7 @@ mod tests {
                 let mut held = 0;
                 for holder in Holder::ALL {
                     let of_it = &rows[holder as usize];
-                    assert!(of_it.iter().all(|&key| seats.holder(key) == Some(holder)));
+                    assert!(of_it.iter().all(|&key| seats.holder(of(key)) == Some(holder)));
                     held += of_it.len() as u64;
                     assert_eq!(held, seats.places().held_up_to(holder));
                     assert!(held <= seats.places().ceiling(holder));

@@ -8,6 +8,7 @@
 //! [`Disk::close_file`] nothing more is heard of an object; buffers that are handed in come back in
 //! the completion. Fails only where the environment does: a ring that cannot be made, with what to raise.
 
+mod arena;
 mod buffer;
 mod disk;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod wheel;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+pub use arena::{Arena, Handle};
 pub use buffer::{AlignedBuffer, BLOCK_BYTES, Output, SharedBuffer};
 pub use disk::{Disk, File, OpenMode, RealDisk};
 pub use slab::{Pages, Slab};
@@ -33,18 +35,25 @@ pub use wheel::{TimerKey, Wheel};
 pub struct Token {
     /// Which room asked: how the worker finds whom a completion is for.
     pub room: u8,
-    /// What kind of object or operation of that room.
+    /// Which part of that room, where it has several.
+    pub part: u8,
+    /// What kind of object or operation of that part.
     pub kind: u8,
-    /// Which one: an index of that room's.
-    pub key: u32,
+    /// Which one, and which life of it: a completion that comes too late finds nothing.
+    pub handle: Handle,
 }
 
-/// A connected, connecting or accepted stream socket. Stale handles are recognised and ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Socket {
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
+impl Token {
+    /// For what is there as long as its room, which is of one part.
+    #[must_use]
+    pub const fn fixed(room: u8, kind: u8, index: u32) -> Self {
+        Self { room, part: 0, kind, handle: Handle::fixed(index) }
+    }
 }
+
+/// A connected, connecting or accepted stream socket. A stale one is recognised and ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Socket(pub(crate) Handle);
 
 /// A listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -20,7 +20,7 @@ fn accepting_pauses_when_descriptors_run_out_and_goes_on_when_asked() {
     // SAFETY: `limit` is read during the call only.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
     let mut ring = UringRing::new(UringOptions::default()).expect("this host allows io_uring");
-    let token = Token { room: 1, kind: 1, key: 9 };
+    let token = Token::fixed(1, 1, 9);
     let address = "127.0.0.1:0".parse().expect("an address");
     let options = ListenOptions { address, shared: false, backlog: 16 };
     let (listener, address) = ring.listen(options, token).expect("listens");

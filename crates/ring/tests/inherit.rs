@@ -9,7 +9,7 @@ use ring::{Completion, Instant, ListenOptions, Ring as _, Token};
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 const PATIENCE: Duration = Duration::from_secs(30);
-const TOKEN: Token = Token { room: 1, kind: 1, key: 9 };
+const TOKEN: Token = Token::fixed(1, 1, 9);
 
 fn ring() -> UringRing {
     UringRing::new(UringOptions::default()).expect("this host allows io_uring")

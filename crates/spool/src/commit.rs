@@ -54,7 +54,7 @@ impl Shard {
         self.refer(segment);
         self.summarize(segment, offset, &buffer, &header);
         let file = self.segments.list[segment as usize].file;
-        let token = self.tokens.token(KIND_COMMIT, 0);
+        let token = self.tokens.numbered(KIND_COMMIT, 0);
         let durability = Durability::Durable;
         #[cfg(feature = "mutants")]
         let durability = if mutant::is(Mutant::SkipFlush) { Durability::Buffered } else { durability };
@@ -212,7 +212,7 @@ impl Shard {
     pub(crate) fn acknowledge_early(
         &mut self,
         key: MessageKey,
-        waiter: Option<u32>,
+        waiter: Option<ring::Handle>,
         start: usize,
         length: usize,
     ) {
@@ -236,7 +236,7 @@ impl Shard {
             Ok(_) => Some(Ok(in_flight.bytes as usize)),
             Err(_) => {
                 let file = self.segments.list[self.segments.current as usize].file;
-                ring.sync_file(file, self.tokens.token(KIND_COMMIT, 0));
+                ring.sync_file(file, self.tokens.numbered(KIND_COMMIT, 0));
                 None
             }
         }

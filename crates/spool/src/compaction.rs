@@ -358,7 +358,7 @@ impl Shard {
                 let begin = offset - offset % BLOCK_BYTES as u64;
                 let skip = (offset - begin) as usize;
                 let bytes = padded((skip + length) as u64) as usize;
-                let token = self.tokens.token(KIND_COPY, free as u32);
+                let token = self.tokens.numbered(KIND_COPY, free as u32);
                 let buffer = self.pool.take(bytes);
                 ring.read_file(self.segments.list[segment as usize].file, begin, buffer, 0..bytes, token);
                 self.compaction.copies[free] = Copy::Reading { key, skip };
@@ -376,7 +376,7 @@ impl Shard {
         match victim.footer {
             FooterState::There { at } if victim.has_references() && self.compaction.allowance > 0 => {
                 let bytes = (self.segments.segment_bytes - u64::from(at)) as usize;
-                let token = self.tokens.token(KIND_COPY, FOOTER_KEY);
+                let token = self.tokens.numbered(KIND_COPY, FOOTER_KEY);
                 let buffer = self.pool.take(bytes);
                 ring.read_file(victim.file, u64::from(at), buffer, 0..bytes, token);
                 self.compaction.spend(bytes as u64);

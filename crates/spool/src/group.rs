@@ -1,7 +1,7 @@
 //! The group that gathers records, and the pool of buffers that groups are made of.
 
 use mail::MessageId;
-use ring::AlignedBuffer;
+use ring::{AlignedBuffer, Handle};
 
 use crate::format::{GroupHeader, HEADER_BYTES, padded, u32_at};
 use crate::{MessageKey, record};
@@ -160,7 +160,7 @@ pub(crate) fn records<'a>(group: &'a [u8], header: &GroupHeader) -> impl Iterato
 #[derive(Debug, Default)]
 pub(crate) struct GroupEffects {
     /// Messages in it, each with the waiter for its 250.
-    pub(crate) messages: Vec<(MessageKey, Option<u32>)>,
+    pub(crate) messages: Vec<(MessageKey, Option<Handle>)>,
     /// Messages, committed before, about which it holds an outcome.
     pub(crate) outcomes: Vec<MessageKey>,
     /// Messages, committed before, that it holds or releases: those records outlive their segment's other use.

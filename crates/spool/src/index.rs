@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 
 use mail::{MessageId, UnixMillis};
-use ring::Pages;
+use ring::{Arena, Handle};
 
-use crate::place::GENERATION_MASK;
 use crate::{HELD, MessageKey, Outcome};
 
 /// What the spool keeps for each queued message of up to 32 recipients; more take two bits each. The
 /// schedule above it has the rest of the 128 bytes a message may cost.
 pub const MEMORY_PER_MESSAGE_BYTES_MAX: usize = 64;
 
-const _: () = assert!(size_of::<Slot>() <= MEMORY_PER_MESSAGE_BYTES_MAX);
+const _: () = assert!(Arena::<Entry>::ENTRY_BYTES <= MEMORY_PER_MESSAGE_BYTES_MAX);
 
 /// The segment of a message whose group is not yet on its way.
 pub(crate) const NOWHERE: u32 = u32::MAX;
@@ -144,112 +143,59 @@ fn place(recipient: u16) -> (usize, u32) {
     (recipient / BITS, 1 << (recipient % BITS))
 }
 
-#[derive(Debug)]
-struct Slot {
-    state: State,
-    generation: u32,
-}
-
-#[derive(Debug)]
-enum State {
-    Queued(Entry),
-    /// The next slot that is free.
-    Free(u32),
-}
-
-/// No slot: the end of the list of those that are free.
-const NONE: u32 = u32::MAX;
-
 /// The queued messages of a shard.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Index {
-    slots: Pages<Slot>,
-    free: u32,
-    length: u32,
-    /// The numbers of the bodies that lie in files of their own: few have one.
+    entries: Arena<Entry>,
+    /// The numbers of the bodies that lie in files of their own, by the messages' slots: few have one.
     large: HashMap<u32, u64>,
-}
-
-impl Default for Index {
-    fn default() -> Self {
-        Self { slots: Pages::default(), free: NONE, length: 0, large: HashMap::new() }
-    }
 }
 
 impl Index {
     /// `large`: the number of its body's file, where it has one.
     pub(crate) fn insert(&mut self, entry: Entry, large: Option<u64>) -> MessageKey {
-        self.length += 1;
-        let (index, generation) = match self.slots.get_mut(self.free) {
-            Some(slot) => {
-                let index = self.free;
-                if let State::Free(next) = std::mem::replace(&mut slot.state, State::Queued(entry)) {
-                    self.free = next;
-                }
-                (index, slot.generation)
-            }
-            None => (self.slots.push(Slot { state: State::Queued(entry), generation: 0 }), 0),
-        };
+        let handle = self.entries.insert(entry);
         if let Some(number) = large {
-            self.large.insert(index, number);
+            self.large.insert(handle.index(), number);
         }
-        MessageKey(u64::from(generation) << 32 | u64::from(index))
+        MessageKey(handle.to_bits())
     }
 
     pub(crate) fn get(&self, key: MessageKey) -> Option<&Entry> {
-        let slot = self.slots.get(key.0 as u32)?;
-        slot.entry().filter(|_| u64::from(slot.generation) == key.0 >> 32)
+        self.entries.get(Handle::from_bits(key.0))
     }
 
     pub(crate) fn get_mut(&mut self, key: MessageKey) -> Option<&mut Entry> {
-        match self.slots.get_mut(key.0 as u32)? {
-            Slot { state: State::Queued(entry), generation } if u64::from(*generation) == key.0 >> 32 => {
-                Some(entry)
-            }
-            _ => None,
-        }
+        self.entries.get_mut(Handle::from_bits(key.0))
     }
 
     /// Also gives the number of its body's file, where it has one.
     pub(crate) fn remove(&mut self, key: MessageKey) -> Option<(Entry, Option<u64>)> {
-        self.get(key)?;
-        let index = key.0 as u32;
-        let slot = &mut self.slots[index];
-        let State::Queued(entry) = std::mem::replace(&mut slot.state, State::Free(self.free)) else {
-            return None;
-        };
-        slot.generation = slot.generation.wrapping_add(1) & GENERATION_MASK;
-        self.free = index;
-        self.length -= 1;
-        let large = if entry.is_large { self.large.remove(&index) } else { None };
+        let handle = Handle::from_bits(key.0);
+        let entry = self.entries.remove(handle)?;
+        let large = if entry.is_large { self.large.remove(&handle.index()) } else { None };
         Some((entry, large))
     }
 
     /// The bodies that lie in files of their own, and the messages that name them.
     pub(crate) fn large_bodies(&self) -> impl Iterator<Item = (u64, MessageId)> {
         let named = self.large.iter();
-        named.filter_map(|(&slot, &number)| Some((number, self.slots[slot].entry()?.id())))
+        named.filter_map(|(&slot, &number)| Some((number, self.at(slot)?.1.id())))
     }
 
     /// Slots, those that are free included: where a walk through all messages ends.
     pub(crate) fn slot_count(&self) -> u32 {
-        self.slots.len()
+        self.entries.end()
     }
 
     /// The message in a slot, with its key.
     pub(crate) fn at(&self, slot: u32) -> Option<(MessageKey, &Entry)> {
-        let found = self.slots.get(slot)?;
-        Some((MessageKey(u64::from(found.generation) << 32 | u64::from(slot)), found.entry()?))
+        let (handle, entry) = self.entries.at(slot)?;
+        Some((MessageKey(handle.to_bits()), entry))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.length as usize
-    }
-}
-
-impl Slot {
-    fn entry(&self) -> Option<&Entry> {
-        if let State::Queued(entry) = &self.state { Some(entry) } else { None }
+        self.entries.len() as usize
     }
 }
 

@@ -8,13 +8,13 @@ use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use ring::{AlignedBuffer, Durability, File, OpenMode, Ring, SharedBuffer};
+use ring::{AlignedBuffer, Arena, Durability, File, Handle, OpenMode, Ring, SharedBuffer};
 
 use crate::error::is_want_of_space;
 use crate::fail_point::fail_point;
 use crate::format::padded;
 use crate::group::Pool;
-use crate::place::{GENERATION_MASK, Tokens};
+use crate::place::Tokens;
 use crate::record::LargeBody;
 use crate::shard::{KIND_LARGE_READ, KIND_LARGE_WRITE, KIND_REMOVE};
 use crate::{Event, LargeKey, LoadError, PIECE_BYTES, ReadKey, Refusal};
@@ -42,7 +42,7 @@ enum Doing {
 
 #[derive(Debug)]
 struct Writing {
-    waiter: u32,
+    waiter: Handle,
     number: u64,
     file: Option<File>,
     doing: Doing,
@@ -63,7 +63,7 @@ struct Writing {
 
 #[derive(Debug)]
 struct Reading {
-    request: u32,
+    request: Handle,
     file: Option<File>,
     body: LargeBody,
     offset: u64,
@@ -73,46 +73,12 @@ struct Reading {
     aborted: bool,
 }
 
-#[derive(Debug)]
-struct Numbered<T> {
-    slots: Vec<(u32, Option<T>)>,
-}
-
-impl<T> Numbered<T> {
-    fn insert(&mut self, value: T) -> u64 {
-        let index = self.slots.iter().position(|(_, slot)| slot.is_none()).unwrap_or_else(|| {
-            self.slots.push((0, None));
-            self.slots.len() - 1
-        });
-        self.slots[index].1 = Some(value);
-        u64::from(self.slots[index].0) << 32 | index as u64
-    }
-
-    fn get_mut(&mut self, key: u64) -> Option<&mut T> {
-        let (generation, slot) = self.slots.get_mut(key as u32 as usize)?;
-        slot.as_mut().filter(|_| u64::from(*generation) == key >> 32)
-    }
-
-    fn at(&mut self, index: u32) -> Option<(u64, &mut T)> {
-        let (generation, slot) = self.slots.get_mut(index as usize)?;
-        let key = u64::from(*generation) << 32 | u64::from(index);
-        slot.as_mut().map(|value| (key, value))
-    }
-
-    fn remove(&mut self, key: u64) -> Option<T> {
-        self.get_mut(key)?;
-        let slot = &mut self.slots[key as u32 as usize];
-        slot.0 = slot.0.wrapping_add(1) & GENERATION_MASK;
-        slot.1.take()
-    }
-}
-
 /// The large bodies of a shard that are on their way in or out.
 #[derive(Debug)]
 pub(crate) struct LargeFiles {
     directory: PathBuf,
-    writing: Numbered<Writing>,
-    reading: Numbered<Reading>,
+    writing: Arena<Writing>,
+    reading: Arena<Reading>,
     pub(crate) next_number: u64,
     tokens: Tokens,
     /// Removals under way.
@@ -124,7 +90,7 @@ pub(crate) struct LargeFiles {
     /// Whole pieces in memory, which the disk will free whatever clients do.
     pieces: usize,
     /// Bodies that were told to pause for want of memory, in their order.
-    hungry: VecDeque<u64>,
+    hungry: VecDeque<Handle>,
     /// Files whose body is done with.
     to_close: Vec<File>,
     to_remove: Vec<u64>,
@@ -143,8 +109,8 @@ impl LargeFiles {
     ) -> Self {
         Self {
             directory,
-            writing: Numbered { slots: Vec::new() },
-            reading: Numbered { slots: Vec::new() },
+            writing: Arena::default(),
+            reading: Arena::default(),
             next_number,
             tokens,
             removing: 0,
@@ -158,13 +124,13 @@ impl LargeFiles {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.writing.slots.iter().all(|(_, slot)| slot.is_none())
+        self.writing.is_empty()
     }
 
     /// No file is open, and none is about to be removed.
     pub(crate) fn is_still(&self) -> bool {
         self.is_idle()
-            && self.reading.slots.iter().all(|(_, slot)| slot.is_none())
+            && self.reading.is_empty()
             && self.removing == 0
             && self.to_close.is_empty()
             && self.to_remove.is_empty()
@@ -189,7 +155,7 @@ impl LargeFiles {
         self.removing -= 1;
     }
 
-    pub(crate) fn begin<R: Ring>(&mut self, ring: &mut R, expected_bytes: u64, waiter: u32) -> LargeKey {
+    pub(crate) fn begin<R: Ring>(&mut self, ring: &mut R, expected_bytes: u64, waiter: Handle) -> LargeKey {
         let number = self.next_number;
         self.next_number += 1;
         let expected_bytes = if expected_bytes == 0 { 0 } else { padded(expected_bytes) };
@@ -212,7 +178,7 @@ impl LargeFiles {
             aborted: false,
         });
         let mode = OpenMode { write: true, create_new: true, direct: true };
-        let token = self.tokens.token(KIND_LARGE_WRITE, key as u32);
+        let token = self.tokens.token(KIND_LARGE_WRITE, key);
         ring.open_file(&self.directory.join(large_name(number)), mode, token);
         LargeKey(key)
     }
@@ -328,14 +294,14 @@ impl LargeFiles {
             self.to_remove.clear();
         }
         for number in self.to_remove.drain(..) {
-            ring.remove_file(&self.directory.join(large_name(number)), self.tokens.token(KIND_REMOVE, 0));
+            ring.remove_file(&self.directory.join(large_name(number)), self.tokens.numbered(KIND_REMOVE, 0));
             self.removing += 1;
         }
     }
 
     /// Begins the next operation of a body, if none is under way.
-    fn advance<R: Ring>(&mut self, ring: &mut R, key: u64) {
-        let token = self.tokens.token(KIND_LARGE_WRITE, key as u32);
+    fn advance<R: Ring>(&mut self, ring: &mut R, key: Handle) {
+        let token = self.tokens.token(KIND_LARGE_WRITE, key);
         let Some(body) = self.writing.get_mut(key) else { return };
         if body.doing != Doing::Nothing {
             return;
@@ -368,7 +334,7 @@ impl LargeFiles {
     pub(crate) fn written<R: Ring>(
         &mut self,
         ring: &mut R,
-        index: u32,
+        key: Handle,
         end: (std::io::Result<usize>, Option<File>, Option<AlignedBuffer>),
         pool: &mut Pool,
         events: &mut VecDeque<Event>,
@@ -378,9 +344,9 @@ impl LargeFiles {
             pool.give_back(buffer);
             self.pieces -= 1;
         }
-        let (key, body) = self.writing.at(index)?;
+        let body = self.writing.get_mut(key)?;
         let (large, waiter) = (LargeKey(key), body.waiter);
-        let token = self.tokens.token(KIND_LARGE_WRITE, index);
+        let token = self.tokens.token(KIND_LARGE_WRITE, key);
         body.file = body.file.or(opened);
         let done = std::mem::replace(&mut body.doing, Doing::Nothing);
         let mut failure = None;
@@ -429,7 +395,7 @@ impl LargeFiles {
         failure
     }
 
-    pub(crate) fn read<R: Ring>(&mut self, ring: &mut R, body: LargeBody, request: u32) -> ReadKey {
+    pub(crate) fn read<R: Ring>(&mut self, ring: &mut R, body: LargeBody, request: Handle) -> ReadKey {
         let key = self.reading.insert(Reading {
             request,
             file: None,
@@ -441,14 +407,14 @@ impl LargeFiles {
             aborted: false,
         });
         let mode = OpenMode { write: false, create_new: false, direct: true };
-        let token = self.tokens.token(KIND_LARGE_READ, key as u32);
+        let token = self.tokens.token(KIND_LARGE_READ, key);
         ring.open_file(&self.directory.join(large_name(body.number)), mode, token);
-        ReadKey(key)
+        ReadKey { place: self.tokens.place, handle: key }
     }
 
     pub(crate) fn read_next<R: Ring>(&mut self, ring: &mut R, key: ReadKey, pool: &mut Pool) {
-        let token = self.tokens.token(KIND_LARGE_READ, key.0 as u32);
-        let Some(reading) = self.reading.get_mut(key.0) else { return };
+        let token = self.tokens.token(KIND_LARGE_READ, key.handle);
+        let Some(reading) = self.reading.get_mut(key.handle) else { return };
         let Some(file) = reading.file.filter(|_| !reading.busy) else { return };
         let buffer = match reading.lent.take().map(Rc::try_unwrap) {
             Some(Ok(buffer)) => buffer,
@@ -460,10 +426,10 @@ impl LargeFiles {
     }
 
     pub(crate) fn read_abort<R: Ring>(&mut self, ring: &mut R, key: ReadKey) {
-        let Some(reading) = self.reading.get_mut(key.0) else { return };
+        let Some(reading) = self.reading.get_mut(key.handle) else { return };
         reading.aborted = true;
         if !reading.busy {
-            self.end_read(ring, key.0);
+            self.end_read(ring, key.handle);
         }
     }
 
@@ -471,13 +437,13 @@ impl LargeFiles {
     pub(crate) fn piece_read<R: Ring>(
         &mut self,
         ring: &mut R,
-        index: u32,
+        key: Handle,
         end: (std::io::Result<usize>, Option<File>, Option<AlignedBuffer>),
         pool: &mut Pool,
         events: &mut VecDeque<Event>,
     ) {
         let (result, opened, buffer) = end;
-        let Some((key, reading)) = self.reading.at(index) else { return };
+        let Some(reading) = self.reading.get_mut(key) else { return };
         reading.busy = false;
         reading.file = reading.file.or(opened);
         let request = reading.request;
@@ -491,7 +457,10 @@ impl LargeFiles {
                 return self.end_read(ring, key);
             }
         };
-        let Some(buffer) = buffer else { return self.read_next(ring, ReadKey(key), pool) };
+        let Some(buffer) = buffer else {
+            let read = ReadKey { place: self.tokens.place, handle: key };
+            return self.read_next(ring, read, pool);
+        };
         let wanted = (reading.body.bytes - reading.offset).min(PIECE_BYTES as u64);
         if read < wanted {
             events.push_back(Event::PieceFailed { request, error: LoadError::Damaged });
@@ -514,7 +483,7 @@ impl LargeFiles {
         events.push_back(Event::Piece { request, buffer, range, last });
     }
 
-    fn end_read<R: Ring>(&mut self, ring: &mut R, key: u64) {
+    fn end_read<R: Ring>(&mut self, ring: &mut R, key: Handle) {
         if let Some(Reading { file: Some(file), .. }) = self.reading.remove(key) {
             ring.close_file(file);
         }

@@ -43,7 +43,7 @@ mod watch;
 use std::path::PathBuf;
 
 use mail::{Envelope, MessageId, UnixMillis};
-use ring::SharedBuffer;
+use ring::{Handle, SharedBuffer};
 
 pub use error::{LoadError, Refusal, SpoolError};
 pub use index::MEMORY_PER_MESSAGE_BYTES_MAX;
@@ -146,11 +146,15 @@ pub struct MessageKey(pub u64);
 
 /// A large body that is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LargeKey(pub u64);
+pub struct LargeKey(pub(crate) Handle);
 
 /// A large body that is being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ReadKey(pub u64);
+pub struct ReadKey {
+    /// Of its shard.
+    pub(crate) place: u8,
+    pub(crate) handle: Handle,
+}
 
 /// A message to be stored.
 #[derive(Clone, Copy, Debug)]
@@ -202,14 +206,14 @@ pub enum Event {
         /// The message.
         key: MessageKey,
         /// What was given to [`Shard::append`]; `None` for a bounce.
-        waiter: Option<u32>,
+        waiter: Option<Handle>,
         /// The message, still in memory.
         message: StoredMessage,
     },
     /// A [`Shard::load`] ended.
     Loaded {
         /// What was given to load.
-        request: u32,
+        request: Handle,
         /// The message, or why it cannot be had.
         result: Result<StoredMessage, LoadError>,
     },
@@ -218,28 +222,28 @@ pub enum Event {
         /// The body.
         large: LargeKey,
         /// What was given to [`Shard::large_begin`].
-        waiter: u32,
+        waiter: Handle,
     },
     /// The body is durable: append the message with [`Content::Large`].
     LargeFinished {
         /// The body.
         large: LargeKey,
         /// What was given to [`Shard::large_begin`].
-        waiter: u32,
+        waiter: Handle,
     },
     /// The body could not be written and is gone; the key is void.
     LargeFailed {
         /// The body.
         large: LargeKey,
         /// What was given to [`Shard::large_begin`].
-        waiter: u32,
+        waiter: Handle,
         /// [`Refusal::Full`] or [`Refusal::Latched`].
         refusal: Refusal,
     },
     /// A piece of a large body; [`Shard::read_next`] asks for the next one.
     Piece {
         /// What was given to [`Shard::read_large`].
-        request: u32,
+        request: Handle,
         /// Holds the piece; drop it before asking for the next, and it is used again.
         buffer: SharedBuffer,
         /// The piece in it, ready to be sent.
@@ -250,7 +254,7 @@ pub enum Event {
     /// A large body cannot be read on; what was sent of it must not be completed. The read is over.
     PieceFailed {
         /// What was given to [`Shard::read_large`].
-        request: u32,
+        request: Handle,
         /// Why.
         error: LoadError,
     },
@@ -279,7 +283,7 @@ pub enum Event {
     /// again, and the message is forgotten.
     Withdrawn {
         /// What was given to [`Shard::append`].
-        waiter: u32,
+        waiter: Handle,
     },
     /// A file of the shard bears its name no longer: deleted, replaced, renamed, or its file system unmounted. New
     /// mail is refused ([`Refusal::Vanished`]); everything else goes on by what is open.

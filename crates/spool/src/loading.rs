@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use ring::{AlignedBuffer, BLOCK_BYTES, Ring};
+use ring::{AlignedBuffer, BLOCK_BYTES, Handle, Ring};
 
 use crate::format::padded;
 #[cfg(feature = "mutants")]
@@ -16,7 +16,7 @@ use crate::{Event, LargeKey, LoadError, MessageKey, ReadKey, Refusal, StoredCont
 #[derive(Debug)]
 pub(crate) struct Load {
     key: MessageKey,
-    request: u32,
+    request: Handle,
     /// Where the record begins in what is read.
     skip: usize,
     /// From where it is read.
@@ -25,7 +25,7 @@ pub(crate) struct Load {
 
 impl Shard {
     /// Asks for a message; [`Event::Loaded`] follows, at once when it is in memory.
-    pub fn load<R: Ring>(&mut self, ring: &mut R, key: MessageKey, request: u32) {
+    pub fn load<R: Ring>(&mut self, ring: &mut R, key: MessageKey, request: Handle) {
         let Some(entry) = self.index.get(key) else {
             return self.events.push_back(Event::Loaded { request, result: Err(LoadError::Gone) });
         };
@@ -45,12 +45,7 @@ impl Shard {
         let bytes = padded((skip + length) as u64) as usize;
         let file = self.segments.list[entry.segment as usize].file;
         let load = Load { key, request, skip, place: (entry.segment, entry.offset) };
-        let slot = self.loads.iter().position(Option::is_none).unwrap_or(self.loads.len());
-        if slot == self.loads.len() {
-            self.loads.push(None);
-        }
-        self.loads[slot] = Some(load);
-        let token = self.tokens.token(KIND_LOAD, slot as u32);
+        let token = self.tokens.token(KIND_LOAD, self.loads.insert(load));
         let buffer = self.pool.take(bytes);
         ring.read_file(file, begin, buffer, 0..bytes, token);
     }
@@ -63,7 +58,7 @@ impl Shard {
         &mut self,
         ring: &mut R,
         expected_bytes: u64,
-        waiter: u32,
+        waiter: Handle,
     ) -> Result<LargeKey, Refusal> {
         self.accepts_bytes(expected_bytes)?;
         Ok(self.large.begin(ring, expected_bytes, waiter))
@@ -102,7 +97,7 @@ impl Shard {
         &mut self,
         ring: &mut R,
         message: &StoredMessage,
-        request: u32,
+        request: Handle,
     ) -> Option<ReadKey> {
         matches!(message.content(), StoredContent::Large { .. }).then_some(())?;
         Some(self.large.read(ring, message.large()?, request))
@@ -121,12 +116,11 @@ impl Shard {
     pub(crate) fn loaded<R: Ring>(
         &mut self,
         ring: &mut R,
-        slot: u32,
+        load: Handle,
         result: std::io::Result<usize>,
         buffer: Option<AlignedBuffer>,
     ) {
-        let Some(load) = self.loads.get_mut(slot as usize).and_then(Option::take) else { return };
-        let Load { key, request, skip, place } = load;
+        let Some(Load { key, request, skip, place }) = self.loads.remove(load) else { return };
         if self.index.get(key).is_some_and(|entry| (entry.segment, entry.offset) != place) {
             // Compaction moved it meanwhile, and what was read may be of another life of the segment.
             self.pool.give_back(buffer.unwrap_or_default());

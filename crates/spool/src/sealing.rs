@@ -47,7 +47,7 @@ impl Shard {
         let footer = if is_dead { None } else { self.footer(&sealing, true) };
         match footer {
             Some((buffer, bytes)) => {
-                let token = self.tokens.token(KIND_FOOTER, sealing.segment);
+                let token = self.tokens.numbered(KIND_FOOTER, sealing.segment);
                 let (file, at) = (self.segments.list[slot].file, self.segments.segment_bytes - bytes);
                 fail_point!("before-footer");
                 ring.write_file(file, at, buffer, 0..bytes as usize, Durability::Durable, token);

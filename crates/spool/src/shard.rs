@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use mail::limits::INLINE_BODY_BYTES_MAX;
 use mail::{MessageId, UnixMillis};
-use ring::{BLOCK_BYTES, Completion, Disk, Ring};
+use ring::{Arena, BLOCK_BYTES, Completion, Disk, Handle, Ring};
 
 use crate::commit::InFlight;
 use crate::compaction::Compaction;
@@ -17,7 +17,7 @@ use crate::large::{LargeFiles, large_name};
 use crate::loading::Load;
 #[cfg(feature = "mutants")]
 use crate::mutant::{self, Mutant};
-use crate::place::{self, HOME, Tokens};
+use crate::place::{HOME, Tokens};
 use crate::record::{self, Body};
 use crate::recovery::{RecoveryReport, recover};
 use crate::replay::RecoveredMail;
@@ -64,7 +64,7 @@ pub struct Shard {
     pub(crate) in_flight: Option<InFlight>,
     /// Effects of the group in flight; kept apart so that its vectors are used again.
     pub(crate) in_flight_effects: GroupEffects,
-    pub(crate) loads: Vec<Option<Load>>,
+    pub(crate) loads: Arena<Load>,
     pub(crate) events: VecDeque<Event>,
     /// The records of the segment that is written.
     pub(crate) summary: Summary,
@@ -148,7 +148,7 @@ impl Shard {
             spare: 0,
             promised: 0,
             copies_are_vain: false,
-            token: tokens.token(KIND_PREPARE, 0),
+            token: tokens.numbered(KIND_PREPARE, 0),
             preparing: None,
             retry_at: None,
             zeros: None,
@@ -165,7 +165,7 @@ impl Shard {
             open_effects: GroupEffects::default(),
             in_flight: None,
             in_flight_effects: GroupEffects::default(),
-            loads: Vec::new(),
+            loads: Arena::default(),
             events: VecDeque::new(),
             summary: state.summary,
             spare_summary: Summary::default(),
@@ -199,7 +199,11 @@ impl Shard {
     ///
     /// # Errors
     /// [`Refusal::Busy`]: again after the next [`Event::Room`]. The others as they say.
-    pub fn append(&mut self, message: &NewMessage<'_>, waiter: Option<u32>) -> Result<MessageKey, Refusal> {
+    pub fn append(
+        &mut self,
+        message: &NewMessage<'_>,
+        waiter: Option<Handle>,
+    ) -> Result<MessageKey, Refusal> {
         self.check_names()?;
         let body = self.body(&message.content)?;
         let bytes = record::message_bytes(message, &body).ok_or(Refusal::Full)?;
@@ -388,7 +392,7 @@ impl Shard {
     /// Takes the end of an operation of this room.
     pub fn complete<R: Ring>(&mut self, ring: &mut R, completion: Completion) {
         let Completion::File { token, result, file, buffer } = completion else { return };
-        let key = place::own_key(token);
+        let (handle, number) = (token.handle, token.handle.index());
         match token.kind {
             KIND_COMMIT => {
                 #[cfg(feature = "mutants")]
@@ -414,12 +418,12 @@ impl Shard {
                 }
                 self.tell_room();
             }
-            KIND_LOAD => self.loaded(ring, key, result, buffer),
-            KIND_FOOTER => self.footer_written(key, result, buffer),
-            KIND_COPY => self.copy_read(key, result, buffer),
+            KIND_LOAD => self.loaded(ring, handle, result, buffer),
+            KIND_FOOTER => self.footer_written(number, result, buffer),
+            KIND_COPY => self.copy_read(number, result, buffer),
             KIND_LARGE_WRITE => {
                 let end = (result, file, buffer);
-                let failure = self.large.written(ring, key, end, &mut self.pool, &mut self.events);
+                let failure = self.large.written(ring, handle, end, &mut self.pool, &mut self.events);
                 self.count_large();
                 if let Some((number, error)) = failure {
                     self.latch(self.segments.directory.join(large_name(number)), error);
@@ -427,10 +431,10 @@ impl Shard {
             }
             KIND_LARGE_READ => {
                 let end = (result, file, buffer);
-                self.large.piece_read(ring, key, end, &mut self.pool, &mut self.events);
+                self.large.piece_read(ring, handle, end, &mut self.pool, &mut self.events);
             }
             KIND_REMOVE => self.large.removed(),
-            KIND_IDENTIFY => self.identified(ring, key, result),
+            KIND_IDENTIFY => self.identified(ring, number, result),
             _ => {}
         }
     }
@@ -470,7 +474,7 @@ impl Shard {
             && !self.latched
             && !self.watch.has_vanished
             && self.large.is_still()
-            && self.loads.iter().all(Option::is_none)
+            && self.loads.is_empty()
             && self.events.is_empty()
             && self.sealing.is_none()
             && self.segments.is_still()
@@ -529,7 +533,12 @@ impl Shard {
         found
     }
 
-    fn put_message(&mut self, message: &NewMessage<'_>, body: &Body<'_>, waiter: Option<u32>) -> MessageKey {
+    fn put_message(
+        &mut self,
+        message: &NewMessage<'_>,
+        body: &Body<'_>,
+        waiter: Option<Handle>,
+    ) -> MessageKey {
         let (start, length) = record::put_message(&mut self.open, message, body);
         let large = match (body, message.content) {
             (Body::Large(large), Content::Large(key)) => {

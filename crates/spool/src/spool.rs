@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 
 use mail::{MessageId, UnixMillis};
-use ring::{Completion, Disk, Ring};
+use ring::{Completion, Disk, Handle, Ring};
 
 use crate::fence;
 use crate::place::{self, HOME};
@@ -210,7 +210,11 @@ impl Spool {
     ///
     /// # Errors
     /// As [`Shard::append`].
-    pub fn append(&mut self, message: &NewMessage<'_>, waiter: Option<u32>) -> Result<MessageKey, Refusal> {
+    pub fn append(
+        &mut self,
+        message: &NewMessage<'_>,
+        waiter: Option<Handle>,
+    ) -> Result<MessageKey, Refusal> {
         self.check_health()?;
         self.home.append(message, waiter)
     }
@@ -337,7 +341,7 @@ impl Spool {
                 shard.segments.list.iter().for_each(|segment| ring.close_file(segment.file));
                 let directory = shard.segments.directory.clone();
                 let numbers = shard.segments.list.iter().map(|segment| segment.number);
-                let token = shard.tokens.token(KIND_DROP, 0);
+                let token = shard.tokens.numbered(KIND_DROP, 0);
                 let removal = Removal::begin(ring, directory, numbers, token);
                 *one = Adopted::Removing { shard: shard.segments.shard, removal };
             }
@@ -358,7 +362,7 @@ impl Spool {
     /// Takes the end of an operation of this room.
     pub fn complete<R: Ring>(&mut self, ring: &mut R, completion: Completion) {
         let Completion::File { token, .. } = &completion else { return };
-        let Some(index) = usize::from(place::of_token(*token)).checked_sub(1) else {
+        let Some(index) = usize::from(token.part).checked_sub(1) else {
             return self.home.complete(ring, completion);
         };
         let Some(one) = self.adopted.get_mut(index) else { return };
@@ -397,7 +401,7 @@ impl Spool {
     }
 
     /// As [`Shard::load`].
-    pub fn load<R: Ring>(&mut self, ring: &mut R, key: MessageKey, request: u32) {
+    pub fn load<R: Ring>(&mut self, ring: &mut R, key: MessageKey, request: Handle) {
         let (place, own) = place::inner(key.0);
         match self.at(place) {
             Some(shard) => shard.load(ring, MessageKey(own), request),
@@ -414,7 +418,7 @@ impl Spool {
         &mut self,
         ring: &mut R,
         expected_bytes: u64,
-        waiter: u32,
+        waiter: Handle,
     ) -> Result<LargeKey, Refusal> {
         self.check_health()?;
         self.home.large_begin(ring, expected_bytes, waiter)
@@ -445,25 +449,22 @@ impl Spool {
         &mut self,
         ring: &mut R,
         message: &StoredMessage,
-        request: u32,
+        request: Handle,
     ) -> Option<ReadKey> {
-        let read = self.at(message.place)?.read_large(ring, message, request)?;
-        Some(ReadKey(place::outer(message.place, read.0)))
+        self.at(message.place)?.read_large(ring, message, request)
     }
 
     /// As [`Shard::read_next`].
     pub fn read_next<R: Ring>(&mut self, ring: &mut R, read: ReadKey) {
-        let (place, read) = place::inner(read.0);
-        if let Some(shard) = self.at(place) {
-            shard.read_next(ring, ReadKey(read));
+        if let Some(shard) = self.at(read.place) {
+            shard.read_next(ring, read);
         }
     }
 
     /// As [`Shard::read_abort`].
     pub fn read_abort<R: Ring>(&mut self, ring: &mut R, read: ReadKey) {
-        let (place, read) = place::inner(read.0);
-        if let Some(shard) = self.at(place) {
-            shard.read_abort(ring, ReadKey(read));
+        if let Some(shard) = self.at(read.place) {
+            shard.read_abort(ring, read);
         }
     }
 

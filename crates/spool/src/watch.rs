@@ -78,7 +78,7 @@ impl Shard {
         while let Some(free) = self.watch.asked.iter().position(Option::is_none)
             && let Some(target) = self.watch.left.pop()
         {
-            ring.identify_file(&self.path_of(target), self.tokens.token(KIND_IDENTIFY, free as u32));
+            ring.identify_file(&self.path_of(target), self.tokens.numbered(KIND_IDENTIFY, free as u32));
             self.watch.asked[free] = Some(target);
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use harness::*;
 use mail::MessageId;
 use ring::sim::{SimOptions, SimRing, World};
-use ring::{Disk, OpenMode, Ring};
+use ring::{Disk, Handle, OpenMode, Ring};
 use spool::{Content, Event, MessageKey, Options, Outcome, Recovered, Refusal, Spool, SpoolError, inspect};
 
 /// The spool of one worker among some, driven as a worker drives it.
@@ -64,9 +64,11 @@ impl Host {
 
     fn commit(&mut self, number: u32, bytes: usize) -> MessageKey {
         let (envelope, body) = (envelope(1), body(number, bytes));
-        self.spool.append(&message(number, &envelope, Content::Inline(&body)), Some(number)).expect("room");
+        self.spool
+            .append(&message(number, &envelope, Content::Inline(&body)), Some(Handle::fixed(number)))
+            .expect("room");
         let committed = self.settle().into_iter().find_map(|event| match event {
-            Event::Committed { key, waiter, .. } if waiter == Some(number) => Some(key),
+            Event::Committed { key, waiter, .. } if waiter == Some(Handle::fixed(number)) => Some(key),
             _ => None,
         });
         committed.expect("it is committed")
@@ -111,9 +113,11 @@ fn each_shard_falls_to_one_worker_and_goes_when_it_is_drained() {
         assert_eq!(host.spool.stats().messages, 4);
         for recovered in host.recovered.clone() {
             let place = host.spool.find(recovered.key).and_then(|(_, place)| place).expect("it has a record");
-            host.spool.load(&mut host.ring, recovered.key, 7);
+            host.spool.load(&mut host.ring, recovered.key, Handle::fixed(7));
             let loaded = host.settle().into_iter().find_map(|event| match event {
-                Event::Loaded { request: 7, result } => Some(result.expect("it is sound")),
+                Event::Loaded { request, result } if request == Handle::fixed(7) => {
+                    Some(result.expect("it is sound"))
+                }
                 _ => None,
             });
             let loaded = loaded.expect("a load ends");
@@ -138,10 +142,10 @@ fn each_shard_falls_to_one_worker_and_goes_when_it_is_drained() {
         let stale = host.recovered.iter().max_by_key(|recovered| recovered.key).expect("there was one").key;
         host.deliver(stale).expect("it is fine");
         assert!(host.spool.find(stale).is_none());
-        host.spool.load(&mut host.ring, stale, 8);
-        assert!(
-            host.settle().iter().any(|event| matches!(event, Event::Loaded { request: 8, result: Err(_) }))
-        );
+        host.spool.load(&mut host.ring, stale, Handle::fixed(8));
+        assert!(host.settle().iter().any(
+            |event| matches!(event, Event::Loaded { request, result: Err(_) } if *request == Handle::fixed(8))
+        ));
     }
     assert_eq!(found.len(), 8);
     assert_eq!(directories(&world), ["shard-000", "shard-001"]);
@@ -208,7 +212,10 @@ fn what_adopted_shards_hold_is_not_there_for_new_mail() {
         let mut count = 0;
         for number in 1000..1200 {
             let (envelope, body) = (envelope(1), body(number, 12_000));
-            match host.spool.append(&message(number, &envelope, Content::Inline(&body)), Some(number)) {
+            match host
+                .spool
+                .append(&message(number, &envelope, Content::Inline(&body)), Some(Handle::fixed(number)))
+            {
                 Ok(_) => count += 1,
                 Err(Refusal::Busy) => {}
                 Err(_) => break,

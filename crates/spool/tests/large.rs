@@ -5,7 +5,7 @@ mod harness;
 use std::path::Path;
 
 use harness::*;
-use ring::{Disk, Ring};
+use ring::{Disk, Handle, Ring};
 use spool::{Content, Event, LoadError, MessageKey, PIECE_BYTES, StoredContent, StoredMessage, inspect};
 
 const BYTES: usize = 3 * PIECE_BYTES + 12_345;
@@ -13,7 +13,10 @@ const BYTES: usize = 3 * PIECE_BYTES + 12_345;
 fn commit(bench: &mut Bench, number: u32) -> (MessageKey, StoredMessage) {
     let large = bench.large(number, BYTES);
     let envelope = envelope(1);
-    bench.shard.append(&message(number, &envelope, Content::Large(large)), Some(number)).unwrap();
+    bench
+        .shard
+        .append(&message(number, &envelope, Content::Large(large)), Some(Handle::fixed(number)))
+        .unwrap();
     let committed = bench.settle().into_iter().find_map(|event| match event {
         Event::Committed { key, message, .. } => Some((key, message)),
         _ => None,
@@ -25,7 +28,7 @@ fn commit(bench: &mut Bench, number: u32) -> (MessageKey, StoredMessage) {
 fn read(bench: &mut Bench, message: &StoredMessage) -> Result<Vec<u8>, LoadError> {
     let StoredContent::Large { buffer, head, bytes } = message.content() else { panic!("it is large") };
     let mut wire = buffer[head].to_vec();
-    let key = bench.shard.read_large(&mut bench.ring, message, 5).expect("it is large");
+    let key = bench.shard.read_large(&mut bench.ring, message, Handle::fixed(5)).expect("it is large");
     loop {
         let events = bench.turn();
         if events.is_empty() {
@@ -33,7 +36,7 @@ fn read(bench: &mut Bench, message: &StoredMessage) -> Result<Vec<u8>, LoadError
         }
         for event in events {
             match event {
-                Event::Piece { request: 5, buffer, range, last } => {
+                Event::Piece { request, buffer, range, last } if request == Handle::fixed(5) => {
                     wire.extend_from_slice(&buffer[range]);
                     drop(buffer);
                     if last {
@@ -135,11 +138,15 @@ fn a_damaged_body_never_gets_its_final_dot() {
 fn a_failed_write_of_a_body_is_reported_and_leaves_nothing() {
     let mut bench = Bench::new(34);
     bench.settle();
-    let key = bench.shard.large_begin(&mut bench.ring, 0, 1).unwrap();
+    let key = bench.shard.large_begin(&mut bench.ring, 0, Handle::fixed(1)).unwrap();
     bench.settle();
     bench.world.fail_disk(HOST, 1);
     bench.shard.large_write(&mut bench.ring, key, &body(1, PIECE_BYTES + 1));
     let events = bench.settle();
-    assert!(events.iter().any(|event| matches!(event, Event::LargeFailed { waiter: 1, .. })));
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, Event::LargeFailed { waiter, .. } if *waiter == Handle::fixed(1)))
+    );
     assert_eq!(large_files(&mut bench), Vec::<String>::new());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::*;
 use ring::uring::{UringOptions, UringRing};
-use ring::{RealDisk, Ring};
+use ring::{Handle, RealDisk, Ring};
 use spool::{Content, Event, Outcome, Shard, inspect};
 
 /// Turns until `wanted` says that it has seen enough.
@@ -41,12 +41,14 @@ fn mail_is_committed_finished_and_found_again() {
     for round in 0..8 {
         for number in round * 5..round * 5 + 5 {
             let body = body(number, 3000);
-            shard.append(&message(number, &envelope, Content::Inline(&body)), Some(number)).unwrap();
+            shard
+                .append(&message(number, &envelope, Content::Inline(&body)), Some(Handle::fixed(number)))
+                .unwrap();
         }
         let mut waiting = 5;
         turn_until(&mut ring, &mut shard, |event| {
             if let Event::Committed { key, waiter: Some(waiter), message } = event {
-                assert_eq!(content(&message), wire(waiter, 3000));
+                assert_eq!(content(&message), wire(waiter.index(), 3000));
                 keys.push(key);
                 waiting -= 1;
             }
@@ -56,7 +58,7 @@ fn mail_is_committed_finished_and_found_again() {
     for key in &keys[..30] {
         shard.outcomes(*key, &[(0, Outcome::Delivered)], None).unwrap();
     }
-    shard.load(&mut ring, keys[35], 1);
+    shard.load(&mut ring, keys[35], Handle::fixed(1));
     let mut loaded = None;
     turn_until(&mut ring, &mut shard, |event| {
         if let Event::Loaded { result, .. } = event {

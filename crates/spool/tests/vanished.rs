@@ -5,7 +5,7 @@ mod harness;
 use std::path::{Path, PathBuf};
 
 use harness::*;
-use ring::{Disk, Ring};
+use ring::{Disk, Handle, Ring};
 use spool::{Content, Event, Refusal, Spool, WATCH_INTERVAL};
 
 const SHARD: &str = "/spool/shard-000";
@@ -51,7 +51,7 @@ impl Watched {
 
     fn append(&mut self, number: u32) -> Result<spool::MessageKey, Refusal> {
         let (envelope, body) = (envelope(2), body(number, 1000));
-        self.spool.append(&message(number, &envelope, Content::Inline(&body)), Some(number))
+        self.spool.append(&message(number, &envelope, Content::Inline(&body)), Some(Handle::fixed(number)))
     }
 
     fn commit(&mut self, number: u32) -> spool::MessageKey {
@@ -64,14 +64,14 @@ impl Watched {
     /// A queued message whose body has a file of its own.
     fn commit_large(&mut self, number: u32) -> spool::MessageKey {
         let ring = &mut self.bench.ring;
-        let large = self.spool.large_begin(ring, 0, number).expect("there is room");
+        let large = self.spool.large_begin(ring, 0, Handle::fixed(number)).expect("there is room");
         self.spool.large_write(ring, large, &body(number, LARGE_BYTES));
         self.spool.large_finish(ring, large);
         let events = self.looks();
         assert!(events.iter().any(|event| matches!(event, Event::LargeFinished { .. })), "{events:?}");
         let envelope = envelope(1);
         let message = message(number, &envelope, Content::Large(large));
-        let key = self.spool.append(&message, Some(number)).expect("there is room");
+        let key = self.spool.append(&message, Some(Handle::fixed(number))).expect("there is room");
         self.looks();
         key
     }
@@ -122,11 +122,20 @@ fn a_deleted_segment_ends_promises_and_nothing_else() {
     assert_eq!(count(&events, is_vanished), 1, "it is told once");
     assert_eq!(watched.append(2).unwrap_err(), Refusal::Vanished);
     assert_eq!(watched.spool.accepts_mail().unwrap_err(), Refusal::Vanished);
-    assert_eq!(watched.spool.large_begin(&mut watched.bench.ring, 0, 7).unwrap_err(), Refusal::Vanished);
+    assert_eq!(
+        watched.spool.large_begin(&mut watched.bench.ring, 0, Handle::fixed(7)).unwrap_err(),
+        Refusal::Vanished
+    );
     assert_eq!(watched.spool.lost(&mut watched.bench.ring), [id(1)]);
-    watched.spool.load(&mut watched.bench.ring, key, 9);
+    watched.spool.load(&mut watched.bench.ring, key, Handle::fixed(9));
     let events = watched.looks();
-    assert_eq!(count(&events, |event| matches!(event, Event::Loaded { request: 9, result: Ok(_) })), 1);
+    assert_eq!(
+        count(
+            &events,
+            |event| matches!(event, Event::Loaded { request, result: Ok(_) } if *request == Handle::fixed(9))
+        ),
+        1
+    );
     let both = [(0, spool::Outcome::Delivered), (1, spool::Outcome::Delivered)];
     watched.spool.outcomes(key, &both, None).expect("outcomes are taken");
     watched.looks();
@@ -209,7 +218,7 @@ fn a_large_body_finds_no_directory_and_latches_nothing() {
     }
     watched.bench.ring.remove_directory(Path::new(SHARD)).unwrap();
     // Between two looks.
-    let large = watched.spool.large_begin(&mut watched.bench.ring, 0, 7);
+    let large = watched.spool.large_begin(&mut watched.bench.ring, 0, Handle::fixed(7));
     let events = watched.looks();
     let failed = |event: &Event| matches!(event, Event::LargeFailed { refusal: Refusal::Vanished, .. });
     assert_eq!(count(&events, failed), usize::from(large.is_ok()), "{events:?}");

@@ -395,8 +395,8 @@ static MUTANTS: [Mutant; 74] = [
     Mutant {
         name: "mail carried no longer keeps a place from a client that does nothing",
         file: SEATS,
-        original: "    pub(crate) fn carried(&mut self, key: u32, now: Instant) {\n        if self.has(key) {",
-        mutated: "    pub(crate) fn carried(&mut self, key: u32, now: Instant) {\n        if self.has(key) && self.seats[key as usize].is_busy {",
+        original: "    pub(crate) fn carried(&mut self, key: Handle, now: Instant) {\n        if self.has(key) {",
+        mutated: "    pub(crate) fn carried(&mut self, key: Handle, now: Instant) {\n        if self.has(key) && self.seats[key.index() as usize].is_busy {",
     },
     Mutant {
         name: "the silent are waited for as ever while places are short",
@@ -552,6 +552,7 @@ fn judges(file: &str) -> &'static [Judge] {
         SEATS => &[("gatepost-ingress", &[])],
         STEPS | SIZES => &[("gatepost-smtp", &[])],
         FOLDS => &[("gatepost-ingress", &["--lib", "folds"])],
+        delivery::ARENA => &[("gatepost-ring", &["--lib", "arena"])],
         WATCH | COMMIT => &[("gatepost-spool", &["--test", "vanished"])],
         TICKETS => &[("gatepost-control", &["--lib", "tickets"])],
         PRINTABLE | REPLY => &[("gatepost-mail", &["--lib"])],

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use commons::RecipientFinding;
+use ring::Handle;
 
 /// How long a recipient that the next hop knows is not asked for again.
 pub(super) const KNOWN: Duration = Duration::from_secs(3600);
@@ -29,8 +30,7 @@ const REMEMBERED_MAX: usize = 65_536;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Waiter {
     pub(crate) worker: u8,
-    pub(crate) key: u32,
-    pub(crate) generation: u32,
+    pub(crate) key: Handle,
 }
 
 /// What becomes of a question.
@@ -155,8 +155,8 @@ impl Desk {
 mod tests {
     use super::*;
 
-    const FIRST: Waiter = Waiter { worker: 0, key: 1, generation: 1 };
-    const SECOND: Waiter = Waiter { worker: 1, key: 2, generation: 2 };
+    const FIRST: Waiter = Waiter { worker: 0, key: Handle::fixed(1) };
+    const SECOND: Waiter = Waiter { worker: 1, key: Handle::fixed(2) };
     const PUT_OFF: Turn = Turn::Answered(RecipientFinding::Undecided, Duration::ZERO);
 
     fn stranger(last: u8) -> Option<IpAddr> {

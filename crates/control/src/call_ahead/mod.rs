@@ -125,8 +125,8 @@ impl Shared {
     }
 
     fn answer(&self, waiter: Waiter, finding: RecipientFinding, ttl: Duration) {
-        let Waiter { worker, key, generation } = waiter;
-        self.link.answer(worker, Answer::Recipient { key, generation, finding, ttl });
+        let Waiter { worker, key } = waiter;
+        self.link.answer(worker, Answer::Recipient { key, finding, ttl });
     }
 
     /// Finds out about a recipient, and tells everyone who waits; those who have waited long enough before

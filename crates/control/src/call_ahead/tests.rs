@@ -7,6 +7,7 @@ use policy::{
     CONNECTIONS_DEFAULT, LoginRequired, Origin, RelayDomainSource, Route, RouteSource, RouteTls, Snapshot,
     Source, Sourced, TenantSource,
 };
+use ring::Handle;
 use tokio::sync::Notify;
 use tokio::sync::oneshot::{Sender, channel};
 
@@ -81,13 +82,12 @@ impl Stage {
     /// Asks as the worker would; gives the question's number.
     fn ask(&mut self, stranger: Option<u8>, name: &str) -> u32 {
         self.asked += 1;
-        let (worker, key, generation) = (0, self.asked, self.asked);
+        let (worker, key) = (0, Handle::fixed(self.asked));
         let stranger = stranger.map(|last| IpAddr::from([192, 0, 2, last]));
         let address: Box<str> = format!("{name}@proseware.example").into();
-        let question =
-            commons::Question::CallAhead { worker, key, generation, stranger, address: address.clone() };
+        let question = commons::Question::CallAhead { worker, key, stranger, address: address.clone() };
         self.link.ask(question).expect("there is room");
-        self.ahead.ask(Waiter { worker, key, generation }, stranger, address);
+        self.ahead.ask(Waiter { worker, key }, stranger, address);
         self.asked
     }
 
@@ -98,7 +98,7 @@ impl Stage {
         }
         let answers = std::iter::from_fn(|| self.link.answer());
         let answers = answers.map(|answer| match answer {
-            Answer::Recipient { key, finding, .. } => (key, finding),
+            Answer::Recipient { key, finding, .. } => (key.index(), finding),
             other => panic!("{other:?} was not asked for"),
         });
         answers.collect()

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use commons::{Commons, Question, WorkerLink};
 use policy::{Origin, Snapshot, Source};
+use ring::Handle;
 
 use super::*;
 
@@ -38,8 +39,7 @@ impl Stage {
     fn ask(&self, key: u32, credential: &str, trusted_network: Option<IpAddr>, password: &str) {
         let login = Login {
             worker: 0,
-            key,
-            generation: 1,
+            key: Handle::fixed(key),
             credential: credential.into(),
             login: "terri".into(),
             trusted_network,
@@ -54,7 +54,7 @@ impl Stage {
     fn answers(&self) -> HashMap<u32, Verification> {
         let answers = std::iter::from_fn(|| self.link.answer());
         let verified = answers.map(|answer| match answer {
-            Answer::Verified { key, outcome, .. } => (key, outcome),
+            Answer::Verified { key, outcome, .. } => (key.index(), outcome),
             other => panic!("{other:?}"),
         });
         verified.collect()

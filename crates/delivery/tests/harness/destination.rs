@@ -58,7 +58,7 @@ impl Destination {
     pub(crate) fn start(world: &World, ip: IpAddr, behave: Behave) -> Self {
         let mut ring = world.host(ip);
         let options = ListenOptions { address: SocketAddr::new(ip, 25), shared: false, backlog: 64 };
-        let (listener, _) = ring.listen(options, Token { room: 9, kind: 0, key: 0 }).expect("it listens");
+        let (listener, _) = ring.listen(options, Token::fixed(9, 0, 0)).expect("it listens");
         ring.accept(listener);
         Self { ring, listener, behave, peers: HashMap::new(), connections: 0, open_max: 0, taken: Vec::new() }
     }
@@ -90,27 +90,27 @@ impl Destination {
                     let key = self.connections;
                     self.peers.insert(key, Peer { socket: Some(socket), ..Peer::default() });
                     self.open_max = self.open_max.max(self.peers.len());
-                    self.ring.receive(socket, Token { room: 9, kind: 1, key });
+                    self.ring.receive(socket, Token::fixed(9, 1, key));
                     self.answer(key, "CONNECT", "220 destination.example ready");
                     self.flush(key);
                 }
                 Completion::Received { token, chunk } => {
-                    if let Some(peer) = self.peers.get_mut(&token.key) {
+                    if let Some(peer) = self.peers.get_mut(&token.handle.index()) {
                         peer.input.extend_from_slice(self.ring.chunk(&chunk));
                     }
                     self.ring.release(chunk);
-                    self.hear(token.key);
-                    self.flush(token.key);
+                    self.hear(token.handle.index());
+                    self.flush(token.handle.index());
                 }
-                Completion::Ended { token, .. } => self.close(token.key),
+                Completion::Ended { token, .. } => self.close(token.handle.index()),
                 Completion::Sent { token, .. } => {
-                    if let Some(peer) = self.peers.get_mut(&token.key) {
+                    if let Some(peer) = self.peers.get_mut(&token.handle.index()) {
                         peer.sending = false;
                         if peer.is_leaving && peer.output.is_empty() {
-                            self.close(token.key);
+                            self.close(token.handle.index());
                         }
                     }
-                    self.flush(token.key);
+                    self.flush(token.handle.index());
                 }
                 other => panic!("a destination did not expect {other:?}"),
             }
@@ -231,7 +231,7 @@ impl Destination {
         if let (Some(socket), false, false) = (peer.socket, peer.sending, peer.output.is_empty()) {
             peer.sending = true;
             let output = Output::Owned(std::mem::take(&mut peer.output));
-            self.ring.send(socket, output, Token { room: 9, kind: 1, key });
+            self.ring.send(socket, output, Token::fixed(9, 1, key));
         }
     }
 }

@@ -274,7 +274,7 @@ impl Gateway {
             head: b"Received: by relay.example\r\n",
             content,
         };
-        self.shard.append(&message, Some(0)).expect("the spool has room");
+        self.shard.append(&message, Some(ring::Handle::fixed(0))).expect("the spool has room");
         id
     }
 
@@ -458,7 +458,10 @@ impl Scene {
     pub(crate) fn send_large_body(&mut self, from: &str, to: &[&str], body: &[u8]) {
         let bytes = body.len();
         let gateway = &mut self.gateway;
-        let large = gateway.shard.large_begin(&mut gateway.ring, bytes as u64, 0).expect("there is room");
+        let large = gateway
+            .shard
+            .large_begin(&mut gateway.ring, bytes as u64, ring::Handle::fixed(0))
+            .expect("there is room");
         for piece in body.chunks(32 << 10) {
             gateway.shard.large_write(&mut gateway.ring, large, piece);
         }

@@ -231,7 +231,7 @@ impl Clients {
         let client = &mut self.clients[key];
         match client.state {
             State::Away(_) => {
-                let token = Token { room: 0, kind: 0, key: key as u32 };
+                let token = Token::fixed(0, 0, key as u32);
                 // People who are nowhere at home are each somewhere else.
                 let is_roaming = self.habits.kind == Kind::Roaming;
                 let source = is_roaming.then(|| Ipv4Addr::new(10, 9, 1, key as u8).into());
@@ -268,7 +268,7 @@ impl Clients {
     fn complete(&mut self, completion: Completion) {
         match completion {
             Completion::Connected { token, result } => {
-                let key = token.key as usize;
+                let key = token.handle.index() as usize;
                 let Some(peer) = self.clients[key].peer.as_mut() else { return };
                 if result.is_err() {
                     if self.expects_service {
@@ -280,19 +280,21 @@ impl Clients {
                 self.ring.receive(peer.socket, token);
                 self.clients[key].state = State::Greeting;
             }
-            Completion::Received { token, chunk } => match self.clients[token.key as usize].peer.as_mut() {
-                Some(peer) => {
-                    peer.received(&mut self.ring, chunk);
-                    self.converse(token.key as usize);
+            Completion::Received { token, chunk } => {
+                match self.clients[token.handle.index() as usize].peer.as_mut() {
+                    Some(peer) => {
+                        peer.received(&mut self.ring, chunk);
+                        self.converse(token.handle.index() as usize);
+                    }
+                    None => self.ring.release(chunk),
                 }
-                None => self.ring.release(chunk),
-            },
-            Completion::Ended { token, .. } => self.leave(token.key as usize),
+            }
+            Completion::Ended { token, .. } => self.leave(token.handle.index() as usize),
             Completion::Sent { token, .. } => {
-                if let Some(peer) = self.clients[token.key as usize].peer.as_mut() {
+                if let Some(peer) = self.clients[token.handle.index() as usize].peer.as_mut() {
                     peer.sent();
                 }
-                self.converse(token.key as usize);
+                self.converse(token.handle.index() as usize);
             }
             _ => {}
         }

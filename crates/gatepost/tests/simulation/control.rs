@@ -51,10 +51,10 @@ impl Control {
 
     fn answer(&mut self, question: Question) -> (u8, Answer) {
         match question {
-            Question::Verify(Login { worker, key, generation, credential, password, .. }) => {
+            Question::Verify(Login { worker, key, credential, password, .. }) => {
                 let fits = !credential.is_empty() && password.as_str() == PASSWORD;
                 let outcome = if fits { Verification::Fits } else { Verification::Fails };
-                (worker, Answer::Verified { key, generation, outcome })
+                (worker, Answer::Verified { key, outcome })
             }
             // The configuration of the simulation routes everything: nobody asks, and if somebody does,
             // nobody can say.
@@ -62,13 +62,12 @@ impl Control {
                 let ttl = Duration::from_secs(1);
                 (worker, Answer::Exchangers { key, result: Err(ExchangeFailure::Temporary), ttl })
             }
-            Question::Domain { worker, key, generation, .. }
-            | Question::CallAhead { worker, key, generation, .. } => {
+            Question::Domain { worker, key, .. } | Question::CallAhead { worker, key, .. } => {
                 let (finding, ttl) = (RecipientFinding::Undecided, Duration::from_secs(1));
-                (worker, Answer::Recipient { key, generation, finding, ttl })
+                (worker, Answer::Recipient { key, finding, ttl })
             }
-            Question::Listed { worker, key, generation, .. } => {
-                (worker, Answer::Listed { key, generation, listing: None })
+            Question::Listed { worker, key, client } => {
+                (worker, Answer::Listed { key, client, listing: None })
             }
             Question::Resolve { worker, key, host } => {
                 let addresses: Vec<IpAddr> =

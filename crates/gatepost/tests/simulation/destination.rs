@@ -161,7 +161,7 @@ impl Destination {
             Completion::Accepted { socket, .. } => {
                 let key = self.next;
                 self.next += 1;
-                let token = Token { room: 0, kind: CONNECTION, key };
+                let token = Token::fixed(0, CONNECTION, key);
                 self.ring.receive(socket, token);
                 let refuses = self.misbehaves(20) || self.is_closed;
                 let (guard, tls) = match self.is_calm && self.good_tls.is_some() {
@@ -193,24 +193,24 @@ impl Destination {
                 }
                 self.converse(key);
             }
-            Completion::Received { token, chunk } => match self.connections.get_mut(&token.key) {
+            Completion::Received { token, chunk } => match self.connections.get_mut(&token.handle.index()) {
                 Some(inbound) => {
                     inbound.peer.received(&mut self.ring, chunk);
-                    self.converse(token.key);
+                    self.converse(token.handle.index());
                 }
                 None => self.ring.release(chunk),
             },
             Completion::Ended { token, result } => {
                 if result.is_ok() {
-                    self.confirm(token.key);
+                    self.confirm(token.handle.index());
                 }
-                self.close(token.key);
+                self.close(token.handle.index());
             }
             Completion::Sent { token, .. } => {
-                if let Some(inbound) = self.connections.get_mut(&token.key) {
+                if let Some(inbound) = self.connections.get_mut(&token.handle.index()) {
                     inbound.peer.sent();
                 }
-                self.converse(token.key);
+                self.converse(token.handle.index());
             }
             Completion::AcceptPaused { .. } => self.ring.accept(self.listener),
             _ => {}
@@ -448,8 +448,7 @@ impl Destination {
 fn listening(world: &World, ip: IpAddr) -> (SimRing, Listener) {
     let mut ring = world.host(ip);
     let options = ListenOptions { address: SocketAddr::new(ip, 25), shared: false, backlog: 128 };
-    let (listener, _) =
-        ring.listen(options, Token { room: 0, kind: LISTENER, key: 0 }).expect("the port is free");
+    let (listener, _) = ring.listen(options, Token::fixed(0, LISTENER, 0)).expect("the port is free");
     ring.accept(listener);
     (ring, listener)
 }

@@ -101,7 +101,7 @@ impl Strangers {
     }
 
     fn due(&mut self, key: usize, now: Instant) {
-        let token = Token { room: 0, kind: 0, key: key as u32 };
+        let token = Token::fixed(0, 0, key as u32);
         let port = if self.random.below(2) == 0 { PORT } else { SUBMISSION_PORT };
         let connection = &mut self.connections[key];
         connection.next = None;
@@ -126,11 +126,11 @@ impl Strangers {
         let now = self.ring.now();
         match completion {
             Completion::Connected { token, result } => {
-                let connection = &mut self.connections[token.key as usize];
+                let connection = &mut self.connections[token.handle.index() as usize];
                 let Some(peer) = &mut connection.peer else { return };
                 if result.is_err() {
                     connection.peer = None;
-                    return self.come_again(token.key as usize);
+                    return self.come_again(token.handle.index() as usize);
                 }
                 connection.is_connected = true;
                 self.ring.receive(peer.socket, token);
@@ -143,16 +143,16 @@ impl Strangers {
             }
             Completion::Received { chunk, .. } => self.ring.release(chunk),
             Completion::Sent { token, .. } => {
-                if let Some(peer) = &mut self.connections[token.key as usize].peer {
+                if let Some(peer) = &mut self.connections[token.handle.index() as usize].peer {
                     peer.sent();
                     let _ = peer.pump(&mut self.ring);
                 }
             }
             Completion::Ended { token, .. } => {
-                if let Some(peer) = self.connections[token.key as usize].peer.take() {
+                if let Some(peer) = self.connections[token.handle.index() as usize].peer.take() {
                     self.ring.close(peer.socket);
                 }
-                self.come_again(token.key as usize);
+                self.come_again(token.handle.index() as usize);
             }
             _ => {}
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::disk::errno;
 use super::{Event, Owner, Ready, State};
-use crate::{Completion, Instant, ListenOptions, Listener, Output, Socket, Token};
+use crate::{Completion, Handle, Instant, ListenOptions, Listener, Output, Socket, Token};
 
 /// Between processes of one host.
 const LOOPBACK_LATENCY: (Duration, Duration) = (Duration::from_micros(5), Duration::from_micros(60));
@@ -185,7 +185,7 @@ impl State {
             if let (Ready::Other(Completion::Accepted { socket, .. }), true) =
                 (ready, *owner == Owner::Listener(listener))
             {
-                orphans.push(socket.index);
+                orphans.push(socket.0.index());
             }
         }
         self.swallow(ring, Owner::Listener(listener));
@@ -212,18 +212,18 @@ impl State {
             self.endpoints.insert(id, endpoint);
             if self.random.chance(self.options.descriptor_error_probability) {
                 self.schedule_refusal(self.now, id, libc::EMFILE);
-                return Socket { index: id, generation: ring };
+                return Socket(Handle::of(id, ring));
             }
             let at = self.now.after(self.latency(self.is_local(ring, to.ip())));
             self.schedule(at, Event::Network(NetworkEvent::Syn { client: id, attempt: 0 }));
         }
-        Socket { index: id, generation: ring }
+        Socket(Handle::of(id, ring))
     }
 
     pub(super) fn receive(&mut self, socket: Socket, token: Token) {
         if let Some(endpoint) = self.endpoint(socket) {
             endpoint.receiving = Some(token);
-            self.deliver(socket.index);
+            self.deliver(socket.0.index());
         }
     }
 
@@ -241,18 +241,18 @@ impl State {
         }
         endpoint.sending = Some(Sending { token, output, at: 0 });
         if endpoint.broken.is_some() {
-            self.fail_send(socket.index);
+            self.fail_send(socket.0.index());
         } else {
-            self.pump(socket.index);
+            self.pump(socket.0.index());
         }
     }
 
     pub(super) fn close(&mut self, socket: Socket) {
-        self.swallow(socket.generation, Owner::Socket(socket.index));
+        self.swallow(socket.0.generation(), Owner::Socket(socket.0.index()));
         if self.endpoint(socket).is_none() {
             return;
         }
-        let Some(endpoint) = self.endpoints.remove(&socket.index) else { return };
+        let Some(endpoint) = self.endpoints.remove(&socket.0.index()) else { return };
         let Some(peer) = endpoint.peer.filter(|_| endpoint.broken.is_none()) else { return };
         let at = self.arrival(&endpoint);
         self.schedule(at, Event::Network(NetworkEvent::Fin { to: peer }));
@@ -271,7 +271,7 @@ impl State {
             return;
         };
         endpoint.broken = Some(libc::EPIPE);
-        let id = socket.index;
+        let id = socket.0.index();
         self.fail_send(id);
         let Some(endpoint) = self.endpoints.remove(&id) else { return };
         let at = self.arrival(&endpoint);
@@ -283,9 +283,9 @@ impl State {
 
     /// The owner of this end breaks the connection.
     pub(super) fn reset_by(&mut self, socket: Socket) {
-        self.swallow(socket.generation, Owner::Socket(socket.index));
+        self.swallow(socket.0.generation(), Owner::Socket(socket.0.index()));
         if self.endpoint(socket).is_some() {
-            self.cut(socket.index);
+            self.cut(socket.0.index());
         }
     }
 
@@ -304,7 +304,7 @@ impl State {
             self.close_listener(ring, id);
         }
         for id in self.endpoints_of(ring) {
-            self.close(Socket { index: id, generation: ring });
+            self.close(Socket(Handle::of(id, ring)));
         }
     }
 }
@@ -312,7 +312,7 @@ impl State {
 /// How it goes on.
 impl State {
     fn endpoint(&mut self, socket: Socket) -> Option<&mut Endpoint> {
-        self.endpoints.get_mut(&socket.index).filter(|endpoint| endpoint.ring == socket.generation)
+        self.endpoints.get_mut(&socket.0.index()).filter(|endpoint| endpoint.ring == socket.0.generation())
     }
 
     fn endpoints_of(&self, ring: u32) -> Vec<u32> {
@@ -464,7 +464,7 @@ impl State {
             let Some(endpoint) = self.endpoints.get(&socket) else { continue };
             let completion = Completion::Accepted {
                 token,
-                socket: Socket { index: socket, generation: ring },
+                socket: Socket(Handle::of(socket, ring)),
                 peer: endpoint.remote,
                 local: endpoint.local,
             };

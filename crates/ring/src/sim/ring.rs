@@ -52,14 +52,14 @@ impl SimRing {
     /// Sends the end of our stream and goes on receiving, as a client does with a half close. A
     /// send under way fails.
     pub fn end_sending(&mut self, socket: Socket) {
-        if socket.generation == self.id {
+        if socket.0.generation() == self.id {
             self.world.0.borrow_mut().end_sending(socket);
         }
     }
 
     /// Ends a connection with a reset, as SO_LINGER with no time does. The socket is forgotten.
     pub fn reset(&mut self, socket: Socket) {
-        if socket.generation == self.id {
+        if socket.0.generation() == self.id {
             self.world.0.borrow_mut().reset_by(socket);
         }
     }
@@ -299,13 +299,13 @@ impl Ring for SimRing {
     }
 
     fn receive(&mut self, socket: Socket, token: Token) {
-        if socket.generation == self.id {
+        if socket.0.generation() == self.id {
             self.world.0.borrow_mut().receive(socket, token);
         }
     }
 
     fn pause(&mut self, socket: Socket) {
-        if socket.generation == self.id {
+        if socket.0.generation() == self.id {
             self.world.0.borrow_mut().pause(socket);
         }
     }
@@ -330,13 +330,13 @@ impl Ring for SimRing {
     }
 
     fn send(&mut self, socket: Socket, output: Output, token: Token) {
-        if socket.generation == self.id {
+        if socket.0.generation() == self.id {
             self.world.0.borrow_mut().send(socket, output, token);
         }
     }
 
     fn close(&mut self, socket: Socket) {
-        if socket.generation == self.id {
+        if socket.0.generation() == self.id {
             self.world.0.borrow_mut().close(socket);
         }
     }

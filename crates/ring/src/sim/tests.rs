@@ -9,10 +9,10 @@ mod faults;
 mod locks;
 mod short;
 
-const LISTEN: Token = Token { room: 1, kind: 0, key: 0 };
-const SERVER: Token = Token { room: 1, kind: 1, key: 0 };
-const CLIENT: Token = Token { room: 3, kind: 0, key: 0 };
-const FILE: Token = Token { room: 2, kind: 0, key: 0 };
+const LISTEN: Token = Token::fixed(1, 0, 0);
+const SERVER: Token = Token::fixed(1, 1, 0);
+const CLIENT: Token = Token::fixed(3, 0, 0);
+const FILE: Token = Token::fixed(2, 0, 0);
 const NEW: OpenMode = OpenMode { write: true, create_new: true, direct: false };
 const OLD: OpenMode = OpenMode { write: true, create_new: false, direct: false };
 

@@ -14,7 +14,7 @@ use io_uring::{opcode, types};
 use super::queue::{Ended, Kind, Operation, Queue};
 use crate::disk::{FILE_MODE, allocated, identity_of};
 use crate::transfer::Transfer;
-use crate::{AlignedBuffer, Completion, Durability, File, OpenMode, RealDisk, SharedBuffer, Token};
+use crate::{AlignedBuffer, Completion, Durability, File, Handle, OpenMode, RealDisk, SharedBuffer, Token};
 
 /// The longest piece handed to the kernel at once, well below what its counters hold; whole blocks.
 const PIECE_BYTES_MAX: usize = 1 << 30;
@@ -206,7 +206,7 @@ impl Operations {
         disk: &mut RealDisk,
         completions: &mut Vec<Completion>,
     ) {
-        let index = ended.operation.index;
+        let index = ended.operation.handle.index();
         let slot = &mut self.slots[index as usize];
         let work = slot.as_mut().expect("an operation that reports was begun");
         let outcome = match work.after(ended.outcome(), queue) {
@@ -277,7 +277,7 @@ impl Operations {
 
 impl Work {
     fn arm(&mut self, index: u32, queue: &mut Queue) {
-        let operation = Operation { kind: Kind::File, generation: 0, index };
+        let operation = Operation { kind: Kind::File, handle: Handle::fixed(index) };
         // SAFETY: paths and buffers lie on the heap and stay in the slot until the step has reported; the
         // file is closed only when no operation uses it.
         unsafe { queue.push(self.entry(), operation) };

@@ -9,7 +9,7 @@ use io_uring::{opcode, types};
 use super::queue::{Ended, Kind, Operation, Queue};
 use super::socket::Sockets;
 use super::sys;
-use crate::{Completion, ListenOptions, Listener, Token};
+use crate::{Completion, Handle, ListenOptions, Listener, Token};
 
 #[derive(Default)]
 pub(super) struct Listeners {
@@ -93,7 +93,7 @@ impl Listeners {
         sockets: &mut Sockets,
         completions: &mut Vec<Completion>,
     ) {
-        let slot = &mut self.slots[ended.operation.index as usize];
+        let slot = &mut self.slots[ended.operation.handle.index() as usize];
         if !ended.more() {
             slot.armed = false;
             slot.cancelled = false;
@@ -194,7 +194,7 @@ impl Slot {
 }
 
 fn operation(index: u32) -> Operation {
-    Operation { kind: Kind::Accept, generation: 0, index }
+    Operation { kind: Kind::Accept, handle: Handle::fixed(index) }
 }
 
 /// Whether an error is about one connection and not about the listener (accept(2), "Error handling").

@@ -33,8 +33,8 @@ use self::queue::{Ended, Kind, Operation, Queue};
 use self::socket::Sockets;
 use self::sys::Entropy;
 use crate::{
-    AlignedBuffer, Chunk, Completion, Disk, Durability, File, Instant, ListenOptions, Listener, OpenMode,
-    Output, RealDisk, Ring, SharedBuffer, Socket, Token, Waker,
+    AlignedBuffer, Chunk, Completion, Disk, Durability, File, Handle, Instant, ListenOptions, Listener,
+    OpenMode, Output, RealDisk, Ring, SharedBuffer, Socket, Token, Waker,
 };
 
 /// Sizes of a ring. A ring of the default sizes takes about 60 KiB of kernel memory and up to 4 MiB
@@ -127,15 +127,15 @@ impl UringRing {
     }
 
     fn dispatch(&mut self, ended: Ended, completions: &mut Vec<Completion>) {
-        let index = ended.operation.index;
+        let handle = ended.operation.handle;
         match ended.operation.kind {
             Kind::Ignored => {}
             Kind::Accept => self.listeners.accepted(ended, &mut self.sockets, completions),
             Kind::Receive => {
                 self.sockets.received(ended, &mut self.queue, &mut self.buffers, completions);
             }
-            Kind::Send => self.sockets.sent(index, ended, &mut self.queue, completions),
-            Kind::Connect => self.sockets.connected(index, ended, &mut self.queue, completions),
+            Kind::Send => self.sockets.sent(handle, ended, &mut self.queue, completions),
+            Kind::Connect => self.sockets.connected(handle, ended, &mut self.queue, completions),
             Kind::File => self.operations.ended(ended, &mut self.queue, &mut self.disk, completions),
             Kind::Wake => {
                 self.wake.state.pending.store(false, Ordering::SeqCst);
@@ -168,7 +168,7 @@ impl Wake {
     fn arm(&mut self, queue: &mut Queue) {
         let event = types::Fd(self.state.event.as_raw_fd());
         let entry = opcode::Read::new(event, self.count.as_mut_ptr(), 8).build();
-        let operation = Operation { kind: Kind::Wake, generation: 0, index: 0 };
+        let operation = Operation { kind: Kind::Wake, handle: Handle::fixed(0) };
         // SAFETY: descriptor and box live as long as the ring, which waits for the read before it goes.
         unsafe { queue.push(entry, operation) };
     }

@@ -8,6 +8,8 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 
+use crate::Handle;
+
 /// What kind of object a completion is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -25,23 +27,25 @@ pub(super) enum Kind {
 const KINDS: [Kind; 7] =
     [Kind::Ignored, Kind::Accept, Kind::Receive, Kind::Send, Kind::Connect, Kind::File, Kind::Wake];
 
+/// The kind stands above the bits of the handle.
+const KIND_SHIFT: u32 = u32::BITS + Handle::GENERATION_BITS;
+
 /// Which operation: as the kernel carries it (`user_data`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Operation {
     pub(super) kind: Kind,
-    /// Tells the lives of one slot apart; its low 24 bits are kept.
-    pub(super) generation: u32,
-    pub(super) index: u32,
+    /// On what.
+    pub(super) handle: Handle,
 }
 
 impl Operation {
     fn pack(self) -> u64 {
-        (self.kind as u64) << 56 | u64::from(self.generation & 0xff_ffff) << 32 | u64::from(self.index)
+        (self.kind as u64) << KIND_SHIFT | self.handle.to_bits()
     }
 
     fn unpack(data: u64) -> Self {
-        let kind = KINDS[(data >> 56) as usize % KINDS.len()];
-        Self { kind, generation: (data >> 32) as u32 & 0xff_ffff, index: data as u32 }
+        let kind = KINDS[(data >> KIND_SHIFT) as usize % KINDS.len()];
+        Self { kind, handle: Handle::from_bits(data) }
     }
 }
 

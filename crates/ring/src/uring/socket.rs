@@ -9,15 +9,14 @@ use io_uring::{opcode, types};
 use super::buffers::{self, Buffers};
 use super::queue::{Ended, Kind, Operation, Queue};
 use super::sys::{self, RawAddress};
-use crate::{Chunk, Completion, Output, Socket, Token};
+use crate::{Arena, Chunk, Completion, Handle, Output, Socket, Token};
 
 /// The longest piece handed to the kernel at once, well below what its counters hold.
 const PIECE_BYTES_MAX: usize = 1 << 30;
 
 #[derive(Default)]
 pub(super) struct Sockets {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    slots: Arena<Slot>,
     /// Receives that ended by themselves and are to go on.
     rearm: Vec<Socket>,
     /// Connects that failed before the kernel was asked.
@@ -28,9 +27,7 @@ pub(super) struct Sockets {
 }
 
 struct Slot {
-    /// Which life of the slot this is; a handle of an earlier one is stale.
-    generation: u32,
-    /// `None` while the slot is free, or when no socket could be made.
+    /// `None` when no socket could be made.
     fd: Option<OwnedFd>,
     /// Operations that have yet to report for the last time.
     in_flight: u8,
@@ -97,11 +94,11 @@ impl Sockets {
         };
         let entry = opcode::Connect::new(types::Fd(fd.as_raw_fd()), address.as_ptr(), length).build();
         let socket = self.take_slot(Some(fd));
-        let slot = &mut self.slots[socket.index as usize];
+        let slot = &mut self.slots[socket.0];
         slot.connecting = Some(Connecting { address, token });
         slot.in_flight += 1;
         // SAFETY: address and descriptor stay in the slot until the connect has reported.
-        unsafe { queue.push(entry, slot.operation(Kind::Connect, socket.index)) };
+        unsafe { queue.push(entry, Operation { kind: Kind::Connect, handle: socket.0 }) };
         socket
     }
 
@@ -109,33 +106,33 @@ impl Sockets {
         let Some(slot) = self.live(socket) else { return };
         slot.receiving.token = Some(token);
         slot.receiving.wanted = true;
-        slot.arm_receive(socket.index, queue);
+        slot.arm_receive(socket.0, queue);
     }
 
     pub(super) fn pause(&mut self, socket: Socket, queue: &mut Queue) {
         let Some(slot) = self.live(socket) else { return };
         slot.receiving.wanted = false;
-        slot.cancel_receive(socket.index, queue);
+        slot.cancel_receive(socket.0, queue);
     }
 
     pub(super) fn send(&mut self, socket: Socket, output: Output, token: Token, queue: &mut Queue) {
         let Some(slot) = self.live(socket) else { return };
         assert!(slot.sending.is_none(), "one send at a time");
         slot.sending = Some(Sending { output, done: 0, token });
-        slot.arm_send(socket.index, queue);
+        slot.arm_send(socket.0, queue);
     }
 
     pub(super) fn close(&mut self, socket: Socket, queue: &mut Queue) {
         let Some(slot) = self.live(socket) else { return };
         slot.receiving.wanted = false;
-        slot.cancel_receive(socket.index, queue);
+        slot.cancel_receive(socket.0, queue);
         if slot.sending.is_some() {
-            queue.cancel(slot.operation(Kind::Send, socket.index));
+            queue.cancel(Operation { kind: Kind::Send, handle: socket.0 });
         }
         if slot.connecting.is_some() {
-            queue.cancel(slot.operation(Kind::Connect, socket.index));
+            queue.cancel(Operation { kind: Kind::Connect, handle: socket.0 });
         }
-        self.begin_close(socket.index, queue);
+        self.begin_close(socket.0, queue);
     }
 
     /// Bytes arrived, or the receive ended.
@@ -146,8 +143,8 @@ impl Sockets {
         buffers: &mut Buffers,
         completions: &mut Vec<Completion>,
     ) {
-        let index = ended.operation.index;
-        let slot = &mut self.slots[index as usize];
+        let handle = ended.operation.handle;
+        let slot = &mut self.slots[handle];
         if !ended.more() {
             slot.receiving.armed = false;
             slot.receiving.cancelled = false;
@@ -174,25 +171,25 @@ impl Sockets {
         }
         if !ended.more() {
             if slot.receiving.wanted && !slot.receiving.ended {
-                self.rearm.push(Socket { index, generation: slot.generation });
+                self.rearm.push(Socket(handle));
             }
-            self.finish_close(index, queue);
+            self.finish_close(handle, queue);
         }
     }
 
     pub(super) fn sent(
         &mut self,
-        index: u32,
+        handle: Handle,
         ended: Ended,
         queue: &mut Queue,
         completions: &mut Vec<Completion>,
     ) {
-        let slot = &mut self.slots[index as usize];
+        let slot = &mut self.slots[handle];
         slot.in_flight -= 1;
         let mut sending = slot.sending.take().expect("a send that reports was begun");
         if slot.closing {
             drop(sending);
-            self.finish_close(index, queue);
+            self.finish_close(handle, queue);
             return;
         }
         let length = sending.output.bytes().len();
@@ -207,7 +204,7 @@ impl Sockets {
         };
         if result.is_ok() && sending.done < length {
             slot.sending = Some(sending);
-            slot.arm_send(index, queue);
+            slot.arm_send(handle, queue);
             return;
         }
         let Sending { output, token, .. } = sending;
@@ -216,23 +213,23 @@ impl Sockets {
 
     pub(super) fn connected(
         &mut self,
-        index: u32,
+        handle: Handle,
         ended: Ended,
         queue: &mut Queue,
         completions: &mut Vec<Completion>,
     ) {
-        let slot = &mut self.slots[index as usize];
+        let slot = &mut self.slots[handle];
         slot.in_flight -= 1;
         let Connecting { address, token } = slot.connecting.take().expect("a connect that reports was begun");
         self.addresses.push(address);
         if slot.closing {
-            self.finish_close(index, queue);
+            self.finish_close(handle, queue);
             return;
         }
         let fd = slot.fd.as_ref().expect("a connecting slot has a socket");
         let result = ended.outcome().and_then(|_| sys::local_address(fd.as_fd()));
         if result.is_err() {
-            self.begin_close(index, queue);
+            self.begin_close(handle, queue);
         }
         completions.push(Completion::Connected { token, result });
     }
@@ -242,7 +239,7 @@ impl Sockets {
         while let Some((socket, token, error)) = self.failed.pop() {
             if self.live(socket).is_some() {
                 completions.push(Completion::Connected { token, result: Err(error) });
-                self.begin_close(socket.index, queue);
+                self.begin_close(socket.0, queue);
             }
         }
     }
@@ -254,36 +251,27 @@ impl Sockets {
         }
         while let Some(socket) = self.rearm.pop() {
             if let Some(slot) = self.live(socket) {
-                slot.arm_receive(socket.index, queue);
+                slot.arm_receive(socket.0, queue);
             }
         }
     }
 
     fn live(&mut self, socket: Socket) -> Option<&mut Slot> {
-        let slot = self.slots.get_mut(socket.index as usize)?;
-        (slot.generation == socket.generation && !slot.closing).then_some(slot)
+        self.slots.get_mut(socket.0).filter(|slot| !slot.closing)
     }
 
     fn take_slot(&mut self, fd: Option<OwnedFd>) -> Socket {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::new());
-            u32::try_from(self.slots.len() - 1).expect("fewer sockets than descriptors")
-        });
-        let slot = &mut self.slots[index as usize];
-        slot.fd = fd;
-        slot.closing = false;
-        slot.receiving = Receiving::default();
-        Socket { index, generation: slot.generation }
+        Socket(self.slots.insert(Slot::new(fd)))
     }
 
-    fn begin_close(&mut self, index: u32, queue: &mut Queue) {
-        self.slots[index as usize].closing = true;
-        self.finish_close(index, queue);
+    fn begin_close(&mut self, handle: Handle, queue: &mut Queue) {
+        self.slots[handle].closing = true;
+        self.finish_close(handle, queue);
     }
 
     /// Closes the socket and frees the slot, once nothing of it is under way.
-    fn finish_close(&mut self, index: u32, queue: &mut Queue) {
-        let slot = &mut self.slots[index as usize];
+    fn finish_close(&mut self, handle: Handle, queue: &mut Queue) {
+        let slot = &mut self.slots[handle];
         if !slot.closing || slot.in_flight > 0 {
             return;
         }
@@ -293,16 +281,14 @@ impl Sockets {
             }
             queue.push_ignored(opcode::Close::new(types::Fd(fd.into_raw_fd())).build());
         }
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(index);
+        self.slots.remove(handle);
     }
 }
 
 impl Slot {
-    fn new() -> Self {
+    fn new(fd: Option<OwnedFd>) -> Self {
         Self {
-            generation: 0,
-            fd: None,
+            fd,
             in_flight: 0,
             closing: false,
             receiving: Receiving::default(),
@@ -311,11 +297,7 @@ impl Slot {
         }
     }
 
-    fn operation(&self, kind: Kind, index: u32) -> Operation {
-        Operation { kind, generation: self.generation, index }
-    }
-
-    fn arm_receive(&mut self, index: u32, queue: &mut Queue) {
+    fn arm_receive(&mut self, handle: Handle, queue: &mut Queue) {
         let Some(fd) = &self.fd else { return };
         if self.receiving.armed || self.receiving.ended || !self.receiving.wanted {
             return;
@@ -324,18 +306,18 @@ impl Slot {
         self.receiving.armed = true;
         self.in_flight += 1;
         // SAFETY: the buffers are the ring's own, and the descriptor is closed only when nothing is under way.
-        unsafe { queue.push(entry, self.operation(Kind::Receive, index)) };
+        unsafe { queue.push(entry, Operation { kind: Kind::Receive, handle }) };
     }
 
     /// A pending receive would keep the socket, and the peer, alive.
-    fn cancel_receive(&mut self, index: u32, queue: &mut Queue) {
+    fn cancel_receive(&mut self, handle: Handle, queue: &mut Queue) {
         if self.receiving.armed && !self.receiving.cancelled {
             self.receiving.cancelled = true;
-            queue.cancel(self.operation(Kind::Receive, index));
+            queue.cancel(Operation { kind: Kind::Receive, handle });
         }
     }
 
-    fn arm_send(&mut self, index: u32, queue: &mut Queue) {
+    fn arm_send(&mut self, handle: Handle, queue: &mut Queue) {
         let (Some(fd), Some(sending)) = (&self.fd, &self.sending) else { return };
         let rest = &sending.output.bytes()[sending.done..];
         let length = rest.len().min(PIECE_BYTES_MAX) as u32;
@@ -344,7 +326,7 @@ impl Slot {
             .build();
         self.in_flight += 1;
         // SAFETY: the output stays in the slot until the send has reported, and its bytes lie on the heap.
-        unsafe { queue.push(entry, self.operation(Kind::Send, index)) };
+        unsafe { queue.push(entry, Operation { kind: Kind::Send, handle }) };
     }
 
     /// Reports the end of the stream or an error; not the kernel's reasons for ending one receive.

@@ -19,7 +19,7 @@ fn ring() -> UringRing {
 }
 
 fn token(key: u32) -> Token {
-    Token { room: 1, kind: 2, key }
+    Token::fixed(1, 2, key)
 }
 
 fn listening(ring: &mut UringRing) -> (Listener, SocketAddr) {
@@ -111,7 +111,8 @@ fn many_connections_are_echoed_at_once() {
                 next += 1;
             }
             Completion::Received { token: which, chunk } => {
-                let (socket, waiting, sending) = open.get_mut(&which.key).expect("a known connection");
+                let (socket, waiting, sending) =
+                    open.get_mut(&which.handle.index()).expect("a known connection");
                 waiting.extend_from_slice(ring.chunk(&chunk));
                 ring.release(chunk);
                 if !*sending {
@@ -121,7 +122,8 @@ fn many_connections_are_echoed_at_once() {
             }
             Completion::Sent { token: which, result, .. } => {
                 result.expect("sends");
-                let (socket, waiting, sending) = open.get_mut(&which.key).expect("a known connection");
+                let (socket, waiting, sending) =
+                    open.get_mut(&which.handle.index()).expect("a known connection");
                 *sending = !waiting.is_empty();
                 if *sending {
                     ring.send(*socket, Output::Owned(std::mem::take(waiting)), which);
@@ -129,7 +131,7 @@ fn many_connections_are_echoed_at_once() {
             }
             Completion::Ended { token: which, result } => {
                 result.expect("an orderly end");
-                ring.close(open.remove(&which.key).expect("a known connection").0);
+                ring.close(open.remove(&which.handle.index()).expect("a known connection").0);
                 ends += 1;
             }
             other => panic!("unexpected {other:?}"),
@@ -260,7 +262,7 @@ fn a_socket_closed_with_everything_under_way_is_not_heard_of_again() {
     assert!(rest.len() < 20 << 20, "the connection is over");
 
     let (_client, again) = connection(&mut ring);
-    assert_eq!(again.index, socket.index, "the slot is used again");
+    assert_eq!(again.0.index(), socket.0.index(), "the slot is used again");
     assert_ne!(again, socket);
     ring.close(socket);
     ring.send(again, Output::Owned(b"alive".to_vec()), token(5));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mail::{Address, Envelope, MessageId, ReversePath, UnixMillis};
 use ring::sim::{SimOptions, SimRing, World};
-use ring::{Disk, OpenMode, Ring};
+use ring::{Disk, Handle, OpenMode, Ring};
 use spool::{
     Content, Event, LargeKey, MessageKey, NewMessage, Options, Outcome, Recovered, Refusal, Shard,
     SpoolError, StoredContent, StoredMessage,
@@ -118,7 +118,7 @@ impl Bench {
         bytes: usize,
     ) -> Result<MessageKey, Refusal> {
         let (envelope, body) = (envelope(recipients), body(number, bytes));
-        self.shard.append(&message(number, &envelope, Content::Inline(&body)), Some(number))
+        self.shard.append(&message(number, &envelope, Content::Inline(&body)), Some(Handle::fixed(number)))
     }
 
     /// One turn of the worker; gives what the spool reported.
@@ -157,7 +157,9 @@ impl Bench {
     ) -> (MessageKey, StoredMessage) {
         self.append(number, recipients, bytes).expect("there is room");
         let committed = self.settle().into_iter().find_map(|event| match event {
-            Event::Committed { key, waiter, message } if waiter == Some(number) => Some((key, message)),
+            Event::Committed { key, waiter, message } if waiter == Some(Handle::fixed(number)) => {
+                Some((key, message))
+            }
             _ => None,
         });
         committed.expect("it is committed")
@@ -165,7 +167,10 @@ impl Bench {
 
     /// Writes the body of `number` to a file of its own, pausing as told; ends with the file durable.
     pub(crate) fn large(&mut self, number: u32, bytes: usize) -> LargeKey {
-        let key = self.shard.large_begin(&mut self.ring, bytes as u64, number).expect("there is room");
+        let key = self
+            .shard
+            .large_begin(&mut self.ring, bytes as u64, Handle::fixed(number))
+            .expect("there is room");
         for piece in body(number, bytes).chunks(20_000) {
             if !self.shard.large_write(&mut self.ring, key, piece) {
                 while !self.turn().iter().any(|event| matches!(event, Event::LargeProgress { .. })) {
@@ -174,8 +179,7 @@ impl Bench {
             }
         }
         self.shard.large_finish(&mut self.ring, key);
-        let is_finished =
-            |event: &Event| matches!(event, Event::LargeFinished { waiter, .. } if *waiter == number);
+        let is_finished = |event: &Event| matches!(event, Event::LargeFinished { waiter, .. } if *waiter == Handle::fixed(number));
         assert!(self.settle().iter().any(is_finished));
         key
     }
@@ -186,9 +190,9 @@ impl Bench {
     }
 
     pub(crate) fn load(&mut self, key: MessageKey) -> Result<StoredMessage, spool::LoadError> {
-        self.shard.load(&mut self.ring, key, 77);
+        self.shard.load(&mut self.ring, key, Handle::fixed(77));
         let loaded = self.settle().into_iter().find_map(|event| match event {
-            Event::Loaded { request: 77, result } => Some(result),
+            Event::Loaded { request, result } if request == Handle::fixed(77) => Some(result),
             _ => None,
         });
         loaded.expect("a load ends")

@@ -9,8 +9,21 @@ const SCHEDULE: &str = "crates/delivery/src/schedule.rs";
 const SITE: &str = "crates/delivery/src/site.rs";
 const SHARED: &str = "crates/commons/src/site.rs";
 const COMMONS: &str = "crates/commons/src/lib.rs";
+pub(super) const ARENA: &str = "crates/ring/src/arena.rs";
 
-pub(super) static MUTANTS: [Mutant; 14] = [
+pub(super) static MUTANTS: [Mutant; 16] = [
+    Mutant {
+        name: "what comes too late reaches the next in its place",
+        file: ARENA,
+        original: "self.places.get(handle.index).filter(|place| place.generation == handle.generation)?.value()",
+        mutated: "self.places.get(handle.index)?.value()",
+    },
+    Mutant {
+        name: "what an address is asked for counts for the next address too",
+        file: CONNECTIONS,
+        original: "        self.connections.renew(key)\n",
+        mutated: "        key\n",
+    },
     Mutant {
         name: "a connection that ends before MAIL is followed by the next at once",
         file: TRANSACTION,
