@@ -5,6 +5,9 @@ use std::fmt::{self, Write};
 /// has (UAX #9).
 #[must_use]
 pub fn is_unprintable(char: char) -> bool {
+    if char.is_ascii() {
+        return char.is_ascii_control();
+    }
     let is_order = matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     char.is_control() || matches!(char, '\u{2028}' | '\u{2029}') || is_order
 }

@@ -165,20 +165,26 @@ pub(crate) struct Escaped<'a>(pub(crate) &'a mut String);
 impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        while let Some(at) = rest.find(|c: char| is_unprintable(c) || c == '"' || c == '\\') {
-            self.0.push_str(&rest[..at]);
-            let odd = rest[at..].chars().next().expect("find gives the place of a character");
+        loop {
+            let plain = rest.bytes().position(|byte| !is_plain(byte)).unwrap_or(rest.len());
+            self.0.push_str(&rest[..plain]);
+            rest = &rest[plain..];
+            let Some(odd) = rest.chars().next() else { return Ok(()) };
+            rest = &rest[odd.len_utf8()..];
             match odd {
                 '"' => self.0.push_str("\\\""),
                 '\\' => self.0.push_str("\\\\"),
                 '\n' => self.0.push_str("\\n"),
                 '\r' => self.0.push_str("\\r"),
                 '\t' => self.0.push_str("\\t"),
-                other => write_escaped(self.0, other)?,
+                odd if is_unprintable(odd) => write_escaped(self.0, odd)?,
+                odd => self.0.push(odd),
             }
-            rest = &rest[at + odd.len_utf8()..];
         }
-        self.0.push_str(rest);
-        Ok(())
     }
+}
+
+/// ASCII that stands for itself, as nearly all that is logged does.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
