@@ -1,4 +1,4 @@
-//! `cargo xtask test`: all tests, with a count that hides nothing.
+//! `cargo xtask test`: the check, and then all tests, with a count that hides nothing.
 //!
 //! A test that needs a program which is not there notes that in the file that [`SKIPPED_LIST`] names
 //! and passes; it is counted as skipped, and in CI that fails.
@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use crate::command::{Failure, cargo};
 use crate::metadata::Metadata;
-use crate::{faults, tools};
+use crate::{check, faults, tools};
 
 /// Where tests note that they could not run, one line each; `testbed::tools` writes it.
 const SKIPPED_LIST: &str = "GATEPOST_SKIPPED_LIST";
@@ -24,13 +24,14 @@ struct Count {
     ignored: u64,
 }
 
-/// Runs every test of the workspace, then those of builds with features of their own: the mutants,
+/// Runs the check, every test of the workspace, then those of builds with features of their own: the mutants,
 /// builds with a planted mistake that the checkers must catch.
 pub(crate) fn run() -> Result<(), Failure> {
     let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
     if let Err(missing) = tools::provide(tools::TESTS) {
         println!("xtask: some tests will be skipped: {missing}");
     }
+    let checked = check::run();
     let list =
         tempfile::NamedTempFile::new().map_err(|error| Failure(format!("no temporary file: {error}")))?;
     let mut count = Count::default();
@@ -51,6 +52,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let noted = skipped_tests.lines().count() as u64;
     let (passed, skipped) = (count.passed.saturating_sub(noted), count.ignored + noted);
     println!("{passed} passed, {} failed, {skipped} skipped", count.failed);
+    checked?;
     if !is_green {
         return Err(Failure("not every test could be built and passed; see above".into()));
     }
