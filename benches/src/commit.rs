@@ -72,7 +72,7 @@ fn measure(directory: &Path, commits: usize, messages: u32) {
         let keys = committed(&mut ring, &mut shard, messages);
         ours.push(begin.elapsed());
         for key in keys {
-            shard.outcomes(key, &[(0, Outcome::Delivered)], None).expect("there is room");
+            shard.outcomes(key, &[(0, Outcome::Delivered)], &[], None).expect("there is room");
         }
         settle(&mut ring, &mut shard);
         let bytes = (64 + messages as usize * (BODY_BYTES + 160)).next_multiple_of(4096);

@@ -139,8 +139,8 @@ impl Filled {
     fn settle(&mut self, number: u32, key: MessageKey, is_deferred: bool) {
         loop {
             let noted = match is_deferred {
-                true => self.shard.deferred(key, &[0], DEFERRED_UNTIL, 5),
-                false => self.shard.outcomes(key, &[(0, Outcome::Delivered)], None),
+                true => self.shard.deferred(key, &[0], DEFERRED_UNTIL, 5, &[]),
+                false => self.shard.outcomes(key, &[(0, Outcome::Delivered)], &[], None),
             };
             match noted {
                 Ok(()) => break,

@@ -48,9 +48,9 @@ pub use link::{
 pub use machine::machine;
 pub use places::{CONNECTIONS_PER_STRANGER, NoPlace, Place, Places};
 pub use queue::{
-    FAILING_SITES_MAX, FailingSite, LastReply, QUEUE_PAGE_MESSAGES_MAX, QUEUE_PAGE_RECIPIENTS_MAX,
-    QUEUE_REQUESTS_MAX, QueueAct, QueueActed, QueueAnswer, QueueBusy, QueuePage, QueuePageRequest,
-    QueueRequest, QueueTask, QueuedMessage, QueuedRecipient, RECIPIENT_MARK,
+    FAILING_SITES_MAX, FailingSite, QUEUE_PAGE_MESSAGES_MAX, QUEUE_PAGE_RECIPIENTS_MAX, QUEUE_REQUESTS_MAX,
+    QueueAct, QueueActed, QueueAnswer, QueueBusy, QueuePage, QueuePageRequest, QueueRequest, QueueTask,
+    QueuedMessage, QueuedRecipient,
 };
 pub use rates::{Rate, RateTable};
 pub use shares::{Holder, Shares};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::queue::ArrayQueue;
-use mail::{MessageId, QueueState, UnixMillis};
+use mail::{LastReply, MessageId, QueueState, UnixMillis};
 
 use crate::SiteFailure;
 
@@ -24,26 +24,6 @@ pub const QUEUE_PAGE_RECIPIENTS_MAX: usize = 5000;
 
 /// Failing sites that a worker names, at most: those for which most waits. What a person reads is a few.
 pub const FAILING_SITES_MAX: usize = 1000;
-
-/// Stands for the recipient's own address in what was said of many.
-pub const RECIPIENT_MARK: char = '\u{1}';
-
-/// What was last said of a recipient or of a site, or what went wrong there.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LastReply {
-    /// The next hop that was tried, where one was.
-    pub next_hop: Option<Box<str>>,
-    /// The reply on one line, with [`RECIPIENT_MARK`] for the recipient's address.
-    pub text: Box<str>,
-}
-
-impl LastReply {
-    /// The reply to the recipient of this address.
-    #[must_use]
-    pub fn told_to(&self, address: &str) -> String {
-        self.text.replace(RECIPIENT_MARK, address)
-    }
-}
 
 /// A site that fails and for which mail waits, as one worker sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]

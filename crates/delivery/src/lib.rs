@@ -30,8 +30,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commons::{ExchangeFailure, Exchanger, LastReply, ResolveFailure, SnapshotCache, WorkerLink};
-use mail::{Reply, UnixMillis};
+use commons::{ExchangeFailure, Exchanger, ResolveFailure, SnapshotCache, WorkerLink};
+use mail::{LastReply, Reply, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
 use ring::{Arena, Completion, Handle, Instant, Ring, Wheel};
 use spool::{Event, MessageKey, Recovered, Spool, StoredMessage};

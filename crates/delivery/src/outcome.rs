@@ -3,7 +3,7 @@
 
 use mail::{Address, Envelope, MessageId, Reply, ReversePath, UnixMillis};
 use ring::Ring;
-use spool::{Content, HELD, NewMessage, Outcome, Refusal, StoredContent, StoredMessage};
+use spool::{Content, NewMessage, Outcome, Refusal, Said, StoredContent, StoredMessage};
 
 use crate::connection::Answer;
 use crate::dsn::{Bounce, Failed};
@@ -18,6 +18,8 @@ use crate::{Context, Delivery, TICK, Timer};
 pub(crate) struct Settlement {
     message: MessageIx,
     outcomes: Box<[(u16, Outcome)]>,
+    /// What was said to those that failed.
+    said: Vec<Said>,
     bounce: Option<Box<OwnBounce>>,
 }
 
@@ -98,7 +100,7 @@ impl Delivery {
         self.outcomes.clear();
         self.indexes.clear();
         self.last_replies.clear();
-        let mut failed = Vec::new();
+        let (mut failed, mut said) = (Vec::new(), Vec::new());
         for (index, address, reply) in facts {
             let outcome = match reply {
                 reply if reply.is_positive() => Some(Outcome::Delivered),
@@ -114,6 +116,7 @@ impl Delivery {
                 }
             }
             if let Some(Outcome::Failed | Outcome::Expired) = outcome {
+                said.push((index, last_reply(reply, attempt.next_hop, Some(address.text()))));
                 let expired = outcome == Some(Outcome::Expired);
                 failed.push(Failed { address, reply, remote: attempt.said_by(reply), expired });
             }
@@ -124,11 +127,18 @@ impl Delivery {
             if attempt.by_operator { 0 } else { failed.iter().filter(|failed| !failed.expired).count() };
         report::count_failures(cx, stored, refused);
         let bounce = if failed.is_empty() { None } else { self.write_bounce(cx, stored, &failed, now) };
-        self.settle(cx, job, bounce);
+        self.settle(cx, job, Said::grouped(said), bounce);
     }
 
-    /// Puts outcomes (`self.outcomes`) into the log and those that are left (`self.indexes`) back into the schedule.
-    fn settle<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx, bounce: Option<Box<OwnBounce>>) {
+    /// Puts outcomes (`self.outcomes`), with what was `said` to those that failed, into the log and those that are
+    /// left (`self.indexes`) back into the schedule.
+    fn settle<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        job: JobIx,
+        said: Vec<Said>,
+        bounce: Option<Box<OwnBounce>>,
+    ) {
         let message = self.queue.job(job).message;
         if self.indexes.is_empty() {
             self.remove_job(job);
@@ -137,21 +147,21 @@ impl Delivery {
                 let left = &self.indexes;
                 self.queue.retain(job, |index| left.binary_search(&index).is_ok());
             }
-            self.queue.set_replies(job, self.last_replies.drain(..));
+            let said = Said::grouped(self.indexes.iter().copied().zip(self.last_replies.iter().cloned()));
+            self.queue.set_replies(job, self.last_replies.drain(..).map(Some));
             let until = self.retry_later(cx, job);
             let (key, attempts) = (self.queue.message(message).key, self.queue.job(job).attempts);
-            // A busy spool loses the note; after a crash the recipient is tried earlier, no more. That an
-            // operator holds it was noted when it was said.
-            if until != HELD {
-                let _ = cx.spool.deferred(key, &self.indexes, until, attempts);
-            }
+            // A busy spool loses the note; after a crash the recipient is tried earlier, no more. Where an operator
+            // holds it, that was noted before, and is noted again with what was said.
+            let _ = cx.spool.deferred(key, &self.indexes, until, attempts, &said);
         }
         if self.outcomes.is_empty() {
             return;
         }
         let outcomes = std::mem::take(&mut self.outcomes);
-        if self.offer(cx, message, &outcomes, bounce.as_deref()).is_err() {
-            self.unsettled.push_back(Settlement { message, outcomes: outcomes.as_slice().into(), bounce });
+        if self.offer(cx, message, &outcomes, &said, bounce.as_deref()).is_err() {
+            let outcomes = outcomes.as_slice().into();
+            self.unsettled.push_back(Settlement { message, outcomes, said, bounce });
             self.wheel.insert(cx.ring.now().after(TICK), Timer::Outcomes);
         }
         self.outcomes = outcomes;
@@ -162,11 +172,12 @@ impl Delivery {
         cx: &mut Context<'_, R>,
         message: MessageIx,
         outcomes: &[(u16, Outcome)],
+        said: &[Said],
         bounce: Option<&OwnBounce>,
     ) -> Result<(), Refusal> {
         let key = self.queue.message(message).key;
         let bounce = bounce.map(OwnBounce::as_message);
-        cx.spool.outcomes(key, outcomes, bounce.as_ref())?;
+        cx.spool.outcomes(key, outcomes, said, bounce.as_ref())?;
         self.queue.settled(message, outcomes.len() as u32);
         Ok(())
     }
@@ -177,7 +188,7 @@ impl Delivery {
         let message = self.queue.job(job).message;
         let outcomes: Vec<_> =
             self.queue.recipients(job).map(|recipient| (recipient, Outcome::Failed)).collect();
-        cx.spool.outcomes(self.queue.message(message).key, &outcomes, None)?;
+        cx.spool.outcomes(self.queue.message(message).key, &outcomes, &[], None)?;
         let jobs = self.queue.jobs_of(message);
         let is_last = jobs.filter(|&job| self.queue.state(job) == State::Quarantined).count() == 1;
         self.quarantined -= u64::from(is_last);
@@ -192,8 +203,8 @@ impl Delivery {
             return;
         }
         while let Some(settlement) = self.unsettled.pop_front() {
-            let Settlement { message, ref outcomes, ref bounce } = settlement;
-            if self.offer(cx, message, outcomes, bounce.as_deref()).is_err() {
+            let Settlement { message, ref outcomes, ref said, ref bounce } = settlement;
+            if self.offer(cx, message, outcomes, said, bounce.as_deref()).is_err() {
                 self.unsettled.push_front(settlement);
                 self.wheel.insert(cx.ring.now().after(TICK), Timer::Outcomes);
                 return;

@@ -7,8 +7,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use commons::LastReply;
-use mail::{QueueState, UnixMillis};
+use mail::{LastReply, QueueState, UnixMillis};
 use ring::{Slab, TimerKey, Wheel};
 use spool::MessageKey;
 
@@ -373,12 +372,12 @@ impl Queue {
         job.state == State::Ready && self.tallies.is_failing(job.site)
     }
 
-    /// Notes what was last said of a job's recipients, one after the other.
-    pub(crate) fn set_replies(&mut self, job: JobIx, said: impl Iterator<Item = LastReply>) {
+    /// Notes what was last said of a job's recipients, one after the other; `None` where that is not known.
+    pub(crate) fn set_replies(&mut self, job: JobIx, said: impl Iterator<Item = Option<LastReply>>) {
         let mut at = self.jobs[job.0].first;
         for reply in said {
             let Some(recipient) = self.recipients.get_mut(at) else { return };
-            let reply = self.replies.keep(reply);
+            let reply = reply.map_or(ReplyIx::NONE, |reply| self.replies.keep(reply));
             self.replies.release(std::mem::replace(&mut recipient.reply, reply));
             at = recipient.next;
         }

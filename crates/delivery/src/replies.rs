@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use commons::{LastReply, RECIPIENT_MARK};
-use mail::Reply;
+use mail::{LastReply, Reply};
 use slab::Slab;
 
 /// Different replies that are kept by one worker: 4 MiB at their longest. A thousand destinations
@@ -50,8 +49,7 @@ impl Replies {
         if self.kept.len() < REPLIES_MAX {
             return self.add(reply);
         }
-        let code = reply.text.get(..3).unwrap_or_default();
-        let code = LastReply { text: format!("{code} (the rest is in the log)").into(), ..reply };
+        let code = LastReply { text: "(the rest is in the log)".into(), status: None, ..reply };
         match self.find(&code) {
             Some(known) => known,
             None if self.kept.len() < REPLIES_MAX + CODES_MAX => self.add(code),
@@ -93,16 +91,7 @@ impl Replies {
 
 /// What is kept of a reply that `next_hop` gave, or that we gave for it, to the recipient of `address`.
 pub(crate) fn last_reply(reply: &Reply, next_hop: Option<&str>, address: Option<&str>) -> LastReply {
-    let mut text = reply.to_string();
-    if text.len() > TEXT_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
-        text.push('…');
-    }
-    if let Some(address) = address.filter(|address| text.contains(*address)) {
-        let mut mark = [0; 4];
-        text = text.replace(address, RECIPIENT_MARK.encode_utf8(&mut mark));
-    }
-    LastReply { next_hop: next_hop.map(Into::into), text: text.into() }
+    LastReply::of(reply, next_hop, address, TEXT_BYTES_MAX)
 }
 
 #[cfg(test)]
@@ -122,7 +111,7 @@ mod tests {
             (replies.keep(said("busy")), replies.keep(said("busy")), replies.keep(said("full")));
         assert_eq!((one, replies.kept.len()), (other, 2));
         replies.release(one);
-        assert_eq!(replies.get(other).map(|reply| &*reply.text), Some("450 4.2.1 busy"));
+        assert_eq!(replies.get(other).map(|reply| reply.told_to("")), Some("450 4.2.1 busy".to_owned()));
         replies.release(other);
         replies.release(third);
         replies.release(ReplyIx::NONE);
@@ -151,9 +140,11 @@ mod tests {
         }
         let (one, other) = (replies.keep(said("one")), replies.keep(said("other")));
         assert_eq!(one, other);
-        assert_eq!(replies.get(one).map(|reply| &*reply.text), Some("450 (the rest is in the log)"));
+        assert_eq!(
+            replies.get(one).map(|reply| reply.told_to("")),
+            Some("450 (the rest is in the log)".to_owned())
+        );
         assert_eq!(replies.kept.len(), REPLIES_MAX + 1);
-        let long = said(&"é".repeat(600));
-        assert!(long.text.len() <= TEXT_BYTES_MAX + '…'.len_utf8());
+        assert!(said(&"é".repeat(600)).text.len() <= TEXT_BYTES_MAX);
     }
 }

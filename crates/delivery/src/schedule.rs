@@ -71,15 +71,20 @@ impl Delivery {
     /// Notes what recovery found: jobs by site and by the time until which they were deferred.
     pub(crate) fn take_up<R: Ring>(&mut self, cx: &mut Context<'_, R>, recovered: &Recovered) {
         let pending = recovered.pending.len();
-        let is_damaged = cx.spool.recovery().bodies_missing.contains(&recovered.id);
-        if is_damaged {
+        let is_bodiless = cx.spool.recovery().bodies_missing.contains(&recovered.id);
+        if is_bodiless {
             report::quarantined(cx.log, cx.unix_now(), recovered.id, "its body is missing");
         }
+        if let Some(foreign) = recovered.foreign {
+            report::quarantined(cx.log, cx.unix_now(), recovered.id, foreign);
+        }
+        let is_apart = is_bodiless || recovered.foreign.is_some();
         let message = self.queue.add_message(recovered.key, recovered.arrived, pending as u32);
         let snapshot = cx.snapshots.load();
         self.sites.follow(snapshot);
         let routed = snapshot.generation as u32;
-        let tenant = snapshot.tenant_named(&recovered.tenant);
+        // Whom a message is for that is not understood is not certain.
+        let tenant = snapshot.tenant_named(&recovered.tenant).filter(|_| recovered.foreign.is_none());
         let mut grouping: Vec<_> = (recovered.pending.iter())
             .map(|recipient| {
                 let site = tenant.map_or(SiteIx::NOWHERE, |tenant| {
@@ -99,8 +104,9 @@ impl Delivery {
                 let attempts = part.iter().map(|recipient| recipient.3).max().unwrap_or(0);
                 let recipients = part.iter().map(|recipient| recipient.2);
                 let job = self.add_job(message, site, recipients, attempts, routed);
+                self.queue.set_replies(job, part.iter().map(|recipient| recovered.reply(recipient.2)));
                 match site {
-                    _ if is_damaged => self.quarantine(job),
+                    _ if is_apart => self.quarantine(job),
                     _ if not_before == HELD => self.queue.set_state(job, State::Held),
                     _ if !wait.is_zero() => self.defer(job, now.after(wait)),
                     SiteIx::NOWHERE => self.add_errand(Errand::Route(job)),
@@ -501,7 +507,7 @@ impl Delivery {
         let key = self.queue.message(message).key;
         let is_damaged = match error {
             LoadError::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
-            LoadError::Damaged => true,
+            LoadError::Damaged | LoadError::Foreign(_) => true,
             LoadError::Gone => false,
         };
         match (cx.spool.find(key), error) {

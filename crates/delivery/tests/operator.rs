@@ -180,7 +180,7 @@ fn what_waits_for_a_site_that_fails_is_deferred_in_every_count_until_it_works() 
             (site.failure.next_try, Some("10.0.0.2:25"))
         );
         let reply = recipient.reply.as_ref().expect("what its site said");
-        assert_eq!(*reply.text, *site.failure.reply.to_string());
+        assert_eq!(reply.told_to(""), site.failure.reply.to_string());
     }
     // What an operator holds does not wait for the site.
     let messages = [(page.messages[0].slot, id)].into();

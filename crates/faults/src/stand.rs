@@ -12,6 +12,7 @@ use testbed::net::eventually;
 use testbed::{Configuration, Destination, Gateway, LedgerClient, LoadOptions, Observer, Rules, Sent};
 
 use crate::Plan;
+use crate::device::text;
 use crate::spool_dump;
 use crate::verdict::{End, Verdict};
 
@@ -168,6 +169,14 @@ impl Stand {
     pub(crate) fn wrap(&mut self, wrapper: &[&str]) {
         let wrapper = wrapper.iter().map(|&word| word.to_owned());
         self.gateway.wrap(self.environment.iter().cloned().chain(wrapper).collect());
+    }
+
+    /// From now on the spool is read by this build, and the gateway is it from the next start on.
+    pub(crate) fn take(&mut self, build: &Path) {
+        self.binary = build.to_owned();
+        // The words that follow begin with the gateway that would be run otherwise.
+        let script = format!("shift; exec {} \"$@\"", text(build));
+        self.wrap(&["sh", "-c", &script, "sh"]);
     }
 
     /// SIGKILL; notes what had arrived and what the spool then holds.

@@ -187,6 +187,7 @@ impl<R: Ring> Worker<R> {
                 .number("messages", report.messages as u64)
                 .number("damaged_places", report.damage.len() as u64)
                 .number("bodies_missing", report.bodies_missing.len() as u64)
+                .number("not_understood", report.foreign as u64)
                 .number("bodies_kept", report.orphans_kept as u64)
                 .number("possible_duplicates", report.possible_duplicates)
                 .end();

@@ -329,3 +329,21 @@ fn a_start_that_refuses_while_it_waits_ends_when_it_is_asked_to() {
     assert!(TcpStream::connect(gateway.smtp()).is_err(), "somebody listens");
     assert_says(&gateway.output(), &["clients_put_off", "has not ended"]);
 }
+
+#[test]
+fn a_spool_of_format_version_1_is_refused_and_named_with_the_remedy() {
+    let directory = TempDir::new().expect("a folder can be made");
+    let config = configuration().write(directory.path());
+    let spool = directory.path().join("spool");
+    let shard = spool.join("shard-000");
+    fs::create_dir_all(&shard).expect("a folder can be made");
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spool/tests/golden/version-1.bin");
+    let sample = fs::read(sample).expect("the sample is there");
+    fs::write(shard.join("identity"), &sample[..4096]).expect("a file can be written");
+    let error = refused(&config);
+    let named =
+        format!("the spool {} was written by an earlier Gatepost in format version 1", spool.display());
+    for part in [&*named, "this one reads and writes version 2", "move the folder away", "spool.path"] {
+        assert!(error.contains(part), "{part:?} is missing from {error}");
+    }
+}

@@ -11,6 +11,7 @@ mod envelope;
 pub mod fuzz;
 pub mod header;
 mod id;
+mod last_reply;
 pub mod limits;
 mod printable;
 mod queue_state;
@@ -23,6 +24,7 @@ pub use address::{Address, AddressBuf, AddressError, ForwardPath, ReversePath, R
 pub use cause::SuspensionCause;
 pub use envelope::Envelope;
 pub use id::{MessageId, ParseIdError, Ticket};
+pub use last_reply::{LastReply, RECIPIENT_MARK};
 pub use printable::{Printable, is_unprintable, write_escaped};
 pub use queue_state::QueueState;
 pub use reason::Reason;

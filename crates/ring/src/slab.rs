@@ -13,7 +13,7 @@ const PAGE_BYTES: usize = 64 << 10;
 const NONE: u32 = u32::MAX;
 
 /// Values that are there for good, numbered from 0.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pages<T> {
     pages: Vec<Vec<T>>,
     length: u32,
@@ -85,14 +85,14 @@ impl<T> IndexMut<u32> for Pages<T> {
 }
 
 /// Values that come and go; a number is given again after its value was taken out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Slab<T> {
     entries: Pages<Entry<T>>,
     free: u32,
     length: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Entry<T> {
     /// The next one that is free.
     Vacant(u32),

@@ -246,7 +246,7 @@ impl Shard {
     #[cfg(feature = "mutants")]
     pub(crate) fn early_copy(&self, start: usize, length: usize) -> StoredMessage {
         let mut copy = ring::AlignedBuffer::zeroed(length);
-        copy[..length].copy_from_slice(self.open.record(start, length));
+        copy[..length].copy_from_slice(self.open.bytes(start, length));
         StoredMessage::new(Rc::new(copy), 0, length).expect("just written from a valid message")
     }
 }

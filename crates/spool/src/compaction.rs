@@ -18,11 +18,12 @@ use crate::footer;
 use crate::format::{Trailer, padded};
 use crate::group::GroupEffects;
 use crate::index::Entry;
-use crate::record::{self, MessageView, Record};
+use crate::noting::is_order;
+use crate::record::{self, MessageView, Record, Scheduled};
 use crate::references;
 use crate::segment::{FooterState, Purpose, Segment, Segments};
 use crate::shard::{KIND_COPY, Shard};
-use crate::{Damage, Event, HELD, MessageKey, Outcome, RELEASED, Refusal};
+use crate::{Damage, Event, MessageKey, Outcome, Refusal};
 
 /// Records that are read at once.
 const READS_MAX: usize = 8;
@@ -412,7 +413,7 @@ impl Shard {
         let record = skip..skip + entry.length as usize;
         let is_sound = record.end <= read
             && record::sound_length(&buffer[record.clone()]) == Some(record.len())
-            && buffer[record.clone()][12..22] == entry.id;
+            && record::id_of(&buffer[record.clone()]) == Some(entry.id());
         if is_sound {
             *slot = Copy::Read { key, buffer, record };
         } else {
@@ -438,8 +439,11 @@ impl Shard {
         // messages of which it speaks have been copied with what holds for them.
         let has_order = |footer: &[u8]| {
             let outlines = footer::read(footer).unwrap_or_default();
-            outlines.iter().any(|outline| {
-                matches!(outline.record, Record::Deferred(schedule) if matches!(schedule.at(), HELD | RELEASED))
+            outlines.iter().any(|outline| match outline.record {
+                Record::Deferred(schedule) => is_order(schedule.time()),
+                // It may be one.
+                Record::Foreign(_) => !record::is_outcome(outline.bytes),
+                _ => false,
             })
         };
         let trailer = trailer.filter(|trailer| !has_order(&buffer[..trailer.length as usize]));
@@ -493,7 +497,7 @@ impl Shard {
         else {
             return Ok(());
         };
-        let (id, deferral) = (entry.id(), entry.deferral);
+        let (id, deferral, reply) = (entry.id(), entry.deferral, entry.reply);
         let recipients = MessageView::parse(record).map_or(0, |view| view.recipient_count()) as u16;
         let Compaction { outcomes, pending, .. } = &mut self.compaction;
         outcomes.clear();
@@ -506,27 +510,36 @@ impl Shard {
         }
         let (outcomes, pending) = (std::mem::take(outcomes), std::mem::take(pending));
         let outline = record::outline_length(record);
-        let (mut records, mut more) = (1, 0);
+        // What holds for the message, beside its record: each with its fields.
+        let mut beside = Vec::new();
         if !outcomes.is_empty() {
-            (records, more) = (records + 1, more + record::outcome_bytes(outcomes.len()));
+            let mut fields = Vec::new();
+            record::put_outcomes(&mut fields, &outcomes, &[]);
+            beside.push((record::kind::OUTCOME, fields));
         }
         // An attempt that is under way leaves a hold as it is: where there are both, the copy says both.
-        let schedules =
-            [deferral.is_noted.then_some(record::DEFERRED), deferral.is_under_way.then_some(record::ATTEMPT)];
-        for _ in schedules.iter().flatten() {
-            (records, more) = (records + 1, more + record::schedule_bytes(pending.len()));
+        let schedules = [
+            deferral.is_noted.then_some(Scheduled::Deferred),
+            deferral.is_under_way.then_some(Scheduled::Attempt),
+        ];
+        for scheduled in schedules.into_iter().flatten() {
+            let said = match scheduled {
+                Scheduled::Deferred => self.index.replies.of(reply, pending.iter().copied()),
+                Scheduled::Attempt => Vec::new(),
+            };
+            let mut fields = Vec::new();
+            record::put_schedule(&mut fields, &pending, deferral.time(), deferral.attempts, &said);
+            beside.push((scheduled.kind(), fields));
         }
+        let records = 1 + beside.len();
+        let more: usize = beside.iter().map(|(_, fields)| record::outline_bytes(fields)).sum();
         let room = self.room(record.len() + more, (records, outline + more), Purpose::Copy);
         if room.is_ok() {
             let before = self.open_bytes();
             self.open.reserve(record.len() + more, &mut self.pool);
             let start = self.open.put_copy(record) as u32;
-            if !outcomes.is_empty() {
-                record::put_outcomes(&mut self.open, id, &outcomes);
-            }
-            for kind in schedules.into_iter().flatten() {
-                let (time, attempts) = (deferral.time(), deferral.attempts);
-                record::put_schedule(&mut self.open, kind, id, &pending, time, attempts);
+            for (kind, fields) in &beside {
+                self.open.put_record(*kind, id, fields, &[]);
             }
             self.open_effects.copies.push((key, start));
             self.open_effects.records.extend(std::iter::repeat_n(Some(key), records));
@@ -541,7 +554,7 @@ impl Shard {
     /// Copies outcomes out of the victim's footer into the open group, as far as it takes them.
     fn put_outcomes(&mut self, segment: u32, buffer: AlignedBuffer, mut rest: Range<usize>) -> Option<Phase> {
         while let Some((outline, length)) = footer::first(&buffer[rest.clone()]) {
-            if let Record::Outcome(_) = outline.record {
+            if record::is_outcome(outline.bytes) {
                 let bytes = outline.bytes.len();
                 if self.compaction.allowance <= 0 || self.room(bytes, (1, bytes), Purpose::Copy).is_err() {
                     return Some(Phase::Outcomes(buffer, rest));

@@ -2,6 +2,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::Foreign;
+use crate::format::VERSION;
+
 /// Why something is not taken now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
@@ -35,6 +38,8 @@ pub enum LoadError {
     Gone,
     /// Its bytes are not those that were written: it is never delivered.
     Damaged,
+    /// It says what this version does not understand: it is not delivered, and stays for a later one.
+    Foreign(Foreign),
     /// The system cannot read it.
     Io(io::Error),
 }
@@ -44,6 +49,7 @@ impl fmt::Display for LoadError {
         match self {
             Self::Gone => f.write_str("the message is no longer queued"),
             Self::Damaged => f.write_str("the stored message is damaged (its checksum fails)"),
+            Self::Foreign(foreign) => foreign.fmt(f),
             Self::Io(error) => write!(f, "the stored message cannot be read: {error}"),
         }
     }
@@ -75,7 +81,14 @@ pub enum SpoolError {
         /// The segment.
         path: PathBuf,
     },
-    /// A file is none of ours, or of another version.
+    /// The spool is of another format version.
+    Version {
+        /// The spool directory.
+        spool: PathBuf,
+        /// The version that it has.
+        found: u16,
+    },
+    /// A file is none of ours.
     Format {
         /// The file.
         path: PathBuf,
@@ -124,6 +137,16 @@ impl fmt::Display for SpoolError {
                  answer; look at the disk, or start again when it has answered",
                 path.display()
             ),
+            Self::Version { spool, found } => {
+                let relation = if *found < VERSION { "an earlier" } else { "a later" };
+                write!(
+                    f,
+                    "the spool {} was written by {relation} Gatepost in format version {found}, and this one reads \
+                     and writes version {VERSION} alone; let that one deliver what is queued there and then move \
+                     the folder away, or name another folder in spool.path",
+                    spool.display()
+                )
+            }
             Self::Format { path, detail } => write!(f, "{}: {detail}", path.display()),
             Self::Options(detail) => f.write_str(detail),
         }

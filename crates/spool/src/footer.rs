@@ -151,6 +151,6 @@ pub(crate) fn first(footer: &[u8]) -> Option<(Outline<'_>, usize)> {
     let line = footer.get(..LINE_BYTES)?;
     let (offset, length) = (u32_at(line, 0), u32_at(line, 4) as usize);
     let bytes = footer.get(LINE_BYTES..LINE_BYTES.checked_add(length)?)?;
-    let (id, record) = record::parse_outline(bytes)?;
+    let (id, record) = record::parse(bytes).filter(|_| record::outline_length(bytes) == bytes.len())?;
     Some((Outline { id, record, offset: u64::from(offset), bytes }, LINE_BYTES + length))
 }

@@ -2,14 +2,42 @@
 
 use ring::BLOCK_BYTES;
 
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 pub(crate) const HEADER_BYTES: usize = 64;
 const IDENTITY_MAGIC: &[u8; 8] = b"GPSHARD\n";
 const SEGMENT_MAGIC: &[u8; 8] = b"GPSEGMT\n";
 const GROUP_MAGIC: &[u8; 8] = b"GPGROUP\n";
 const TRAILER_MAGIC: &[u8; 8] = b"GPFOOTR\n";
 const TRAILER_SEALED: u16 = 1;
+
+// Where what stands in every header,
+const MAGIC_AT: usize = 0;
+const VERSION_AT: usize = 8;
+const SALT_AT: usize = 16;
 const CRC_AT: usize = 60;
+
+// in those of a segment, of a group and of a footer,
+const EPOCH_AT: usize = 24;
+
+// in those of a group and of a footer,
+const BYTES_AT: usize = 12;
+const SEQUENCE_AT: usize = 32;
+
+// in an identity,
+const SHARD_AT: usize = 10;
+const SEGMENT_BYTES_AT: usize = 24;
+
+// in the header of a group,
+const RECORDS_AT: usize = 40;
+const PREVIOUS_CRC_AT: usize = 44;
+const RECORDS_CRC_AT: usize = 48;
+
+// and in the trailer of a footer.
+const FLAGS_AT: usize = 10;
+const LAST_CRC_AT: usize = 40;
+const END_AT: usize = 44;
+const FOOTER_CRC_AT: usize = 48;
+const EPOCHS_BEHIND_AT: usize = 52;
 
 /// What the identity file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,74 +68,78 @@ pub(crate) struct GroupHeader {
     pub(crate) crc: u32,
 }
 
+/// Why a block is no identity of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoIdentity {
+    /// It is something else.
+    Strange,
+    Damaged,
+    /// It is of this other version.
+    Version(u16),
+}
+
 impl Identity {
     pub(crate) fn write(&self, block: &mut [u8]) {
-        block[..HEADER_BYTES].fill(0);
-        put_magic(block, IDENTITY_MAGIC);
-        block[10..12].copy_from_slice(&u16::from(self.shard).to_le_bytes());
-        block[16..24].copy_from_slice(&self.salt.to_le_bytes());
-        block[24..32].copy_from_slice(&self.segment_bytes.to_le_bytes());
+        begin(&mut block[..HEADER_BYTES], IDENTITY_MAGIC);
+        put(block, SHARD_AT, u16::from(self.shard).to_le_bytes());
+        put(block, SALT_AT, self.salt.to_le_bytes());
+        put(block, SEGMENT_BYTES_AT, self.segment_bytes.to_le_bytes());
         put_crc(block);
     }
 
-    /// Why not, in words, when the block is no identity of this version.
-    pub(crate) fn parse(block: &[u8]) -> Result<Self, String> {
-        if block.len() < HEADER_BYTES || block[..8] != *IDENTITY_MAGIC {
-            return Err("this is not the identity of a Gatepost spool shard".to_owned());
+    pub(crate) fn parse(block: &[u8]) -> Result<Self, NoIdentity> {
+        if block.len() < HEADER_BYTES || block[MAGIC_AT..VERSION_AT] != *IDENTITY_MAGIC {
+            return Err(NoIdentity::Strange);
         }
-        if u32_at(block, CRC_AT) != crc32c::crc32c(&block[..CRC_AT]) {
-            return Err("the shard's identity is damaged (its checksum fails); restore the file from a copy"
-                .to_owned());
+        if !is_crc_right(block) {
+            return Err(NoIdentity::Damaged);
         }
-        let version = u16_at(block, 8);
+        let version = u16_at(block, VERSION_AT);
         if version != VERSION {
-            return Err(format!(
-                "written in format version {version}; this Gatepost reads version {VERSION}"
-            ));
+            return Err(NoIdentity::Version(version));
         }
-        let shard = u8::try_from(u16_at(block, 10)).map_err(|_| "a shard number past 255".to_owned())?;
-        Ok(Self { shard, salt: u64_at(block, 16), segment_bytes: u64_at(block, 24) })
+        let shard = u8::try_from(u16_at(block, SHARD_AT)).map_err(|_| NoIdentity::Strange)?;
+        Ok(Self { shard, salt: u64_at(block, SALT_AT), segment_bytes: u64_at(block, SEGMENT_BYTES_AT) })
     }
 }
 
 impl SegmentHeader {
     pub(crate) fn write(&self, block: &mut [u8]) {
-        block[..BLOCK_BYTES].fill(0);
-        put_magic(block, SEGMENT_MAGIC);
-        block[16..24].copy_from_slice(&self.salt.to_le_bytes());
-        block[24..32].copy_from_slice(&self.epoch.to_le_bytes());
+        begin(&mut block[..BLOCK_BYTES], SEGMENT_MAGIC);
+        put(block, SALT_AT, self.salt.to_le_bytes());
+        put(block, EPOCH_AT, self.epoch.to_le_bytes());
         put_crc(block);
     }
 
     pub(crate) fn parse(block: &[u8]) -> Option<Self> {
-        is_sound(block, SEGMENT_MAGIC).then(|| Self { salt: u64_at(block, 16), epoch: u64_at(block, 24) })
+        is_sound(block, SEGMENT_MAGIC)
+            .then(|| Self { salt: u64_at(block, SALT_AT), epoch: u64_at(block, EPOCH_AT) })
     }
 }
 
 impl GroupHeader {
     /// Writes the header and gives its CRC.
     pub(crate) fn write(&self, block: &mut [u8]) -> u32 {
-        block[..HEADER_BYTES].fill(0);
-        put_magic(block, GROUP_MAGIC);
-        block[12..16].copy_from_slice(&self.length.to_le_bytes());
-        block[16..24].copy_from_slice(&self.salt.to_le_bytes());
-        block[24..32].copy_from_slice(&self.epoch.to_le_bytes());
-        block[32..40].copy_from_slice(&self.sequence.to_le_bytes());
-        block[40..44].copy_from_slice(&self.records.to_le_bytes());
-        block[44..48].copy_from_slice(&self.previous_crc.to_le_bytes());
-        block[48..52].copy_from_slice(&self.records_crc.to_le_bytes());
+        begin(&mut block[..HEADER_BYTES], GROUP_MAGIC);
+        put(block, BYTES_AT, self.length.to_le_bytes());
+        put(block, SALT_AT, self.salt.to_le_bytes());
+        put(block, EPOCH_AT, self.epoch.to_le_bytes());
+        put(block, SEQUENCE_AT, self.sequence.to_le_bytes());
+        put(block, RECORDS_AT, self.records.to_le_bytes());
+        put(block, PREVIOUS_CRC_AT, self.previous_crc.to_le_bytes());
+        put(block, RECORDS_CRC_AT, self.records_crc.to_le_bytes());
         put_crc(block)
     }
 
     pub(crate) fn parse(block: &[u8]) -> Option<Self> {
         is_sound(block, GROUP_MAGIC).then(|| Self {
-            length: u32_at(block, 12),
-            salt: u64_at(block, 16),
-            epoch: u64_at(block, 24),
-            sequence: u64_at(block, 32),
-            records: u32_at(block, 40),
-            previous_crc: u32_at(block, 44),
-            records_crc: u32_at(block, 48),
+            length: u32_at(block, BYTES_AT),
+            salt: u64_at(block, SALT_AT),
+            epoch: u64_at(block, EPOCH_AT),
+            sequence: u64_at(block, SEQUENCE_AT),
+            records: u32_at(block, RECORDS_AT),
+            previous_crc: u32_at(block, PREVIOUS_CRC_AT),
+            records_crc: u32_at(block, RECORDS_CRC_AT),
             crc: u32_at(block, CRC_AT),
         })
     }
@@ -151,38 +183,37 @@ impl From<&GroupHeader> for Last {
 
 impl Trailer {
     pub(crate) fn write(&self, block: &mut [u8]) {
-        block[..BLOCK_BYTES].fill(0);
-        put_magic(block, TRAILER_MAGIC);
+        begin(&mut block[..BLOCK_BYTES], TRAILER_MAGIC);
         let flags = if self.is_sealed { TRAILER_SEALED } else { 0 };
-        block[10..12].copy_from_slice(&flags.to_le_bytes());
-        block[12..16].copy_from_slice(&self.length.to_le_bytes());
-        block[16..24].copy_from_slice(&self.salt.to_le_bytes());
-        block[24..32].copy_from_slice(&self.epoch.to_le_bytes());
-        block[32..40].copy_from_slice(&self.last.sequence.to_le_bytes());
-        block[40..44].copy_from_slice(&self.last.crc.to_le_bytes());
-        block[44..48].copy_from_slice(&self.end.to_le_bytes());
-        block[48..52].copy_from_slice(&self.footer_crc.to_le_bytes());
+        put(block, FLAGS_AT, flags.to_le_bytes());
+        put(block, BYTES_AT, self.length.to_le_bytes());
+        put(block, SALT_AT, self.salt.to_le_bytes());
+        put(block, EPOCH_AT, self.epoch.to_le_bytes());
+        put(block, SEQUENCE_AT, self.last.sequence.to_le_bytes());
+        put(block, LAST_CRC_AT, self.last.crc.to_le_bytes());
+        put(block, END_AT, self.end.to_le_bytes());
+        put(block, FOOTER_CRC_AT, self.footer_crc.to_le_bytes());
         // Fewer recoveries than 2^32 happen within one life of a segment.
         let behind = (self.last.epoch - self.epoch) as u32;
-        block[52..56].copy_from_slice(&behind.to_le_bytes());
+        put(block, EPOCHS_BEHIND_AT, behind.to_le_bytes());
         put_crc(block);
     }
 
     pub(crate) fn parse(block: &[u8]) -> Option<Self> {
         is_sound(block, TRAILER_MAGIC).then(|| {
-            let epoch = u64_at(block, 24);
+            let epoch = u64_at(block, EPOCH_AT);
             Self {
-                is_sealed: u16_at(block, 10) & TRAILER_SEALED != 0,
-                length: u32_at(block, 12),
-                salt: u64_at(block, 16),
+                is_sealed: u16_at(block, FLAGS_AT) & TRAILER_SEALED != 0,
+                length: u32_at(block, BYTES_AT),
+                salt: u64_at(block, SALT_AT),
                 epoch,
                 last: Last {
-                    epoch: epoch + u64::from(u32_at(block, 52)),
-                    sequence: u64_at(block, 32),
-                    crc: u32_at(block, 40),
+                    epoch: epoch.saturating_add(u64::from(u32_at(block, EPOCHS_BEHIND_AT))),
+                    sequence: u64_at(block, SEQUENCE_AT),
+                    crc: u32_at(block, LAST_CRC_AT),
                 },
-                end: u32_at(block, 44),
-                footer_crc: u32_at(block, 48),
+                end: u32_at(block, END_AT),
+                footer_crc: u32_at(block, FOOTER_CRC_AT),
             }
         })
     }
@@ -211,20 +242,30 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes were sliced"))
 }
 
-fn put_magic(block: &mut [u8], magic: &[u8; 8]) {
-    block[..8].copy_from_slice(magic);
-    block[8..10].copy_from_slice(&VERSION.to_le_bytes());
+/// Begins a block, or a header, that is zeros otherwise.
+fn begin(block: &mut [u8], magic: &[u8; 8]) {
+    block.fill(0);
+    put(block, MAGIC_AT, *magic);
+    put(block, VERSION_AT, VERSION.to_le_bytes());
+}
+
+fn put<const BYTES: usize>(block: &mut [u8], at: usize, bytes: [u8; BYTES]) {
+    block[at..at + BYTES].copy_from_slice(&bytes);
 }
 
 fn put_crc(block: &mut [u8]) -> u32 {
     let crc = crc32c::crc32c(&block[..CRC_AT]);
-    block[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+    put(block, CRC_AT, crc.to_le_bytes());
     crc
+}
+
+fn is_crc_right(block: &[u8]) -> bool {
+    u32_at(block, CRC_AT) == crc32c::crc32c(&block[..CRC_AT])
 }
 
 fn is_sound(block: &[u8], magic: &[u8; 8]) -> bool {
     block.len() >= HEADER_BYTES
-        && block[..8] == *magic
-        && u16_at(block, 8) == VERSION
-        && u32_at(block, CRC_AT) == crc32c::crc32c(&block[..CRC_AT])
+        && block[MAGIC_AT..VERSION_AT] == *magic
+        && u16_at(block, VERSION_AT) == VERSION
+        && is_crc_right(block)
 }

@@ -3,7 +3,7 @@
 use mail::MessageId;
 use ring::{AlignedBuffer, Handle};
 
-use crate::format::{GroupHeader, HEADER_BYTES, padded, u32_at};
+use crate::format::{GroupHeader, HEADER_BYTES, padded};
 use crate::{MessageKey, record};
 
 /// Buffers grow through these sizes, so that one that comes back fits the next group.
@@ -96,34 +96,33 @@ impl GroupBuffer {
         }
     }
 
-    pub(crate) fn begin_record(&mut self, kind: u8, id: MessageId) -> usize {
+    /// Puts a record of these fields, and of a message its content; gives where it begins and its length.
+    pub(crate) fn put_record(
+        &mut self,
+        kind: u8,
+        id: MessageId,
+        fields: &[u8],
+        content: &[&[u8]],
+    ) -> (usize, usize) {
         let start = self.length;
-        self.put(&[0; 8]);
-        self.put(&[kind, 0, 0, 0]);
-        self.put(&id.to_bytes());
+        self.length += record::HEADER_BYTES;
+        self.put(fields);
+        content.iter().for_each(|part| self.put(part));
+        record::write_header(&mut self.buffer[start..self.length], kind, id, fields.len());
         self.records += 1;
-        start
+        self.outline_bytes += record::outline_bytes(fields);
+        (start, self.length - start)
     }
 
-    pub(crate) fn put(&mut self, bytes: &[u8]) {
+    fn put(&mut self, bytes: &[u8]) {
         let end = self.length + bytes.len();
         self.buffer[self.length..end].copy_from_slice(bytes);
         self.length = end;
     }
 
-    /// Completes the header of the record at `start`; gives its length.
-    pub(crate) fn end_record(&mut self, start: usize) -> usize {
-        let length = self.length - start;
-        let crc = crc32c::crc32c(&self.buffer[start + 8..self.length]);
-        self.buffer[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
-        self.buffer[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
-        self.outline_bytes += record::outline_length(&self.buffer[start..self.length]);
-        length
-    }
-
-    /// The bytes of a record that was ended.
-    #[cfg(feature = "mutants")]
-    pub(crate) fn record(&self, start: usize, length: usize) -> &[u8] {
+    /// The bytes of a record that was put.
+    #[cfg(any(test, feature = "mutants"))]
+    pub(crate) fn bytes(&self, start: usize, length: usize) -> &[u8] {
         &self.buffer[start..start + length]
     }
 
@@ -151,7 +150,7 @@ pub(crate) fn records<'a>(group: &'a [u8], header: &GroupHeader) -> impl Iterato
     std::iter::from_fn(move || {
         (at < end).then_some(())?;
         let start = at;
-        at += u32_at(group, start) as usize;
+        at += record::length_of(&group[start..]);
         Some((start, &group[start..at]))
     })
 }

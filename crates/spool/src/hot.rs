@@ -151,6 +151,7 @@ impl Hot {
 mod tests {
     use super::*;
     use crate::index::{Deferral, Recipients};
+    use crate::replies::ReplyIx;
     use ring::{AlignedBuffer, BLOCK_BYTES};
 
     fn entry(segment: u32, offset: u32, group: u32) -> Entry {
@@ -162,6 +163,7 @@ mod tests {
             recipients: Recipients::pending(1),
             deferral: Deferral::default(),
             outcomes_open: 0,
+            reply: ReplyIx::NONE,
             id: [0; 10],
             is_large: false,
             is_copy: false,

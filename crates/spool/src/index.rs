@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use mail::{MessageId, UnixMillis};
 use ring::{Arena, Handle};
 
+use crate::record::Fields;
+use crate::replies::{Replies, ReplyIx};
 use crate::{HELD, MessageKey, Outcome};
 
 /// What the spool keeps for each queued message of up to 32 recipients; more take two bits each. The
@@ -30,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) deferral: Deferral,
     /// Outcome records of it that are not durable yet.
     pub(crate) outcomes_open: u16,
+    /// What was last said of its recipients, for the same.
+    pub(crate) reply: ReplyIx,
     pub(crate) id: [u8; 10],
     /// It has a body in a file of its own: see [`Index::large`].
     pub(crate) is_large: bool,
@@ -127,6 +131,15 @@ impl Recipients {
         self.words().0.iter().all(|&word| word == 0)
     }
 
+    /// Those without an outcome, ascending.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = u16> + Clone {
+        let words = (0_usize..).step_by(BITS).zip(self.words().0);
+        words.flat_map(|(first, &word)| {
+            let bits = (0..BITS).filter(move |bit| word & 1 << bit != 0);
+            bits.map(move |bit| (first + bit) as u16)
+        })
+    }
+
     fn words(&self) -> (&[u32], &[u32]) {
         match self {
             Self::Few { pending, failed } => (std::slice::from_ref(pending), std::slice::from_ref(failed)),
@@ -149,6 +162,7 @@ pub(crate) struct Index {
     entries: Arena<Entry>,
     /// The numbers of the bodies that lie in files of their own, by the messages' slots: few have one.
     large: HashMap<u32, u64>,
+    pub(crate) replies: Replies,
 }
 
 impl Index {
@@ -169,10 +183,22 @@ impl Index {
         self.entries.get_mut(Handle::from_bits(key.0))
     }
 
+    /// Notes what the fields of a record say to its recipients.
+    pub(crate) fn note_said(
+        &mut self,
+        key: MessageKey,
+        fields: Fields<'_>,
+        recipients: impl Iterator<Item = u16> + Clone,
+    ) {
+        let Some(entry) = self.entries.get_mut(Handle::from_bits(key.0)) else { return };
+        entry.reply = self.replies.note(entry.reply, fields, recipients, entry.recipients.waiting());
+    }
+
     /// Also gives the number of its body's file, where it has one.
     pub(crate) fn remove(&mut self, key: MessageKey) -> Option<(Entry, Option<u64>)> {
         let handle = Handle::from_bits(key.0);
         let entry = self.entries.remove(handle)?;
+        self.replies.release(entry.reply);
         let large = if entry.is_large { self.large.remove(&handle.index()) } else { None };
         Some((entry, large))
     }
@@ -211,6 +237,8 @@ mod tests {
             for recipient in 0..count as u16 {
                 assert!(!recipients.all_settled());
                 assert_eq!(recipients.outcome(recipient), None);
+                assert_eq!(recipients.waiting().next(), Some(recipient));
+                assert_eq!(recipients.waiting().count(), count - usize::from(recipient));
                 let outcome = if recipient % 3 == 0 { Outcome::Failed } else { Outcome::Delivered };
                 assert!(recipients.settle(recipient, outcome));
                 assert!(!recipients.settle(recipient, Outcome::Expired));

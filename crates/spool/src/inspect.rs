@@ -6,14 +6,17 @@ mod single;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use mail::{MessageId, UnixMillis};
+use mail::{LastReply, MessageId, UnixMillis};
 use ring::{Disk, OpenMode};
 
 use crate::large::large_name;
-use crate::record::{LargeBody, MessageView, Record};
+use crate::noting::is_order;
+use crate::record::{self, Fields, LargeBody, MessageView, Record};
+use crate::replies;
 use crate::scan::{self, Damage, Reading, Scan, Seen};
-use crate::{HELD, Outcome, PIECE_BYTES, Place, RELEASED, SpoolError};
+use crate::{Foreign, Outcome, PIECE_BYTES, Place, SpoolError};
 
 pub use single::{StoredRecord, damaged, read};
 
@@ -38,6 +41,8 @@ pub struct ListedMessage {
     pub content_bytes: u64,
     /// Where its record lies.
     pub place: Place,
+    /// Why this version does not deliver it.
+    pub foreign: Option<Foreign>,
     large: Option<LargeBody>,
 }
 
@@ -48,6 +53,8 @@ pub struct ListedRecipient {
     pub address: String,
     /// How it stands.
     pub state: RecipientState,
+    /// What was last said of it, where that is known.
+    pub reply: Option<Arc<LastReply>>,
 }
 
 /// How a recipient stands.
@@ -57,7 +64,7 @@ pub enum RecipientState {
     Queued {
         /// Attempts that were noted.
         attempts: u16,
-        /// Deferred until then; [`HELD`] by an operator; 0 when it was neither.
+        /// Deferred until then; [`crate::HELD`] by an operator; 0 when it was neither.
         not_before: UnixMillis,
     },
     /// It has its outcome.
@@ -65,27 +72,33 @@ pub enum RecipientState {
 }
 
 impl ListedMessage {
-    /// A recipient has no outcome yet.
+    /// A recipient has no outcome yet, or the message is not understood and has none that is known.
     #[must_use]
     pub fn is_queued(&self) -> bool {
-        self.recipients.iter().any(|recipient| matches!(recipient.state, RecipientState::Queued { .. }))
+        let is_foreign = self.recipients.is_empty() && self.foreign.is_some();
+        is_foreign
+            || self
+                .recipients
+                .iter()
+                .any(|recipient| matches!(recipient.state, RecipientState::Queued { .. }))
     }
 
     fn new(place: Place, view: &MessageView<'_>) -> Self {
         let state = RecipientState::Queued { attempts: 0, not_before: UnixMillis(0) };
-        let recipients = view.recipients();
+        let recipients = view.recipient_texts();
         Self {
             id: view.id(),
             shard: place.shard,
             arrived: view.arrived(),
             tenant: view.tenant().to_owned(),
             identity: view.identity().to_owned(),
-            reverse_path: view.reverse_path().text().to_owned(),
+            reverse_path: view.reverse_path_text().to_owned(),
             recipients: recipients
-                .map(|address| ListedRecipient { address: address.text().to_owned(), state })
+                .map(|address| ListedRecipient { address: address.to_owned(), state, reply: None })
                 .collect(),
             content_bytes: view.content_bytes() as u64 + view.large().map_or(0, |large| large.bytes),
             place,
+            foreign: view.foreign(),
             large: view.large(),
         }
     }
@@ -108,13 +121,15 @@ pub struct Verification {
     pub damage: Vec<Damage>,
     /// Large bodies of queued messages that are missing or not what was written.
     pub bodies_damaged: Vec<PathBuf>,
+    /// Queued messages of which a record is not understood.
+    pub foreign: Vec<(MessageId, Foreign)>,
 }
 
 impl Verification {
-    /// Nothing is damaged.
+    /// Nothing is damaged, and all that is queued can be delivered.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.damage.is_empty() && self.bodies_damaged.is_empty()
+        self.damage.is_empty() && self.bodies_damaged.is_empty() && self.foreign.is_empty()
     }
 
     fn add(&mut self, other: Self) {
@@ -125,6 +140,7 @@ impl Verification {
         self.queued += other.queued;
         self.damage.extend(other.damage);
         self.bodies_damaged.extend(other.bodies_damaged);
+        self.foreign.extend(other.foreign);
     }
 }
 
@@ -167,6 +183,7 @@ pub fn shard<D: Disk>(
     let path = scan::shard_directory(directory, number);
     for message in messages.iter().filter(|message| message.is_queued()) {
         found.queued += 1;
+        found.foreign.extend(message.foreign.map(|foreign| (message.id, foreign)));
         if let Some(large) = message.large {
             let path = path.join(large_name(large.number));
             if !is_body_sound(disk, &path, large)? {
@@ -239,11 +256,16 @@ struct Log {
     messages: HashMap<MessageId, ListedMessage>,
     outcomes: Vec<(MessageId, u16, Outcome)>,
     schedules: HashMap<(MessageId, u16), (u16, UnixMillis)>,
+    replies: HashMap<(MessageId, u16), Arc<LastReply>>,
+    foreign: HashMap<MessageId, Foreign>,
 }
 
 impl Log {
     fn record(&mut self, seen: &Seen<'_>, place: Place) {
         let id = seen.id;
+        if let Some(foreign) = seen.record.foreign() {
+            self.foreign.entry(id).or_insert(foreign);
+        }
         match seen.record {
             Record::Message(view) => {
                 self.messages.insert(id, ListedMessage::new(place, &view));
@@ -257,17 +279,24 @@ impl Log {
             Record::Deferred(schedule) => {
                 for recipient in schedule.recipients() {
                     let latest = self.schedules.entry((id, recipient)).or_default();
-                    let is_order = matches!(schedule.at(), HELD | RELEASED);
-                    if is_order || schedule.attempts() >= latest.0 {
-                        *latest = (latest.0.max(schedule.attempts()), schedule.at());
+                    if is_order(schedule.time()) || schedule.attempts() >= latest.0 {
+                        *latest = (latest.0.max(schedule.attempts()), schedule.time());
                     }
                 }
+                self.said(id, schedule.fields(), schedule.recipients());
             }
             Record::Outcome(outcomes) => {
                 self.outcomes
                     .extend(outcomes.outcomes().map(|(recipient, outcome)| (id, recipient, outcome)));
+                self.said(id, outcomes.fields(), outcomes.outcomes().map(|(recipient, _)| recipient));
             }
+            Record::Foreign(_) | Record::Other => {}
         }
+    }
+
+    fn said(&mut self, id: MessageId, fields: Fields<'_>, to: impl Iterator<Item = u16> + Clone) {
+        let told = replies::told(record::read_said(fields).into_iter(), to);
+        self.replies.extend(told.map(|(recipient, reply)| ((id, recipient), reply)));
     }
 
     fn finish(mut self) -> Vec<ListedMessage> {
@@ -283,6 +312,18 @@ impl Log {
                 message.and_then(|message| message.recipients.get_mut(usize::from(recipient)))
             {
                 recipient.state = state;
+            }
+        }
+        for ((id, recipient), reply) in self.replies {
+            let message = self.messages.get_mut(&id);
+            let recipients = message.map(|message| &mut message.recipients);
+            if let Some(recipient) = recipients.and_then(|all| all.get_mut(usize::from(recipient))) {
+                recipient.reply = Some(reply);
+            }
+        }
+        for (id, foreign) in self.foreign {
+            if let Some(message) = self.messages.get_mut(&id) {
+                message.foreign = Some(foreign);
             }
         }
         let mut messages: Vec<_> = self.messages.into_values().collect();

@@ -31,7 +31,7 @@ impl Shard {
         };
         let length = entry.length as usize;
         if let Some((buffer, start)) = self.hot.get(entry, &mut self.pool) {
-            let result = StoredMessage::new(buffer, start, length).ok_or(LoadError::Damaged);
+            let result = StoredMessage::new(buffer, start, length);
             return self.events.push_back(Event::Loaded { request, result });
         }
         #[cfg(feature = "mutants")]
@@ -133,12 +133,15 @@ impl Shard {
                 let length = entry.length as usize;
                 let record = buffer.get(skip..skip + length).filter(|_| read >= skip + length);
                 let is_sound = record.is_some_and(|bytes| {
-                    record::sound_length(bytes) == Some(length) && bytes[12..22] == entry.id
+                    record::sound_length(bytes) == Some(length) && record::id_of(bytes) == Some(entry.id())
                 });
                 let buffer = Rc::new(buffer);
-                let message = is_sound.then(|| StoredMessage::new(buffer.clone(), skip, length)).flatten();
+                let message = match is_sound {
+                    true => StoredMessage::new(buffer.clone(), skip, length),
+                    false => Err(LoadError::Damaged),
+                };
                 self.hot.lend(buffer, &mut self.pool);
-                message.ok_or(LoadError::Damaged)
+                message
             }
             _ => Err(LoadError::Damaged),
         };

@@ -4,8 +4,9 @@ use std::ops::Range;
 use mail::{Address, MessageId, ReversePath, UnixMillis};
 use ring::SharedBuffer;
 
+use crate::LoadError;
 use crate::place::HOME;
-use crate::record::{LargeBody, MessageView};
+use crate::record::{self, LargeBody, Layout, MessageView};
 
 /// A message as the log holds it, in memory: a share of the buffer it was written from or read into.
 ///
@@ -15,8 +16,7 @@ pub struct StoredMessage {
     buffer: SharedBuffer,
     start: u32,
     length: u32,
-    /// Where the content begins, from `start`.
-    content_at: u32,
+    layout: Layout,
     /// The place of its shard in the worker's spool.
     pub(crate) place: u8,
 }
@@ -39,12 +39,19 @@ pub enum StoredContent {
 }
 
 impl StoredMessage {
-    /// A view on the record in `buffer[start..start + length]`; `None` when there is no sound message record.
-    pub(crate) fn new(buffer: SharedBuffer, start: usize, length: usize) -> Option<Self> {
-        let view = MessageView::parse(buffer.get(start..start + length)?)?;
-        let content_at = u32::try_from(view.content_at).ok()?;
-        let (start, length) = (u32::try_from(start).ok()?, u32::try_from(length).ok()?);
-        Some(Self { buffer, start, length, content_at, place: HOME })
+    /// A view on the record in `buffer[start..start + length]`.
+    ///
+    /// # Errors
+    /// [`LoadError::Damaged`] when there is no such message record, [`LoadError::Foreign`].
+    pub(crate) fn new(buffer: SharedBuffer, start: usize, length: usize) -> Result<Self, LoadError> {
+        let record = buffer.get(start..start + length).filter(|record| record::is_whole(record));
+        let layout = *record.and_then(MessageView::parse).ok_or(LoadError::Damaged)?.layout();
+        if let Some(foreign) = layout.foreign {
+            return Err(LoadError::Foreign(foreign));
+        }
+        let (start, length) = (u32::try_from(start), u32::try_from(length));
+        let (start, length) = start.ok().zip(length.ok()).ok_or(LoadError::Damaged)?;
+        Ok(Self { buffer, start, length, layout, place: HOME })
     }
 
     /// Its id.
@@ -103,7 +110,8 @@ impl StoredMessage {
     /// What goes over the wire.
     #[must_use]
     pub fn content(&self) -> StoredContent {
-        let range = (self.start + self.content_at) as usize..(self.start + self.length) as usize;
+        let end = (self.start + self.length) as usize;
+        let range = end - self.view().content_bytes()..end;
         match self.view().large() {
             None => StoredContent::Inline(self.buffer.clone(), range),
             Some(large) => {
@@ -115,8 +123,7 @@ impl StoredMessage {
     /// Bytes over the wire after DATA, header lines and final dot included.
     #[must_use]
     pub fn content_bytes(&self) -> u64 {
-        let inline = u64::from(self.length - self.content_at);
-        inline + self.view().large().map_or(0, |large| large.bytes)
+        self.view().content_bytes() as u64 + self.view().large().map_or(0, |large| large.bytes)
     }
 
     pub(crate) fn large(&self) -> Option<LargeBody> {
@@ -125,6 +132,6 @@ impl StoredMessage {
 
     fn view(&self) -> MessageView<'_> {
         let bytes = &self.buffer[self.start as usize..(self.start + self.length) as usize];
-        MessageView::of_checked(bytes, self.content_at as usize)
+        MessageView::of_checked(bytes, self.layout)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mail::{MessageId, UnixMillis};
+use mail::{LastReply, MessageId, UnixMillis};
 use ring::{AlignedBuffer, BLOCK_BYTES, Disk, OpenMode};
 
 use crate::fail_point::fail_point;
@@ -18,7 +18,7 @@ use crate::replay::{RecoveredMail, Replay};
 use crate::scan::{self, Damage, Reading, Scan, Scanned};
 use crate::sealing;
 use crate::segment::{self, FooterState, Segment};
-use crate::{MessageKey, Options, RecoveryProgress, SpoolError};
+use crate::{Foreign, MessageKey, Options, RecoveryProgress, SpoolError};
 
 /// A queued message that a start found.
 #[derive(Clone, Debug)]
@@ -33,6 +33,17 @@ pub struct Recovered {
     pub tenant: Arc<str>,
     /// Who still waits for it.
     pub pending: Vec<PendingRecipient>,
+    /// Why it must not be delivered by this version. It stays in its place; its recipients may not be all.
+    pub foreign: Option<Foreign>,
+}
+
+impl Recovered {
+    /// What was last said of the recipient of this index.
+    #[must_use]
+    pub fn reply(&self, recipient: u16) -> Option<LastReply> {
+        let found = self.pending.binary_search_by_key(&recipient, |pending| pending.recipient).ok()?;
+        self.pending[found].reply.as_deref().cloned()
+    }
 }
 
 /// A recipient without an outcome.
@@ -46,6 +57,8 @@ pub struct PendingRecipient {
     pub attempts: u16,
     /// It was deferred until then; [`crate::HELD`] where an operator holds it, 0 when it was not.
     pub not_before: UnixMillis,
+    /// What was last said of it.
+    pub reply: Option<Arc<LastReply>>,
 }
 
 /// What a recovery did.
@@ -66,6 +79,8 @@ pub struct RecoveryReport {
     pub damage: Vec<Damage>,
     /// Queued messages whose large body is missing, and which cannot be delivered.
     pub bodies_missing: Vec<MessageId>,
+    /// Queued messages of which a record is not understood, and which are not delivered: see [`Recovered::foreign`].
+    pub foreign: usize,
     /// Large bodies that no queued message named, removed.
     pub orphans_removed: usize,
     /// The same, kept: something is damaged, and they may be of messages whose records cannot be read.
@@ -81,6 +96,7 @@ impl RecoveryReport {
         self.possible_duplicates += other.possible_duplicates;
         self.damage.extend_from_slice(&other.damage);
         self.bodies_missing.extend_from_slice(&other.bodies_missing);
+        self.foreign += other.foreign;
         self.orphans_removed += other.orphans_removed;
         self.orphans_kept += other.orphans_kept;
     }

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::vec;
 
 use hashbrown::HashTable;
-use mail::{MessageId, UnixMillis};
+use mail::{Address, MessageId, UnixMillis};
 use ring::Pages;
 
 use crate::footer::{About, Summary};
 use crate::index::{self, Deferral, Entry};
+use crate::noting::is_order;
 use crate::record::{MessageView, Outcomes, Record, Schedule};
 use crate::recovery::State;
 use crate::references;
+use crate::replies::{Replies, ReplyIx};
 use crate::scan::Seen;
-use crate::{HELD, MessageKey, Outcome, PendingRecipient, RELEASED, Recovered};
+use crate::{Foreign, MessageKey, Outcome, PendingRecipient, Recovered};
 
 /// A text that many messages share, by its number.
 #[derive(Clone, Copy)]
@@ -48,6 +50,8 @@ impl Names {
 struct Facts {
     id: [u8; 10],
     tenant: Name,
+    /// What was last said of its recipients, as it was when all records were seen.
+    reply: ReplyIx,
     arrived: UnixMillis,
     recipients: Recipients,
 }
@@ -99,6 +103,8 @@ pub(crate) struct Replay {
     /// Outcomes of messages that are not known, with their segment. Where a segment's header is damaged, the
     /// message may still come.
     unknown: Vec<(u32, MessageId, u16, Outcome)>,
+    /// Records that are not understood, with their segment and the messages that they speak of.
+    foreign: Vec<(u32, MessageId, Foreign)>,
     summary: Summary,
 }
 
@@ -130,6 +136,7 @@ impl Replay {
             Record::Message(view) => Some(self.message(state, seen, &view)),
             _ => self.slot(seen.id),
         };
+        self.foreign.extend(seen.record.foreign().map(|foreign| (self.segment, seen.id, foreign)));
         let about = match seen.record {
             Record::Outcome(outcomes) => self.outcomes(state, seen.id, slot, &outcomes),
             Record::Message(_) => slot.map_or(About::Elsewhere, |slot| About::Here(key_of(slot))),
@@ -137,6 +144,12 @@ impl Replay {
                 // Without its message, nobody will ask for it.
                 let Some(slot) = slot else { return };
                 self.schedule(state, slot, &schedule, matches!(seen.record, Record::Attempt(_)));
+                About::Here(key_of(slot))
+            }
+            // Its segment stays as it is, for as long as its message is queued.
+            Record::Foreign(_) => About::Elsewhere,
+            Record::Other => {
+                let Some(slot) = slot else { return };
                 About::Here(key_of(slot))
             }
         };
@@ -160,9 +173,10 @@ impl Replay {
             offset,
             length,
             group: 0,
-            recipients: index::Recipients::pending(view.recipient_count()),
+            recipients: index::Recipients::pending(recipients_of(view)),
             deferral: Deferral::default(),
             outcomes_open: 0,
+            reply: ReplyIx::NONE,
             id: seen.id.to_bytes(),
             is_large: large.is_some(),
             is_copy: false,
@@ -174,8 +188,13 @@ impl Replay {
 
     /// Takes in what is not in the index of the message in the next slot.
     fn note_facts(&mut self, id: [u8; 10], view: &MessageView<'_>) {
-        let mut recipients = view.recipients().map(|address| Recipient {
-            domain: self.names.number(address.domain()),
+        let mut texts = view.recipient_texts();
+        let domains = (0..recipients_of(view)).map(|_| {
+            let address = texts.next().and_then(|text| Address::parse(text).ok());
+            address.map_or("", Address::domain)
+        });
+        let mut recipients = domains.map(|domain| Recipient {
+            domain: self.names.number(domain),
             not_before: UnixMillis(0),
             attempts: 0,
             is_under_way: false,
@@ -186,14 +205,15 @@ impl Replay {
             (_, first) => Recipients::Many(first.into_iter().chain(recipients).collect()),
         };
         let tenant = self.names.number(view.tenant());
-        let slot = self.facts.push(Facts { id, tenant, arrived: view.arrived(), recipients });
+        let slot =
+            self.facts.push(Facts { id, tenant, reply: ReplyIx::NONE, arrived: view.arrived(), recipients });
         let Self { facts, hasher, .. } = self;
         self.slots.insert_unique(hasher.hash_one(id), slot, |&slot| hasher.hash_one(facts[slot].id));
     }
 
     fn schedule(&mut self, state: &mut State, slot: u32, schedule: &Schedule<'_>, is_attempt: bool) {
         // What an operator says counts whatever attempts were noted meanwhile.
-        let is_order = !is_attempt && matches!(schedule.at(), HELD | RELEASED);
+        let is_order = !is_attempt && is_order(schedule.time());
         for recipient in schedule.recipients() {
             let progress = self.facts[slot].recipients.get_mut(recipient);
             let Some(progress) = progress.filter(|progress| !progress.is_settled) else { continue };
@@ -201,7 +221,7 @@ impl Replay {
                 progress.is_under_way = true;
             } else if is_order || schedule.attempts() >= progress.attempts {
                 progress.is_under_way = false;
-                progress.not_before = schedule.at();
+                progress.not_before = schedule.time();
             }
             progress.attempts = progress.attempts.max(schedule.attempts());
         }
@@ -209,10 +229,14 @@ impl Replay {
         if is_attempt {
             (entry.deferral.attempts, entry.deferral.is_under_way) = (schedule.attempts(), true);
         } else {
-            entry.deferral = Deferral::until(schedule.at(), schedule.attempts());
+            entry.deferral = Deferral::until(schedule.time(), schedule.attempts());
+        }
+        let segment = entry.segment;
+        if !is_attempt {
+            state.index.note_said(key_of(slot), schedule.fields(), schedule.recipients());
         }
         if is_order {
-            references::refer(&mut state.segments, self.segment, entry.segment);
+            references::refer(&mut state.segments, self.segment, segment);
         }
     }
 
@@ -259,7 +283,8 @@ impl Replay {
                 None => refer_to_older(state, segment),
             }
         }
-        let Self { facts, names, slots, .. } = self;
+        let foreign = self.set_foreign_apart(state);
+        let Self { mut facts, names, slots, .. } = self;
         drop(slots);
         let mut queued = Vec::new();
         for slot in 0..facts.len() {
@@ -270,6 +295,7 @@ impl Replay {
                 continue;
             }
             state.segments[entry.segment as usize].gain(entry.length);
+            facts[slot].reply = entry.reply;
             let recipients = facts[slot].recipients.as_slice();
             let under_way = recipients.iter().filter(|recipient| recipient.is_under_way).count();
             state.report.possible_duplicates += under_way as u64;
@@ -277,8 +303,37 @@ impl Replay {
         }
         queued.sort_unstable_by_key(|&slot| facts[slot].id);
         state.report.messages = queued.len();
-        RecoveredMail { queued: queued.into_iter(), facts, names }
+        RecoveredMail {
+            queued: queued.into_iter(),
+            facts,
+            names,
+            replies: state.index.replies.clone(),
+            foreign,
+        }
     }
+
+    /// A record that is not understood and speaks of a queued message keeps its segment as it is, for a version
+    /// that understands it. Gives those messages by their slots.
+    fn set_foreign_apart(&mut self, state: &mut State) -> HashMap<u32, Foreign> {
+        let mut found = HashMap::new();
+        for (segment, id, foreign) in std::mem::take(&mut self.foreign) {
+            let Some(slot) = self.slot(id) else {
+                refer_to_older(state, segment);
+                continue;
+            };
+            if state.index.get(key_of(slot)).is_some_and(|entry| !entry.recipients.all_settled()) {
+                found.entry(slot).or_insert(foreign);
+                state.segments[segment as usize].quarantined = true;
+            }
+        }
+        state.report.foreign = found.len();
+        found
+    }
+}
+
+/// A message that is not understood is queued, whatever it says of its recipients.
+fn recipients_of(view: &MessageView<'_>) -> usize {
+    view.recipient_count().max(usize::from(view.foreign().is_some()))
 }
 
 /// Nothing has left the index while records are replayed: a slot is its first life.
@@ -299,6 +354,8 @@ pub struct RecoveredMail {
     queued: vec::IntoIter<u32>,
     facts: Pages<Facts>,
     names: Names,
+    replies: Replies,
+    foreign: HashMap<u32, Foreign>,
 }
 
 impl Iterator for RecoveredMail {
@@ -306,22 +363,25 @@ impl Iterator for RecoveredMail {
 
     fn next(&mut self) -> Option<Recovered> {
         let slot = self.queued.next()?;
-        let Facts { id, tenant, arrived, recipients } = &self.facts[slot];
-        let pending = (0..=u16::MAX)
-            .zip(recipients.as_slice())
-            .filter(|(_, recipient)| !recipient.is_settled)
-            .map(|(index, recipient)| PendingRecipient {
-                recipient: index,
-                domain: self.names.text(recipient.domain),
-                attempts: recipient.attempts,
-                not_before: recipient.not_before,
-            });
+        let Facts { id, tenant, reply, arrived, recipients } = &self.facts[slot];
+        let pending =
+            (0..=u16::MAX).zip(recipients.as_slice()).filter(|(_, recipient)| !recipient.is_settled);
+        let indexes = pending.clone().map(|(index, _)| index);
+        let replies: HashMap<_, _> = self.replies.told(*reply, indexes).collect();
+        let pending = pending.map(|(index, recipient)| PendingRecipient {
+            recipient: index,
+            domain: self.names.text(recipient.domain),
+            attempts: recipient.attempts,
+            not_before: recipient.not_before,
+            reply: replies.get(&index).cloned(),
+        });
         Some(Recovered {
             key: key_of(slot),
             id: MessageId::from_bytes(*id),
             arrived: *arrived,
             tenant: self.names.text(*tenant),
             pending: pending.collect(),
+            foreign: self.foreign.get(&slot).copied(),
         })
     }
 

@@ -11,7 +11,7 @@ use ring::{BLOCK_BYTES, Disk, File, OpenMode};
 
 use crate::SpoolError;
 use crate::footer;
-use crate::format::{GroupHeader, HEADER_BYTES, Identity, Last, SegmentHeader, Trailer, padded, u32_at};
+use crate::format::{GroupHeader, HEADER_BYTES, Identity, Last, NoIdentity, SegmentHeader, Trailer, padded};
 use crate::record::{self, Record};
 
 /// One read while looking for a group behind damage.
@@ -138,8 +138,20 @@ pub(crate) fn identity<D: Disk>(disk: &mut D, directory: &Path) -> Result<Option
     let read = disk.read_at(file, 0, &mut block);
     disk.close_file(file);
     let read = read.map_err(SpoolError::io("read", &path))?;
-    let identity = Identity::parse(&block[..read]).map_err(|detail| SpoolError::Format { path, detail })?;
-    Ok(Some(identity))
+    let refused = |why| {
+        let detail = match why {
+            NoIdentity::Strange => "this is not the identity of a Gatepost spool shard",
+            NoIdentity::Damaged => {
+                "the shard's identity is damaged (its checksum fails); restore the file from a copy"
+            }
+            NoIdentity::Version(found) => {
+                let spool = directory.parent().unwrap_or(directory).to_owned();
+                return SpoolError::Version { spool, found };
+            }
+        };
+        SpoolError::Format { path, detail: detail.to_owned() }
+    };
+    Identity::parse(&block[..read]).map(Some).map_err(refused)
 }
 
 /// How much of a segment is read.
@@ -164,15 +176,12 @@ pub(crate) struct Seen<'a> {
 impl Seen<'_> {
     /// Length of the whole record.
     pub(crate) fn length(&self) -> usize {
-        u32_at(self.bytes, 0) as usize
+        record::length_of(self.bytes)
     }
 
     /// The record without a message's content.
     pub(crate) fn outline(&self) -> &[u8] {
-        &self.bytes[..self.bytes.len().min(match self.record {
-            Record::Message(message) => message.content_at,
-            _ => usize::MAX,
-        })]
+        &self.bytes[..record::outline_length(self.bytes)]
     }
 }
 
@@ -292,7 +301,7 @@ impl<D: Disk> Scan<'_, D> {
                 is_live(group.epoch, floor)
                     && scanned.last.is_none_or(|last| {
                         group.sequence > last.sequence
-                            && (group.sequence != last.sequence + 1 || group.previous_crc == last.crc)
+                            && (group.sequence - last.sequence != 1 || group.previous_crc == last.crc)
                     })
             });
             let Some(group) = group else {
@@ -355,7 +364,7 @@ impl<D: Disk> Scan<'_, D> {
         last: Option<Last>,
         bytes: &mut Vec<u8>,
     ) -> Result<Option<u64>, SpoolError> {
-        let sequence = last.map_or(0, |last| last.sequence + 1);
+        let sequence = last.map_or(0, |last| last.sequence.saturating_add(1));
         let is_later = |header: &GroupHeader, salt: u64| {
             header.salt == salt && is_live(header.epoch, floor) && header.sequence > sequence
         };

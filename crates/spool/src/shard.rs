@@ -1,24 +1,20 @@
 use std::collections::VecDeque;
 
+use mail::MessageId;
 use mail::limits::INLINE_BODY_BYTES_MAX;
-use mail::{MessageId, UnixMillis};
-use ring::{Arena, BLOCK_BYTES, Completion, Disk, Handle, Ring};
+use ring::{Arena, BLOCK_BYTES, Completion, Disk, Ring};
 
 use crate::commit::InFlight;
 use crate::compaction::Compaction;
-use crate::fail_point::fail_point;
 use crate::fence;
 use crate::footer::Summary;
 use crate::format::Last;
 use crate::group::{GroupBuffer, GroupEffects, Pool};
 use crate::hot::Hot;
-use crate::index::{Deferral, Entry, Index, NOWHERE, Recipients};
+use crate::index::Index;
 use crate::large::{LargeFiles, large_name};
 use crate::loading::Load;
-#[cfg(feature = "mutants")]
-use crate::mutant::{self, Mutant};
 use crate::place::{HOME, Tokens};
-use crate::record::{self, Body};
 use crate::recovery::{RecoveryReport, recover};
 use crate::replay::RecoveredMail;
 use crate::scan::shard_directory;
@@ -26,8 +22,8 @@ use crate::sealing::Sealing;
 use crate::segment::{self, Need, Prepared, Purpose, Segments};
 use crate::watch::{Watch, is_gone};
 use crate::{
-    Content, Event, GROUP_BYTES_MAX, HELD, MessageKey, NewMessage, Options, Outcome, Place, RECORD_BYTES_MAX,
-    RELEASED, RecoveryProgress, Refusal, SpoolError, Stats,
+    Event, GROUP_BYTES_MAX, MessageKey, Options, Place, RECORD_BYTES_MAX, RecoveryProgress, Refusal,
+    SpoolError, Stats,
 };
 
 pub(crate) const KIND_COMMIT: u8 = 1;
@@ -61,6 +57,8 @@ pub struct Shard {
     pub(crate) large: LargeFiles,
     pub(crate) open: GroupBuffer,
     pub(crate) open_effects: GroupEffects,
+    /// The fields of a record that is being written.
+    pub(crate) fields: Vec<u8>,
     pub(crate) in_flight: Option<InFlight>,
     /// Effects of the group in flight; kept apart so that its vectors are used again.
     pub(crate) in_flight_effects: GroupEffects,
@@ -163,6 +161,7 @@ impl Shard {
             large,
             open: GroupBuffer::default(),
             open_effects: GroupEffects::default(),
+            fields: Vec::new(),
             in_flight: None,
             in_flight_effects: GroupEffects::default(),
             loads: Arena::default(),
@@ -195,113 +194,6 @@ impl Shard {
         &self.report
     }
 
-    /// Puts a message into the open group. [`Event::Committed`] follows when it is durable.
-    ///
-    /// # Errors
-    /// [`Refusal::Busy`]: again after the next [`Event::Room`]. The others as they say.
-    pub fn append(
-        &mut self,
-        message: &NewMessage<'_>,
-        waiter: Option<Handle>,
-    ) -> Result<MessageKey, Refusal> {
-        self.check_names()?;
-        let body = self.body(&message.content)?;
-        let bytes = record::message_bytes(message, &body).ok_or(Refusal::Full)?;
-        let outline = bytes - content_bytes(message, &body);
-        self.room(bytes, (1, outline), Purpose::Mail)?;
-        self.open.reserve(bytes, &mut self.pool);
-        Ok(self.put_message(message, &body, waiter))
-    }
-
-    /// Notes what became of recipients, and in the same group a bounce message about it.
-    ///
-    /// Unknown keys and recipients that have an outcome already are fine.
-    ///
-    /// # Errors
-    /// As [`Shard::append`], but the reserve is open to it.
-    pub fn outcomes(
-        &mut self,
-        key: MessageKey,
-        outcomes: &[(u16, Outcome)],
-        bounce: Option<&NewMessage<'_>>,
-    ) -> Result<(), Refusal> {
-        fail_point!("before-outcome");
-        let Some(id) = self.index.get(key).map(Entry::id) else { return Ok(()) };
-        let mut bytes = record::outcome_bytes(outcomes.len());
-        let mut outlines = (1, bytes);
-        let bounce = match bounce {
-            Some(bounce) => {
-                let body = self.body(&bounce.content)?;
-                let own = record::message_bytes(bounce, &body).ok_or(Refusal::Full)?;
-                bytes += own;
-                outlines = (2, outlines.1 + own - content_bytes(bounce, &body));
-                Some((bounce, body))
-            }
-            None => None,
-        };
-        self.room(bytes, outlines, Purpose::Outcome)?;
-        self.open.reserve(bytes, &mut self.pool);
-        if let Some((bounce, body)) = bounce {
-            self.put_message(bounce, &body, None);
-        }
-        let written: &[_] = outcomes;
-        #[cfg(feature = "mutants")]
-        let written: &[_] =
-            if mutant::is(Mutant::ForgetOutcome) && id.to_bytes()[9] % 4 == 0 { &[] } else { written };
-        record::put_outcomes(&mut self.open, id, written);
-        if let Some(entry) = self.index.get_mut(key) {
-            for &(recipient, outcome) in outcomes {
-                entry.recipients.settle(recipient, outcome);
-            }
-            entry.deferral.is_under_way = false;
-            entry.outcomes_open += 1;
-        }
-        self.open_effects.records.push(Some(key));
-        self.open_effects.outcomes.push(key);
-        self.open_effects.urgent = true;
-        Ok(())
-    }
-
-    /// Notes until when recipients wait, after `attempts` attempts.
-    ///
-    /// # Errors
-    /// As [`Shard::append`]: a spool without room for mail has none for such notes. Without the note a start
-    /// tries again sooner, no more.
-    pub fn deferred(
-        &mut self,
-        key: MessageKey,
-        recipients: &[u16],
-        until: UnixMillis,
-        attempts: u16,
-    ) -> Result<(), Refusal> {
-        self.schedule(record::DEFERRED, key, recipients, until, attempts)?;
-        if let Some(entry) = self.index.get_mut(key) {
-            entry.deferral = Deferral::until(until, attempts);
-        }
-        self.open_effects.urgent = true;
-        Ok(())
-    }
-
-    /// Notes that an operator holds recipients, after `attempts` attempts, until [`Shard::released`].
-    ///
-    /// # Errors
-    /// As [`Shard::outcomes`].
-    pub fn held(&mut self, key: MessageKey, recipients: &[u16], attempts: u16) -> Result<(), Refusal> {
-        self.deferred(key, recipients, HELD, attempts)?;
-        self.open_effects.holds.push(key);
-        Ok(())
-    }
-
-    /// Notes that recipients are held no longer and wait for nothing.
-    ///
-    /// # Errors
-    /// As [`Shard::outcomes`].
-    pub fn released(&mut self, key: MessageKey, recipients: &[u16], attempts: u16) -> Result<(), Refusal> {
-        self.deferred(key, recipients, RELEASED, attempts)?;
-        self.open_effects.holds.push(key);
-        Ok(())
-    }
-
     /// The id of a queued message, and where its record lies; the latter is missing until its group is on its way.
     #[must_use]
     pub fn find(&self, key: MessageKey) -> Option<(MessageId, Option<Place>)> {
@@ -320,25 +212,6 @@ impl Shard {
     #[must_use]
     pub fn groups_noted(&self) -> u64 {
         self.groups + u64::from(self.in_flight.is_some()) + u64::from(!self.open.is_empty())
-    }
-
-    /// Notes that attempt number `attempts` begins. It goes with the next group that is written anyway.
-    ///
-    /// # Errors
-    /// As [`Shard::outcomes`]; losing the note only makes the estimate of duplicates worse.
-    pub fn attempt_started(
-        &mut self,
-        key: MessageKey,
-        recipients: &[u16],
-        now: UnixMillis,
-        attempts: u16,
-    ) -> Result<(), Refusal> {
-        self.schedule(record::ATTEMPT, key, recipients, now, attempts)?;
-        if let Some(entry) = self.index.get_mut(key) {
-            entry.deferral.attempts = attempts;
-            entry.deferral.is_under_way = true;
-        }
-        Ok(())
     }
 
     /// Whether a message would find room now.
@@ -480,16 +353,8 @@ impl Shard {
             && self.segments.is_still()
     }
 
-    fn check_names(&self) -> Result<(), Refusal> {
+    pub(crate) fn check_names(&self) -> Result<(), Refusal> {
         if self.watch.has_vanished { Err(Refusal::Vanished) } else { Ok(()) }
-    }
-
-    fn body<'a>(&mut self, content: &Content<'a>) -> Result<Body<'a>, Refusal> {
-        match *content {
-            Content::Inline(bytes) => Ok(Body::Inline(bytes)),
-            // A key that is void belongs to a body whose failure was reported.
-            Content::Large(key) => self.large.finished(key).map(Body::Large).ok_or(Refusal::Full),
-        }
     }
 
     /// What the open group takes with some more records: how many, and what a footer repeats of them.
@@ -532,61 +397,6 @@ impl Shard {
         }
         found
     }
-
-    fn put_message(
-        &mut self,
-        message: &NewMessage<'_>,
-        body: &Body<'_>,
-        waiter: Option<Handle>,
-    ) -> MessageKey {
-        let (start, length) = record::put_message(&mut self.open, message, body);
-        let large = match (body, message.content) {
-            (Body::Large(large), Content::Large(key)) => {
-                self.large.named(key);
-                Some(large.number)
-            }
-            _ => None,
-        };
-        let recipients = message.envelope.recipient_count();
-        let entry = Entry {
-            segment: NOWHERE,
-            offset: start as u32,
-            length: length as u32,
-            group: 0,
-            recipients: Recipients::pending(recipients),
-            deferral: Deferral::default(),
-            outcomes_open: 0,
-            id: message.id.to_bytes(),
-            is_large: large.is_some(),
-            is_copy: false,
-        };
-        let key = self.index.insert(entry, large);
-        self.open_effects.messages.push((key, waiter));
-        self.open_effects.records.push(Some(key));
-        self.open_effects.urgent = true;
-        #[cfg(feature = "mutants")]
-        self.acknowledge_early(key, waiter, start, length);
-        key
-    }
-
-    fn schedule(
-        &mut self,
-        kind: u8,
-        key: MessageKey,
-        recipients: &[u16],
-        at: UnixMillis,
-        attempts: u16,
-    ) -> Result<(), Refusal> {
-        let Some(id) = self.index.get(key).map(Entry::id) else { return Ok(()) };
-        let bytes = record::schedule_bytes(recipients.len());
-        // Attempts go on for days: without this they would use up what is kept for outcomes.
-        let purpose = if matches!(at, HELD | RELEASED) { Purpose::Outcome } else { Purpose::Mail };
-        self.room(bytes, (1, bytes), purpose)?;
-        self.open.reserve(bytes, &mut self.pool);
-        record::put_schedule(&mut self.open, kind, id, recipients, at, attempts);
-        self.open_effects.records.push(Some(key));
-        Ok(())
-    }
 }
 
 fn check(options: &Options) -> Result<(), SpoolError> {
@@ -605,9 +415,4 @@ fn check(options: &Options) -> Result<(), SpoolError> {
         )));
     }
     Ok(())
-}
-
-/// The part of a message's record that a footer leaves out.
-fn content_bytes(message: &NewMessage<'_>, body: &Body<'_>) -> usize {
-    message.head.len() + body.record_bytes()
 }

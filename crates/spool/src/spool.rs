@@ -19,7 +19,7 @@ use crate::scan::{shard_directory, shards};
 use crate::shard::KIND_DROP;
 use crate::{
     Event, LargeKey, MessageKey, NewMessage, Options, Outcome, Place, ReadKey, Recovered, RecoveryProgress,
-    RecoveryReport, Refusal, SEGMENTS_MAX, Shard, SpoolError, Stats, StoredMessage,
+    RecoveryReport, Refusal, SEGMENTS_MAX, Said, Shard, SpoolError, Stats, StoredMessage,
 };
 
 /// The shards of one worker. It is driven as a [`Shard`] is.
@@ -227,10 +227,11 @@ impl Spool {
         &mut self,
         key: MessageKey,
         outcomes: &[(u16, Outcome)],
+        said: &[Said],
         bounce: Option<&NewMessage<'_>>,
     ) -> Result<(), Refusal> {
         let (shard, key) = self.of(key);
-        shard.map_or(Ok(()), |shard| shard.outcomes(key, outcomes, bounce))
+        shard.map_or(Ok(()), |shard| shard.outcomes(key, outcomes, said, bounce))
     }
 
     /// As [`Shard::deferred`].
@@ -243,9 +244,10 @@ impl Spool {
         recipients: &[u16],
         until: UnixMillis,
         attempts: u16,
+        said: &[Said],
     ) -> Result<(), Refusal> {
         let (shard, key) = self.of(key);
-        shard.map_or(Ok(()), |shard| shard.deferred(key, recipients, until, attempts))
+        shard.map_or(Ok(()), |shard| shard.deferred(key, recipients, until, attempts, said))
     }
 
     /// As [`Shard::held`].

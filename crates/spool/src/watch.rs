@@ -142,7 +142,7 @@ impl Shard {
     /// A message whose client is told to come again, since its files had vanished before its group was written.
     pub(crate) fn withdraw(&mut self, key: MessageKey, recipients: u16) {
         let outcomes: Vec<_> = (0..recipients).map(|recipient| (recipient, Outcome::Failed)).collect();
-        if self.outcomes(key, &outcomes, None).is_err() {
+        if self.outcomes(key, &outcomes, &[], None).is_err() {
             // Should the files come back, it is delivered once more than its client knows of.
             self.bury(key);
         }

@@ -75,7 +75,7 @@ impl Host {
     }
 
     fn deliver(&mut self, key: MessageKey) -> Result<(), Refusal> {
-        self.spool.outcomes(key, &[(0, Outcome::Delivered)], None)
+        self.spool.outcomes(key, &[(0, Outcome::Delivered)], &[], None)
     }
 
     fn ids(&self) -> BTreeSet<MessageId> {
@@ -183,7 +183,7 @@ fn a_bounce_stays_with_its_outcome_in_the_shard_that_is_drained() {
         let key = host.recovered.iter().find(|recovered| recovered.id == id(3)).expect("adopted").key;
         let (envelope, body) = (envelope(1), body(400, 9000));
         let bounce = message(400, &envelope, Content::Inline(&body));
-        host.spool.outcomes(key, &[(0, Outcome::Failed)], Some(&bounce)).expect("it has room");
+        host.spool.outcomes(key, &[(0, Outcome::Failed)], &[], Some(&bounce)).expect("it has room");
         let _ = host.turn();
         if seed % 2 == 0 {
             let _ = host.settle();

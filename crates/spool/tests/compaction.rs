@@ -10,32 +10,11 @@ use ring::Ring as _;
 use ring::sim::SimOptions;
 use spool::{Event, HELD, MessageKey, Options, Outcome, Recovered, inspect};
 
-/// Lets `seconds` pass, turn by turn, as a worker does; gives what the spool reported.
-fn pass(bench: &mut Bench, seconds: u64) -> Vec<Event> {
-    pass_millis(bench, seconds * 1000)
-}
-
-fn pass_millis(bench: &mut Bench, millis: u64) -> Vec<Event> {
-    let mut events = Vec::new();
-    let limit = bench.world.now().after(Duration::from_millis(millis));
-    loop {
-        events.extend(bench.turn());
-        let next = bench.shard.next_deadline(bench.ring.now()).unwrap_or(limit).min(limit);
-        if !bench.world.step_until(next) && bench.world.now() >= limit {
-            return events;
-        }
-    }
-}
-
 fn committed(event: Event) -> Option<MessageKey> {
     match event {
         Event::Committed { key, .. } => Some(key),
         _ => None,
     }
-}
-
-fn roomy() -> Options {
-    Options { capacity_bytes: 64 * SEGMENT_BYTES, ..options() }
 }
 
 /// Fills segments with messages of 8 KiB, of which only every `kept`th stays queued.
@@ -116,10 +95,10 @@ fn a_copy_keeps_what_is_known_of_its_recipients() {
     let outcomes: Vec<_> = (0..70_u16)
         .map(|recipient| (recipient, [Outcome::Delivered, Outcome::Failed][usize::from(recipient % 2)]))
         .collect();
-    bench.shard.outcomes(partly, &outcomes, None).unwrap();
+    bench.shard.outcomes(partly, &outcomes, &[], None).unwrap();
     bench.settle();
     let until = UnixMillis(1_795_390_500_000);
-    bench.shard.deferred(partly, &(70..80).collect::<Vec<_>>(), until, 7).unwrap();
+    bench.shard.deferred(partly, &(70..80).collect::<Vec<_>>(), until, 7, &[]).unwrap();
     let (held, _) = bench.commit(1001, 1, 8 << 10);
     bench.shard.held(held, &[0], 3).unwrap();
     let (tried, _) = bench.commit(1002, 1, 8 << 10);
@@ -245,8 +224,9 @@ fn segments_of_outcomes_are_emptied_while_the_next_group_is_always_under_way() {
 fn one_that_waits_in_the_oldest_segment_does_not_hold_all_that_speak_of_its_neighbours() {
     let mut bench = Bench::with(12, roomy(), SimOptions::default());
     let mut early = Vec::new();
+    // Sixteen of them take two blocks.
     for number in 0..400 {
-        bench.append(number, 1, 100).expect("there is room");
+        bench.append(number, 1, 150).expect("there is room");
         if number % 16 == 15 {
             early.extend(bench.settle().into_iter().filter_map(committed));
         }
@@ -505,7 +485,7 @@ fn empty(
     let mut refused = 0;
     while waiting.len() > late {
         let (key, recipient) = waiting.pop().expect("there are some");
-        if bench.shard.outcomes(key, &[(recipient, Outcome::Delivered)], None).is_err() {
+        if bench.shard.outcomes(key, &[(recipient, Outcome::Delivered)], &[], None).is_err() {
             waiting.insert(0, (key, recipient));
             refused += 1;
             assert!(refused < 8_000, "seed {seed}: it has closed on itself: {:?}", bench.shard.stats());

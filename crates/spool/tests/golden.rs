@@ -7,11 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use harness::*;
-use mail::{Address, Envelope, ReversePath, UnixMillis};
+use mail::{Address, Envelope, LastReply, ReversePath, Status, UnixMillis};
 use ring::sim::SimOptions;
 use ring::{Disk as _, RealDisk};
 use spool::inspect::{self, RecipientState};
-use spool::{Content, Event, HELD, NewMessage, Options, Outcome, RELEASED, Recovered, RecoveryReport, Shard};
+use spool::{
+    Content, Event, HELD, NewMessage, Options, Outcome, RELEASED, Recovered, RecoveryReport, Said, Shard,
+    Spool,
+};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -31,24 +34,17 @@ fn expect_golden(name: &str, written: &[u8]) {
 }
 
 #[test]
-fn version_1_is_read_and_written_as_it_was_released() {
+fn version_2_is_read_and_written_as_it_was_released() {
     let mut bench = Bench::new(25);
     let (key, _) = bench.commit(1, 2, 300);
-    bench.shard.outcomes(key, &[(1, Outcome::Failed)], None).unwrap();
+    bench.shard.outcomes(key, &[(1, Outcome::Failed)], &[], None).unwrap();
     bench.settle();
     let identity = bench.read(format!("{ROOT}/shard-000/identity"));
     // Identity, segment header, two groups.
     let written = [&identity[..], &bench.read(segment(0))[..3 * 4096]].concat();
-    expect_golden("version-1.bin", &written);
+    expect_golden("version-2.bin", &written);
 
-    let directory = tempfile::tempdir().unwrap();
-    let shard = directory.path().join("shard-000");
-    fs::create_dir(&shard).unwrap();
-    let released = fs::read(golden("version-1.bin")).unwrap();
-    fs::write(shard.join("identity"), &released[..4096]).unwrap();
-    let mut segment = released[4096..].to_vec();
-    segment.resize(SEGMENT_BYTES as usize, 0);
-    fs::write(shard.join("segment-00000000.log"), segment).unwrap();
+    let directory = spool_of("version-2.bin");
     let options = Options { directory: directory.path().to_owned(), ..options() };
     let (_, recovered) = Shard::open(&mut RealDisk::default(), options).unwrap();
     let recovered: Vec<_> = recovered.collect();
@@ -56,13 +52,53 @@ fn version_1_is_read_and_written_as_it_was_released() {
     assert_eq!(recovered.iter().map(|one| (one.id, pending(one))).collect::<Vec<_>>(), [(id(1), vec![0])]);
 }
 
+/// A spool whose first shard is in a golden file: its identity, and the beginning of its segment.
+fn spool_of(name: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let shard = directory.path().join("shard-000");
+    fs::create_dir(&shard).unwrap();
+    let released = fs::read(golden(name)).unwrap();
+    fs::write(shard.join("identity"), &released[..4096]).unwrap();
+    let mut segment = released[4096..].to_vec();
+    segment.resize(SEGMENT_BYTES as usize, 0);
+    fs::write(shard.join("segment-00000000.log"), segment).unwrap();
+    directory
+}
+
 #[test]
-fn the_footer_of_version_1_is_written_as_it_was_released() {
+fn version_1_is_refused_by_a_sentence_and_left_as_it_is() {
+    let directory = spool_of("version-1.bin");
+    let file = directory.path().join("shard-000/segment-00000000.log");
+    let before = fs::read(&file).unwrap();
+    let sentence = format!(
+        "the spool {} was written by an earlier Gatepost in format version 1, and this one reads and writes version \
+         2 alone; let that one deliver what is queued there and then move the folder away, or name another folder \
+         in spool.path",
+        directory.path().display()
+    );
+    let options = Options { directory: directory.path().to_owned(), ..options() };
+    let mut disk = RealDisk::default();
+    for refused in [
+        Shard::open(&mut disk, options.clone()).err(),
+        Spool::open(&mut disk, options, 1).err(),
+        inspect::list(&mut disk, directory.path()).err(),
+        inspect::verify(&mut disk, directory.path()).err(),
+    ] {
+        assert_eq!(refused.map(|error| error.to_string()), Some(sentence.clone()));
+    }
+    assert_eq!(fs::read(&file).unwrap(), before);
+    let mut names: Vec<_> = fs::read_dir(directory.path().join("shard-000")).unwrap().flatten().collect();
+    names.sort_unstable_by_key(|entry| entry.file_name());
+    assert_eq!(names.len(), 2, "{names:?}");
+}
+
+#[test]
+fn the_footer_of_version_2_is_written_as_it_was_released() {
     let mut bench = Bench::new(33);
     let (partly, _) = bench.commit(1, 2, 300);
-    bench.shard.outcomes(partly, &[(0, Outcome::Failed)], None).unwrap();
+    bench.shard.outcomes(partly, &[(0, Outcome::Failed)], &[], None).unwrap();
     bench.settle();
-    bench.shard.deferred(partly, &[1], LATER, 2).unwrap();
+    bench.shard.deferred(partly, &[1], LATER, 2, &[]).unwrap();
     bench.settle();
     let (done, _) = bench.commit(2, 1, 300);
     bench.deliver(done, 1).unwrap();
@@ -71,7 +107,7 @@ fn the_footer_of_version_1_is_written_as_it_was_released() {
     assert_eq!(bench.recovered_ids(), [id(1)]);
     assert_eq!(bench.shard.recovery().groups, 0, "the footer says it all");
     let bytes = bench.read(segment(0));
-    expect_golden("footer-1.bin", &bytes[bytes.len() - 8192..]);
+    expect_golden("footer-2.bin", &bytes[bytes.len() - 8192..]);
 }
 
 const LATER: UnixMillis = UnixMillis(1_795_390_500_000);
@@ -120,6 +156,21 @@ fn everything() -> Bench {
     bench
 }
 
+const NO_USER: &str = "no such user";
+const BUSY: &str = "<\u{1}>: busy \u{2014} come again";
+
+/// With a status and a next hop where the code is 450.
+fn said(recipients: &[u16], code: u16, text: &str) -> Said {
+    let is_whole = code == 450;
+    let reply = LastReply {
+        next_hop: is_whole.then(|| "mx.b.example:25".into()),
+        code,
+        status: is_whole.then_some(Status::new(4, 2, 1)),
+        text: text.into(),
+    };
+    Said { recipients: recipients.to_vec(), reply }
+}
+
 fn fill_second_segment(bench: &mut Bench) {
     let (mut eight_bit, content) = (envelope(5), body(PARTLY, 300));
     eight_bit.set_eight_bit(true);
@@ -128,11 +179,14 @@ fn fill_second_segment(bench: &mut Bench) {
     let to_sender = to_sender();
     bench.shard.attempt_started(partly, &[0, 1, 2, 3, 4], UnixMillis(LATER.0 - 1000), 1).unwrap();
     let answered = [(0, Outcome::Delivered), (1, Outcome::Failed)];
-    bench.shard.outcomes(partly, &answered, Some(&bounce(BOUNCE_OF_FAILED, &to_sender))).unwrap();
+    let refused = [said(&[1], 550, NO_USER)];
+    let bounce_of_failed = bounce(BOUNCE_OF_FAILED, &to_sender);
+    bench.shard.outcomes(partly, &answered, &refused, Some(&bounce_of_failed)).unwrap();
     bench.settle();
-    bench.shard.deferred(partly, &[2, 3, 4], LATER, 1).unwrap();
+    let replies = [said(&[2, 3], 450, BUSY), said(&[4], 452, "mailbox full")];
+    bench.shard.deferred(partly, &[2, 3, 4], LATER, 1, &replies).unwrap();
     let expired = [(2, Outcome::Expired)];
-    bench.shard.outcomes(partly, &expired, Some(&bounce(BOUNCE_OF_EXPIRED, &to_sender))).unwrap();
+    bench.shard.outcomes(partly, &expired, &[], Some(&bounce(BOUNCE_OF_EXPIRED, &to_sender))).unwrap();
     bench.settle();
     // The attempt goes with the group of the next message.
     bench.shard.attempt_started(partly, &[3, 4], LATER, 2).unwrap();
@@ -152,13 +206,13 @@ fn fill_third_segment(mut bench: Bench) -> Bench {
     // Larger than all that lives in the second segment, which is therefore the first to be emptied.
     let (let_go, _) = bench.commit(LET_GO, 1, 3000);
     let expired = bench.shard.append(&message(EXPIRED, &envelope, Content::Inline(&content)), None).unwrap();
-    bench.shard.deferred(let_go, &[0], LATER, 3).unwrap();
+    bench.shard.deferred(let_go, &[0], LATER, 3, &[]).unwrap();
     bench.shard.held(let_go, &[0], 3).unwrap();
     bench.settle();
     bench.shard.released(let_go, &[0], 3).unwrap();
     let to_sender = to_sender();
     let last = bounce(LAST_BOUNCE, &to_sender);
-    bench.shard.outcomes(expired, &[(0, Outcome::Expired)], Some(&last)).unwrap();
+    bench.shard.outcomes(expired, &[(0, Outcome::Expired)], &[], Some(&last)).unwrap();
     let last = bench.settle().into_iter().find_map(|event| match event {
         Event::Committed { key, .. } => Some(key),
         _ => None,
@@ -182,14 +236,14 @@ fn bounce(number: u32, to_sender: &Envelope) -> NewMessage<'_> {
 }
 
 #[test]
-fn every_record_of_version_1_is_written_as_it_was_released() {
+fn every_record_of_version_2_is_written_as_it_was_released() {
     let mut bench = everything();
     let directory = Path::new(ROOT).join("shard-000");
     let mut names = bench.ring.list(&directory).unwrap();
     for name in &names {
-        expect_golden(&format!("records-1/{name}"), &bench.read(directory.join(name)));
+        expect_golden(&format!("records-2/{name}"), &bench.read(directory.join(name)));
     }
-    let released = fs::read_dir(golden("records-1")).unwrap();
+    let released = fs::read_dir(golden("records-2")).unwrap();
     let mut released: Vec<_> =
         released.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     names.sort_unstable();
@@ -197,12 +251,23 @@ fn every_record_of_version_1_is_written_as_it_was_released() {
     assert_eq!(names, released);
 }
 
+/// The tags in a record, read anew from `FORMAT.md`; each length here is one byte.
+fn tags(record: &[u8]) -> Vec<u8> {
+    let end = 22 + usize::from(record[9]) + 256 * usize::from(record[10]);
+    let (mut at, mut tags) = (22, Vec::new());
+    while at < end {
+        tags.push(record[at]);
+        at += 2 + usize::from(record[at + 1]);
+    }
+    tags
+}
+
 /// The released shard in a directory of its own; without footers its groups tell the same.
 fn released_spool(has_footers: bool) -> tempfile::TempDir {
     let spool = tempfile::tempdir().unwrap();
     let shard = spool.path().join("shard-000");
     fs::create_dir(&shard).unwrap();
-    for file in fs::read_dir(golden("records-1")).unwrap() {
+    for file in fs::read_dir(golden("records-2")).unwrap() {
         let file = file.unwrap();
         let mut bytes = fs::read(file.path()).unwrap();
         if !has_footers && file.file_name().to_str().unwrap().starts_with("segment-") {
@@ -215,7 +280,7 @@ fn released_spool(has_footers: bool) -> tempfile::TempDir {
 }
 
 #[test]
-fn every_record_of_version_1_is_recovered() {
+fn every_record_of_version_2_is_recovered() {
     const AT_ONCE: UnixMillis = UnixMillis(0);
     for (has_footers, groups) in [(true, 1), (false, 12)] {
         let spool = released_spool(has_footers);
@@ -226,6 +291,10 @@ fn every_record_of_version_1_is_recovered() {
             let pending = message.pending.iter();
             pending.map(|one| (one.recipient, one.attempts, one.not_before)).collect::<Vec<_>>()
         };
+        let partly = recovered.iter().find(|message| message.id == id(PARTLY)).unwrap();
+        let replies = [3, 4].map(|to| partly.reply(to));
+        let expected = [said(&[], 450, BUSY), said(&[], 452, "mailbox full")].map(|said| Some(said.reply));
+        assert_eq!(replies, expected, "with footers: {has_footers}");
         let found: Vec<_> = recovered.iter().map(|message| (message.id, pending(message))).collect();
         let expected = [
             (id(PARTLY), vec![(3, 2, LATER), (4, 2, LATER)]),
@@ -249,7 +318,7 @@ fn every_record_of_version_1_is_recovered() {
 }
 
 #[test]
-fn every_record_of_version_1_is_shown() {
+fn every_record_of_version_2_is_shown() {
     let (spool, mut disk) = (released_spool(true), RealDisk::default());
     let (messages, found) = inspect::shard(&mut disk, spool.path(), 0).unwrap();
     assert!(found.is_sound() && (found.groups, found.queued) == (12, 6), "{found:?}");
@@ -272,8 +341,20 @@ fn every_record_of_version_1_is_shown() {
     let places = messages.iter().map(|message| message.place);
     inspect::read(&mut disk, spool.path(), places, |record| records.extend(record)).unwrap();
     assert!(records.iter().all(|record| record.is_sound));
-    let flags: Vec<_> = records.iter().map(|record| record.bytes[22]).collect();
-    assert_eq!(flags, [1, 0, 0, 0, 2, 0, 0, 0]);
+    // The tags of the fields, but for those of further recipients.
+    let tags = |number: u32| {
+        let mut tags = tags(&records[(number - PARTLY) as usize].bytes);
+        tags.dedup();
+        tags
+    };
+    assert_eq!(tags(PARTLY), [0x81, 0x82, 0x83, 0x85, 0x86, 0x88]);
+    assert_eq!(tags(LARGE), [0x81, 0x82, 0x84, 0x85, 0x87, 0x88]);
+    assert_eq!(tags(LAST_BOUNCE), [0x81, 0x82, 0x88]);
+    let failed = &message(PARTLY).recipients[1];
+    assert_eq!(failed.reply.as_ref().map(|reply| reply.told_to("")), Some(format!("550 {NO_USER}")));
+    let waits = &message(PARTLY).recipients[3];
+    let told = waits.reply.as_ref().map(|reply| reply.told_to(&waits.address));
+    assert_eq!(told, Some(format!("450 4.2.1 <{}>: busy \u{2014} come again", waits.address)));
     let copy = &records[0];
     assert!(copy.place.segment == 0 && copy.bytes.ends_with(&wire(PARTLY, 300)), "{:?}", copy.place);
 }

@@ -55,8 +55,8 @@ fn outcomes_survive_and_a_finished_message_does_not_come_back() {
     let (first, _) = bench.commit(1, 2, 100);
     let (second, _) = bench.commit(2, 2, 100);
     bench.deliver(first, 2).unwrap();
-    bench.shard.outcomes(second, &[(0, Outcome::Failed)], None).unwrap();
-    bench.shard.deferred(second, &[1], UnixMillis(99), 3).unwrap();
+    bench.shard.outcomes(second, &[(0, Outcome::Failed)], &[], None).unwrap();
+    bench.shard.deferred(second, &[1], UnixMillis(99), 3, &[]).unwrap();
     bench.settle();
     assert!(matches!(bench.load(first), Err(LoadError::Gone)));
     let bench = bench.crash();
@@ -73,7 +73,7 @@ fn an_outcome_and_its_bounce_stand_or_fall_together() {
         let (key, _) = bench.commit(1, 1, 100);
         let (envelope, body) = (envelope(1), body(2, 9000));
         let bounce = message(2, &envelope, Content::Inline(&body));
-        bench.shard.outcomes(key, &[(0, Outcome::Expired)], Some(&bounce)).unwrap();
+        bench.shard.outcomes(key, &[(0, Outcome::Expired)], &[], Some(&bounce)).unwrap();
         bench.turn();
         let bench = bench.crash();
         assert!([vec![id(1)], vec![id(2)]].contains(&bench.recovered_ids()), "seed {seed}");
@@ -86,7 +86,7 @@ fn an_attempt_that_was_under_way_may_be_a_duplicate() {
     let (key, _) = bench.commit(1, 2, 100);
     bench.shard.attempt_started(key, &[0, 1], UnixMillis(5), 1).unwrap();
     assert!(bench.shard.idle(), "the note waits for the next group");
-    bench.shard.outcomes(key, &[(0, Outcome::Delivered)], None).unwrap();
+    bench.shard.outcomes(key, &[(0, Outcome::Delivered)], &[], None).unwrap();
     bench.settle();
     let bench = bench.crash();
     assert_eq!(bench.shard.recovery().possible_duplicates, 1);

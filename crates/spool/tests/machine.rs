@@ -56,7 +56,7 @@ fn mail_is_committed_finished_and_found_again() {
         });
     }
     for key in &keys[..30] {
-        shard.outcomes(*key, &[(0, Outcome::Delivered)], None).unwrap();
+        shard.outcomes(*key, &[(0, Outcome::Delivered)], &[], None).unwrap();
     }
     shard.load(&mut ring, keys[35], Handle::fixed(1));
     let mut loaded = None;

@@ -101,7 +101,7 @@ fn a_shard_whose_files_are_where_they_were_is_never_called_vanished() {
     let mut watched = Watched::new(1);
     for number in 0..20 {
         let key = watched.commit_large(number);
-        watched.spool.outcomes(key, &[(0, spool::Outcome::Delivered)], None).expect("there is room");
+        watched.spool.outcomes(key, &[(0, spool::Outcome::Delivered)], &[], None).expect("there is room");
         assert_eq!(count(&watched.looks(), is_vanished), 0);
     }
     assert!(!watched.spool.stats().vanished);
@@ -137,7 +137,7 @@ fn a_deleted_segment_ends_promises_and_nothing_else() {
         1
     );
     let both = [(0, spool::Outcome::Delivered), (1, spool::Outcome::Delivered)];
-    watched.spool.outcomes(key, &both, None).expect("outcomes are taken");
+    watched.spool.outcomes(key, &both, &[], None).expect("outcomes are taken");
     watched.looks();
     assert_eq!(watched.spool.stats().messages, 0);
     assert_eq!(watched.spool.lost(&mut watched.bench.ring), []);

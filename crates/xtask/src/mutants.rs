@@ -8,6 +8,7 @@
 mod delivery;
 mod http;
 mod outgoing;
+mod storage;
 
 use std::fs;
 use std::path::Path;
@@ -510,7 +511,12 @@ static MUTANTS: [Mutant; 74] = [
 
 /// Every mutant there is.
 fn all() -> impl Iterator<Item = &'static Mutant> {
-    MUTANTS.iter().chain(&delivery::MUTANTS).chain(&http::MUTANTS).chain(&outgoing::MUTANTS)
+    MUTANTS
+        .iter()
+        .chain(&delivery::MUTANTS)
+        .chain(&http::MUTANTS)
+        .chain(&outgoing::MUTANTS)
+        .chain(&storage::MUTANTS)
 }
 
 /// Plants each mutant in a copy of the working tree, and runs the tests there.
@@ -541,7 +547,7 @@ type Judge = (&'static str, &'static [&'static str]);
 
 /// The tests that may notice, the quick ones first.
 fn judges(file: &str) -> &'static [Judge] {
-    if let Some(judges) = outgoing::judges(file) {
+    if let Some(judges) = outgoing::judges(file).or_else(|| storage::judges(file)) {
         return judges;
     }
     match file {

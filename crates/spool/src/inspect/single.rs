@@ -7,14 +7,11 @@ use mail::MessageId;
 use ring::{Disk, OpenMode};
 
 use super::ListedMessage;
-use crate::format::{HEADER_BYTES, u32_at};
+use crate::format::HEADER_BYTES;
 use crate::record::{self, MessageView};
 use crate::scan::{self, Damage};
 use crate::segment::segment_name;
 use crate::{Place, RECORD_BYTES_MAX, SpoolError};
-
-/// The bytes in front of what a record of any kind says: length, CRC, type, id.
-const RECORD_HEADER_BYTES: usize = 22;
 
 /// One damaged place is read this far: further than any group reaches.
 const DAMAGE_BYTES_MAX: u64 = 2 * RECORD_BYTES_MAX as u64;
@@ -94,12 +91,12 @@ pub fn damaged<D: Disk>(
         group.truncate(read.map_err(SpoolError::io("read", path))?);
         let mut at = HEADER_BYTES;
         // A length that is damaged ends the walk: where the next record begins nobody knows.
-        while at + RECORD_HEADER_BYTES <= group.len() {
-            let length = u32_at(&group, at) as usize;
-            if length < RECORD_HEADER_BYTES || length > group.len() - at {
+        while at + record::HEADER_BYTES <= group.len() {
+            let length = record::length_of(&group[at..]);
+            if length < record::HEADER_BYTES || length > group.len() - at {
                 break;
             }
-            if group[at + 8] == record::MESSAGE {
+            if group[at + record::KIND_AT] == record::kind::MESSAGE {
                 let place =
                     Place { shard, segment, offset: (*offset as usize + at) as u32, length: length as u32 };
                 StoredRecord::parse(group[at..at + length].to_vec(), place, path)
@@ -115,7 +112,7 @@ pub fn damaged<D: Disk>(
 impl StoredRecord {
     /// `None` when the bytes are too few to say whose record this is.
     fn parse(bytes: Vec<u8>, place: Place, path: &Path) -> Option<Self> {
-        let id = MessageId::from_bytes(bytes.get(12..RECORD_HEADER_BYTES)?.try_into().ok()?);
+        let id = record::id_of(&bytes)?;
         let is_sound = record::sound_length(&bytes) == Some(bytes.len());
         let view = MessageView::parse(&bytes);
         let message = view.map(|view| ListedMessage::new(place, &view));

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mail::{Address, Envelope, MessageId, ReversePath, UnixMillis};
 use ring::sim::{SimOptions, SimRing, World};
@@ -29,6 +30,11 @@ pub(crate) fn options() -> Options {
         token_room: 2,
         salt: 0x5A17_5A17_5A17_5A17,
     }
+}
+
+/// More room than what the tests of compaction put into it.
+pub(crate) fn roomy() -> Options {
+    Options { capacity_bytes: 64 * SEGMENT_BYTES, ..options() }
 }
 
 pub(crate) fn id(number: u32) -> MessageId {
@@ -186,7 +192,7 @@ impl Bench {
 
     pub(crate) fn deliver(&mut self, key: MessageKey, recipients: u16) -> Result<(), Refusal> {
         let outcomes: Vec<_> = (0..recipients).map(|recipient| (recipient, Outcome::Delivered)).collect();
-        self.shard.outcomes(key, &outcomes, None)
+        self.shard.outcomes(key, &outcomes, &[], None)
     }
 
     pub(crate) fn load(&mut self, key: MessageKey) -> Result<StoredMessage, spool::LoadError> {
@@ -245,4 +251,21 @@ pub(crate) fn content(message: &StoredMessage) -> Vec<u8> {
 
 pub(crate) fn segment(number: u32) -> PathBuf {
     PathBuf::from(format!("{ROOT}/shard-000/segment-{number:08}.log"))
+}
+
+/// Lets `seconds` pass, turn by turn, as a worker does; gives what the spool reported.
+pub(crate) fn pass(bench: &mut Bench, seconds: u64) -> Vec<Event> {
+    pass_millis(bench, seconds * 1000)
+}
+
+pub(crate) fn pass_millis(bench: &mut Bench, millis: u64) -> Vec<Event> {
+    let mut events = Vec::new();
+    let limit = bench.world.now().after(Duration::from_millis(millis));
+    loop {
+        events.extend(bench.turn());
+        let next = bench.shard.next_deadline(bench.ring.now()).unwrap_or(limit).min(limit);
+        if !bench.world.step_until(next) && bench.world.now() >= limit {
+            return events;
+        }
+    }
 }

@@ -119,6 +119,7 @@ impl Seen {
             shown["identity"] = message.identity.as_str().into();
             shown["from"] = message.reverse_path.as_str().into();
             shown["bytes"] = message.content_bytes.into();
+            shown["refused"] = message.foreign.map(|foreign| foreign.to_string()).into();
         }
         shown["recipients"] = self.recipients_as_json().into();
         shown

@@ -8,10 +8,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use mail::{MessageId, UnixMillis};
 use ring::RealDisk;
 use serde_json::{Value, json};
-use spool::inspect::{self, ListedMessage, RecipientState, StoredRecord};
+use spool::inspect::{self, ListedMessage, ListedRecipient, RecipientState, StoredRecord};
 use spool::{HELD, Outcome, SpoolError};
 
 use super::filter::Filter;
+
+const QUARANTINED: &str = "quarantined";
 
 /// Bytes of a damaged record that are shown without being asked for.
 const HEAD_BYTES_MAX: usize = 512;
@@ -25,7 +27,7 @@ pub(super) fn messages(directory: &Path, filter: &Filter) -> Result<Vec<Value>, 
         .filter(|message| fits(filter, message, now) && has_state(filter, message, now))
         .map(|message| as_json(message, now))
         .collect();
-    if filter.state.as_deref().is_none_or(|state| state == "quarantined") {
+    if filter.state.as_deref().is_none_or(|state| state == QUARANTINED) {
         let damage = inspect::verify(disk, directory)?.damage;
         inspect::damaged(disk, &damage, |record| {
             let is_wanted = match &record.message {
@@ -105,11 +107,14 @@ fn names(filter: &Filter, id: MessageId) -> bool {
 
 fn has_state(filter: &Filter, message: &ListedMessage, now: UnixMillis) -> bool {
     let wanted = filter.state.as_deref();
-    wanted.is_none_or(|wanted| message.recipients.iter().any(|one| state(one.state, now) == wanted))
+    let is_apart = wanted == Some(QUARANTINED) && message.foreign.is_some();
+    is_apart
+        || wanted.is_none_or(|wanted| message.recipients.iter().any(|one| state(message, one, now) == wanted))
 }
 
-fn state(state: RecipientState, now: UnixMillis) -> &'static str {
-    match state {
+fn state(message: &ListedMessage, recipient: &ListedRecipient, now: UnixMillis) -> &'static str {
+    match recipient.state {
+        RecipientState::Queued { .. } if message.foreign.is_some() => QUARANTINED,
         RecipientState::Queued { not_before: HELD, .. } => "held",
         RecipientState::Queued { not_before, .. } if not_before > now => "deferred",
         RecipientState::Queued { .. } => "ready",
@@ -121,7 +126,11 @@ fn state(state: RecipientState, now: UnixMillis) -> &'static str {
 
 fn as_json(message: &ListedMessage, now: UnixMillis) -> Value {
     let recipients = message.recipients.iter().map(|recipient| {
-        let mut shown = json!({ "address": recipient.address, "state": state(recipient.state, now) });
+        let mut shown = json!({ "address": recipient.address, "state": state(message, recipient, now) });
+        if let Some(reply) = &recipient.reply {
+            shown["next_hop"] = reply.next_hop.as_deref().into();
+            shown["reply"] = reply.told_to(&recipient.address).into();
+        }
         if let RecipientState::Queued { attempts, not_before } = recipient.state {
             shown["attempts"] = attempts.into();
             let is_time = not_before > UnixMillis(0) && not_before != HELD;
@@ -129,8 +138,9 @@ fn as_json(message: &ListedMessage, now: UnixMillis) -> Value {
         }
         shown
     });
-    let states = || message.recipients.iter().map(|recipient| state(recipient.state, now));
+    let states = || message.recipients.iter().map(|recipient| state(message, recipient, now));
     let first = ["held", "ready", "deferred"].into_iter().find(|word| states().any(|state| state == *word));
+    let first = if message.foreign.is_some() { Some(QUARANTINED) } else { first };
     let mut shown = facts(message);
     shown["id"] = message.id.to_string().into();
     shown["state"] = first.into();
@@ -144,10 +154,10 @@ fn damaged_as_json(record: &StoredRecord) -> Value {
     let mut shown = record.message.as_ref().map_or_else(|| json!({}), facts);
     let recipients = record.message.iter().flat_map(|message| &message.recipients);
     let recipients =
-        recipients.map(|recipient| json!({ "address": recipient.address, "state": "quarantined" }));
+        recipients.map(|recipient| json!({ "address": recipient.address, "state": QUARANTINED }));
     shown["id"] = record.id.to_string().into();
     shown["shard"] = record.place.shard.into();
-    shown["state"] = "quarantined".into();
+    shown["state"] = QUARANTINED.into();
     shown["sound"] = record.is_sound.into();
     shown["queued"] = false.into();
     shown["recipients"] = recipients.collect::<Vec<_>>().into();
@@ -162,5 +172,6 @@ fn facts(message: &ListedMessage) -> Value {
         "identity": message.identity,
         "from": message.reverse_path,
         "bytes": message.content_bytes,
+        "refused": message.foreign.map(|foreign| foreign.to_string()),
     })
 }

@@ -188,6 +188,11 @@ pub(super) fn message(message: &Value) -> String {
         );
         let head = BASE64.decode(word(message, "head").as_bytes()).unwrap_or_default();
         hexdump(&mut out, &head);
+    } else if let Some(why) = message["refused"].as_str() {
+        let _ = writeln!(out, "{} it is not delivered by this version:", styled(NO, "refused:"));
+        for line in wrapped(why, width()) {
+            let _ = writeln!(out, "{line}");
+        }
     } else if message["queued"] == false {
         let _ = writeln!(
             out,

@@ -31,6 +31,9 @@ fn verification_for_people(found: &Verification) -> String {
         let _ =
             writeln!(out, "{} {path}: a queued message's body is missing or altered", styled(NO, "damaged:"));
     }
+    for (id, foreign) in &found.foreign {
+        let _ = writeln!(out, "{} {id}: {foreign}", styled(NO, "refused:"));
+    }
     let verdict = if found.is_sound() { styled(YES, "sound:") } else { styled(NO, "not sound:") };
     let _ = writeln!(
         out,
@@ -48,6 +51,8 @@ fn verification_as_json(found: &Verification) -> Value {
     let damage = found.damage.iter().map(
         |damage| json!({ "file": damage.path, "offset_bytes": damage.offset, "length_bytes": damage.bytes }),
     );
+    let refused =
+        found.foreign.iter().map(|(id, foreign)| json!({ "id": id.to_string(), "why": foreign.to_string() }));
     json!({
         "ok": found.is_sound(),
         "shards": found.shards,
@@ -57,5 +62,6 @@ fn verification_as_json(found: &Verification) -> Value {
         "queued": found.queued,
         "damage": damage.collect::<Vec<_>>(),
         "bodies_damaged": found.bodies_damaged,
+        "refused": refused.collect::<Vec<_>>(),
     })
 }
