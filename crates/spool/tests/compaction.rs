@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use harness::*;
 use mail::UnixMillis;
-use ring::Ring as _;
 use ring::sim::SimOptions;
-use spool::{Event, HELD, MessageKey, Options, Outcome, Recovered, inspect};
+use ring::{Handle, Ring as _};
+use spool::{Content, Event, HELD, MessageKey, NewMessage, Options, Outcome, Recovered, Refusal, inspect};
 
 fn committed(event: Event) -> Option<MessageKey> {
     match event {
@@ -220,13 +220,21 @@ fn segments_of_outcomes_are_emptied_while_the_next_group_is_always_under_way() {
     assert_eq!(bench.recovered_ids()[..30], expected);
 }
 
+/// How much of a segment its footer takes decides how many messages wait in the oldest one: with these sixteen take
+/// two blocks, and a segment holds 192.
+fn append_with_long_login(bench: &mut Bench, number: u32, bytes: usize) -> Result<MessageKey, Refusal> {
+    let (envelope, content) = (envelope(1), body(number, bytes));
+    let message = message(number, &envelope, Content::Inline(&content));
+    let message = NewMessage { identity: "app-with-a-rather-long-name@acme", ..message };
+    bench.shard.append(&message, Some(Handle::fixed(number)))
+}
+
 #[test]
 fn one_that_waits_in_the_oldest_segment_does_not_hold_all_that_speak_of_its_neighbours() {
     let mut bench = Bench::with(12, roomy(), SimOptions::default());
     let mut early = Vec::new();
-    // Sixteen of them take two blocks.
     for number in 0..400 {
-        bench.append(number, 1, 150).expect("there is room");
+        append_with_long_login(&mut bench, number, 100).expect("there is room");
         if number % 16 == 15 {
             early.extend(bench.settle().into_iter().filter_map(committed));
         }
@@ -238,7 +246,8 @@ fn one_that_waits_in_the_oldest_segment_does_not_hold_all_that_speak_of_its_neig
             if number % 16 == 0 && early.len() > 1 {
                 bench.deliver(early.pop().expect("more than one is left"), 1).unwrap();
             }
-            bench.append(1000 + second * 48 + number, 1, 8 << 10).expect("mail is taken all the time");
+            let number = 1000 + second * 48 + number;
+            append_with_long_login(&mut bench, number, 8 << 10).expect("mail is taken all the time");
             let key = bench.settle().into_iter().find_map(committed).expect("it is committed");
             bench.deliver(key, 1).unwrap();
         }

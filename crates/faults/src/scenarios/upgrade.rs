@@ -117,17 +117,13 @@ fn end(stand: &mut Stand) {
     stand.note_end();
 }
 
-/// Every file below a folder but the lock, with what is in it.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).expect("the spool can be read").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else if path.file_name() != Some("lock".as_ref()) {
-            let bytes = std::fs::read(&path).expect("the spool can be read");
-            found.insert(path, bytes);
-        }
-    }
-    found
+/// Every file of every shard, with what is in it. What lies beside the shards is not the spool's.
+fn files(spool: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = |folder: &Path| {
+        let names = std::fs::read_dir(folder).expect("the spool can be read");
+        names.map(|entry| entry.expect("the spool can be read").path()).collect::<Vec<_>>()
+    };
+    let shards = entries(spool).into_iter().filter(|path| path.is_dir());
+    let files = shards.flat_map(|shard| entries(&shard));
+    files.map(|path| (path.clone(), std::fs::read(path).expect("the spool can be read"))).collect()
 }

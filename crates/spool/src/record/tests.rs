@@ -316,8 +316,14 @@ fn what_cannot_be_read_names_the_field() {
     let deferred = |fields: &[Vec<u8>]| foreign(kind::DEFERRED, fields);
     assert_eq!(deferred(&[time.clone(), attempts.clone()]), None);
     let kind = kind::DEFERRED;
-    assert_eq!(deferred(&[time.clone()]), Some(Foreign::Missing { kind, tag: schedule::ATTEMPTS }));
-    assert_eq!(deferred(&[attempts.clone()]), Some(Foreign::Missing { kind, tag: schedule::TIME }));
+    assert_eq!(
+        deferred(std::slice::from_ref(&time)),
+        Some(Foreign::Missing { kind, tag: schedule::ATTEMPTS })
+    );
+    assert_eq!(
+        deferred(std::slice::from_ref(&attempts)),
+        Some(Foreign::Missing { kind, tag: schedule::TIME })
+    );
     for wrong in
         [field(schedule::RECIPIENTS, &[1]), field(schedule::TIME, &[1]), field(schedule::ATTEMPTS, &[1; 2])]
     {
