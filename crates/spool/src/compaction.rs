@@ -23,7 +23,7 @@ use crate::record::{self, MessageView, Record, Scheduled};
 use crate::references;
 use crate::segment::{FooterState, Purpose, Segment, Segments};
 use crate::shard::{KIND_COPY, Shard};
-use crate::{Damage, Event, MessageKey, Outcome, Refusal};
+use crate::{Damage, Event, MessageKey, Refusal};
 
 /// Records that are read at once.
 const READS_MAX: usize = 8;
@@ -77,8 +77,6 @@ pub(crate) struct Compaction {
     victim: Option<Victim>,
     copies: [Copy; READS_MAX],
     moved_bytes: u64,
-    outcomes: Vec<(u16, Outcome)>,
-    pending: Vec<u16>,
 }
 
 #[derive(Debug)]
@@ -128,8 +126,6 @@ impl Compaction {
             victim: None,
             copies: Default::default(),
             moved_bytes: 0,
-            outcomes: Vec::new(),
-            pending: Vec::new(),
         }
     }
 
@@ -497,40 +493,10 @@ impl Shard {
         else {
             return Ok(());
         };
-        let (id, deferral, reply) = (entry.id(), entry.deferral, entry.reply);
+        let id = entry.id();
         let recipients = MessageView::parse(record).map_or(0, |view| view.recipient_count()) as u16;
-        let Compaction { outcomes, pending, .. } = &mut self.compaction;
-        outcomes.clear();
-        pending.clear();
-        for recipient in 0..recipients {
-            match entry.recipients.outcome(recipient) {
-                Some(outcome) => outcomes.push((recipient, outcome)),
-                None => pending.push(recipient),
-            }
-        }
-        let (outcomes, pending) = (std::mem::take(outcomes), std::mem::take(pending));
+        let beside = self.beside(entry, recipients);
         let outline = record::outline_length(record);
-        // What holds for the message, beside its record: each with its fields.
-        let mut beside = Vec::new();
-        if !outcomes.is_empty() {
-            let mut fields = Vec::new();
-            record::put_outcomes(&mut fields, &outcomes, &[]);
-            beside.push((record::kind::OUTCOME, fields));
-        }
-        // An attempt that is under way leaves a hold as it is: where there are both, the copy says both.
-        let schedules = [
-            deferral.is_noted.then_some(Scheduled::Deferred),
-            deferral.is_under_way.then_some(Scheduled::Attempt),
-        ];
-        for scheduled in schedules.into_iter().flatten() {
-            let said = match scheduled {
-                Scheduled::Deferred => self.index.replies.of(reply, pending.iter().copied()),
-                Scheduled::Attempt => Vec::new(),
-            };
-            let mut fields = Vec::new();
-            record::put_schedule(&mut fields, &pending, deferral.time(), deferral.attempts, &said);
-            beside.push((scheduled.kind(), fields));
-        }
         let records = 1 + beside.len();
         let more: usize = beside.iter().map(|(_, fields)| record::outline_bytes(fields)).sum();
         let room = self.room(record.len() + more, (records, outline + more), Purpose::Copy);
@@ -547,8 +513,36 @@ impl Shard {
             let written = self.open_bytes() - before;
             self.compaction.spend(written.saturating_sub(record.len() as u64));
         }
-        (self.compaction.outcomes, self.compaction.pending) = (outcomes, pending);
         room
+    }
+
+    /// What holds for a message beside its record: the type and the fields of each further record.
+    fn beside(&self, entry: &Entry, recipients: u16) -> Vec<(u8, Vec<u8>)> {
+        let mut beside = Vec::new();
+        let outcome = |to| Some((to, entry.recipients.outcome(to)?));
+        let outcomes: Vec<_> = (0..recipients).filter_map(outcome).collect();
+        if !outcomes.is_empty() {
+            let mut fields = Vec::new();
+            record::put_outcomes(&mut fields, &outcomes, &[]);
+            beside.push((record::kind::OUTCOME, fields));
+        }
+        let pending: Vec<_> = (0..recipients).filter(|&to| entry.recipients.outcome(to).is_none()).collect();
+        let deferral = entry.deferral;
+        // An attempt that is under way leaves a hold as it is: where there are both, the copy says both.
+        let schedules = [
+            deferral.is_noted.then_some(Scheduled::Deferred),
+            deferral.is_under_way.then_some(Scheduled::Attempt),
+        ];
+        for scheduled in schedules.into_iter().flatten() {
+            let said = match scheduled {
+                Scheduled::Deferred => self.index.replies.of(entry.reply, pending.iter().copied()),
+                Scheduled::Attempt => Vec::new(),
+            };
+            let mut fields = Vec::new();
+            record::put_schedule(&mut fields, &pending, deferral.time(), deferral.attempts, &said);
+            beside.push((scheduled.kind(), fields));
+        }
+        beside
     }
 
     /// Copies outcomes out of the victim's footer into the open group, as far as it takes them.

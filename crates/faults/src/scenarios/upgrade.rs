@@ -67,7 +67,7 @@ fn is_of_another_format(said: &str) -> bool {
 }
 
 /// The earlier build fills a spool, this one refuses it, the earlier one delivers what is in it, and each begins in
-/// a folder of its own.
+/// an empty folder.
 fn across_formats(plan: &Plan, mut stand: Stand, earlier: &Path) -> String {
     const ROUNDS: u64 = 20;
     let spool = stand.gateway.configuration().spool.clone().expect("it is on the device");

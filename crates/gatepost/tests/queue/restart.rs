@@ -6,7 +6,7 @@ use testbed::{Destination, Dialog, segment};
 
 use crate::stage::{CONTENT, FROM, OTHER, Stage, TO};
 
-/// A destination that refuses some recipients for good and the others for now, each with words of its own.
+/// A destination that refuses some recipients for good and the others for now, each with other words.
 fn unwilling(stage: &Stage) -> Destination {
     let judge = |recipient: &str| {
         Some(match recipient {

@@ -1,4 +1,4 @@
-//! A gateway whose next hop nobody listens at, at first.
+//! A gateway whose next hop does not listen, at first.
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;
@@ -15,7 +15,7 @@ pub(crate) const TO: &str = "bob@adatum.example";
 pub(crate) const OTHER: &str = "ann@far.example";
 pub(crate) const CONTENT: &[u8] = b"Subject: hello\r\n\r\nthe words of terri\r\n";
 
-/// Everything that it has accepted waits: nobody listens at its next hop, at first.
+/// Everything that it has accepted waits: its next hop does not listen, at first.
 pub(crate) struct Stage {
     pub(crate) gateway: Gateway,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) fn start(change: impl FnOnce(&mut Configuration)) -> Self {
         let mut configuration = Configuration::relay(free_address());
-        // Far enough apart that nothing is tried again in the time of a test, unless somebody wants it.
+        // Far enough apart that nothing is tried again in the time of a test, unless a test asks for it.
         configuration.node_extra =
             "[retry]\nfirst = \"10m\"\nlongest = \"1h\"\n\n[admin]\nsocket = \"admin.sock\"\n".into();
         change(&mut configuration);

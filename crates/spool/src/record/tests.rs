@@ -269,14 +269,20 @@ fn a_type_that_is_not_known_is_passed_over_or_refuses_its_message() {
     assert_eq!((of(0x7f), of(0xff)), (None, Some(Foreign::Kind(0xff))));
 }
 
+/// One field.
+fn field(tag: u8, value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    super::fields::put(&mut out, tag, &[value]);
+    out
+}
+
+/// What is not understood of a record of these fields.
+fn foreign(kind: u8, fields: &[Vec<u8>]) -> Option<Foreign> {
+    read(&record(kind, &fields.concat(), b"")).foreign()
+}
+
 #[test]
-fn what_cannot_be_read_names_the_field() {
-    let field = |tag, value: &[u8]| {
-        let mut out = Vec::new();
-        super::fields::put(&mut out, tag, &[value]);
-        out
-    };
-    let foreign = |kind, fields: &[Vec<u8>]| read(&record(kind, &fields.concat(), b"")).foreign();
+fn what_cannot_be_read_of_a_message_names_the_field() {
     let arrived = field(message::ARRIVED, &[0; 8]);
     let tenant = field(message::TENANT, b"acme");
     let to = field(message::RECIPIENT, b"a@b.example");
@@ -287,11 +293,11 @@ fn what_cannot_be_read_names_the_field() {
         (message::TENANT, b"\xff"),
         (message::LOGIN, b"\xff"),
         (message::CLIENT, &[0; 5]),
-        (message::REVERSE_PATH, b"nobody"),
+        (message::REVERSE_PATH, b"no address"),
         (message::REVERSE_PATH, b""),
         (message::EIGHT_BIT, b"1"),
         (message::LARGE, &[0; 19]),
-        (message::RECIPIENT, b"nobody"),
+        (message::RECIPIENT, b"no address"),
         (message::RECIPIENT, b"\xff@b.example"),
         // These stand there already.
         (message::TENANT, b"acme"),
@@ -312,6 +318,10 @@ fn what_cannot_be_read_names_the_field() {
         let missing = Some(Foreign::Missing { kind: kind::MESSAGE, tag });
         assert_eq!(foreign(kind::MESSAGE, &fields.map(Clone::clone)), missing);
     }
+}
+
+#[test]
+fn what_cannot_be_read_of_a_deferral_or_an_outcome_names_the_field() {
     let (time, attempts) = (field(schedule::TIME, &[0; 8]), field(schedule::ATTEMPTS, &[0; 2]));
     let deferred = |fields: &[Vec<u8>]| foreign(kind::DEFERRED, fields);
     assert_eq!(deferred(&[time.clone(), attempts.clone()]), None);
@@ -356,7 +366,7 @@ fn what_was_said_is_passed_over_where_it_is_malformed() {
     assert_eq!(all_told(&[(said::REPLY, b"\xc2\x01\xff")]), []);
     assert_eq!(all_told(&[(said::TO, b"\x01"), busy]), [], "a list that is none");
     assert_eq!(all_told(&[(said::TO, b"\x01\0"), busy]), all[1..]);
-    // A status of a reply that is not taken is nobody's.
+    // A status of a reply that is not taken belongs to no other.
     assert_eq!(
         all_told(&[(said::TO, b"\x01\0"), busy, (said::REPLY, b"x"), (said::STATUS, &[4, 0, 0, 0, 0])]),
         all[1..]

@@ -28,8 +28,8 @@ pub(super) static MUTANTS: [Mutant; 4] = [
     Mutant {
         name: "a copy forgets what was last said",
         file: COMPACTION,
-        original: "Scheduled::Deferred => self.index.replies.of(reply, pending.iter().copied()),",
-        mutated: "Scheduled::Deferred => self.index.replies.of(reply, std::iter::empty()),",
+        original: "Scheduled::Deferred => self.index.replies.of(entry.reply, pending.iter().copied()),",
+        mutated: "Scheduled::Deferred => self.index.replies.of(entry.reply, std::iter::empty()),",
     },
 ];
 
