@@ -156,7 +156,6 @@ fn session_settings(
             tls,
             tls_config: tls_config.clone(),
             auth_without_tls: policy.auth_without_tls,
-            auth: true,
             message_bytes_max: Some(message_bytes_max),
             limits: node.clients.sessions,
         })

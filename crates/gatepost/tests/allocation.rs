@@ -231,7 +231,6 @@ fn ingress_settings(listener: &config::ListenerConfig) -> ingress::Settings {
                 tls: TlsMode::Off,
                 tls_config: None,
                 auth_without_tls: false,
-                auth: false,
                 message_bytes_max: None,
                 limits: mail::limits::SessionLimits::default(),
             }),

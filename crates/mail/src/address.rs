@@ -192,32 +192,11 @@ impl<'a> Address<'a> {
             None
         }
     }
-
-    /// An owned copy.
-    #[must_use]
-    pub fn to_buf(self) -> AddressBuf {
-        AddressBuf { text: self.text.into(), at: self.at }
-    }
 }
 
 impl fmt::Display for Address<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text)
-    }
-}
-
-/// An [`Address`] that owns its text.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct AddressBuf {
-    text: Box<str>,
-    at: usize,
-}
-
-impl AddressBuf {
-    /// The address.
-    #[must_use]
-    pub fn as_address(&self) -> Address<'_> {
-        Address { text: &self.text, at: self.at }
     }
 }
 

@@ -20,14 +20,6 @@ impl AlignedBuffer {
     pub fn zeroed(bytes: usize) -> Self {
         Self { blocks: vec![Block([0; BLOCK_BYTES]); bytes.div_ceil(BLOCK_BYTES)] }
     }
-
-    /// Grows to at least `bytes` bytes; what is new is zero.
-    pub fn grow(&mut self, bytes: usize) {
-        let blocks = bytes.div_ceil(BLOCK_BYTES);
-        if blocks > self.blocks.len() {
-            self.blocks.resize(blocks, Block([0; BLOCK_BYTES]));
-        }
-    }
 }
 
 impl Deref for AlignedBuffer {

@@ -213,7 +213,6 @@ fn ingress_settings(worker: u8, places: &Arc<Places>) -> ingress::Settings {
         tls: TlsMode::Off,
         tls_config: None,
         auth_without_tls: true,
-        auth: true,
         message_bytes_max: None,
         limits: mail::limits::SessionLimits::default(),
     });

@@ -11,7 +11,6 @@ use crate::scram;
 impl Session {
     pub(super) fn auth<H: Handler>(&mut self, mechanism: &str, initial: Option<&str>, handler: &mut H) {
         let refusal = match self.state {
-            _ if !self.settings.auth => Some((502, (5, 1), "logins are not taken here")),
             _ if !self.offers_auth() => Some((538, (7, 11), "start TLS before you log in")),
             State::Ready(Client { authenticated: true }) => Some((503, (5, 1), "you are logged in already")),
             State::Ready(_) => None,

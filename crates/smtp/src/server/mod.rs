@@ -47,8 +47,6 @@ pub struct Settings {
     pub tls_config: Option<Arc<ServerTls>>,
     /// Whether a login may go over an unprotected connection.
     pub auth_without_tls: bool,
-    /// Whether logins are taken at all.
-    pub auth: bool,
     /// The largest message in bytes, as announced (RFC 1870); `None`: no limit.
     pub message_bytes_max: Option<u64>,
     /// What a session may cost.

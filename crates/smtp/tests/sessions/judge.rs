@@ -179,7 +179,6 @@ pub(crate) fn settings() -> Settings {
         tls: TlsMode::Off,
         tls_config: None,
         auth_without_tls: false,
-        auth: false,
         message_bytes_max: None,
         limits: SessionLimits::default(),
     }
