@@ -105,6 +105,17 @@ impl<'a> Address<'a> {
         Ok(Self { text, at })
     }
 
+    /// An address out of a text that was read as one before: `at` is the place of its @.
+    pub(crate) fn known(text: &'a str, at: usize) -> Self {
+        debug_assert_eq!(Self::parse(text), Ok(Self { text, at }));
+        Self { text, at }
+    }
+
+    /// The place of its @.
+    pub(crate) fn at(self) -> usize {
+        self.at
+    }
+
     /// The whole address.
     #[must_use]
     pub fn text(self) -> &'a str {

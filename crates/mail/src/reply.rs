@@ -110,12 +110,6 @@ impl Reply {
         self.code / 100 == 2
     }
 
-    /// 4yz.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        self.code / 100 == 4
-    }
-
     /// 5yz.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
