@@ -4,6 +4,7 @@
 //! with exit code 1.
 
 mod check;
+mod circles;
 mod command;
 mod faults;
 mod fuzz;
