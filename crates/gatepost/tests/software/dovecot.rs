@@ -24,7 +24,7 @@ const KIM: &str = "kim@proseware.example";
 const BOB: &str = "bob@adatum.example";
 const TOKEN: &str = "the-mailbox-servers-token";
 
-/// As README.md shows it, with ports and folders of the test's own.
+/// As deploy/handbook/pop-before-smtp.md shows it, with ports and folders of the test's own.
 const CONFIGURATION: &str = r#"
 base_dir = DIRECTORY/run
 state_dir = DIRECTORY/state
