@@ -1,4 +1,4 @@
-//! A sender that causes a burst of trouble is suspended by itself (relay-control.md E4): the login,
+//! A sender that causes a burst of trouble is suspended by itself (DESIGN.md E4): the login,
 //! or the address in a tenant's network where there is none, and never the tenant.
 //!
 //! The thresholds are the tenant's own; without one nothing is counted. The data plane counts as it

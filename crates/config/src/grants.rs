@@ -1,4 +1,4 @@
-//! `[grants]`: POP and IMAP before SMTP (relay-control.md A2), of the node and of a tenant.
+//! `[grants]`: POP and IMAP before SMTP (DESIGN.md A2), of the node and of a tenant.
 
 use std::time::Duration;
 

@@ -40,7 +40,7 @@ fn read_list(section: &Section<'_>, report: &mut Report) -> Vec<Sourced<IpNet>> 
     let mut is_told = false;
     for peer in &peers {
         // Whoever is in such a list can claim any address, and so relay as any tenant: the limits on the width
-        // of networks hold here too (relay-control.md A5).
+        // of networks hold here too (DESIGN.md A5).
         let shortest = if peer.value.addr().is_ipv4() { PREFIX_BITS_MIN_V4 } else { PREFIX_BITS_MIN_V6 };
         let message = match peer.value.prefix_len() < shortest {
             true => format!("{} is wider than /{shortest}", peer.value),
@@ -83,7 +83,7 @@ pub(crate) fn parse_peer(text: &str) -> Result<IpNet, String> {
 }
 
 /// Warns of proxies in tenants' networks, where an address says nothing of who is behind it
-/// (relay-control.md F1).
+/// (DESIGN.md F1).
 pub(crate) fn warn(peers: &PeersConfig, source: &Source, report: &mut Report) {
     const LISTED: &str = "off that list, it would relay for all its clients";
     const XCLIENT: &str = "whomever it sends no XCLIENT for relays as the tenant";

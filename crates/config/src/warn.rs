@@ -7,7 +7,7 @@ use crate::error::Report;
 use crate::node::NodeConfig;
 use crate::ports;
 
-/// Ranges in which an address says nothing about who uses it (relay-control.md F1).
+/// Ranges in which an address says nothing about who uses it (DESIGN.md F1).
 const NEAR: [(&str, &str); 10] = [
     ("127.0.0.0/8", "loopback"),
     ("::1/128", "loopback"),

@@ -46,7 +46,7 @@ pub(crate) fn attempt<R: Ring>(cx: &mut Context<'_, R>, message: &StoredMessage,
 }
 
 /// `count` recipients of `message` refused it for good: too many of them, and its sender is suspended
-/// (relay-control.md E4).
+/// (DESIGN.md E4).
 pub(crate) fn count_failures<R: Ring>(cx: &mut Context<'_, R>, message: &StoredMessage, count: usize) {
     let sender = match (message.identity(), message.client()) {
         ("", None) => return,

@@ -92,7 +92,7 @@ impl HeaderScan {
         self.done = true;
     }
 
-    /// Whether the message has been here before, or everywhere (relay-control.md B3).
+    /// Whether the message has been here before, or everywhere (DESIGN.md B3).
     pub(crate) fn is_loop(&self) -> bool {
         self.received > RECEIVED_FIELDS_MAX || self.twice_by_us
     }

@@ -1,6 +1,6 @@
 //! Peers that speak for others: whose PROXY header counts, whose XCLIENT, and what becomes of it.
 //!
-//! Trust is never inferred from being near (relay-control.md F1, F2): a peer is one of these because
+//! Trust is never inferred from being near (DESIGN.md F1, F2): a peer is one of these because
 //! the configuration lists it, and then its own address opens nothing where it should have named another.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -57,7 +57,7 @@ pub const HEADER_SECTION_BYTES_MAX: usize = 32 << 10;
 pub const HEADER_FIELD_BYTES_MAX: usize = 8192;
 
 /// Received fields in a message before it counts as a loop (RFC 5321 section 6.3 asks for 100 at
-/// least; relay-control.md B3 says 50).
+/// least; DESIGN.md B3 has fewer).
 pub const RECEIVED_FIELDS_MAX: usize = 50;
 
 /// Iterations of a SCRAM-SHA-256 verifier (RFC 7677 section 4: at least 4096).

@@ -4,7 +4,7 @@ use crate::reply::Status;
 
 /// Why a request was denied or deferred: a stable word that never changes meaning.
 ///
-/// It labels `gatepost_relay_denials_total`, log records and tickets (relay-control.md, "Reasons").
+/// It labels `gatepost_relay_denials_total`, log records and tickets (DESIGN.md G1).
 /// Code and status here are the usual ones; configuration may turn a suspension temporary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]

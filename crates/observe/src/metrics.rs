@@ -36,7 +36,7 @@ impl DeliveryOutcome {
     }
 }
 
-/// A peer spoke for another without the right to, or did not where it must (relay-control.md F2).
+/// A peer spoke for another without the right to, or did not where it must (DESIGN.md F2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum PeerFault {

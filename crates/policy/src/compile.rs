@@ -21,10 +21,10 @@ use crate::source::{GrantTerms, IdentitySource, Origin, Source, TenantSource};
 
 pub use networks::canonical;
 
-/// The shortest IPv4 prefix of a network: 1/256 of the address space (relay-control.md A5).
+/// The shortest IPv4 prefix of a network: 1/256 of the address space (DESIGN.md A5).
 pub const PREFIX_BITS_MIN_V4: u8 = 8;
 
-/// The shortest IPv6 prefix of a network (relay-control.md A5).
+/// The shortest IPv6 prefix of a network (DESIGN.md A5).
 pub const PREFIX_BITS_MIN_V6: u8 = 20;
 
 /// Something in a configuration that cannot be compiled.

@@ -14,7 +14,7 @@ use crate::source::LoginRequired;
 impl Snapshot {
     /// Decides at MAIL: whether this client may begin a transaction here at all. The reverse-path
     /// itself is judged at each recipient that means relaying, so that nobody inside gets less than
-    /// a stranger (relay-control.md C1).
+    /// a stranger (DESIGN.md C1).
     ///
     /// On acceptance tenant and identity are those that would answer for the sender.
     #[must_use]
@@ -145,7 +145,7 @@ impl Snapshot {
         }
     }
 
-    /// Strict mode (relay-control.md A4): a client in the network of a tenant that asks for `level`.
+    /// Strict mode (DESIGN.md A4): a client in the network of a tenant that asks for `level`.
     pub(crate) fn strict_login(
         &self,
         facts: &Facts<'_>,

@@ -49,7 +49,7 @@ pub struct Facts<'a> {
     pub tls: bool,
     /// Who logged in, if somebody did.
     pub identity: Option<IdentityIx>,
-    /// The identities that hold a grant for the client's address now (relay-control.md A2).
+    /// The identities that hold a grant for the client's address now (DESIGN.md A2).
     pub grants: &'a [IdentityIx],
 }
 

@@ -1,4 +1,4 @@
-//! Who answers for a sender, and whether the sender is theirs (relay-control.md C1).
+//! Who answers for a sender, and whether the sender is theirs (DESIGN.md C1).
 
 use mail::limits::ADDRESS_BYTES_MAX;
 use mail::{Address, Reason, ReversePath};
@@ -48,7 +48,7 @@ pub(crate) enum Ownership<'a> {
     Owned(Line<'a>),
     /// None of their addresses; the first line of the list that lacks it.
     Foreign(Line<'a>),
-    /// Kept for identities that they are not (relay-control.md C3).
+    /// Kept for identities that they are not (DESIGN.md C3).
     Reserved(Line<'a>),
 }
 
@@ -261,7 +261,7 @@ impl Snapshot {
     }
 
     /// A stranger's mail for a relay domain under the name of the tenant's own senders, where the
-    /// tenant denies that (relay-control.md B1).
+    /// tenant denies that (DESIGN.md B1).
     pub(crate) fn own_sender_of_stranger<'a>(
         &self,
         facts: &Facts<'_>,

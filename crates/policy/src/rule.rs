@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// A rule of the decision, in the order in which they are asked (relay-control.md, "Order of decision").
+/// A rule of the decision, in the order in which they are asked (DESIGN.md G6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rule {
     /// No client on a block list is served.

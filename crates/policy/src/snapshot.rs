@@ -216,7 +216,7 @@ impl Snapshot {
     }
 
     /// The most specific network or excluded range that holds `ip`; IPv4 mapped into IPv6 counts as
-    /// IPv4. An unspecified address is in none: it is what a client without one has (relay-control.md F2).
+    /// IPv4. An unspecified address is in none: it is what a client without one has (DESIGN.md F2).
     #[must_use]
     pub fn network(&self, ip: IpAddr) -> NetworkMatch {
         let ip = ip.to_canonical();

@@ -4,7 +4,7 @@
 //! drained and removed. A [`Shard`] gathers messages and outcomes into groups and writes each with one durable write; what
 //! comes during a write is the next group. Callers append, call [`Shard::flush`] once a turn, hand
 //! completions to [`Shard::complete`] and ask [`Shard::poll`] what happened. The bytes are specified in
-//! `FORMAT.md`, the promises in the design's page on the spool.
+//! `FORMAT.md`, the promises in `DESIGN.md` S1 to S9.
 //!
 //! Fails for good: after a failed durable write the shard is latched ([`Event::Latched`],
 //! [`Refusal::Latched`]) and only a restart, which recovers, opens it again. While its files have vanished from

@@ -1,4 +1,4 @@
-//! The tenant of relay-control.md's six situations, its people, and the places they connect from.
+//! The tenant of the six situations (DESIGN.md G5), its people, and the places they connect from.
 //!
 //! `proseware.example` is the tenant of the gateway under test; `adatum.example` is elsewhere.
 

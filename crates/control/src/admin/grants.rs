@@ -1,4 +1,4 @@
-//! `/v1/grants`: permissions to relay that mailbox logins open (relay-control.md A2).
+//! `/v1/grants`: permissions to relay that mailbox logins open (DESIGN.md A2).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -310,7 +310,7 @@ impl Admin {
 }
 
 /// Whether an address may open anything: it must be that of one client, as far as anyone can tell
-/// (relay-control.md A2, F1). An excluded range makes strangers, and strangers may log in to their
+/// (DESIGN.md A2, F1). An excluded range makes strangers, and strangers may log in to their
 /// mailboxes.
 fn may_have_grants(address: IpAddr, terms: &Terms) -> Result<(), Refusal> {
     match Reach::of(address) {

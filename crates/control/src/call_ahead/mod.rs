@@ -1,4 +1,4 @@
-//! Call-ahead: whether the next hop of a relay domain knows a recipient (relay-control.md B2).
+//! Call-ahead: whether the next hop of a relay domain knows a recipient (DESIGN.md B2).
 //!
 //! The next hop is asked with MAIL FROM:<> and RCPT, and is given no message. What it says is
 //! remembered: a yes for an hour, a no for five minutes. A check that cannot be made (the next hop is

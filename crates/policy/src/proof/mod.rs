@@ -1,4 +1,4 @@
-//! The proof that a configuration is no open relay (relay-control.md G4).
+//! The proof that a configuration is no open relay (DESIGN.md G4).
 //!
 //! Clients, senders and recipients are partitioned into the classes that the configuration
 //! distinguishes, and the real decision is made for what a stranger can present of them. Nothing

@@ -14,7 +14,7 @@ use super::width;
 use crate::compile::canonical;
 use crate::source::Source;
 
-/// Addresses that belong to nobody in particular: whoever is near has one (relay-control.md F1), and
+/// Addresses that belong to nobody in particular: whoever is near has one (DESIGN.md F1), and
 /// a client whose address nobody told has the unspecified one.
 const NEAR: [IpAddr; 9] = [
     IpAddr::V4(Ipv4Addr::UNSPECIFIED),

@@ -47,7 +47,7 @@ pub(crate) fn counted(net: IpNet) -> IpNet {
 }
 
 /// Whether the public addresses of `nets` together are more than the widest single network may hold
-/// (relay-control.md A5): then some of them are strangers, however the list is cut.
+/// (DESIGN.md A5): then some of them are strangers, however the list is cut.
 #[must_use]
 pub fn is_too_wide(nets: impl IntoIterator<Item = IpNet>) -> bool {
     static INSIDE_NETS: LazyLock<[IpNet; 10]> =
