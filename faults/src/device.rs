@@ -52,7 +52,7 @@ impl Ext4 {
         Ok(())
     }
 
-    /// Unmounts it; whoever used it must be gone.
+    /// Unmounts it; no process may use it then.
     pub(crate) fn unmount(&mut self) {
         if std::mem::take(&mut self.is_mounted) {
             // The kernel takes a killed gateway's ring apart, and its files with it, after the process is gone.

@@ -27,7 +27,7 @@ const BATCHES: u64 = 10;
 /// in turn, so that what else the machine does meets both.
 const TIMED: usize = 2000;
 const TURNS: usize = 5;
-/// The strangers stand below whoever else is on their core, and the timed client above: what this one
+/// The strangers stand below all else on their core, and the timed client above: what this one
 /// waits for is the server.
 pub(crate) const NICENESS: i32 = 19;
 pub(crate) const NICENESS_OF_TIMED: i32 = -20;

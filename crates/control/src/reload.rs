@@ -101,7 +101,7 @@ impl Reloader {
         let spawned = thread::Builder::new().name("gatepost-reload".into()).spawn(move || {
             // Where the system does not allow it, mail shares the processor with us.
             let _ = rustix::process::nice(NICENESS);
-            // Whoever is gone does not wait for it.
+            // An asker that is gone does not wait for it.
             let _ = finished.blocking_send(Read(read(path.as_deref(), &kept, &before)));
         });
         if let Err(error) = spawned {
@@ -210,7 +210,7 @@ fn shortened(what: &dyn Display) -> String {
     text
 }
 
-/// Frees the configuration before, once no transaction holds it, where nobody waits for it.
+/// Frees the configuration before, once no transaction holds it, on a thread for which no client waits.
 async fn free_retired(commons: Arc<Commons>) {
     loop {
         let commons = commons.clone();

@@ -295,7 +295,7 @@ fn a_metrics_address_that_is_taken_stops_the_start() {
     assert!(text.contains(&taken.to_string()) && text.contains("choose another [metrics] address"), "{text}");
 }
 
-/// Calls that trust nobody.
+/// Calls that trust no certificate.
 fn call_ahead() -> CallAheadOptions {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)

@@ -74,7 +74,7 @@ fn sighup_reloads_and_sigterm_drains() {
     assert!(commons.is_draining());
 }
 
-/// Calls that trust nobody.
+/// Calls that trust no certificate.
 fn call_ahead() -> control::CallAheadOptions {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)

@@ -83,7 +83,7 @@ pub(crate) fn bounced(log: &mut EventLog, message: &StoredMessage, bounce: Messa
         .end();
 }
 
-/// Nobody is told of the failure of a notification.
+/// No sender is told of the failure of a notification.
 pub(crate) fn bounce_suppressed(log: &mut EventLog, message: &StoredMessage, now: UnixMillis) {
     log.event("bounce_suppressed", now)
         .display("message", message.id())

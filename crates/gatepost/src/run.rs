@@ -369,7 +369,7 @@ fn equip(
     };
     worker.report_recovery();
     worker.recover(recovered);
-    // A large queue takes a while to take up, and from here on until the first turn nobody answers who comes.
+    // A large queue takes a while to take up, and from here on until the first turn no client is answered.
     for (address, listener) in plan.doorman().map_or_else(Vec::new, Doorman::relieve) {
         worker.ring.inherit(address, listener);
     }

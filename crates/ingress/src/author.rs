@@ -2,7 +2,7 @@
 //! held against the senders of who relays, as the envelope sender was.
 //!
 //! Mail of strangers for relay domains is not checked, nor is that of a tenant's network for them:
-//! nobody inside gets less than a stranger.
+//! no insider gets less than a stranger.
 
 use std::fmt;
 

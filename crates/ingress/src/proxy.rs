@@ -124,7 +124,7 @@ impl<R: Ring> Judge<'_, '_, R> {
         Introduction::Taken
     }
 
-    /// Refuses a login that nobody here has. The denial is that of the client, not of the peer that
+    /// Refuses a login that no tenant has. The denial is that of the client, not of the peer that
     /// speaks for it.
     fn refuse_told_login(&mut self, told: &XClient, login: &str, reply: &mut Reply) {
         let before = self.client.address;

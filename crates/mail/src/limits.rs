@@ -1,5 +1,5 @@
 //! The bounds that hold before anyone configures one: the sizes of a session's own buffers, and what a
-//! session may cost where nobody says otherwise.
+//! session may cost by default.
 
 /// What a session may cost: the node file's `[limits]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct SessionLimits {
 impl Default for SessionLimits {
     fn default() -> Self {
         Self {
-            // A person at a keyboard makes fewer; whoever guesses gets no more for a connection.
+            // A person at a keyboard makes fewer; a guesser gets no more for a connection.
             errors_max: 20,
             // More than any client that keeps its connection open between two messages.
             idle_commands_max: 1000,

@@ -125,14 +125,14 @@ const ROWS: [Row; 33] = [
         "sender_not_owned",
         553,
         (7, 1),
-        "whoever relays must own the envelope sender",
+        "a client that relays must own the envelope sender",
     ),
     row(
         Reason::HeaderFromNotOwned,
         "header_from_not_owned",
         550,
         (7, 1),
-        "whoever relays must own the header From",
+        "a client that relays must own the header From",
     ),
     row(Reason::RecipientUnknown, "recipient_unknown", 550, (1, 1), "no such recipient in this relay domain"),
     row(

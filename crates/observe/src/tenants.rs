@@ -49,7 +49,7 @@ impl TenantSlots {
         });
     }
 
-    /// The label of each slot; slots that nobody holds are left out.
+    /// The label of each slot; slots without a tenant are left out.
     pub(crate) fn labels(&self) -> Vec<(usize, Box<str>)> {
         let mut labels = vec![(NONE, "none".into()), (OTHER, "other".into())];
         labels.extend(self.by_name.load().iter().map(|(name, &slot)| (slot, name.clone())));

@@ -177,7 +177,7 @@ impl Compiler {
                 &name.origin,
                 "senders",
                 format!(
-                    "tenant {:?} has no senders: nobody could tell its mail from forged mail",
+                    "tenant {:?} has no senders: its mail could not be told from forged mail",
                     name.value
                 ),
                 "add senders = [\"@its-domain.example\"]",

@@ -1,4 +1,4 @@
-//! Block and allow lists that somebody wrote (DESIGN.md E2), of the node and of each tenant.
+//! Block and allow lists in files (DESIGN.md E2), of the node and of each tenant.
 //!
 //! They only ever close: what a list says is asked of the latest snapshot, after the decision, so
 //! that a block acts at once, whatever configuration a transaction began with. An allow list takes

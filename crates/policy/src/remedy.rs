@@ -37,9 +37,9 @@ pub enum Remedy {
     Wait,
     /// The client tries again: something outside could not be asked now.
     TryAgain,
-    /// Whoever keeps the list takes the entry off it, or allows the client.
+    /// The keeper of the list takes the entry off it, or allows the client.
     TakeOffList,
-    /// Whoever runs the gateway, or the tenant, lifts the suspension.
+    /// The operator of the gateway, or the tenant, lifts the suspension.
     LiftSuspension,
     /// The sender corrects the recipient's domain.
     CorrectDomain,
@@ -51,9 +51,9 @@ pub enum Remedy {
     SmallerMessage,
     /// The client sends to the other recipients in another transaction.
     FewerRecipients,
-    /// Whoever runs the hops breaks the loop.
+    /// The operator of the hops breaks the loop.
     BreakLoop,
-    /// Whoever runs the gateway gives the spool room, or storage that works.
+    /// The operator of the gateway gives the spool room, or storage that works.
     MendSpool,
 }
 

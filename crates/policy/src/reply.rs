@@ -128,7 +128,7 @@ fn alone(reason: Reason, has_contact: bool) -> Advice {
         Reason::MessageTooLarge => "send a smaller message",
         Reason::TooManyRecipients => "send to the others in a new transaction",
         Reason::ClientBlocked | Reason::SenderBlocked | Reason::RecipientBlocked if !has_contact => {
-            "ask whoever runs this server"
+            "ask the operator of this server"
         }
         Reason::TenantSuspended | Reason::IdentitySuspended | Reason::ClientSuspended if !has_contact => {
             "ask your provider"

@@ -200,7 +200,7 @@ impl Snapshot {
         self.tenant_names.get(name).copied()
     }
 
-    /// What a tenant's file says, for whoever shows it; it holds the credentials of its logins too.
+    /// What a tenant's file says, to be shown; it holds the credentials of its logins too.
     ///
     /// # Panics
     /// When it is from another snapshot.
@@ -275,7 +275,7 @@ impl Snapshot {
         self.scram_shape
     }
 
-    /// What a password is held against for a login that nobody has, so that the answer takes as long
+    /// What a password is held against for a login that does not exist, so that the answer takes as long
     /// as for most: a credential of the commonest form and cost, which no password fits. Empty where
     /// no identity has one.
     #[must_use]

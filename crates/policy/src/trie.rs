@@ -165,7 +165,7 @@ fn longest<const CELL: usize, const KEY: usize>(list: &[u8], size: usize, first:
     let (cells, keys) = (cells.as_chunks::<CELL>().0, keys[..size * KEY].as_chunks::<KEY>().0);
     let (mut found, mut longest) = (small(cells[0]), 0);
     // No branch on what an entry is: how often this turns is known before the list is there, and which
-    // entry holds the address is nobody's guess.
+    // entry holds the address cannot be guessed.
     for (cell, key) in cells[1..].iter().zip(keys) {
         let key = upper(*key);
         let holds = holds(key, first);

@@ -220,7 +220,7 @@ impl LargeFiles {
     /// Whether a body may bring its next piece; false asks the caller to keep it and to pause until
     /// [`Event::LargeProgress`].
     ///
-    /// Whoever waits here waits for the disk alone, never for a client: a piece is taken only whole.
+    /// A client that waits here waits for the disk alone, never for a client: a piece is taken only whole.
     pub(crate) fn has_memory(&mut self, key: LargeKey) -> bool {
         if self.pieces < PIECES_MAX {
             return true;

@@ -56,7 +56,7 @@ pub use shard::Shard;
 pub use spool::{Noted, RecoveredSpool, Spool};
 pub use watch::WATCH_INTERVAL;
 
-/// A group stops taking messages here: one write stays short enough that nobody waits long behind it.
+/// A group stops taking messages here: one write stays short enough that no client waits long behind it.
 pub const GROUP_BYTES_MAX: usize = 4 << 20;
 
 /// A message with a very long envelope may have a group of this size to itself.
@@ -94,7 +94,7 @@ pub const fn capacity_bytes_min(segment_bytes: u64) -> u64 {
     shard::SEGMENTS_MIN * segment_bytes
 }
 
-/// What compaction may read and write a second when nobody says otherwise.
+/// What compaction may read and write a second by default.
 pub const COMPACTION_BYTES_PER_SECOND_DEFAULT: u64 = 16 << 20;
 
 /// Where a shard lives and how much it may hold.
@@ -190,7 +190,7 @@ pub enum Outcome {
     Delivered = 1,
     /// The next hop refused it for good.
     Failed = 2,
-    /// Nobody took it in time.
+    /// No host took it in time.
     Expired = 3,
 }
 
@@ -289,7 +289,7 @@ pub enum Event {
     },
     /// All names are back.
     Returned,
-    /// A durable write failed. Whoever waits for a commit waits in vain, the shard takes nothing
+    /// A durable write failed. A client that waits for a commit waits in vain, the shard takes nothing
     /// more; restart to recover.
     Latched {
         /// The file that was written.

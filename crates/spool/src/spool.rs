@@ -91,7 +91,7 @@ impl Spool {
     /// Opens the shard of a worker and those that it adopts, by blocking calls; also gives what is queued.
     ///
     /// `options` are of the worker's own shard; `workers` is how many there are. Empty shards without a worker
-    /// are removed at once. Whoever opens owns the spool: see [`crate::claim`].
+    /// are removed at once. The caller owns the spool: see [`crate::claim`].
     ///
     /// # Errors
     /// As [`Shard::open`], for each of them.
@@ -467,7 +467,7 @@ impl Spool {
         }
     }
 
-    /// Nothing that somebody waits for is open or on its way in any shard.
+    /// Nothing that a caller waits for is open or on its way in any shard.
     #[must_use]
     pub fn idle(&self) -> bool {
         self.shards().all(Shard::idle)

@@ -260,7 +260,7 @@ fn write_suspensions(out: &mut String, suspensions: &[Value]) {
         ) {
             (Some(login), _, _) => format!("login {login}"),
             (_, Some(client), Some(tenant)) => format!("client {client} of {tenant}"),
-            (_, Some(client), None) => format!("client {client} of nobody"),
+            (_, Some(client), None) => format!("client {client} of no tenant"),
             (_, _, tenant) => format!("tenant {}", tenant.unwrap_or_default()),
         };
         let end = suspension["until"]

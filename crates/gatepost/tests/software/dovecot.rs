@@ -198,7 +198,7 @@ fn is_a_stranger(house: &House, source: IpAddr) {
     assert_eq!(reply.lines[0], format!("5.7.1 <{BOB}>: relaying not permitted for {source}"));
 }
 
-/// The login's address relays, with its own sender only, and nobody else does.
+/// The login's address relays, with its own sender only, and no other does.
 #[track_caller]
 fn opens_relaying(house: &House, dovecot: &Dovecot) {
     let opened = eventually(PATIENCE, || ask(house, HOTEL, LOGIN).code == 250);

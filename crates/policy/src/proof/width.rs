@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::compile::{PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6};
 
-/// Ranges from which nobody on the Internet connects: private, loopback, link-local, carriers' own.
+/// Ranges from which no host of the Internet connects: private, loopback, link-local, carriers' own.
 /// They say nothing about who uses them, which `check` warns of, but they are not the world.
 const INSIDE: [&str; 10] = [
     "0.0.0.0/8",

@@ -143,7 +143,7 @@ fn meaning(outcome: Outcome) -> &'static str {
              --deliver shows which"
         }
         Outcome::LoginRequired => {
-            "a login is required here, whoever asks; probe the port for other servers too"
+            "a login is required of every client here; probe the port for other servers too"
         }
         Outcome::TlsRequired => "probe again with --tls starttls",
         Outcome::Deferred => "not decided now: probe again later",
