@@ -14,6 +14,7 @@ mod mutants;
 mod sampling;
 mod tests;
 mod tools;
+mod words;
 
 use std::process::ExitCode;
 
@@ -30,7 +31,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Format, clippy, docs, the edges between crates, unsafe code, licences.
+    /// Format, clippy, docs, the edges between crates, unsafe code, licences, the words of the pages.
     Check,
     /// Fetch what the tests need where that is allowed, run them all, count what was skipped.
     Test,
