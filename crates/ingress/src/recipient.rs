@@ -35,7 +35,7 @@ impl<R: Ring> Judge<'_, '_, R> {
             generation,
             client: self.client.address,
         };
-        // Without room for the question no client is denied for the answer.
+        // Without room for the question nobody is denied for the answer.
         let is_asked = self.cx.link.ask(question).is_ok();
         self.client.standing = if is_asked { Standing::Asked(generation) } else { Standing::Clear };
     }

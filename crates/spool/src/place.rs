@@ -9,7 +9,7 @@ use ring::Token;
 pub(crate) const HOME: u8 = 0;
 
 /// Keys count the lives of a slot in 24 bits, above the slot's number and below the place. A key would be
-/// taken for another after sixteen million messages in one slot; no caller keeps one beyond its message.
+/// taken for another after sixteen million messages in one slot; nobody keeps one beyond its message.
 pub(crate) const GENERATION_MASK: u32 = (1 << KEY_BITS) - 1;
 
 const KEY_BITS: u32 = 24;
