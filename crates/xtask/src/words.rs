@@ -19,8 +19,8 @@ const SENTENCE_WORDS_MAX: usize = 30;
 const LINE_CHARS_MAX: usize = 120;
 /// Words that leave open who is meant.
 const VAGUE_WORDS: [&str; 3] = ["nobody", "somebody", "whoever"];
-/// Where the decisions stand that comments cite by their numbers.
-const DESIGN: &str = "crates/DESIGN.md";
+/// Where the decisions stand that comments cite by their numbers. In two parts, since this file is read too.
+const DESIGN: &str = concat!("DESIGN", ".md");
 
 /// Looks at every page of the repository, and at what its sources cite.
 pub(crate) fn check() -> Result<(), Failure> {
@@ -35,7 +35,7 @@ pub(crate) fn check() -> Result<(), Failure> {
             dead_links(&text, &|link| folder.join(link).exists()).map(|fault| format!("{name}:{fault}")),
         );
     }
-    let sections = sections(&read(&root().join(DESIGN))?);
+    let sections = sections(&read(&root().join("crates").join(DESIGN))?);
     for path in with_extension(&files, "rs") {
         let (name, text) = (name_of(path), read(path)?);
         wrong.extend(dead_citations(&text, &sections).map(|fault| format!("{name}:{fault}")));
@@ -142,10 +142,8 @@ fn is_section(word: &str) -> bool {
 
 /// Citations as `DESIGN.md A5` or `DESIGN.md A2, F1`, of sections that the page does not have.
 fn dead_citations(text: &str, sections: &BTreeSet<String>) -> impl Iterator<Item = String> {
-    // Written in two parts, since this file is read too.
-    const NAME: &str = concat!("DESIGN", ".md");
     numbered(text).flat_map(move |(line, text)| {
-        let cited = text.split(NAME).skip(1).flat_map(|rest| {
+        let cited = text.split(DESIGN).skip(1).flat_map(|rest| {
             let words = rest.split([' ', ',', ')', '.', ':', ';', '`']).filter(|word| !word.is_empty());
             let cited: Vec<_> = words.take_while(|word| is_section(word)).collect();
             if cited.is_empty() { vec!["a page without a section"] } else { cited }
@@ -263,8 +261,7 @@ mod tests {
         let sections =
             sections("# Title\n## A Relay\n### A5 Width\ntext A6\n```\n### B1\n```\n### S12 Compaction\n");
         assert_eq!(sections.iter().collect::<Vec<_>>(), ["A5", "S12"]);
-        let dead =
-            |text: &str| dead_citations(&text.replace('@', concat!("DESIGN", ".md")), &sections).count();
+        let dead = |text: &str| dead_citations(&text.replace('@', DESIGN), &sections).count();
         assert_eq!(dead("// as it must be (@ A5)\n/// @ A5, S12: both.\n//! (@ A5). More"), 0);
         assert_eq!(dead("// (@ A6) and @ A5, B1"), 2);
         assert_eq!(dead("// @ says so"), 1);
