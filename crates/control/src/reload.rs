@@ -1,6 +1,6 @@
 //! Reload: the new files are read, checked and compiled; then they are in force, or nothing changed.
 //!
-//! Reading and compiling take a thread of their own at a lowered priority, so that neither the mail
+//! Reading and compiling take a separate thread at a lowered priority, so that neither the mail
 //! nor the questions of the workers wait for them. One reload runs at a time; one that is asked for
 //! meanwhile follows it.
 

@@ -1,4 +1,4 @@
-//! The signals, in a process of their own: they are the whole process's.
+//! The signals, in a separate process: they are the whole process's.
 
 use std::process::Command;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! The doorman: while the spool is recovered, it tells each client of a listener to come again.
 //!
-//! A thread of its own, which waits for no client. It promises that no client is lost at its end: its sockets,
+//! A separate thread, which waits for no client. It promises that no client is lost at its end: its sockets,
 //! with those who wait at them, go to the first worker that has listeners to open, or it tells those who wait
 //! before it closes them. It fails by being busy: whom it does not get to waits in the backlog.
 

@@ -436,7 +436,7 @@ fn open_log(output: Output, node: &str, registry: &Registry) -> Result<LogWriter
     started.map_err(|error| StartError(format!("cannot start the log thread: {error}")))
 }
 
-/// Each worker has a core of its own; where the system refuses, the scheduler decides.
+/// Each worker has a separate core; where the system refuses, the scheduler decides.
 fn pin(worker: u8) {
     if let Some(cores) = core_affinity::get_core_ids()
         && let Some(&core) = cores.get(usize::from(worker) % cores.len().max(1))

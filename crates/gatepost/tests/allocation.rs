@@ -2,7 +2,7 @@
 //! out of force.
 //!
 //! A real worker on a real ring runs on the test's own thread, where allocations are counted; the
-//! client has a thread of its own, where they are not.
+//! client has a separate thread, where they are not.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -30,7 +30,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 const SETS: usize = 512;
 const WAYS: usize = 4;
 
-/// Denials without a line of their own.
+/// Denials without a line.
 #[derive(Debug, Default)]
 pub(crate) struct Fold {
     denials: u64,
@@ -134,7 +134,7 @@ impl Folds {
         has_line
     }
 
-    /// Sums up a denial of `client` that has no line of its own.
+    /// Sums up a denial of `client` that has no line.
     pub(crate) fn add(&mut self, client: IpAddr, (reason, ticket): (Reason, Ticket), pen: &mut Pen<'_>) {
         self.since.get_or_insert(pen.now);
         self.place(client, pen).fold.add(reason, ticket);

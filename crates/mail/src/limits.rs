@@ -10,7 +10,7 @@ pub struct SessionLimits {
     /// Commands in a row that carry no mail (NOOP, RSET, VRFY, HELP, EHLO), before the session is closed
     /// with 421.
     pub idle_commands_max: u32,
-    /// Recipients of one transaction where the tenant writes no number of its own: past it 452, and the
+    /// Recipients of one transaction where the tenant writes no number: past it 452, and the
     /// client comes again, as it must (RFC 5321 section 4.5.3.1.10). As many refused ones close the
     /// session with 421.
     pub recipients_max: u32,
@@ -45,7 +45,7 @@ pub const DOMAIN_BYTES_MAX: usize = 255;
 /// A whole address.
 pub const ADDRESS_BYTES_MAX: usize = LOCAL_PART_BYTES_MAX + 1 + DOMAIN_BYTES_MAX;
 
-/// A body larger than this goes to a file of its own as it arrives.
+/// A body larger than this goes to a separate file as it arrives.
 pub const INLINE_BODY_BYTES_MAX: usize = 1 << 20;
 
 /// A header section as a bounce quotes it: room for any sane header, and a bound on what a hostile

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use arc_swap::ArcSwap;
 
-/// Tenants that have labels of their own where nothing else is said; the ones after fold into `other`.
+/// Tenants that have their own labels where nothing else is said; the ones after fold into `other`.
 pub const TENANTS_SHOWN_DEFAULT: usize = 256;
 
 /// The slot of requests that belong to no tenant.

@@ -228,7 +228,7 @@ impl Compiler {
         Some(Box::new(terms.clone()))
     }
 
-    /// `of_tenant` are the senders of a login that has none of its own.
+    /// `of_tenant` are the senders of a login without own ones.
     fn identity(
         &mut self,
         tenant: TenantIx,

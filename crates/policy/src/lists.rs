@@ -28,7 +28,7 @@ pub(crate) struct Lists {
     pub(crate) recipients: BlockAllow<List<Patterns>>,
 }
 
-/// A list in a file of its own; each entry has its line.
+/// A list in a separate file; each entry has its line.
 #[derive(Debug)]
 pub(crate) struct List<E> {
     /// As a reply may name it.

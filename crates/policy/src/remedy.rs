@@ -29,7 +29,7 @@ pub enum Remedy {
     UseReservedLogin,
     /// The tenant or the login may relay with `<>`.
     AllowNullSender,
-    /// The client sends to this recipient in a transaction of its own.
+    /// The client sends to this recipient in a separate transaction.
     SeparateTransaction,
     /// The client logs in with the right name and password.
     CorrectCredentials,
@@ -43,7 +43,7 @@ pub enum Remedy {
     LiftSuspension,
     /// The sender corrects the recipient's domain.
     CorrectDomain,
-    /// The sender writes an address of its own into the From field, once.
+    /// The sender writes one of its addresses into the From field, once.
     OwnHeaderFrom,
     /// The client ends every line in CR LF.
     EndLines,

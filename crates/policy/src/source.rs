@@ -182,7 +182,7 @@ impl ListsSource {
     }
 }
 
-/// A list in a file of its own.
+/// A list in a separate file.
 #[derive(Clone, Debug)]
 pub struct ListSource {
     /// What a reply calls it: the file's name without its ending.

@@ -3,7 +3,7 @@
 //! A million prefixes do not fit in a core's own caches, so that a look-up costs the cache lines that
 //! it must read one after the other. Here that is mostly two: one of a directory with so many cells
 //! that four to eight prefixes share one, and one of a list that holds those. Where prefixes crowd
-//! together, what they have in common is skipped, and they get a directory of their own.
+//! together, what they have in common is skipped, and they get a separate directory.
 //!
 //! How long that line takes is a matter of how much of the table is in the caches, so the table is
 //! small before all else: keys and answers take no more bytes than they need, and nothing is left free

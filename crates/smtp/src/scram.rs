@@ -30,7 +30,7 @@ pub fn fits(verifier: &ScramVerifier, password: &str) -> bool {
     verify_slices_are_equal(&derived.stored_key, &verifier.stored_key).is_ok()
 }
 
-/// What a login that has no verifier meets: a salt of its own that looks like any other, the same
+/// What a login that has no verifier meets: a separate salt that looks like any other, the same
 /// whenever it asks as long as `secret` stays, and a key that no client has.
 #[must_use]
 pub fn of_nobody(secret: &[u8; 32], login: &str, iterations: u32, salt_bytes: usize) -> ScramVerifier {

@@ -1,4 +1,4 @@
-//! Large bodies: files of their own, written in pieces as they arrive and read in pieces as they are sent.
+//! Large bodies: separate files, written in pieces as they arrive and read in pieces as they are sent.
 //!
 //! One operation a file is under way at a time; what comes meanwhile waits in at most a few pieces,
 //! since the writer is told to pause. The CRC grows with the pieces in both directions: a body that

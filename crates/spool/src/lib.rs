@@ -167,7 +167,7 @@ pub struct NewMessage<'a> {
     /// Sender and recipients.
     pub envelope: &'a Envelope,
     /// What goes before the content, in wire form: the header lines that we add, and what a content that
-    /// has a file of its own leaves to the record.
+    /// has a separate file leaves to the record.
     pub head: &'a [u8],
     /// The message itself.
     pub content: Content<'a>,
@@ -178,7 +178,7 @@ pub struct NewMessage<'a> {
 pub enum Content<'a> {
     /// Here, in wire form (CRLF lines, dot-stuffed) without the final dot.
     Inline(&'a [u8]),
-    /// In a file of its own, for which [`Event::LargeFinished`] was given.
+    /// In a separate file, for which [`Event::LargeFinished`] was given.
     Large(LargeKey),
 }
 
@@ -256,7 +256,7 @@ pub enum Event {
     },
     /// What was refused as [`Refusal::Busy`] may be tried again.
     Room,
-    /// A shard that had no worker of its own was drained, and is removed.
+    /// A shard that had no worker was drained, and is removed.
     Removed {
         /// Its number.
         shard: u8,

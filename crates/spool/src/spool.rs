@@ -1,4 +1,4 @@
-//! A worker's part of the spool: its own shard, and those that have no worker of their own any more.
+//! A worker's part of the spool: its own shard, and those that have no worker any more.
 //!
 //! New mail goes home. A shard whose number is no worker's belongs to worker `number % workers`, which
 //! takes its mail up, notes outcomes (and the bounces they cause) in that same shard, in the same groups as
@@ -527,7 +527,7 @@ fn mark(event: &mut Event, place: u8) {
     }
 }
 
-/// The shards in the spool that have no worker of their own and fall to this one.
+/// The shards in the spool that have no worker and fall to this one.
 fn surplus<D: Disk>(
     disk: &mut D,
     directory: &Path,

@@ -1,4 +1,4 @@
-//! HTTP at its barest: one request on a connection of its own.
+//! HTTP at its barest: one request on a separate connection.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};

@@ -139,7 +139,7 @@ fn bench(names: &[String]) -> Result<(), Failure> {
             .args(words)
             .run()
     };
-    // Memory and instructions are counted by programs of their own.
+    // Memory and instructions are counted by separate programs.
     let others = ["memory", "instructions", "instructions-baseline"];
     let times: Vec<_> = names.iter().map(String::as_str).filter(|name| !others.contains(name)).collect();
     let wanted = |name: &str| names.iter().any(|word| word == name);

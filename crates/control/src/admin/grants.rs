@@ -239,7 +239,7 @@ impl Admin {
     fn try_open(&self, principal: &Principal, request: &Request<'_>) -> Result<Opened, Refusal> {
         let (snapshot, now) = (self.0.commons.snapshot(), now());
         let address = request.address.to_canonical();
-        // A login of another tenant is answered as one that does not exist: a token learns of its own only.
+        // A login of another tenant is answered as one that does not exist: a token learns of its tenant's only.
         let identity = snapshot.identity(request.login).ok_or(Refusal::UnknownLogin)?;
         let tenant = snapshot.tenant(snapshot.identity_tenant(identity));
         if !principal.is_for(&tenant.name) {

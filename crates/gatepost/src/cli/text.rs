@@ -32,7 +32,7 @@ pub(super) fn print_bytes(bytes: &[u8]) {
     let _ = out.write_all(bytes).and_then(|()| out.flush());
 }
 
-/// Prints one JSON value on a line of its own to standard output.
+/// Prints one JSON value on a separate line to standard output.
 pub(super) fn print_json(value: &Value) {
     print(&format!("{value}\n"));
 }
@@ -232,7 +232,7 @@ pub(super) fn width() -> usize {
     said.unwrap_or(WIDTH_DEFAULT).max(WIDTH_MIN)
 }
 
-/// Breaks `text` between words into lines of at most `width` columns; a longer word has a line of its own.
+/// Breaks `text` between words into lines of at most `width` columns; a longer word has a separate line.
 pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {

@@ -424,7 +424,7 @@ fn f2_a_login_by_xclient_is_one_that_exists_and_one_clients() {
     dialog.command(&format!("MAIL FROM:<{LOGIN}>"), 250);
     dialog.command(&format!("RCPT TO:<{BOB}>"), 250);
     dialog.command("RSET", 250);
-    // The next client has a connection of its own, and is a stranger until it is said who it is.
+    // The next client has a separate connection, and is a stranger until it is said who it is.
     dialog.command("XCLIENT ADDR=203.0.113.10", 550);
     let mut dialog = Dialog::hello_from(FILTER, clear.unwrap());
     dialog.command("XCLIENT ADDR=203.0.113.10", 220);

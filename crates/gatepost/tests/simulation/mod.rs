@@ -1,4 +1,4 @@
-//! A whole gateway in a world of its own: clients, destinations, a control plane, faults and crashes,
+//! A whole gateway in a separate world: clients, destinations, a control plane, faults and crashes,
 //! all of it a function of a scenario and a seed, and a ledger that judges what came of it.
 //!
 //! [`scenario`] says what each scenario is for and which faults it has; [`shrink`] makes a failing run

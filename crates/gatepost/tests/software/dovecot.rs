@@ -67,7 +67,7 @@ auth_policy_check_after_auth = no
 auth_policy_report_after_auth = yes
 "#;
 
-/// A Dovecot in a folder of its own, on this network namespace's loopback.
+/// A Dovecot in a separate folder, on this network namespace's loopback.
 struct Dovecot {
     child: Child,
     directory: TempDir,
@@ -79,7 +79,7 @@ impl Dovecot {
     fn start(program: &Path, admin: SocketAddr) -> Self {
         let directory = TempDir::with_prefix("gatepost-dovecot-").expect("a temporary folder can be made");
         let (imap, pop3) = (free_address(), free_address());
-        // Its processes run as users of their own, who must get as far as its folders.
+        // Its processes run as separate users, who must get as far as its folders.
         open_to_all(directory.path());
         let mail = directory.path().join("mail");
         fs::create_dir(&mail).expect("the test folder can be written");

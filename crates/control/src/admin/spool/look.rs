@@ -304,7 +304,7 @@ impl Admin {
             inspect::damaged(&mut RealDisk::default(), &damage, |record| {
                 let StoredRecord { id, place, is_sound, message, .. } = record;
                 let one = Seen {
-                    // Where a shard has no worker of its own, another adopted it.
+                    // Where a shard has no worker, another adopted it.
                     worker: (usize::from(place.shard) % workers) as u8,
                     queued: None,
                     recipients: Vec::new(),

@@ -50,7 +50,7 @@ fn a_durable_write_is_read_back_through_ring_and_disk() {
     }
 }
 
-/// /dev/null takes every write, whatever its flags, and refuses every flush: so a flush of its own
+/// /dev/null takes every write, whatever its flags, and refuses every flush: so a separate flush
 /// shows, and its error is the write's.
 #[test]
 fn a_durable_write_without_direct_io_is_as_good_as_its_flush() {
