@@ -101,7 +101,7 @@ impl Reloader {
         let spawned = thread::Builder::new().name("gatepost-reload".into()).spawn(move || {
             // Where the system does not allow it, mail shares the processor with us.
             let _ = rustix::process::nice(NICENESS);
-            // An asker that is gone does not wait for it.
+            // Whoever is gone does not wait for it.
             let _ = finished.blocking_send(Read(read(path.as_deref(), &kept, &before)));
         });
         if let Err(error) = spawned {

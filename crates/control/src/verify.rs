@@ -83,7 +83,7 @@ impl Verifiers {
 }
 
 fn verify_all(waiting: &Receiver<Waiting>, link: &ControlLink, successes: &Mutex<Successes>) {
-    // On Linux each thread has its own priority. One that cannot be lowered still verifies.
+    // On Linux a thread has a priority of its own. One that cannot be lowered still verifies.
     let _ = rustix::process::setpriority_process(None, NICENESS);
     password::prepare();
     for waiting in waiting {

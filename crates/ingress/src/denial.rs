@@ -155,7 +155,7 @@ impl<R: Ring> Judge<'_, '_, R> {
 }
 
 impl<R: Ring> Judge<'_, '_, R> {
-    /// Whether a denial has a separate line in the log; where not, it is part of a sum.
+    /// Whether a denial has a line of its own in the log; where not, it is part of a sum.
     fn may_log(&mut self, (reason, ticket): (Reason, Ticket)) -> bool {
         if self.client.denials_logged >= LINES_A_TRANSACTION_MAX {
             self.client.fold.add(reason, ticket);

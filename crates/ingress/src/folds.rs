@@ -134,7 +134,7 @@ impl Folds {
         has_line
     }
 
-    /// Sums up a denial of `client` that has no line.
+    /// Sums up a denial of `client` that has no line of its own.
     pub(crate) fn add(&mut self, client: IpAddr, (reason, ticket): (Reason, Ticket), pen: &mut Pen<'_>) {
         self.since.get_or_insert(pen.now);
         self.place(client, pen).fold.add(reason, ticket);

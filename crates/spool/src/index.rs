@@ -166,7 +166,7 @@ pub(crate) struct Index {
     slots: Pages<Slot>,
     free: u32,
     length: u32,
-    /// The numbers of the bodies that lie in separate files: few have one.
+    /// The numbers of the bodies that lie in files of their own: few have one.
     large: HashMap<u32, u64>,
 }
 

@@ -51,7 +51,7 @@ fn for_people(status: &Value) -> String {
     page.spool(&status["spool"]);
     page.grants(status);
     let suspended = match number(&status["suspensions"]) {
-        0 => "none".to_owned(),
+        0 => "nobody".to_owned(),
         some => {
             let some = count(some as usize, "suspension", "suspensions");
             styled(WARNING, format!("{some}: see `gatepost tenants list`")).to_string()

@@ -232,7 +232,7 @@ pub(super) fn width() -> usize {
     said.unwrap_or(WIDTH_DEFAULT).max(WIDTH_MIN)
 }
 
-/// Breaks `text` between words into lines of at most `width` columns; a longer word has a separate line.
+/// Breaks `text` between words into lines of at most `width` columns; a longer word has a line of its own.
 pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
