@@ -24,7 +24,7 @@ struct Count {
     ignored: u64,
 }
 
-/// Runs every test of the workspace, then those of builds with other features: the mutants,
+/// Runs every test of the workspace, then those of builds with features of their own: the mutants,
 /// builds with a planted mistake that the checkers must catch.
 pub(crate) fn run() -> Result<(), Failure> {
     let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
