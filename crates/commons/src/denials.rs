@@ -1,5 +1,5 @@
 //! Denials on their way from the workers, who decided them, to the control plane, which explains
-//! and keeps them for whoever holds the ticket.
+//! and keeps them for the holder of the ticket.
 //!
 //! The records are made once, at the start, and go round: full ones one way, blank ones back. When
 //! the control plane is so far behind that none is blank, the denial is counted and not kept.
@@ -43,7 +43,7 @@ pub struct Denial {
     pub client: IpAddr,
     /// Whether the session runs over TLS.
     pub tls: bool,
-    /// Who has logged in, or tried to; empty for nobody.
+    /// Who has logged in, or tried to; empty without a login.
     pub login: String,
     /// Whether that login succeeded.
     pub is_logged_in: bool,

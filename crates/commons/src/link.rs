@@ -144,7 +144,7 @@ impl fmt::Debug for Question {
 pub enum ResolveFailure {
     /// DNS says that it does not exist, or has no address.
     Missing,
-    /// Nobody could say: another time, perhaps.
+    /// It could not be told: another time, perhaps.
     Temporary,
 }
 
@@ -155,7 +155,7 @@ pub enum Verification {
     Fits,
     /// It does not.
     Fails,
-    /// Too many wait to be verified: nobody looked at it.
+    /// Too many wait to be verified: it was not looked at.
     Busy,
 }
 
@@ -421,7 +421,7 @@ impl ControlLink {
         &self.commons
     }
 
-    /// Says how to wake whoever answers.
+    /// Says how to wake the answering thread.
     pub fn attach(&self, waker: Waker) {
         let wakers: &Wakers = &self.commons.wakers;
         // There is one control plane; a second waker would be a bug that wakes the first one still.
@@ -451,7 +451,7 @@ impl ControlLink {
         self.commons.desk.fetch()
     }
 
-    /// Says how to wake whoever keeps tickets when many denials wait. Few are looked at in his own time.
+    /// Says how to wake the keeper of tickets when many denials wait. Few are looked at in his own time.
     pub fn attach_tickets(&self, waker: Waker) {
         // There is one keeper, as there is one control plane.
         let _ = self.commons.wakers.tickets.set(waker);

@@ -70,7 +70,7 @@ pub(crate) fn read(
     };
     let tokens = section.string("tokens", report);
     if tokens.is_none() && address.is_some() {
-        let message = "nobody can use the address without a token: only the tenants' grant tokens open it";
+        let message = "no client can use the address without a token: only the tenants' grant tokens open it";
         report.warn(&section.origin, "admin.address", message);
     }
     AdminConfig {

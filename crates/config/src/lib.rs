@@ -163,7 +163,7 @@ impl Config {
             if kept.listeners.is_empty() { listeners.clone() } else { kept.listeners.clone() };
         listeners.extend(as_they_run(&kept.listeners, &listeners));
         let doors = Doors { listeners: &listeners, hostname: &node.hostname };
-        // No configuration is loaded by which a stranger could relay (relay-control.md G4).
+        // No configuration is loaded by which a stranger could relay (DESIGN.md G4).
         let proof = snapshot.prove(&source, &doors);
         proof.openings.iter().for_each(|opening| report.opening(opening));
         if !report.errors.is_empty() {

@@ -305,7 +305,7 @@ fn read_listener(
     let auth_without_tls = auth_without_tls.is_some_and(|auth| auth.value);
     if role == Role::Submission && tls.value == TlsPolicy::Off && !auth_without_tls {
         let remedy = "write tls = \"required\", or auth_without_tls = true to take passwords in the clear";
-        report.error(&tls.origin, "listener.tls", "nobody could log in here without TLS", remedy);
+        report.error(&tls.origin, "listener.tls", "no client could log in here without TLS", remedy);
     }
     let policy = Listener { name: name.value.into(), role, tls: tls.value, auth_without_tls };
     Some((ListenerConfig { policy, address: address.value }, address))

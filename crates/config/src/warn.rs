@@ -7,7 +7,7 @@ use crate::error::Report;
 use crate::node::NodeConfig;
 use crate::ports;
 
-/// Ranges in which an address says nothing about who uses it (relay-control.md F1).
+/// Ranges in which an address says nothing about who uses it (DESIGN.md F1).
 const NEAR: [(&str, &str); 10] = [
     ("127.0.0.0/8", "loopback"),
     ("::1/128", "loopback"),
@@ -50,8 +50,8 @@ pub(crate) fn of_unusual_scram(source: &Source, usual: Option<ScramShape>, repor
         let Sourced { value: login, origin } = &login.login;
         let message = format!(
             "the verifier of {login:?}{and_more} has {iterations} iterations and a salt of {salt_bytes} bytes, \
-             most here have {} and of {} bytes, and so has what a stranger is shown for a login that nobody \
-             has: make all verifiers alike, or guesses tell which logins exist",
+             most here have {} and of {} bytes, and so has what a stranger is shown for a login that does not \
+             exist: make all verifiers alike, or guesses tell which logins exist",
             usual.iterations, usual.salt_bytes
         );
         report.warn(origin, "identity.scram", message);
@@ -86,7 +86,7 @@ fn warn_of_network(tenant: &TenantSource, network: &Sourced<IpNet>, report: &mut
     if let Some(what) = near.map(|(_, what)| *what).or(translated) {
         let name = &tenant.name.value;
         let message = format!(
-            "{net} is {what}: whoever has such an address, a proxy or a pod included, relays as tenant {name}"
+            "{net} is {what}: every host with such an address, a proxy or a pod included, relays as tenant {name}"
         );
         report.warn(&network.origin, "networks", message);
     }

@@ -95,7 +95,7 @@ impl Metrics {
     }
 }
 
-/// Health is for whoever restarts what is ill, and a restart helps where a write failed for good: what the
+/// Health is for what restarts the ill, and a restart helps where a write failed for good: what the
 /// device holds is found out by a recovery.
 async fn healthy(State(rooms): State<Rooms>) -> (StatusCode, &'static str) {
     if rooms.commons.has_latched() {

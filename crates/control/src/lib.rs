@@ -191,7 +191,7 @@ fn run(
     runtime.block_on(async move {
         match Plane::new(options, opened) {
             Ok((plane, signals)) => {
-                // Whoever started us waits for this.
+                // The caller that started us waits for this.
                 let _ = ready.send(Ok(()));
                 plane.serve(signals, commands).await;
             }

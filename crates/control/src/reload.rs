@@ -1,6 +1,6 @@
 //! Reload: the new files are read, checked and compiled; then they are in force, or nothing changed.
 //!
-//! Reading and compiling take a thread of their own at a lowered priority, so that neither the mail
+//! Reading and compiling take a separate thread at a lowered priority, so that neither the mail
 //! nor the questions of the workers wait for them. One reload runs at a time; one that is asked for
 //! meanwhile follows it.
 
@@ -210,7 +210,7 @@ fn shortened(what: &dyn Display) -> String {
     text
 }
 
-/// Frees the configuration before, once no transaction holds it, where nobody waits for it.
+/// Frees the configuration before, once no transaction holds it, on a thread for which no client waits.
 async fn free_retired(commons: Arc<Commons>) {
     loop {
         let commons = commons.clone();

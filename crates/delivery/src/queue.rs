@@ -21,7 +21,7 @@ use crate::tally::Tallies;
 pub(crate) const RECIPIENTS_PER_TRANSACTION_MAX: usize = 100;
 
 /// What delivery keeps of a queued message, in bytes, the second in which it came included. With what the
-/// spool keeps, it must stay below the 128 of the design (spool.md, promise 7).
+/// spool keeps, it stays within 128 (DESIGN.md S7).
 pub const MESSAGE_BYTES_MAX: usize = 48;
 
 /// What delivery keeps of each recipient of a queued message, in bytes: the recipient, and in the

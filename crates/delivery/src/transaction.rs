@@ -168,7 +168,7 @@ impl Delivery {
     fn next_job<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
         let connection = &mut self.connections[key];
         let site = self.sites.get_mut(connection.site);
-        // A site at its limit is shared fairly: whoever holds a lease yields it after each message.
+        // A site at its limit is shared fairly: the holder of a lease yields it after each message.
         let yields = connection.messages > 0 && site.shared.is_wanted(self.settings.worker);
         if self.draining || yields || connection.messages >= MESSAGES_PER_CONNECTION_MAX {
             return self.quit(cx, key);
@@ -332,7 +332,7 @@ impl Delivery {
         }
         let last_byte_out = matches!(connection.body, Body::None) && !connection.sending;
         if last_byte_out && connection.session.phase() == SessionPhase::Body {
-            // RFC 5321 section 4.5.3.2.6: whether it has the message, nobody knows; it is sent again.
+            // RFC 5321 section 4.5.3.2.6: whether it has the message is not known; it is sent again.
             cx.metrics.possible_duplicate();
         }
         self.finish(cx, key, &reply, heard_from);

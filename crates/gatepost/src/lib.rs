@@ -1,4 +1,4 @@
-//! The program: command line, the worker's turn, wiring, signals, drain. No logic of its own.
+//! The program: command line, the worker's turn, wiring, signals, drain. No logic besides.
 
 pub mod cli;
 mod doorman;

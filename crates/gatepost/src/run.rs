@@ -369,7 +369,7 @@ fn equip(
     };
     worker.report_recovery();
     worker.recover(recovered);
-    // A large queue takes a while to take up, and from here on until the first turn nobody answers who comes.
+    // A large queue takes a while to take up, and from here on until the first turn no client is answered.
     for (address, listener) in plan.doorman().map_or_else(Vec::new, Doorman::relieve) {
         worker.ring.inherit(address, listener);
     }
@@ -436,7 +436,7 @@ fn open_log(output: Output, node: &str, registry: &Registry) -> Result<LogWriter
     started.map_err(|error| StartError(format!("cannot start the log thread: {error}")))
 }
 
-/// Each worker has a core of its own; where the system refuses, the scheduler decides.
+/// Each worker has a separate core; where the system refuses, the scheduler decides.
 fn pin(worker: u8) {
     if let Some(cores) = core_affinity::get_core_ids()
         && let Some(&core) = cores.get(usize::from(worker) % cores.len().max(1))

@@ -16,7 +16,7 @@ const TO: &str = "bob@adatum.example";
 const OTHER: &str = "ann@far.example";
 const CONTENT: &[u8] = b"Subject: hello\r\n\r\nthe words of terri\r\n";
 
-/// Everything that it has accepted waits: nobody listens at its next hop, at first.
+/// Everything that it has accepted waits: no server listens at its next hop, at first.
 struct Stage {
     gateway: Gateway,
 }
@@ -24,7 +24,7 @@ struct Stage {
 impl Stage {
     fn start(change: impl FnOnce(&mut Configuration)) -> Self {
         let mut configuration = Configuration::relay(free_address());
-        // Far enough apart that nothing is tried again in the time of a test, unless somebody wants it.
+        // Far enough apart that nothing is tried again in the time of a test, unless the test wants it.
         configuration.node_extra =
             "[retry]\nfirst = \"10m\"\nlongest = \"1h\"\n\n[admin]\nsocket = \"admin.sock\"\n".into();
         change(&mut configuration);
@@ -187,7 +187,7 @@ fn what_is_queued_is_listed_and_shown_and_found_by_each_of_its_marks() {
     let shown = stage.text(&["show", &one]);
     assert!(shown.contains("held") && shown.contains("<bob@adatum.example>"), "{shown}");
     assert!(stage.text(&["list"]).contains("no gateway answers: read from"));
-    assert_eq!(stage.spool(&["hold", &two]).status.code(), Some(2), "nobody is there to do it");
+    assert_eq!(stage.spool(&["hold", &two]).status.code(), Some(2), "no gateway is there to do it");
     assert!(stage.spool(&["verify"]).status.success());
 }
 
@@ -354,7 +354,7 @@ fn a_message_that_is_damaged_while_it_waits_is_quarantined_and_never_delivered()
     stage.gateway.kill();
     stage.gateway.restart();
     stage.damage(b"damaged@proseware.example");
-    // Nobody has tried to deliver it, and it is not missing for that.
+    // No worker has tried to deliver it, and it is not missing for that.
     let listed = stage.ids(&["list"]);
     assert_eq!(listed.len(), 2, "{listed:?}");
     assert!(stage.text(&["show", &damaged]).contains("damaged: its checksum fails"));
@@ -401,7 +401,7 @@ fn a_quarantined_message_is_removed_by_its_id_and_nothing_else_is() {
     let is_it = |act: &Value| act["act"] == "remove" && act["message"] == damaged;
     assert!(eventually(PATIENCE, || stage.logged("queue_act", 1).iter().any(is_it)), "it is logged");
     stage.gateway.wait_metric("gatepost_spool_quarantined", 0.0);
-    assert_eq!(stage.ids(&["list"]), [&*sound], "nobody is told, and it is gone");
+    assert_eq!(stage.ids(&["list"]), [&*sound], "no sender is told, and it is gone");
     stage.gateway.kill();
     stage.gateway.restart();
     assert!(stage.spool(&["release", &sound]).status.success());

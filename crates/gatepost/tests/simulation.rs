@@ -147,7 +147,7 @@ fn every_acknowledged_message_survives_crashes_and_faults() {
                     }
                     let name = wishes.name(seed);
                     let outcome = attempt(name, seed, &wishes.trim, false);
-                    let (failures, tallies) = &mut *results.lock().expect("nobody panics with it");
+                    let (failures, tallies) = &mut *results.lock().expect("no thread panics with it");
                     match outcome {
                         Ok(run) => tallies.entry(name).or_default().add(&run),
                         Err(failure) => {
@@ -160,7 +160,7 @@ fn every_acknowledged_message_survives_crashes_and_faults() {
             });
         }
     });
-    let (mut failures, tallies) = results.into_inner().expect("nobody panicked with it");
+    let (mut failures, tallies) = results.into_inner().expect("no thread panicked with it");
     for (name, tally) in &tallies {
         println!(
             "{name}: {} runs kept, {} messages, {} duplicates excused, {} full cycles, {} events",
@@ -189,7 +189,7 @@ fn a_group_that_becomes_durable_after_another_write_has_failed_is_borne() {
         let run = simulation::run_scenario(Scenario::failing_change(nth), false);
         assert_eq!(failure_of(&run), None, "change {nth} fails");
         if run.durable_after_latch > 0 {
-            assert_ne!(run.put_off, 0, "change {nth} fails, and nobody is told to come again");
+            assert_ne!(run.put_off, 0, "change {nth} fails, and no client is told to come again");
             met += 1;
         }
     }

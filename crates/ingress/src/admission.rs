@@ -25,7 +25,7 @@ use crate::seats::{Guest, address_key};
 pub(crate) struct Leases([Option<(u64, ConnectionLease)>; 4]);
 
 impl Leases {
-    /// Counts the connection for whoever `account` says, and no longer for anyone else. The first
+    /// Counts the connection for whom `account` says, and no longer for anyone else. The first
     /// who has as many as it may: it is not counted there.
     fn renew(
         &mut self,
@@ -135,7 +135,7 @@ impl<R: Ring> Judge<'_, '_, R> {
         self.seats.shed.add(cause, address);
     }
 
-    /// MAIL: whether whoever answers for the client, as `decision` says, is not suspended and has
+    /// MAIL: whether who answers for the client, as `decision` says, is not suspended and has
     /// room for a message of `bytes`, as far as it said.
     pub(crate) fn may_begin(
         &mut self,
@@ -151,7 +151,7 @@ impl<R: Ring> Judge<'_, '_, R> {
         self.may_send(decision.tenant, bytes.unwrap_or(1), (from, ""), reply)
     }
 
-    /// The same of whoever `account` says.
+    /// The same of whom `account` says.
     fn may_send(
         &mut self,
         tenant: Option<TenantIx>,
@@ -217,7 +217,7 @@ impl<R: Ring> Judge<'_, '_, R> {
         may
     }
 
-    /// DATA: whether nobody was suspended since the recipients were taken.
+    /// DATA: whether none was suspended since the recipients were taken.
     pub(crate) fn may_go_on(&mut self, reply: &mut Reply) -> bool {
         let tenant = self.client.transaction.tenant;
         // The envelope lends its text to the refusal and has it back afterwards.

@@ -1,8 +1,8 @@
-//! Whether the message is from whom its header says (relay-control.md C2): each checked field is
+//! Whether the message is from whom its header says (DESIGN.md C2): each checked field is
 //! held against the senders of who relays, as the envelope sender was.
 //!
 //! Mail of strangers for relay domains is not checked, nor is that of a tenant's network for them:
-//! nobody inside gets less than a stranger.
+//! no insider gets less than a stranger.
 
 use std::fmt;
 

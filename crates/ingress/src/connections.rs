@@ -26,7 +26,7 @@ const DATA_TIMEOUT: Duration = Duration::from_secs(180);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a client is told that comes, or stays, while the gateway drains.
 const SHUTTING_DOWN: &str = "shutting down; try again later";
-/// For a proxy's header to come whole: the proxy sends it at once, whoever its client is.
+/// For a proxy's header to come whole: the proxy sends it at once, for every client.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Refused recipients of transactions without any other that one turn looks at, over all
 /// connections: a fifth of a millisecond, which is what a storm of them adds to everyone's wait.
@@ -343,7 +343,7 @@ impl Ingress {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        // Before a reply goes: whoever reads a ticket in it can look it up.
+        // Before a reply goes: the reader of a ticket in it can look it up.
         connection.client.hand_over_denial(cx.link);
         if !connection.session.has_transaction() {
             denial::end_fold(&mut connection.client, &mut self.folds, cx);

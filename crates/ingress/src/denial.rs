@@ -172,7 +172,7 @@ impl<R: Ring> Judge<'_, '_, R> {
     }
 }
 
-/// The transaction of this client is over: its denials that had no line of their own have one together, or are part
+/// The transaction of this client is over: its denials that had no line have one together, or are part
 /// of what is said of the client, where that has had its lines.
 pub(crate) fn end_fold<R: Ring>(client: &mut Client, folds: &mut Folds, cx: &mut Context<'_, R>) {
     client.denials_logged = 0;

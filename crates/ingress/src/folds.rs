@@ -30,7 +30,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 const SETS: usize = 512;
 const WAYS: usize = 4;
 
-/// Denials without a line of their own.
+/// Denials without a line.
 #[derive(Debug, Default)]
 pub(crate) struct Fold {
     denials: u64,

@@ -17,7 +17,7 @@ use crate::connection::Waiting;
 use crate::judge::Judge;
 use crate::{Context, Ingress};
 
-/// Whether a message of so many bytes goes to a file of its own.
+/// Whether a message of so many bytes goes to a separate file.
 pub(crate) fn is_large(bytes: u64) -> bool {
     bytes > INLINE_BODY_BYTES_MAX as u64
 }

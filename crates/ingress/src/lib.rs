@@ -169,7 +169,7 @@ enum Timer {
 }
 
 impl Ingress {
-    /// Nobody listens before [`Ingress::open`].
+    /// No socket listens before [`Ingress::open`].
     pub fn new<R: Ring>(settings: Settings, ring: &mut R) -> Self {
         let (mut seed, mut fold_seed) = ([0; 4], [0; 8]);
         ring.random(&mut seed);
@@ -220,7 +220,7 @@ impl Ingress {
     /// When [`Ingress::tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        // Whoever waits for a turn has it at once, after the others.
+        // A connection that waits for a turn has it at once, after the others.
         let waits_for_a_turn = !self.yielding.is_empty() || self.renewing.is_some();
         if waits_for_a_turn {
             return Some(Instant::default());
@@ -228,7 +228,7 @@ impl Ingress {
         [self.wheel.next(), self.folds.next_deadline(), self.repeated_due].into_iter().flatten().min()
     }
 
-    /// Nobody is connected.
+    /// No client is connected.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.connections.is_empty()

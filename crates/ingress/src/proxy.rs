@@ -1,6 +1,6 @@
 //! Peers that speak for others: whose PROXY header counts, whose XCLIENT, and what becomes of it.
 //!
-//! Trust is never inferred from being near (relay-control.md F1, F2): a peer is one of these because
+//! Trust is never inferred from being near (DESIGN.md F1, F2): a peer is one of these because
 //! the configuration lists it, and then its own address opens nothing where it should have named another.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -124,7 +124,7 @@ impl<R: Ring> Judge<'_, '_, R> {
         Introduction::Taken
     }
 
-    /// Refuses a login that nobody here has. The denial is that of the client, not of the peer that
+    /// Refuses a login that no tenant has. The denial is that of the client, not of the peer that
     /// speaks for it.
     fn refuse_told_login(&mut self, told: &XClient, login: &str, reply: &mut Reply) {
         let before = self.client.address;

@@ -2,8 +2,8 @@
 //! the next hop of a relay domain knows the recipient, whether a domain takes mail at all.
 //!
 //! Asked only for what policy has accepted. The session waits for the answer, then the recipient is
-//! judged again from the start. Whatever cannot be found out is no reason to deny (relay-control.md
-//! B2, D1): a stranger comes again with 451, the mail of a tenant's own senders is taken and queued.
+//! judged again from the start. What cannot be found out is no reason to deny
+//! (DESIGN.md B2, D1): a stranger comes again with 451, the mail of a tenant's own senders is taken and queued.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -214,7 +214,7 @@ impl fmt::Display for Address<'_> {
 /// The sender of an envelope (RFC 5321 section 4.1.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReversePath<'a> {
-    /// `<>`: a notification, to which nobody must answer.
+    /// `<>`: a notification, which must not be answered.
     Null,
     /// A mailbox.
     Address(Address<'a>),
@@ -326,7 +326,7 @@ fn after_source_route(text: &str) -> Option<&str> {
 }
 
 /// A dot-string or a quoted string. Dots may stand anywhere: real addresses have them at the end
-/// and doubled, and refusing those protects nobody.
+/// and doubled, and refusing those protects no reader.
 fn is_local_part(text: &str) -> bool {
     match text.as_bytes() {
         [] => false,

@@ -21,10 +21,10 @@ use crate::source::{GrantTerms, IdentitySource, Origin, Source, TenantSource};
 
 pub use networks::canonical;
 
-/// The shortest IPv4 prefix of a network: 1/256 of the address space (relay-control.md A5).
+/// The shortest IPv4 prefix of a network: 1/256 of the address space (DESIGN.md A5).
 pub const PREFIX_BITS_MIN_V4: u8 = 8;
 
-/// The shortest IPv6 prefix of a network (relay-control.md A5).
+/// The shortest IPv6 prefix of a network (DESIGN.md A5).
 pub const PREFIX_BITS_MIN_V6: u8 = 20;
 
 /// Something in a configuration that cannot be compiled.
@@ -177,7 +177,7 @@ impl Compiler {
                 &name.origin,
                 "senders",
                 format!(
-                    "tenant {:?} has no senders: nobody could tell its mail from forged mail",
+                    "tenant {:?} has no senders: its mail could not be told from forged mail",
                     name.value
                 ),
                 "add senders = [\"@its-domain.example\"]",
@@ -228,7 +228,7 @@ impl Compiler {
         Some(Box::new(terms.clone()))
     }
 
-    /// `of_tenant` are the senders of a login that has none of its own.
+    /// `of_tenant` are the senders of a login without own ones.
     fn identity(
         &mut self,
         tenant: TenantIx,

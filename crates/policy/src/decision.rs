@@ -9,7 +9,7 @@ use crate::snapshot::{IdentityIx, TenantIx};
 pub struct Decision {
     /// Yes or no.
     pub verdict: Verdict,
-    /// Who is responsible, where somebody is.
+    /// Who is responsible, if any.
     pub tenant: Option<TenantIx>,
     /// The login or the grant that answers for the sender, where one does: its limits are charged.
     pub identity: Option<IdentityIx>,

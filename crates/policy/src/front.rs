@@ -27,7 +27,7 @@ pub(crate) struct Identity {
     /// Its place among the identities of its tenant's source, where the rest of it is.
     pub(crate) index: u32,
     pub(crate) null_sender: bool,
-    /// Whether it has senders of its own.
+    /// Whether it has its own senders.
     pub(crate) has_own_senders: bool,
     /// As in the tenant's [`Front`], which need not be read then.
     pub(crate) has_sender_rules: bool,

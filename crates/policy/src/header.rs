@@ -1,4 +1,4 @@
-//! Who a message says it is from (relay-control.md C2).
+//! Who a message says it is from (DESIGN.md C2).
 
 use mail::Address;
 

@@ -1,4 +1,4 @@
-//! Block and allow lists that somebody wrote (relay-control.md E2), of the node and of each tenant.
+//! Block and allow lists in files (DESIGN.md E2), of the node and of each tenant.
 //!
 //! They only ever close: what a list says is asked of the latest snapshot, after the decision, so
 //! that a block acts at once, whatever configuration a transaction began with. An allow list takes
@@ -28,7 +28,7 @@ pub(crate) struct Lists {
     pub(crate) recipients: BlockAllow<List<Patterns>>,
 }
 
-/// A list in a file of its own; each entry has its line.
+/// A list in a separate file; each entry has its line.
 #[derive(Debug)]
 pub(crate) struct List<E> {
     /// As a reply may name it.

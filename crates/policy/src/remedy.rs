@@ -29,7 +29,7 @@ pub enum Remedy {
     UseReservedLogin,
     /// The tenant or the login may relay with `<>`.
     AllowNullSender,
-    /// The client sends to this recipient in a transaction of its own.
+    /// The client sends to this recipient in a separate transaction.
     SeparateTransaction,
     /// The client logs in with the right name and password.
     CorrectCredentials,
@@ -37,13 +37,13 @@ pub enum Remedy {
     Wait,
     /// The client tries again: something outside could not be asked now.
     TryAgain,
-    /// Whoever keeps the list takes the entry off it, or allows the client.
+    /// The keeper of the list takes the entry off it, or allows the client.
     TakeOffList,
-    /// Whoever runs the gateway, or the tenant, lifts the suspension.
+    /// The operator of the gateway, or the tenant, lifts the suspension.
     LiftSuspension,
     /// The sender corrects the recipient's domain.
     CorrectDomain,
-    /// The sender writes an address of its own into the From field, once.
+    /// The sender writes one of its addresses into the From field, once.
     OwnHeaderFrom,
     /// The client ends every line in CR LF.
     EndLines,
@@ -51,9 +51,9 @@ pub enum Remedy {
     SmallerMessage,
     /// The client sends to the other recipients in another transaction.
     FewerRecipients,
-    /// Whoever runs the hops breaks the loop.
+    /// The operator of the hops breaks the loop.
     BreakLoop,
-    /// Whoever runs the gateway gives the spool room, or storage that works.
+    /// The operator of the gateway gives the spool room, or storage that works.
     MendSpool,
 }
 

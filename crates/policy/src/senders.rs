@@ -35,7 +35,7 @@ pub(crate) struct SenderRules {
     pub(crate) headers: HeaderChecks,
 }
 
-/// Senders that only chosen identities may use (relay-control.md C3).
+/// Senders that only chosen identities may use (DESIGN.md C3).
 #[derive(Debug)]
 pub(crate) struct Reserved {
     pub(crate) senders: Patterns,

@@ -200,7 +200,7 @@ impl Snapshot {
         self.tenant_names.get(name).copied()
     }
 
-    /// What a tenant's file says, for whoever shows it; it holds the credentials of its logins too.
+    /// What a tenant's file says, to be shown; it holds the credentials of its logins too.
     ///
     /// # Panics
     /// When it is from another snapshot.
@@ -216,7 +216,7 @@ impl Snapshot {
     }
 
     /// The most specific network or excluded range that holds `ip`; IPv4 mapped into IPv6 counts as
-    /// IPv4. An unspecified address is in none: it is what a client without one has (relay-control.md F2).
+    /// IPv4. An unspecified address is in none: it is what a client without one has (DESIGN.md F2).
     #[must_use]
     pub fn network(&self, ip: IpAddr) -> NetworkMatch {
         let ip = ip.to_canonical();
@@ -275,7 +275,7 @@ impl Snapshot {
         self.scram_shape
     }
 
-    /// What a password is held against for a login that nobody has, so that the answer takes as long
+    /// What a password is held against for a login that does not exist, so that the answer takes as long
     /// as for most: a credential of the commonest form and cost, which no password fits. Empty where
     /// no identity has one.
     #[must_use]

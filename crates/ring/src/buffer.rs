@@ -46,7 +46,7 @@ impl std::fmt::Debug for AlignedBuffer {
     }
 }
 
-/// A buffer that nobody changes any more and several readers share within one worker.
+/// A buffer that is not changed any more and several readers share within one worker.
 pub type SharedBuffer = Rc<AlignedBuffer>;
 
 /// What a socket is to send.

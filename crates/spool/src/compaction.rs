@@ -321,7 +321,7 @@ impl Shard {
         }
     }
 
-    /// When [`Shard::flush`] has something to do of its own accord.
+    /// When [`Shard::flush`] has something to do unasked.
     #[must_use]
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         if self.latched {
@@ -477,7 +477,7 @@ impl Shard {
             match self.put_copy(key, &buffer[record.clone()]) {
                 Err(Refusal::Busy | Refusal::Full) => {
                     self.compaction.copies[slot] = Copy::Read { key, buffer, record };
-                    // In a group of its own it may fit.
+                    // In a separate group it may fit.
                     self.open_effects.urgent |= !self.open.is_empty();
                 }
                 Ok(()) | Err(Refusal::Latched | Refusal::Vanished) => self.pool.give_back(buffer),

@@ -1,4 +1,4 @@
-//! Large bodies: files of their own, written in pieces as they arrive and read in pieces as they are sent.
+//! Large bodies: separate files, written in pieces as they arrive and read in pieces as they are sent.
 //!
 //! One operation a file is under way at a time; what comes meanwhile waits in at most a few pieces,
 //! since the writer is told to pause. The CRC grows with the pieces in both directions: a body that
@@ -186,7 +186,7 @@ impl LargeFiles {
     /// Whether a body may bring its next piece; false asks the caller to keep it and to pause until
     /// [`Event::LargeProgress`].
     ///
-    /// Whoever waits here waits for the disk alone, never for a client: a piece is taken only whole.
+    /// A client that waits here waits for the disk alone, never for a client: a piece is taken only whole.
     pub(crate) fn has_memory(&mut self, key: LargeKey) -> bool {
         if self.pieces < PIECES_MAX {
             return true;

@@ -4,7 +4,7 @@
 //! drained and removed. A [`Shard`] gathers messages and outcomes into groups and writes each with one durable write; what
 //! comes during a write is the next group. Callers append, call [`Shard::flush`] once a turn, hand
 //! completions to [`Shard::complete`] and ask [`Shard::poll`] what happened. The bytes are specified in
-//! `FORMAT.md`, the promises in the design's page on the spool.
+//! `FORMAT.md`, the promises in `DESIGN.md` S1 to S9.
 //!
 //! Fails for good: after a failed durable write the shard is latched ([`Event::Latched`],
 //! [`Refusal::Latched`]) and only a restart, which recovers, opens it again. While its files have vanished from
@@ -56,7 +56,7 @@ pub use shard::Shard;
 pub use spool::{Noted, RecoveredSpool, Spool};
 pub use watch::WATCH_INTERVAL;
 
-/// A group stops taking messages here: one write stays short enough that nobody waits long behind it.
+/// A group stops taking messages here: one write stays short enough that no client waits long behind it.
 pub const GROUP_BYTES_MAX: usize = 4 << 20;
 
 /// A message with a very long envelope may have a group of this size to itself.
@@ -94,7 +94,7 @@ pub const fn capacity_bytes_min(segment_bytes: u64) -> u64 {
     shard::SEGMENTS_MIN * segment_bytes
 }
 
-/// What compaction may read and write a second when nobody says otherwise.
+/// What compaction may read and write a second by default.
 pub const COMPACTION_BYTES_PER_SECOND_DEFAULT: u64 = 16 << 20;
 
 /// Where a shard lives and how much it may hold.
@@ -171,7 +171,7 @@ pub struct NewMessage<'a> {
     /// Sender and recipients.
     pub envelope: &'a Envelope,
     /// What goes before the content, in wire form: the header lines that we add, and what a content that
-    /// has a file of its own leaves to the record.
+    /// has a separate file leaves to the record.
     pub head: &'a [u8],
     /// The message itself.
     pub content: Content<'a>,
@@ -182,7 +182,7 @@ pub struct NewMessage<'a> {
 pub enum Content<'a> {
     /// Here, in wire form (CRLF lines, dot-stuffed) without the final dot.
     Inline(&'a [u8]),
-    /// In a file of its own, for which [`Event::LargeFinished`] was given.
+    /// In a separate file, for which [`Event::LargeFinished`] was given.
     Large(LargeKey),
 }
 
@@ -194,7 +194,7 @@ pub enum Outcome {
     Delivered = 1,
     /// The next hop refused it for good.
     Failed = 2,
-    /// Nobody took it in time.
+    /// No host took it in time.
     Expired = 3,
 }
 
@@ -260,7 +260,7 @@ pub enum Event {
     },
     /// What was refused as [`Refusal::Busy`] may be tried again.
     Room,
-    /// A shard that had no worker of its own was drained, and is removed.
+    /// A shard that had no worker was drained, and is removed.
     Removed {
         /// Its number.
         shard: u8,
@@ -293,7 +293,7 @@ pub enum Event {
     },
     /// All names are back.
     Returned,
-    /// A durable write failed. Whoever waits for a commit waits in vain, the shard takes nothing
+    /// A durable write failed. A client that waits for a commit waits in vain, the shard takes nothing
     /// more; restart to recover.
     Latched {
         /// The file that was written.

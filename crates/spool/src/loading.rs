@@ -1,4 +1,4 @@
-//! What a shard hands out again: messages read back, and bodies in files of their own on their way in or out.
+//! What a shard hands out again: messages read back, and bodies in separate files on their way in or out.
 
 use std::rc::Rc;
 

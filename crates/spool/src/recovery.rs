@@ -265,7 +265,7 @@ fn read_segment<D: Disk>(
     Ok(())
 }
 
-/// Measures the large bodies of queued messages, and removes those that nobody names; where something is damaged
+/// Measures the large bodies of queued messages, and removes those that no message names; where something is damaged
 /// they stay, and count against the capacity: the record that names one may be what is damaged.
 fn tidy_large<D: Disk>(
     disk: &mut D,

@@ -134,7 +134,7 @@ impl Replay {
             Record::Outcome(outcomes) => self.outcomes(state, seen.id, slot, &outcomes),
             Record::Message(_) => slot.map_or(About::Elsewhere, |slot| About::Here(key_of(slot))),
             Record::Attempt(schedule) | Record::Deferred(schedule) => {
-                // Without its message, nobody will ask for it.
+                // Without its message, it will not be asked for.
                 let Some(slot) = slot else { return };
                 self.schedule(state, slot, &schedule, matches!(seen.record, Record::Attempt(_)));
                 About::Here(key_of(slot))

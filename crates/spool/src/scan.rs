@@ -1,6 +1,6 @@
 //! Reading a shard from its files: its identity, its segments, the groups in them and the damage between.
 //!
-//! Blocking, for the start and for tools. Promises that whoever visits sees only records whose CRCs
+//! Blocking, for the start and for tools. Promises that a visitor sees only records whose CRCs
 //! are right; what is damaged in the middle is reported, what is torn at the end is not there.
 
 use std::io;

@@ -360,7 +360,7 @@ impl Segments {
         }
     }
 
-    /// Begins to prepare the next segment if one is wanted and none is under way; `waits`: somebody was
+    /// Begins to prepare the next segment if one is wanted and none is under way; `waits`: a client was
     /// refused for want of one. Unless it `may_create`, dead segments alone are used again.
     pub(crate) fn prepare<R: Ring>(&mut self, ring: &mut R, waits: bool, may_create: bool) {
         if self.preparing.is_some() || self.ready.len() >= self.ready_wanted(waits) {

@@ -77,7 +77,7 @@ pub struct Shard {
     pub(crate) epoch: u64,
     /// The last group that was sealed.
     pub(crate) last: Last,
-    /// Somebody was told to come again after the next commit.
+    /// A client was told to come again after the next commit.
     pub(crate) refused_busy: bool,
     pub(crate) latched: bool,
     pub(crate) groups: u64,
@@ -88,7 +88,7 @@ pub struct Shard {
 impl Shard {
     /// Opens a shard, creating or recovering it, by blocking calls; also gives what is queued, oldest first.
     ///
-    /// Whoever opens owns the spool: see [`crate::claim`].
+    /// The caller owns the spool: see [`crate::claim`].
     ///
     /// # Errors
     /// When the options cannot work, the files are not a shard of this version, or the system refuses. With
@@ -444,7 +444,7 @@ impl Shard {
         self.events.pop_front()
     }
 
-    /// Nothing that somebody waits for is open or on its way.
+    /// Nothing that a caller waits for is open or on its way.
     #[must_use]
     pub fn idle(&self) -> bool {
         self.in_flight.is_none() && !self.open_effects.urgent && self.large.is_idle()

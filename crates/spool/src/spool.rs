@@ -1,4 +1,4 @@
-//! A worker's part of the spool: its own shard, and those that have no worker of their own any more.
+//! A worker's part of the spool: its own shard, and those that have no worker any more.
 //!
 //! New mail goes home. A shard whose number is no worker's belongs to worker `number % workers`, which
 //! takes its mail up, notes outcomes (and the bounces they cause) in that same shard, in the same groups as
@@ -91,7 +91,7 @@ impl Spool {
     /// Opens the shard of a worker and those that it adopts, by blocking calls; also gives what is queued.
     ///
     /// `options` are of the worker's own shard; `workers` is how many there are. Empty shards without a worker
-    /// are removed at once. Whoever opens owns the spool: see [`crate::claim`].
+    /// are removed at once. The caller owns the spool: see [`crate::claim`].
     ///
     /// # Errors
     /// As [`Shard::open`], for each of them.
@@ -468,7 +468,7 @@ impl Spool {
         }
     }
 
-    /// Nothing that somebody waits for is open or on its way in any shard.
+    /// Nothing that a caller waits for is open or on its way in any shard.
     #[must_use]
     pub fn idle(&self) -> bool {
         self.shards().all(Shard::idle)
@@ -528,7 +528,7 @@ fn mark(event: &mut Event, place: u8) {
     }
 }
 
-/// The shards in the spool that have no worker of their own and fall to this one.
+/// The shards in the spool that have no worker and fall to this one.
 fn surplus<D: Disk>(
     disk: &mut D,
     directory: &Path,

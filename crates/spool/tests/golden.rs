@@ -197,7 +197,7 @@ fn every_record_of_version_1_is_written_as_it_was_released() {
     assert_eq!(names, released);
 }
 
-/// The released shard in a directory of its own; without footers its groups tell the same.
+/// The released shard in a separate directory; without footers its groups tell the same.
 fn released_spool(has_footers: bool) -> tempfile::TempDir {
     let spool = tempfile::tempdir().unwrap();
     let shard = spool.path().join("shard-000");

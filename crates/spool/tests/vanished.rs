@@ -61,7 +61,7 @@ impl Watched {
         key
     }
 
-    /// A queued message whose body has a file of its own.
+    /// A queued message whose body has a separate file.
     fn commit_large(&mut self, number: u32) -> spool::MessageKey {
         let ring = &mut self.bench.ring;
         let large = self.spool.large_begin(ring, 0, Handle::fixed(number)).expect("there is room");

@@ -7,7 +7,7 @@ use policy::Decision;
 
 use crate::machine;
 
-/// Tickets of their own that one address gets from one worker in a second, for one reason: a person's
+/// Separate tickets that one address gets from one worker in a second, for one reason: a person's
 /// client never asks for so many, and what is sent faster is denied for the same cause.
 const TICKETS_PER_SECOND_MAX: u32 = 10;
 
@@ -44,7 +44,7 @@ impl Recent {
         Self { places, owes: Cell::new(false), seed }
     }
 
-    /// The ticket to give again, where `client` has had enough of its own in this second. It is counted.
+    /// The ticket to give again, where `client` has had enough new ones in this second. It is counted.
     pub(crate) fn repeated(&self, client: IpAddr, decision: &Decision, now: UnixMillis) -> Option<Ticket> {
         let key = self.key(client, decision);
         let mut place = self.place(key).get();

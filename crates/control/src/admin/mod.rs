@@ -200,7 +200,7 @@ impl Admin {
         self.0.reload_failure.store(Some(Arc::new(ReloadFailure { at, error: error.to_owned() })));
     }
 
-    /// Writes one record, at once: nobody waits for it on this plane.
+    /// Writes one record, at once: no client waits for it on this plane.
     fn log(&self, write: impl FnOnce(&mut EventLog, UnixMillis)) {
         let mut log = self.0.log.lock();
         write(&mut log, now());

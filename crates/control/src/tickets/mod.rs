@@ -1,6 +1,6 @@
-//! Tickets: what a denied sender, and whoever runs the gateway, may read about a denial afterwards.
+//! Tickets: what a denied sender, and the gateway's operator, may read about a denial afterwards.
 //!
-//! A thread of its own takes the denials that the workers hand over, explains each with the
+//! A separate thread takes the denials that the workers hand over, explains each with the
 //! configuration that decided it, and writes them in batches to a file beside the spool. A ticket is
 //! found from the moment its reply goes; a crash loses those of the last second at most, a restart
 //! none. A file that takes no more costs tickets, never mail: they are counted as dropped.

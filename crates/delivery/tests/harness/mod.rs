@@ -211,7 +211,7 @@ impl Gateway {
                 Answer::Exchangers { key, result, ttl } => {
                     self.delivery.exchangers(context!(self), key, result, ttl);
                 }
-                other => panic!("nobody asked: {other:?}"),
+                other => panic!("not asked: {other:?}"),
             }
         }
         self.take_events();

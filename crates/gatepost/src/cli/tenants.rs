@@ -241,7 +241,7 @@ fn list(answer: &Value) -> String {
         let state = if tenant["suspended"] == true { styled(NO, "suspended") } else { styled(YES, "sends") };
         let grants = if tenant["grants"] == true { "mailbox logins open relaying" } else { "" };
         let name = styled(STRONG, format!("{:<width$}", word(tenant, "name")));
-        // A styled text has no width of its own to pad.
+        // A styled text has no width to pad.
         let gap = if tenant["suspended"] == true { "" } else { "    " };
         let line = format!("{name}  {state}{gap}  {}", styled(FAINT, grants));
         let _ = writeln!(out, "{}", line.trim_end());
@@ -260,7 +260,7 @@ fn write_suspensions(out: &mut String, suspensions: &[Value]) {
         ) {
             (Some(login), _, _) => format!("login {login}"),
             (_, Some(client), Some(tenant)) => format!("client {client} of {tenant}"),
-            (_, Some(client), None) => format!("client {client} of nobody"),
+            (_, Some(client), None) => format!("client {client} of no tenant"),
             (_, _, tenant) => format!("tenant {}", tenant.unwrap_or_default()),
         };
         let end = suspension["until"]

@@ -32,7 +32,7 @@ pub(super) fn print_bytes(bytes: &[u8]) {
     let _ = out.write_all(bytes).and_then(|()| out.flush());
 }
 
-/// Prints one JSON value on a line of its own to standard output.
+/// Prints one JSON value on a separate line to standard output.
 pub(super) fn print_json(value: &Value) {
     print(&format!("{value}\n"));
 }

@@ -129,7 +129,7 @@ fn another_user_is_told_whose_the_socket_and_the_spool_are() {
     fs::create_dir(folder.join("spool")).unwrap();
     set_mode(&folder.join("spool"), 0o700);
     set_mode(folder.path(), 0o755);
-    // As nobody, who may read the configuration and not the key.
+    // As the user nobody, who may read the configuration and not the key.
     let as_nobody = |arguments: &[&str]| {
         let binary = folder.join("gatepost");
         if !binary.exists() {

@@ -2,7 +2,7 @@
 //! for a while. The mailbox server is played by posts to the admin API here; a real Dovecot reports
 //! its logins in the tests with other houses' software.
 //!
-//! Loopback addresses get no grants, so each test has a network namespace of its own.
+//! Loopback addresses get no grants, so each test has a separate network namespace.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -80,7 +80,7 @@ impl Hotel {
         grant
     }
 
-    /// The reply to a recipient elsewhere, on a connection of its own.
+    /// The reply to a recipient elsewhere, on a separate connection.
     fn ask(&self, source: IpAddr, from: &str) -> Reply {
         let mut dialog = self.house.connect(source);
         dialog.command(&format!("MAIL FROM:<{from}>"), 250);

@@ -272,7 +272,7 @@ fn a_page_that_does_not_exist_says_so_in_both_languages_until_too_many_are_asked
     assert!(page(address, "/0000000000000", "fr").1.contains("Ticket inconnu"));
     let limited =
         (0..40).map(|_| page(address, "/0000000000001", "en").0).find(|head| head.contains(" 429 "));
-    assert!(limited.is_some(), "whoever guesses is slowed down");
+    assert!(limited.is_some(), "a guesser is slowed down");
     let (head, _) = page(address, &format!("/{}", ticket.replace('-', "")), "en");
     assert!(head.contains(" 200 "), "a true ticket is shown beside guesses from the same address: {head}");
     let (head, _) = page(address, "/favicon.ico", "en");

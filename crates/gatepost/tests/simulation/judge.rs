@@ -29,7 +29,7 @@ impl Simulation {
         let mut report = ledger.check();
         self.faults.extend(wrong_bounces(&taken));
         let recipients: u64 = ledger.sent.iter().map(|sent| sent.recipients.len() as u64).sum();
-        // Each may be a job of its own, and so may its notification.
+        // Each may be a separate job, and so may its notification.
         let storms = self.storms(2 * recipients);
         self.faults.extend(storms);
         let policy = self.scenario.tuning.tls;

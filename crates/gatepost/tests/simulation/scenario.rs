@@ -12,7 +12,7 @@ use super::gateway::Tuning;
 use super::guard::Guard;
 use super::shrink::Trim;
 
-/// A family of faults. Which family of the design's page on the spool each makes is said beside it.
+/// A family of faults. Its number in DESIGN.md S10 stands beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Name {
     /// A bit of everything.

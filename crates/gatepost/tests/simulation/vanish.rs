@@ -19,7 +19,7 @@ const SEEN_WITHIN: Duration = Duration::from_secs(1);
 pub fn run(seed: u64, is_verbose: bool) -> Run {
     let mut scenario = Scenario::of(Name::Client, seed, &Trim::default());
     (scenario.lives, scenario.happenings) = (Vec::new(), Vec::new());
-    // A body in a file of its own is open only while it is written or sent: it is lost, and named.
+    // A body in a separate file is open only while it is written or sent: it is lost, and named.
     scenario.habits.iter_mut().for_each(|habits| habits.large_one_in = 0);
     let mut simulation = Simulation::new(scenario, is_verbose);
     simulation.start_safely();

@@ -45,7 +45,7 @@ impl Compiler {
 
     fn reserved(&mut self, tenant: TenantIx, source: &ReservedSendersSource) -> Reserved {
         if source.senders.is_empty() || source.identities.is_empty() {
-            let message = "reserves no sender, or for nobody".to_owned();
+            let message = "reserves no sender, or for no login".to_owned();
             let remedy = "add senders = [\"@its-domain.example\"] and identities = [\"a login\"]";
             self.error(&source.origin, "reserved_senders", message, remedy);
         }

@@ -33,7 +33,7 @@ impl RelayDomains {
         Self(domains.map(|domain| domain.value.to_ascii_lowercase()).collect())
     }
 
-    /// A domain with which nobody here has to do.
+    /// A domain with which no tenant has to do.
     pub(crate) fn foreign(&self) -> String {
         let mut candidates = (0_u32..).map(|number| format!("elsewhere{number}.invalid"));
         candidates.find(|domain| !self.0.contains(domain)).expect("the relay domains end")

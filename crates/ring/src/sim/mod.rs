@@ -61,7 +61,7 @@ pub struct SimOptions {
     pub window_bytes: usize,
     /// That a piece of a stream breaks its connection on the way.
     pub reset_probability: f64,
-    /// That a connection is refused although somebody listens.
+    /// That a connection is refused although a server listens.
     pub refuse_probability: f64,
     /// That accepting stops for want of descriptors ([`Completion::AcceptPaused`]).
     pub accept_error_probability: f64,

@@ -44,7 +44,7 @@ enum State {
     Transaction(Transaction),
     /// The body is the caller's to send; then comes the answer to its final dot.
     Body,
-    /// The answer to a dot that ends a message nobody was to receive.
+    /// The answer to a dot that ends a message that had no recipient.
     LoneDot,
     Reset,
     Quitting,
@@ -260,7 +260,7 @@ impl Session {
             State::Reset if reply.is_positive() => self.ready(reply),
             State::Reset => self.fail(Failure::Protocol("RSET was refused")),
             State::Quitting => self.state = State::Closed,
-            State::Idle => self.fail(Failure::Protocol("a reply that nobody asked for")),
+            State::Idle => self.fail(Failure::Protocol("a reply that was not asked for")),
             State::Handshake | State::Closed => {}
         }
     }
@@ -301,7 +301,7 @@ impl Session {
 
     fn start_tls_answered(&mut self, reply: Reply) {
         let ClientTls::StartTls { config, name, required } = &self.tls_wanted else {
-            return self.fail(Failure::Protocol("a reply that nobody asked for"));
+            return self.fail(Failure::Protocol("a reply that was not asked for"));
         };
         if reply.code() != 220 {
             if *required {
@@ -310,7 +310,7 @@ impl Session {
             return self.ready(reply);
         }
         if !self.input.is_empty() {
-            // Somebody put words into the peer's mouth before TLS (RFC 3207 section 4.2).
+            // An attacker put words into the peer's mouth before TLS (RFC 3207 section 4.2).
             return self.fail(Failure::Protocol("more was said before TLS than its reply"));
         }
         match Tls::connect(config.clone(), name.clone()) {
@@ -400,7 +400,7 @@ impl Session {
             self.state = State::Body;
             self.events.push_back(Event::SendBody);
         } else if go_ahead {
-            // Nobody is to receive it, yet the peer wants a message (RFC 2920 section 3.1).
+            // It has no recipient, yet the peer wants a message (RFC 2920 section 3.1).
             self.recycle(reply);
             self.state = State::LoneDot;
             self.say(b".\r\n");

@@ -100,7 +100,7 @@ impl Session {
     fn begin_scram<H: Handler>(&mut self, client: Client, first: ClientFirst, handler: &mut H) {
         let binding = match first.flag {
             Flag::Unable => Some(Vec::new()),
-            // RFC 5802 section 6: somebody took SCRAM-SHA-256-PLUS out of what we announced.
+            // RFC 5802 section 6: an attacker took SCRAM-SHA-256-PLUS out of what we announced.
             Flag::Unoffered if self.can_bind() => {
                 let what =
                     "SCRAM-SHA-256-PLUS was announced and did not reach you: the connection is tampered with";

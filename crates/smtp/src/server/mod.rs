@@ -63,7 +63,7 @@ pub trait Handler {
     fn refused(&mut self, reason: Reason, reply: &mut Reply);
 
     /// A session [behind a proxy](Session::behind_proxy) has its header: whether this client is
-    /// greeted. `client` is `None` where the proxy names nobody; `reply` turns it away.
+    /// greeted. `client` is `None` where the proxy names no client; `reply` turns it away.
     fn proxied(&mut self, client: Option<SocketAddr>, reply: &mut Reply) -> bool;
 
     /// A header of a proxy is wrong or missing, or came from a peer that should send none: the session

@@ -49,7 +49,7 @@ pub struct Session {
     /// Cleartext not yet looked at.
     pub(super) input: Vec<u8>,
     lines: LineReader,
-    /// Looks for a proxy's header that nobody was asked for.
+    /// Looks for a proxy's header that was not asked for.
     pub(super) watch: Watch,
     /// A login that a proxy vouches for.
     pub(super) vouched: bool,

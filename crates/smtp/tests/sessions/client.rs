@@ -127,7 +127,7 @@ fn a_peer_that_closes_or_breaks_the_protocol_ends_the_session() {
         ("220 x\r\n421 4.3.2 bye\r\n", "the next hop is closing: 421 4.3.2 bye"),
         (
             "220 x\r\n250 x\r\n250 y\r\n",
-            "the next hop does not speak SMTP properly: a reply that nobody asked for",
+            "the next hop does not speak SMTP properly: a reply that was not asked for",
         ),
     ] {
         let mut session = Session::new("relay.example", ClientTls::Off);

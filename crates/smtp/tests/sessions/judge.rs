@@ -15,7 +15,7 @@ use smtp::server::{
 pub(crate) struct Judge {
     /// Logins and messages are answered later.
     pub(crate) waits: bool,
-    /// Somebody could log in by SCRAM.
+    /// A client could log in by SCRAM.
     pub(crate) knows_scram: bool,
     /// Each piece of a body pauses.
     pub(crate) pauses: bool,

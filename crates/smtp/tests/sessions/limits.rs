@@ -146,7 +146,7 @@ fn a_client_that_is_lost_while_its_recipient_is_asked_for_ends_the_transaction()
     assert_eq!(judge.log, ["reset"]);
     said(&mut session);
     session.resume(Resume::Recipient(None), &mut judge);
-    assert_eq!(said(&mut session), "", "an answer that nobody awaits is ignored");
+    assert_eq!(said(&mut session), "", "an answer that is not awaited is ignored");
     assert!(session.is_closing());
 }
 

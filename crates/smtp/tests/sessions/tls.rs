@@ -36,7 +36,7 @@ pub(crate) fn tls_settings(tls: TlsMode) -> (Settings, Arc<ClientConfig>) {
     (Settings { tls, tls_config: Some(Arc::new(ServerTls::new(server, None))), ..settings() }, client)
 }
 
-/// Carries records both ways until nobody has any; gives what the client could read.
+/// Carries records both ways until neither side has any; gives what the client could read.
 fn exchange(session: &mut Session, judge: &mut Judge, client: &mut ClientConnection) -> String {
     let mut text = Vec::new();
     loop {

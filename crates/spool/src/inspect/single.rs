@@ -93,7 +93,7 @@ pub fn damaged<D: Disk>(
         disk.close_file(file);
         group.truncate(read.map_err(SpoolError::io("read", path))?);
         let mut at = HEADER_BYTES;
-        // A length that is damaged ends the walk: where the next record begins nobody knows.
+        // A length that is damaged ends the walk: where the next record begins is not known.
         while at + RECORD_HEADER_BYTES <= group.len() {
             let length = u32_at(&group, at) as usize;
             if length < RECORD_HEADER_BYTES || length > group.len() - at {
