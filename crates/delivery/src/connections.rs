@@ -214,6 +214,9 @@ impl Delivery {
     ) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         connection.sending = false;
+        if std::mem::take(&mut connection.sends_body) {
+            connection.pieces = connection.pieces.wrapping_add(1);
+        }
         if let Output::Owned(mut buffer) = output {
             buffer.clear();
             buffer.shrink_to(SPARE_BYTES_MAX);
@@ -248,12 +251,13 @@ impl Delivery {
                     if then == Then::End {
                         connection.body = Body::None;
                     }
-                    connection.sending = true;
+                    (connection.sending, connection.sends_body) = (true, true);
                     return cx.ring.send(socket, Output::Shared(buffer, range), token);
                 }
                 Body::Piece { buffer, range, then } => {
                     let end = range.end.min(range.start + TLS_PIECE_BYTES);
                     connection.session.write_body(&buffer[range.start..end]);
+                    connection.sends_body = true;
                     if end < range.end || then != Then::End {
                         connection.body = Body::Piece { buffer, range: end..range.end, then };
                     }
@@ -334,18 +338,13 @@ impl Delivery {
 
     /// Closes a connection and gives its lease back.
     pub(crate) fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32) {
+        self.abandon_body(cx, key);
         let connection = self.connections.remove(key as usize);
         if let Some(socket) = connection.socket {
             cx.ring.close(socket);
         }
         if let Some((timer, _)) = connection.timer {
             self.wheel.cancel(timer);
-        }
-        match connection.body {
-            Body::Reading(read) | Body::Piece { then: Then::More(read), .. } => {
-                cx.spool.read_abort(cx.ring, read);
-            }
-            Body::Piece { .. } | Body::None => {}
         }
         let site = self.sites.get_mut(connection.site);
         site.opening -= usize::from(connection.is_opening());
@@ -374,9 +373,13 @@ impl Delivery {
         }
     }
 
-    /// Something happened: the next sign of life has its own time.
+    /// Something happened: if it is the end of what was awaited, what is awaited next has its own time.
     pub(crate) fn arm(&mut self, key: u32, now: Instant) {
         let connection = &mut self.connections[key as usize];
+        let step = Some(connection.step());
+        if std::mem::replace(&mut connection.awaited, step) == step {
+            return;
+        }
         connection.deadline = now.after(connection.timeout());
         // A timer that fires early looks at the deadline and goes on; only one that would be late is replaced.
         match connection.timer {
@@ -391,7 +394,10 @@ impl Delivery {
     pub(crate) fn check_deadline<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: u32, now: Instant) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         connection.timer = None;
-        if connection.deadline > now {
+        if connection.deadline <= now {
+            // Whatever comes of it, what is awaited next is something else.
+            connection.awaited = None;
+        } else {
             let timer = self.wheel.insert(connection.deadline, Timer::Connection(key));
             connection.timer = Some((timer, connection.deadline));
             return;

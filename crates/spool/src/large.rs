@@ -459,12 +459,15 @@ impl LargeFiles {
         reading.busy = true;
     }
 
-    pub(crate) fn read_abort<R: Ring>(&mut self, ring: &mut R, key: ReadKey) {
-        let Some(reading) = self.reading.get_mut(key.0) else { return };
+    /// Also gives the request that a read under way was for.
+    pub(crate) fn read_abort<R: Ring>(&mut self, ring: &mut R, key: ReadKey) -> Option<u32> {
+        let reading = self.reading.get_mut(key.0).filter(|reading| !reading.aborted)?;
         reading.aborted = true;
+        let request = reading.request;
         if !reading.busy {
             self.end_read(ring, key.0);
         }
+        Some(request)
     }
 
     /// An operation on a body that is being read ended.

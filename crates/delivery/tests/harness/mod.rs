@@ -37,12 +37,16 @@ pub(crate) fn ip(last: u8) -> IpAddr {
 
 /// Without next hops, all mail goes by MX.
 pub(crate) fn snapshot(next_hops: &[&str], connections_max: u32) -> Snapshot {
+    snapshot_of(next_hops, connections_max, RouteTls::Off)
+}
+
+fn snapshot_of(next_hops: &[&str], connections_max: u32, tls: RouteTls) -> Snapshot {
     let origin = Origin::new("gatepost.toml", 1);
     let route = RouteSource {
         origin: origin.clone(),
         recipient_domains: vec![Sourced::new("*".into(), origin.clone())],
         next_hops: next_hops.iter().map(|hop| hop.parse().expect("a next hop")).collect(),
-        tls: RouteTls::Off,
+        tls,
         connections_max,
     };
     let tenant = TenantSource {
@@ -361,6 +365,15 @@ impl Scene {
         let next_hops = next_hops.to_vec();
         let (others, destinations) = (Vec::new(), Vec::new());
         Self { world, gateway, others, destinations, next_hops, connections_max, retry }
+    }
+
+    /// One whose mail must go by TLS.
+    pub(crate) fn sealed(seed: u64, next_hops: &[&'static str]) -> Self {
+        let mut scene = Self::new(seed, next_hops);
+        scene.world.crash(ip(1));
+        let snapshot = snapshot_of(next_hops, scene.connections_max, RouteTls::Required);
+        scene.gateway = Gateway::new(&scene.world, snapshot, RETRY);
+        scene
     }
 
     /// One whose gateway has two workers.
