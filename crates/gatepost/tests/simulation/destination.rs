@@ -12,11 +12,14 @@ use testbed::Arrival;
 use testbed::random::Random;
 
 use super::guard::Guard;
-use super::hostile::{Hostility, Misdeed, Moment};
+use super::hostile::{Hostility, Misdeed, Moment, READY};
 use super::peer::Peer;
 
 /// Recipients that begin with this are refused for good.
 pub const REJECTED: &str = "reject-";
+
+/// The beginning of a handshake's record that is longer than all of this.
+const RECORD: &[u8] = b"\x16\x03\x03\x3f\x7f\x02\x00\x3f\x7b\x03\x03";
 
 const LISTENER: u8 = 0;
 const CONNECTION: u8 = 1;
@@ -69,8 +72,10 @@ struct Inbound {
     /// The TLS that it was offered.
     guard: Guard,
     tls: Option<Arc<ServerConfig>>,
-    /// It has promised a handshake, and knows none.
-    is_deaf: bool,
+    /// The TLS that it has promised, until it has said so.
+    promised_tls: Option<Arc<ServerConfig>>,
+    /// What it does in place of the handshake that it has promised.
+    handshake: Option<Misdeed>,
     /// MAIL was taken: a transaction has begun.
     has_sender: bool,
     reverse_path: String,
@@ -172,7 +177,8 @@ impl Destination {
                     peer: Peer::new(socket, token),
                     guard,
                     tls,
-                    is_deaf: false,
+                    promised_tls: None,
+                    handshake: None,
                     connected: self.ring.now(),
                     in_data: false,
                     scanned: 0,
@@ -304,10 +310,12 @@ impl Destination {
                     return self.close(key);
                 }
             } else {
-                if inbound.is_deaf {
+                if let Some(config) = inbound.promised_tls.take() {
+                    inbound.peer.start_tls(config);
+                }
+                if let Some(misdeed) = inbound.handshake {
                     if !inbound.peer.input().is_empty() {
-                        inbound.peer.say(b"what is a handshake?\r\n");
-                        inbound.peer.close_when_said();
+                        self.break_handshake(key, misdeed);
                     }
                     break;
                 }
@@ -335,12 +343,7 @@ impl Destination {
         let upper = line.to_ascii_uppercase();
         let offers_tls = inbound.guard != Guard::Absent && !inbound.peer.is_sealed();
         if upper == "STARTTLS" && offers_tls {
-            inbound.peer.say(b"220 2.0.0 ready\r\n");
-            match inbound.tls.clone() {
-                Some(config) => inbound.peer.start_tls(config),
-                None => inbound.is_deaf = true,
-            }
-            return;
+            return self.promise_tls(key);
         }
         let (moment, reply) = if upper.starts_with("EHLO") {
             let reply = if offers_tls {
@@ -401,6 +404,48 @@ impl Destination {
         self.say(key, moment, reply);
         if moment == Moment::Quit {
             self.leave(key);
+        }
+    }
+
+    /// Answers STARTTLS: a handshake follows, or what becomes of it.
+    fn promise_tls(&mut self, key: u32) {
+        let hostility = self.hostility.filter(|_| !self.is_calm);
+        let misdeed = hostility.and_then(|hostility| hostility.act(&mut self.random, Moment::Handshake));
+        self.say(key, Moment::StartTls, READY);
+        let Some(inbound) = self.connections.get_mut(&key) else { return };
+        // What came too early is no part of the handshake (RFC 3207 section 4.2).
+        inbound.peer.input().clear();
+        match (misdeed, inbound.tls.clone()) {
+            (None, Some(config)) => inbound.promised_tls = Some(config),
+            (None, None) => inbound.handshake = Some(Misdeed::Nonsense),
+            (misdeed, _) => inbound.handshake = misdeed,
+        }
+    }
+
+    /// The handshake was begun, and this end does not go on with it.
+    fn break_handshake(&mut self, key: u32, misdeed: Misdeed) {
+        let Some(inbound) = self.connections.get_mut(&key) else { return };
+        inbound.peer.input().clear();
+        match misdeed {
+            Misdeed::Missing | Misdeed::Late(_) => {}
+            Misdeed::Cut(bytes) => inbound.peer.say(&RECORD[..bytes.min(RECORD.len())]),
+            Misdeed::CutAndClose(bytes) => {
+                inbound.peer.say(&RECORD[..bytes.min(RECORD.len())]);
+                inbound.peer.close_when_said();
+            }
+            Misdeed::Drop => self.close(key),
+            Misdeed::Reset => {
+                self.ring.reset(inbound.peer.socket);
+                self.connections.remove(&key);
+            }
+            Misdeed::OneMore(_)
+            | Misdeed::Twice
+            | Misdeed::OneMoreLater(..)
+            | Misdeed::Close
+            | Misdeed::Nonsense => {
+                inbound.peer.say(b"what is a handshake?\r\n");
+                inbound.peer.close_when_said();
+            }
         }
     }
 

@@ -14,6 +14,9 @@ use testbed::random::Random;
 pub enum Moment {
     Greeting,
     Hello,
+    StartTls,
+    /// Its part of the handshake.
+    Handshake,
     Mail,
     Recipient,
     Data,
@@ -22,9 +25,11 @@ pub enum Moment {
     Quit,
 }
 
-const MOMENTS: [Moment; 8] = [
+const MOMENTS: [Moment; 10] = [
     Moment::Greeting,
     Moment::Hello,
+    Moment::StartTls,
+    Moment::Handshake,
     Moment::Mail,
     Moment::Recipient,
     Moment::Data,
@@ -57,6 +62,8 @@ pub enum Misdeed {
 
 const LEAVING: &str = "421 4.7.0 too many connections\r\n";
 const NOT_NOW: &str = "451 4.3.0 not now\r\n";
+/// The answer to STARTTLS.
+pub const READY: &str = "220 2.0.0 ready\r\n";
 
 /// Longer than any patience of a client with a next hop but for the last dot's.
 const LATE_MAX: Duration = Duration::from_secs(400);
@@ -65,6 +72,8 @@ fn misdeed(random: &mut Random, moment: Moment) -> Misdeed {
     let late = Duration::from_millis(random.below(LATE_MAX.as_millis() as u64));
     let soon = late / 100;
     match random.below(13) {
+        // The next answer before it is asked for.
+        0 if moment == Moment::Hello => Misdeed::OneMore(READY),
         0 | 1 => Misdeed::OneMore(LEAVING),
         2 => Misdeed::OneMore(NOT_NOW),
         // Behind a 354 it would be a promise for a message that was not seen.
@@ -92,10 +101,11 @@ pub enum Hostility {
 
 impl Hostility {
     pub fn of(random: &mut Random) -> Self {
-        let moment = match random.below(4) {
+        let moment = match random.below(5) {
             0 => MOMENTS[random.below(MOMENTS.len() as u64) as usize],
             // Where a storm is likeliest: the connection is there, and nothing can be said on it.
             1 => Moment::Hello,
+            2 => [Moment::StartTls, Moment::Handshake][random.below(2) as usize],
             _ => return Self::OneIn([2, 6, 20][random.below(3) as usize]),
         };
         Self::Always(moment, misdeed(random, moment))

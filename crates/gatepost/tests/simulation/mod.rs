@@ -173,7 +173,7 @@ impl Simulation {
             Destination::new(&world, ip, random, scenario.unruliness, scenario.is_hostile)
         });
         let mut destinations: Vec<Destination> = destinations.collect();
-        if scenario.name == Name::Tls {
+        if scenario.has_tls() {
             // Mail that must be sealed comes to rest only where it can be; a fall-back is due in the calm too.
             let is_mended = scenario.tuning.tls == policy::RouteTls::Required;
             for (place, destination) in destinations.iter_mut().enumerate() {
