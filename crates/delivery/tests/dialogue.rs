@@ -79,7 +79,7 @@ fn a_handshake_that_drips_has_one_deadline() {
     let mut scene = Scene::sealed(1, &ONE_HOP);
     let record = format!("220 2.0.0 go on\r\n\u{16}\u{3}\u{3}\u{3f}\u{7f}{}", "x".repeat(200));
     scene.destination(2, move |line| match line {
-        "STARTTLS" => format!("drip:20:{record}"),
+        "STARTTLS" => format!("tail:20:{record}"),
         _ if line.starts_with("EHLO") => "250-destination.example\r\n250 STARTTLS".into(),
         _ => String::new(),
     });

@@ -12,7 +12,7 @@ use ring::{Completion, Instant, ListenOptions, Listener, Output, Ring, Socket, T
 ///
 /// Instead of a reply: "drop" closes the connection, "reset" breaks it, "mute" says nothing. Before a
 /// reply: "cut:" closes the connection right behind it, without its line end; "close:" with it; and
-/// "late:SECONDS:" keeps it back; "drip:SECONDS:" gives a byte of it at a time, so far apart; "deaf:" takes
+/// "late:SECONDS:" keeps it back; "drip:SECONDS:" gives a byte of it at a time, so far apart, and "tail:SECONDS:" its first line at once; "deaf:" takes
 /// no more bytes from then on. What the other end says after its STARTTLS was answered 220 is not read.
 pub(crate) type Behave = Box<dyn FnMut(&str) -> String>;
 
@@ -204,12 +204,16 @@ impl Destination {
         let Some(peer) = self.peers.get_mut(&key) else { return false };
         let (how, reply) = match told.split_once(':') {
             Some((how @ ("cut" | "close" | "deaf"), reply)) => (how, reply),
-            Some((how @ ("late" | "drip"), rest)) => {
+            Some((how @ ("late" | "drip" | "tail"), rest)) => {
                 let (seconds, reply) = rest.split_once(':').expect("late:SECONDS:REPLY");
                 let wait = Duration::from_secs(seconds.parse().expect("a number"));
                 let mut at = self.ring.now();
-                let whole = format!("{reply}\r\n");
-                let pieces = if how == "late" { vec![&*whole] } else { whole.split("").collect() };
+                let (first, rest) = reply.split_once("\r\n").filter(|_| how == "tail").unwrap_or(("", reply));
+                if how == "tail" {
+                    peer.output.extend_from_slice(format!("{first}\r\n").as_bytes());
+                }
+                let rest = format!("{rest}\r\n");
+                let pieces = if how == "late" { vec![&*rest] } else { rest.split("").collect() };
                 peer.late.clear();
                 for piece in pieces {
                     at = at.after(wait);

@@ -81,8 +81,7 @@ fn nothing_that_why_prints_breaks_inside_a_word_at_eighty_columns() {
     let many = (0..30).map(|number| format!("someone.with.a.long.name.{number}@adatum.example"));
     let tickets: Vec<_> =
         many.map(|to| ticket_of(&dialog.command(&format!("RCPT TO:<{to}>"), 550))).collect();
-    let mut dialog = house.connect(INSIDE);
-    let other = ticket_of(&dialog.command("MAIL FROM:<a.person.with.a.name@elsewhere.adatum.example>", 550));
+    let other = denied_inside(&house);
     for ticket in [&tickets[0], &tickets[29], &other] {
         assert_fits(&house, ticket, "en");
         assert_fits(&house, ticket, "fr");

@@ -18,9 +18,6 @@ use super::peer::Peer;
 /// Recipients that begin with this are refused for good.
 pub const REJECTED: &str = "reject-";
 
-/// The beginning of a handshake's record that is longer than all of this.
-const RECORD: &[u8] = b"\x16\x03\x03\x3f\x7f\x02\x00\x3f\x7b\x03\x03";
-
 const LISTENER: u8 = 0;
 const CONNECTION: u8 = 1;
 
@@ -299,7 +296,7 @@ impl Destination {
                 break;
             }
             if inbound.in_data {
-                let Some(content) = content(inbound) else {
+                let Some(content) = inbound.peer.content(&mut inbound.scanned) else {
                     // In the middle of a message.
                     if self.misbehaves(300) {
                         return self.close(key);
@@ -425,27 +422,13 @@ impl Destination {
     /// The handshake was begun, and this end does not go on with it.
     fn break_handshake(&mut self, key: u32, misdeed: Misdeed) {
         let Some(inbound) = self.connections.get_mut(&key) else { return };
-        inbound.peer.input().clear();
         match misdeed {
-            Misdeed::Missing | Misdeed::Late(_) => {}
-            Misdeed::Cut(bytes) => inbound.peer.say(&RECORD[..bytes.min(RECORD.len())]),
-            Misdeed::CutAndClose(bytes) => {
-                inbound.peer.say(&RECORD[..bytes.min(RECORD.len())]);
-                inbound.peer.close_when_said();
-            }
             Misdeed::Drop => self.close(key),
             Misdeed::Reset => {
                 self.ring.reset(inbound.peer.socket);
                 self.connections.remove(&key);
             }
-            Misdeed::OneMore(_)
-            | Misdeed::Twice
-            | Misdeed::OneMoreLater(..)
-            | Misdeed::Close
-            | Misdeed::Nonsense => {
-                inbound.peer.say(b"what is a handshake?\r\n");
-                inbound.peer.close_when_said();
-            }
+            misdeed => misdeed.break_handshake(&mut inbound.peer),
         }
     }
 
@@ -503,28 +486,4 @@ fn listening(world: &World, ip: IpAddr) -> (SimRing, Listener) {
 fn path(line: &str) -> String {
     let inner = line.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
     inner.map(|(path, _)| path.to_owned()).unwrap_or_default()
-}
-
-/// The content, once its last dot is there, without dot-stuffing (RFC 5321 section 4.5.2).
-fn content(inbound: &mut Inbound) -> Option<Vec<u8>> {
-    let scanned = inbound.scanned;
-    let input = inbound.peer.input();
-    let end = if input.starts_with(b".\r\n") {
-        0
-    } else {
-        let found = input[scanned..].windows(5).position(|window| window == b"\r\n.\r\n");
-        match found {
-            Some(at) => scanned + at + 2,
-            None => {
-                inbound.scanned = input.len().saturating_sub(4);
-                return None;
-            }
-        }
-    };
-    let wire: Vec<u8> = input.drain(..end + 3).collect();
-    let mut content = Vec::with_capacity(end);
-    for line in wire[..end].split_inclusive(|byte| *byte == b'\n') {
-        content.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
-    }
-    Some(content)
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use testbed::random::Random;
 
+use super::peer::Peer;
+
 /// Where in the dialogue a reply is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
@@ -60,6 +62,9 @@ pub enum Misdeed {
     Nonsense,
 }
 
+/// The beginning of a handshake's record that is longer than all of this.
+const RECORD: &[u8] = b"\x16\x03\x03\x3f\x7f\x02\x00\x3f\x7b\x03\x03";
+
 const LEAVING: &str = "421 4.7.0 too many connections\r\n";
 const NOT_NOW: &str = "451 4.3.0 not now\r\n";
 /// The answer to STARTTLS.
@@ -87,6 +92,25 @@ fn misdeed(random: &mut Random, moment: Moment) -> Misdeed {
         10 => Misdeed::Close,
         11 => [Misdeed::Drop, Misdeed::Reset][random.below(2) as usize],
         _ => Misdeed::Nonsense,
+    }
+}
+
+impl Misdeed {
+    /// What is said in place of a handshake, where anything is.
+    pub fn break_handshake(self, peer: &mut Peer) {
+        peer.input().clear();
+        match self {
+            Self::Missing | Self::Late(_) | Self::Drop | Self::Reset => {}
+            Self::Cut(bytes) => peer.say(&RECORD[..bytes.min(RECORD.len())]),
+            Self::CutAndClose(bytes) => {
+                peer.say(&RECORD[..bytes.min(RECORD.len())]);
+                peer.close_when_said();
+            }
+            Self::OneMore(_) | Self::Twice | Self::OneMoreLater(..) | Self::Close | Self::Nonsense => {
+                peer.say(b"what is a handshake?\r\n");
+                peer.close_when_said();
+            }
+        }
     }
 }
 

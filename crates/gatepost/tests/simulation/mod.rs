@@ -48,6 +48,8 @@ const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const PORT: u16 = 25;
 /// Where clients outside every network log in.
 const SUBMISSION_PORT: u16 = 587;
+/// The same within TLS from the first byte.
+const SEALED_PORT: u16 = 465;
 /// The sender of all mail but notifications.
 const SENDER: &str = "app@proseware.example";
 const PASSWORD: &str = "open sesame";
