@@ -64,8 +64,8 @@ static MUTANTS: [Mutant; 76] = [
     Mutant {
         name: "one client's denials take all records",
         file: DENIALS,
-        original: "let most = (self.blank.len() / BLANK_PARTS).max(1);",
-        mutated: "let most = DENIALS_MAX;",
+        original: "let most = u32::try_from(self.blank.len()).unwrap_or(u32::MAX);",
+        mutated: "let most = u32::MAX;",
     },
     Mutant {
         name: "an outcome without room waits for files that may never return",
