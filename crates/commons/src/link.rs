@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::denials::{Denial, Recent, Repeated};
 use crate::finding::{ExchangeFailure, Exchanger, Listing, RecipientFinding};
 use crate::queue::{QueueAnswer, QueueBusy, QueueRequest};
-use crate::{Commons, Wakers};
+use crate::{Commons, Wakers, machine};
 
 /// Questions of one worker that wait for their answer, at most: more than a worker has sites and
 /// logging-in clients in any second of a busy day, and 100 KiB of queue.
@@ -344,11 +344,12 @@ impl WorkerLink {
         self.asked.set(true);
     }
 
-    /// A record to write a denial into; `None`, which is counted, while the control plane is that far
-    /// behind. Every record comes back by [`WorkerLink::deny`].
+    /// A record to write a denial of `client` into; `None`, which is counted, where it has its part of the
+    /// records and the control plane has not looked at them. Every record comes back by [`WorkerLink::deny`].
     #[must_use]
-    pub fn blank_denial(&self) -> Option<Box<Denial>> {
-        self.commons.denials.take_blank()
+    pub fn blank_denial(&self, client: IpAddr) -> Option<Box<Denial>> {
+        let commons = &self.commons;
+        commons.denials.take_blank(commons.rates.key(&("denial", machine(client))))
     }
 
     /// The ticket to give again: this client has been denied for the same cause so often in this second
@@ -377,8 +378,8 @@ impl WorkerLink {
         self.recent.take_repeated(now, |repeated| self.tell_repeated(repeated));
     }
 
-    fn tell_repeated(&self, (ticket, repeated): Repeated) {
-        let Some(mut denial) = self.blank_denial() else { return };
+    fn tell_repeated(&self, (client, ticket, repeated): Repeated) {
+        let Some(mut denial) = self.blank_denial(client) else { return };
         (denial.ticket, denial.is_more, denial.repeated) = (ticket, true, repeated);
         self.deny(denial);
     }

@@ -132,7 +132,7 @@ async fn ready(State(rooms): State<Rooms>) -> impl IntoResponse {
 }
 
 /// Mail is taken, and an operator should still know: places are short for `holder` and those before it.
-fn shortage(places: &Places, holder: Holder) -> String {
+pub(crate) fn shortage(places: &Places, holder: Holder) -> String {
     let who = match holder {
         Holder::Stranger => "strangers",
         Holder::Network => "strangers and tenants' networks",

@@ -61,7 +61,7 @@ pub struct ControlOptions {
     pub registry: Arc<Registry>,
     /// Its own log.
     pub log: EventLog,
-    /// The places for connections, of which `/metrics` and `/readyz` tell.
+    /// The places for connections, of which `/metrics`, `/readyz` and `/v1/status` tell.
     pub places: Arc<Places>,
     /// The log of its ports of HTTP.
     pub http_log: EventLog,
@@ -244,7 +244,8 @@ impl Plane {
         let clerk = Clerk::new(link.clone());
         let doors = Doors::new(registry.clone(), http_log);
         if let Some(listener) = opened.metrics {
-            let router = http::router(registry.clone(), link.commons().clone(), places, recovery.clone());
+            let router =
+                http::router(registry.clone(), link.commons().clone(), places.clone(), recovery.clone());
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
             tokio::spawn(doors.clone().serve(HttpPort::Metrics, listener, router));
         }
@@ -252,7 +253,7 @@ impl Plane {
             .map(|options| tickets::start(options, &link, &registry, (opened.pages, &doors)))
             .transpose()?
             .unzip();
-        let (commons, counts) = (link.commons().clone(), registry.clone());
+        let (commons, counts) = (link.commons().clone(), (registry.clone(), places));
         let admin = admin
             .map(|admin| Admin::new(admin, commons, counts, tickets, recovery, clerk.clone()))
             .transpose()?;

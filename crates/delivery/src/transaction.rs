@@ -228,16 +228,23 @@ impl Delivery {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if let Body::Reading(read) = connection.body {
             if !connection.session.takes_eight_bit() && !buffer[range.clone()].is_ascii() {
-                if !last {
-                    self.loads.remove(request);
-                    cx.spool.read_abort(cx.ring, read);
-                }
                 return self.cut_short(cx, key);
             }
             let then = if last { Then::End } else { Then::More(read) };
             connection.body = Body::Piece { buffer, range, then };
+            connection.pieces = connection.pieces.wrapping_add(1);
             self.arm(key, cx.ring.now());
             self.flush(cx, key);
+        }
+    }
+
+    /// Nothing more is sent of a connection's body. The spool's last word on the read takes its place in the loads.
+    pub(crate) fn abandon_body<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        match std::mem::replace(&mut self.connections[key].body, Body::None) {
+            Body::Reading(read) | Body::Piece { then: Then::More(read), .. } => {
+                cx.spool.read_abort(cx.ring, read);
+            }
+            Body::Piece { .. } | Body::None => {}
         }
     }
 
@@ -357,8 +364,8 @@ impl Delivery {
 
     /// Ends the transaction: `reply` speaks for the recipients without a refusal of their own.
     fn finish<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, reply: &Reply, heard_from: bool) {
+        self.abandon_body(cx, key);
         let connection = &mut self.connections[key];
-        connection.body = Body::None;
         let (Some(job), Some(message)) = (connection.job.take(), connection.message.take()) else { return };
         let hop = connection.hop_name.clone();
         let answers = std::mem::take(&mut connection.answers);

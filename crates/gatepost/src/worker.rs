@@ -380,6 +380,7 @@ impl<R: Ring> Worker<R> {
                     }
                     let now = UnixMillis(self.ring.unix_millis());
                     self.log.event("spool_returned", now).number("messages", stats.messages).end();
+                    self.delivery.spool_event(context!(self, delivery), event);
                 }
                 other => self.delivery.spool_event(context!(self, delivery), other),
             }

@@ -227,7 +227,7 @@ impl<R: Ring> Judge<'_, '_, R> {
     ) -> bool {
         let (link, now) = (self.cx.link, self.cx.now());
         self.client.hand_over_denial(link);
-        let Some(mut denial) = link.blank_denial() else { return false };
+        let Some(mut denial) = link.blank_denial(self.client.address) else { return false };
         let client = &mut *self.client;
         let facts = client.facts(&self.settings.listeners[client.listener].policy);
         denial.ticket = ticket;
@@ -260,7 +260,7 @@ impl<R: Ring> Judge<'_, '_, R> {
         let is_open = self.client.denial.as_ref().is_some_and(|denial| denial.ticket == ticket);
         if !is_open {
             self.client.hand_over_denial(self.cx.link);
-            let Some(mut denial) = self.cx.link.blank_denial() else { return };
+            let Some(mut denial) = self.cx.link.blank_denial(self.client.address) else { return };
             denial.ticket = ticket;
             denial.is_more = true;
             self.client.denial = Some(denial);

@@ -425,12 +425,15 @@ impl LargeFiles {
         reading.busy = true;
     }
 
-    pub(crate) fn read_abort<R: Ring>(&mut self, ring: &mut R, key: ReadKey) {
-        let Some(reading) = self.reading.get_mut(key.handle) else { return };
+    /// Also gives the request that a read under way was for.
+    pub(crate) fn read_abort<R: Ring>(&mut self, ring: &mut R, key: ReadKey) -> Option<Handle> {
+        let reading = self.reading.get_mut(key.handle).filter(|reading| !reading.aborted)?;
         reading.aborted = true;
+        let request = reading.request;
         if !reading.busy {
             self.end_read(ring, key.handle);
         }
+        Some(request)
     }
 
     /// An operation on a body that is being read ended.

@@ -251,11 +251,12 @@ pub enum Event {
         /// The body ends here, final dot included; it was checked, and the read is over.
         last: bool,
     },
-    /// A large body cannot be read on; what was sent of it must not be completed. The read is over.
+    /// A large body cannot be read on, or its read was given up; what was sent of it must not be completed. The
+    /// read is over.
     PieceFailed {
         /// What was given to [`Shard::read_large`].
         request: Handle,
-        /// Why.
+        /// Why; [`LoadError::Gone`] where it was given up.
         error: LoadError,
     },
     /// What was refused as [`Refusal::Busy`] may be tried again.
@@ -286,7 +287,9 @@ pub enum Event {
         waiter: Handle,
     },
     /// A file of the shard bears its name no longer: deleted, replaced, renamed, or its file system unmounted. New
-    /// mail is refused ([`Refusal::Vanished`]); everything else goes on by what is open.
+    /// mail is refused ([`Refusal::Vanished`]); everything else goes on by what is open. Outcomes for which the
+    /// files that are open have no room stay in memory; where the files come back, a restart tries once more
+    /// what these spoke of.
     Vanished {
         /// The first name that was missed.
         path: PathBuf,

@@ -108,9 +108,11 @@ impl Shard {
         self.large.read_next(ring, read, &mut self.pool);
     }
 
-    /// Gives a read up.
+    /// Gives a read up, if it has not ended: [`Event::PieceFailed`] is the last that is heard of it.
     pub fn read_abort<R: Ring>(&mut self, ring: &mut R, read: ReadKey) {
-        self.large.read_abort(ring, read);
+        if let Some(request) = self.large.read_abort(ring, read) {
+            self.events.push_back(Event::PieceFailed { request, error: LoadError::Gone });
+        }
     }
 
     pub(crate) fn loaded<R: Ring>(

@@ -350,6 +350,12 @@ impl Segments {
             && !segment.has_references()
     }
 
+    /// A segment is ready, or on its way, or can be used again.
+    pub(crate) fn may_give_room(&self) -> bool {
+        let is_any_dead = || (0..self.list.len()).any(|index| self.is_dead(index));
+        !self.ready.is_empty() || self.preparing.is_some() || is_any_dead()
+    }
+
     fn forget(&mut self, about: u32) {
         for segment in &mut self.list {
             if references::clear(&mut segment.references, about) {

@@ -215,10 +215,12 @@ impl Shard {
 
     /// Notes what became of recipients, and in the same group a bounce message about it.
     ///
-    /// Unknown keys and recipients that have an outcome already are fine.
+    /// Unknown keys and recipients that have an outcome already are fine. While files have vanished and nothing
+    /// gives room, an outcome without a bounce is kept in memory alone: see [`Event::Vanished`].
     ///
     /// # Errors
-    /// As [`Shard::append`], but the reserve is open to it.
+    /// As [`Shard::append`], but the reserve is open to it; [`Refusal::Vanished`] for a bounce that finds no
+    /// room before the files return.
     pub fn outcomes(
         &mut self,
         key: MessageKey,
@@ -239,7 +241,16 @@ impl Shard {
             }
             None => None,
         };
-        self.room(bytes, outlines, Purpose::Outcome)?;
+        if let Err(refusal) = self.room(bytes, outlines, Purpose::Outcome) {
+            return match self.is_out_of_room(refusal) {
+                false => Err(refusal),
+                true if bounce.is_some() => Err(Refusal::Vanished),
+                true => {
+                    self.settle_unwritten(key, outcomes);
+                    Ok(())
+                }
+            };
+        }
         self.open.reserve(bytes, &mut self.pool);
         if let Some((bounce, body)) = bounce {
             self.put_message(bounce, &body, None);

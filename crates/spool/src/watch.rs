@@ -4,6 +4,10 @@
 //! system was unmounted; only the next start would find nothing. So a look asks, by ring operations, a few at
 //! a time, which file each name leads to. While one leads elsewhere no new mail is promised anything and no
 //! name is made or removed; deliveries go on from what is open. When all names are back, so is the shard.
+//!
+//! Without names there are no new segments either. Outcomes that find no room in those that there are stay in
+//! memory, so that what was delivered is neither sent again nor called lost; a bounce, which would be a promise,
+//! waits for the files.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -14,7 +18,7 @@ use ring::{Disk, Instant, OpenMode, Ring};
 
 use crate::large::large_name;
 use crate::shard::{KIND_IDENTIFY, Shard};
-use crate::{Event, MessageKey, Outcome};
+use crate::{Event, MessageKey, Outcome, Refusal};
 
 /// Between two looks: what vanishes is seen within a second.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(500);
@@ -145,6 +149,33 @@ impl Shard {
         if self.outcomes(key, &outcomes, None).is_err() {
             // Should the files come back, it is delivered once more than its client knows of.
             self.bury(key);
+        }
+    }
+
+    /// An outcome was refused, and nothing gives it room before the files return.
+    pub(crate) fn is_out_of_room(&mut self, refusal: Refusal) -> bool {
+        // A group that is open takes its own room with it: the next one may fit elsewhere.
+        let comes_soon = refusal == Refusal::Busy && !self.open.is_empty();
+        let is_out = self.watch.has_vanished
+            && !comes_soon
+            && refusal != Refusal::Latched
+            && !self.segments.may_give_room();
+        // What waits is offered again with whatever gives room after all.
+        self.refused_busy |= is_out;
+        is_out
+    }
+
+    /// Notes outcomes for which there is no room in the files: the messages go out once in this life, whatever the next
+    /// one finds should the files come back.
+    pub(crate) fn settle_unwritten(&mut self, key: MessageKey, outcomes: &[(u16, Outcome)]) {
+        let Some(entry) = self.index.get_mut(key) else { return };
+        for &(recipient, outcome) in outcomes {
+            entry.recipients.settle(recipient, outcome);
+        }
+        entry.deferral.is_under_way = false;
+        if entry.outcomes_open == 0 && entry.recipients.all_settled() {
+            self.bury(key);
+            self.segments.refresh();
         }
     }
 

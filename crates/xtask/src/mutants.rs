@@ -44,6 +44,7 @@ const LISTS_ASKED: &str = "crates/ingress/src/lists.rs";
 const FACTS: &str = "crates/policy/src/facts.rs";
 const SHARES: &str = "crates/commons/src/shares.rs";
 const PLACES: &str = "crates/commons/src/places.rs";
+const DENIALS: &str = "crates/commons/src/denials.rs";
 const UNFINISHED: &str = "crates/commons/src/unfinished.rs";
 const SEATS: &str = "crates/ingress/src/seats.rs";
 const PATIENCE: &str = "crates/ingress/src/connections.rs";
@@ -59,7 +60,19 @@ const REPLY: &str = "crates/mail/src/reply.rs";
 const RUN: &str = "crates/gatepost/src/run.rs";
 const WORKER: &str = "crates/gatepost/src/worker.rs";
 
-static MUTANTS: [Mutant; 74] = [
+static MUTANTS: [Mutant; 76] = [
+    Mutant {
+        name: "one client's denials take all records",
+        file: DENIALS,
+        original: "let most = u32::try_from(self.blank.len()).unwrap_or(u32::MAX);",
+        mutated: "let most = u32::MAX;",
+    },
+    Mutant {
+        name: "an outcome without room waits for files that may never return",
+        file: WATCH,
+        original: "let is_out = self.watch.has_vanished\n",
+        mutated: "let is_out = self.watch.has_vanished\n            && self.latched\n",
+    },
     Mutant {
         name: "an excluded range is a network",
         file: NETWORK,
@@ -548,7 +561,7 @@ fn judges(file: &str) -> &'static [Judge] {
         LISTS_ASKED => &[("gatepost", &["--test", "rows", "e2_lists"])],
         HEADERS => &[("gatepost", &["--test", "rows", "b3_chains"])],
         PATIENCE => &[("gatepost", &["--test", "patience"])],
-        SHARES | PLACES | UNFINISHED => &[("gatepost-commons", &["--lib"])],
+        SHARES | PLACES | DENIALS | UNFINISHED => &[("gatepost-commons", &["--lib"])],
         SEATS => &[("gatepost-ingress", &[])],
         STEPS | SIZES => &[("gatepost-smtp", &[])],
         FOLDS => &[("gatepost-ingress", &["--lib", "folds"])],

@@ -35,7 +35,7 @@ pub(super) enum Command {
         #[arg(long = "for", value_name = "TIME")]
         duration: Option<String>,
         /// Hold what is queued already, too
-        #[arg(long, conflicts_with = "client")]
+        #[arg(long)]
         hold: bool,
     },
     /// End a suspension
@@ -44,7 +44,7 @@ pub(super) enum Command {
         #[command(flatten)]
         whom: Whom,
         /// Release what is held of its messages, too
-        #[arg(long, conflicts_with = "client")]
+        #[arg(long)]
         release: bool,
     },
 }
@@ -109,8 +109,27 @@ impl Whom {
 
 impl Command {
     pub(super) fn run(&self, common: &Common) -> Answer {
+        if let Some(sentence) = self.contradiction() {
+            common.complain(&sentence);
+            return Answer::Broken;
+        }
         let Some(gateway) = Gateway::reach(common) else { return Answer::Broken };
         self.ask(common, &gateway).unwrap_or_else(|failure| failure.tell(common))
+    }
+
+    /// What cannot be done, and what to do in its place: which client a message came from, the queue does not know.
+    fn contradiction(&self) -> Option<String> {
+        let (whom, option, act) = match self {
+            Self::Suspend { whom, hold: true, .. } => (whom, "--hold", "hold"),
+            Self::Resume { whom, release: true } => (whom, "--release", "release"),
+            _ => return None,
+        };
+        let client = whom.client?;
+        Some(format!(
+            "{option} does not go with --client {client}, for the queue does not know which client a message came \
+             from; leave {option} out, and {act} by login, sender or id with `gatepost spool {act} --tenant {}`",
+            whom.name
+        ))
     }
 
     fn ask(&self, common: &Common, gateway: &Gateway) -> Result<Answer, Failure> {

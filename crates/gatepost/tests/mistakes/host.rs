@@ -145,4 +145,10 @@ fn another_user_is_told_whose_the_socket_and_the_spool_are() {
     }
     folder.change("gatepost.toml", "[admin]\nsocket = \"run/admin.sock\"\n", "");
     assert_eq!(as_nobody(&["spool", "list"]), format!("gatepost: the spool DIR/spool {whose}"));
+    // Nor may it look into the directory that the spool is in.
+    fs::create_dir(folder.join("closed")).unwrap();
+    fs::rename(folder.join("spool"), folder.join("closed/spool")).unwrap();
+    set_mode(&folder.join("closed"), 0o700);
+    folder.change("gatepost.toml", "path = \"spool\"", "path = \"closed/spool\"");
+    assert_eq!(as_nobody(&["spool", "list"]), format!("gatepost: the spool DIR/closed/spool {whose}"));
 }

@@ -1,5 +1,6 @@
 //! E3: places for connections. However many strangers hold however many, tenants are served.
 
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
 use testbed::gateway::http_get;
@@ -94,11 +95,15 @@ fn a_peer_that_speaks_for_others_counts_as_whom_it_speaks_for() {
         let section = format!("\n[xclient]\nfrom = [\"{filter}\"]\n[limits.client]\nconnections = 1\n");
         configuration.node_extra.push_str(&section);
     });
-    let mut introduced: Vec<Dialog> = (0..3).map(|_| house.connect(filter)).collect();
-    for (dialog, (address, code)) in
-        introduced.iter_mut().zip([("203.0.113.5", 220), ("203.0.113.6", 220), ("203.0.113.5", 421)])
-    {
-        dialog.command(&format!("XCLIENT ADDR={address}"), code);
+    // Of IPv6 one customer has all of a /64.
+    for clients in [
+        [("203.0.113.5", 220), ("203.0.113.6", 220), ("203.0.113.5", 421)],
+        [("IPV6:2001:db8:1::5", 220), ("IPV6:2001:db8:1:1::5", 220), ("IPV6:2001:db8:1::9:6", 421)],
+    ] {
+        let mut introduced: Vec<Dialog> = (0..3).map(|_| house.connect(filter)).collect();
+        for (dialog, (address, code)) in introduced.iter_mut().zip(clients) {
+            dialog.command(&format!("XCLIENT ADDR={address}"), code);
+        }
     }
     house.connect(filter);
 }
@@ -140,6 +145,12 @@ fn a_thousand_addresses_at_every_port_keep_no_tenant_out_and_the_operator_sees_t
     let strangers = |what: &str| metric(&house, what, "up_to=\"stranger\"");
     assert!(strangers("gatepost_places_held") <= strangers("gatepost_places_max"));
     assert!(metric(&house, "gatepost_connections_shed_total", "cause=\"displaced\"") > 0);
+    // The first was silent longest.
+    let mut first = held.swap_remove(0);
+    first.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
+    let mut heard = String::new();
+    first.read_to_string(&mut heard).expect("it is told, and the connection ends");
+    assert!(heard.contains("\r\n421 4.3.2 connections are short, "), "{heard}");
     let (code, text) = readiness(&house);
     assert!(code == 200 && text.contains("connections are short: strangers hold "), "{text}");
     let shed =

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use policy::RouteTls;
 use ring::Instant;
 use testbed::Ledger;
 
@@ -33,7 +34,11 @@ impl Simulation {
         let storms = self.storms(2 * recipients);
         self.faults.extend(storms);
         let policy = self.scenario.tuning.tls;
-        self.faults.extend(taken.iter().filter_map(|taken| taken.guard.violation(policy, taken.is_sealed)));
+        // One that does harm has its mail in the clear where that is permitted: whatever it offers breaks.
+        if !(self.scenario.is_hostile && policy == RouteTls::Opportunistic) {
+            let violations = taken.iter().filter_map(|taken| taken.guard.violation(policy, taken.is_sealed));
+            self.faults.extend(violations);
+        }
         let (mut quarantined, mut taken_for_torn) = (0, 0);
         if self.has_rotted {
             // What rots may be lost, and so may be the outcomes that rot with it. Where nothing was

@@ -48,6 +48,8 @@ const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const PORT: u16 = 25;
 /// Where clients outside every network log in.
 const SUBMISSION_PORT: u16 = 587;
+/// The same within TLS from the first byte.
+const SEALED_PORT: u16 = 465;
 /// The sender of all mail but notifications.
 const SENDER: &str = "app@proseware.example";
 const PASSWORD: &str = "open sesame";
@@ -173,7 +175,7 @@ impl Simulation {
             Destination::new(&world, ip, random, scenario.unruliness, scenario.is_hostile)
         });
         let mut destinations: Vec<Destination> = destinations.collect();
-        if scenario.name == Name::Tls {
+        if scenario.has_tls() {
             // Mail that must be sealed comes to rest only where it can be; a fall-back is due in the calm too.
             let is_mended = scenario.tuning.tls == policy::RouteTls::Required;
             for (place, destination) in destinations.iter_mut().enumerate() {

@@ -71,7 +71,7 @@ pub enum Event {
 /// Why a connection is of no more use.
 #[derive(Debug)]
 pub enum Failure {
-    /// The greeting, or the answer to HELO, was no welcome.
+    /// The greeting, or the answer to EHLO or HELO, was no welcome.
     Refused(Reply),
     /// 421: the peer is closing.
     Closing(Reply),

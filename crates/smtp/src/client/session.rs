@@ -27,6 +27,7 @@ pub struct Session {
     spare: Vec<Reply>,
     events: VecDeque<Event>,
     output: Vec<u8>,
+    steps: u32,
 }
 
 /// What is awaited; each state owns only what it needs.
@@ -73,6 +74,7 @@ impl Session {
             spare: Vec::new(),
             events: VecDeque::new(),
             output: Vec::new(),
+            steps: 0,
         }
     }
 
@@ -87,6 +89,7 @@ impl Session {
         };
         let opened = tls.open(wire, &mut self.input.bytes, &mut self.output);
         if matches!(self.state, State::Handshake) && !tls.is_handshaking() {
+            self.steps = self.steps.wrapping_add(1);
             self.say_ehlo(true);
         }
         self.work();
@@ -199,6 +202,13 @@ impl Session {
         &mut self.output
     }
 
+    /// Counts, round and round, what the peer has brought to an end: replies and the handshake. What it has begun
+    /// does not count, so that one deadline holds for the whole of each.
+    #[must_use]
+    pub fn steps(&self) -> u32 {
+        self.steps
+    }
+
     /// Where the session stands.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -234,6 +244,7 @@ impl Session {
     }
 
     fn answered(&mut self, reply: Reply) {
+        self.steps = self.steps.wrapping_add(1);
         if reply.code() == 421 && !matches!(self.state, State::Greeting | State::Quitting) {
             return self.fail(Failure::Closing(reply));
         }
@@ -278,6 +289,11 @@ impl Session {
     fn ehlo_answered(&mut self, reply: Reply, tls_tried: bool) {
         let required = matches!(self.tls_wanted, ClientTls::StartTls { required: true, .. });
         if !reply.is_positive() {
+            // "Not now" says nothing of what it knows (RFC 5321 section 3.2): without EHLO it would be
+            // taken for a host that has neither TLS nor 8BITMIME.
+            if !reply.is_permanent() {
+                return self.fail(Failure::Refused(reply));
+            }
             if required && self.tls.is_none() {
                 return self.fail(Failure::NoTls(Some(reply)));
             }

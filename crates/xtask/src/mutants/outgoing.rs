@@ -18,13 +18,32 @@ pub(super) fn judges(file: &str) -> Option<&'static [Judge]> {
         CONNECTIONS | TRANSACTION | FIT => {
             Some(&[("gatepost-delivery", &[]), ("gatepost", &["--test", "tls_out"])])
         }
-        SESSION | NODE | DIALOG => Some(&[("gatepost", &["--test", "tls_out"])]),
+        SESSION => Some(&[("gatepost-smtp", &[]), ("gatepost", &["--test", "tls_out"])]),
+        NODE | DIALOG => Some(&[("gatepost", &["--test", "tls_out"])]),
         AHEAD | DESK | DNS => Some(&[("gatepost-control", &["--lib"])]),
         _ => None,
     }
 }
 
-pub(super) const MUTANTS: [Mutant; 18] = [
+pub(super) const MUTANTS: [Mutant; 21] = [
+    Mutant {
+        name: "a host that puts EHLO off is taken for one that does not know it",
+        file: SESSION,
+        original: "if !reply.is_permanent() {",
+        mutated: "if reply.is_positive() {",
+    },
+    Mutant {
+        name: "each byte of a reply has a time of its own",
+        file: CONNECTIONS,
+        original: "if std::mem::replace(&mut connection.awaited, step) == step {",
+        mutated: "if std::mem::replace(&mut connection.awaited, step).is_none() {",
+    },
+    Mutant {
+        name: "a read outlives the connection that it was for",
+        file: TRANSACTION,
+        original: "        self.abandon_body(cx, key);\n        let connection = &mut self.connections[key as usize];\n",
+        mutated: "        let connection = &mut self.connections[key as usize];\n        connection.body = Body::None;\n",
+    },
     Mutant {
         name: "mail that must be sealed goes in the clear where no TLS is offered",
         file: SESSION,
