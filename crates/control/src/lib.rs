@@ -184,7 +184,12 @@ fn run(
     commands: mpsc::Receiver<Command>,
     ready: &std::sync::mpsc::SyncSender<Result<(), StartError>>,
 ) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    // Wishes: without them health is answered later on a full core, and no less surely.
+    let _ = ring::turns::take_short_turns();
+    // Of the threads on which calls may block. They would have short turns too, and their work is long.
+    let give_way = || drop(ring::turns::give_way());
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = match builder.enable_all().on_thread_start(give_way).build() {
         Ok(runtime) => runtime,
         Err(error) => return drop(ready.send(Err(StartError::Runtime(error)))),
     };

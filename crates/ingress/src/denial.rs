@@ -7,6 +7,7 @@
 //! of denials costs its replies and little more.
 
 use std::fmt::{self, Write as _};
+use std::net::IpAddr;
 
 use commons::WorkerLink;
 use mail::{Reason, Reply, Ticket};
@@ -16,7 +17,7 @@ use spool::Refusal;
 
 use crate::Context;
 use crate::connection::{Client, Denied};
-use crate::folds::{Folds, LINES_A_TRANSACTION_MAX};
+use crate::folds::{Folds, LINES_A_TRANSACTION_MAX, Side};
 use crate::judge::Judge;
 
 impl<R: Ring> Judge<'_, '_, R> {
@@ -156,19 +157,29 @@ impl<R: Ring> Judge<'_, '_, R> {
 
 impl<R: Ring> Judge<'_, '_, R> {
     /// Whether a denial has a line of its own in the log; where not, it is part of a sum.
-    fn may_log(&mut self, (reason, ticket): (Reason, Ticket)) -> bool {
-        if self.client.denials_logged >= LINES_A_TRANSACTION_MAX {
-            self.client.fold.add(reason, ticket);
-            return false;
-        }
-        let (client, pen) = (self.client.address, &mut self.cx.pen());
-        let may_log = self.folds.may_write(client, pen);
-        if may_log {
-            self.client.denials_logged += 1;
-        } else {
-            self.folds.add(client, (reason, ticket), pen);
+    fn may_log(&mut self, denial: (Reason, Ticket)) -> bool {
+        let may_log = self.has_line(denial);
+        let is_of_login = matches!(denial.0, Reason::LoginFailed | Reason::LoginLocked | Reason::LoginBusy);
+        // Names that do not exist would only take the places of those that do.
+        if !may_log && is_of_login && self.client.snapshot.identity(&self.client.login).is_some() {
+            self.folds.guessed(&self.client.login, self.client.address, denial, &self.cx.pen());
         }
         may_log
+    }
+
+    fn has_line(&mut self, denial: (Reason, Ticket)) -> bool {
+        if self.client.denials_logged >= LINES_A_TRANSACTION_MAX {
+            self.client.fold.add(denial.0, denial.1);
+            return false;
+        }
+        let (client, pen) = (self.client.with_side(), &mut self.cx.pen());
+        let has_line = self.folds.may_write(client, pen);
+        if has_line {
+            self.client.denials_logged += 1;
+        } else {
+            self.folds.add(client, denial, pen);
+        }
+        has_line
     }
 }
 
@@ -179,11 +190,11 @@ pub(crate) fn end_fold<R: Ring>(client: &mut Client, folds: &mut Folds, cx: &mut
     if client.fold.is_empty() {
         return;
     }
-    let pen = &mut cx.pen();
-    if folds.may_write(client.address, pen) {
-        client.fold.write(pen.log, pen.unix_now, ("transaction", client.address));
+    let (with_side, pen) = (client.with_side(), &mut cx.pen());
+    if folds.may_write(with_side, pen) {
+        client.fold.write(pen.log, pen.unix_now, ("transaction", Some(client.address)));
     } else {
-        folds.take_in(client.address, &client.fold, pen);
+        folds.take_in(with_side, &client.fold, pen);
     }
     client.fold.clear();
 }
@@ -278,6 +289,13 @@ impl<R: Ring> Judge<'_, '_, R> {
 }
 
 impl Client {
+    /// Its address, and with whom it shares lines of the log. What a transaction says of its tenant is no matter:
+    /// a stranger may write to one.
+    fn with_side(&self) -> (IpAddr, Side) {
+        let is_tenants = self.identity.is_some() || self.snapshot.network_tenant(self.address).is_some();
+        (self.address, if is_tenants { Side::Tenants } else { Side::Strangers })
+    }
+
     /// Gives the denial that was being written, if there is one, to the control plane.
     pub(crate) fn hand_over_denial(&mut self, link: &WorkerLink) {
         if let Some(denial) = self.denial.take() {

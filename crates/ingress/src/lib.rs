@@ -14,6 +14,7 @@ mod containment;
 mod denial;
 mod findings;
 mod folds;
+mod guesses;
 mod headers;
 mod judge;
 mod large;

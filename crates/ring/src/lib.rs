@@ -17,6 +17,7 @@ pub mod sim;
 mod slab;
 mod time;
 mod transfer;
+pub mod turns;
 pub mod uring;
 mod wheel;
 

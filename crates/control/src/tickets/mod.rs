@@ -39,10 +39,6 @@ use store::Store;
 /// Between two looks at what was denied: what a crash may lose, and no more than people wait.
 const KEEP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How far below the workers the thread stands (nice(2)): where there is no core to spare it has a
-/// tenth of one beside a busy worker, which is more than a storm of denials needs.
-const NICENESS: i32 = 10;
-
 /// Tickets that are looked up at the same time; the others wait, some microseconds each. Without a bound
 /// guessers would get a thread each.
 const LOOKUPS_MAX: usize = 4;
@@ -221,8 +217,8 @@ impl Keeper {
         let ending = Arc::new(AtomicBool::new(false));
         let (is_ending, link) = (ending.clone(), tickets.link.clone());
         let thread = thread::Builder::new().name("gatepost-tickets".into()).spawn(move || {
-            // Of this thread alone, on Linux. It is a wish: the tickets are kept anyway.
-            let _ = rustix::process::nice(NICENESS);
+            // A wish: the tickets are kept anyway.
+            let _ = ring::turns::give_way();
             while !is_ending.load(Ordering::Acquire) {
                 tickets.keep();
                 thread::park_timeout(KEEP_INTERVAL);
