@@ -11,8 +11,7 @@ use rustix::io::Errno;
 use crate::Purpose;
 use crate::error::{ConfigErrors, Report};
 use crate::file::File;
-use crate::node::port;
-use crate::ports::Port;
+use crate::ports::{Port, port};
 use crate::section::{Keys, Section, parse};
 use crate::token::{self, TokenDigest};
 

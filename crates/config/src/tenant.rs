@@ -6,7 +6,7 @@ use crate::grants;
 use crate::identity;
 use crate::limits;
 use crate::lists;
-use crate::node::{route, routes};
+use crate::routes::{route, routes};
 use crate::section::{Keys, Section};
 use crate::sender_rules;
 use crate::warn;

@@ -9,9 +9,8 @@ use policy::{PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6, Sourced};
 use url::Url;
 
 use crate::error::Report;
-use crate::node::port;
 use crate::peers::parse_peer;
-use crate::ports::Port;
+use crate::ports::{Port, port};
 use crate::section::{Keys, Section};
 use crate::units::{parse_duration, parse_size};
 

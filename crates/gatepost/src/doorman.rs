@@ -19,7 +19,7 @@ use policy::TlsPolicy;
 use ring::ListenOptions;
 use ring::uring::listen_before;
 
-use crate::run::StartError;
+use crate::refusal::StartError;
 
 /// The time between two looks at the doors. What is recovered needs the machine more than those who wait.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);

@@ -5,6 +5,7 @@ mod doorman;
 mod opening;
 mod ports;
 mod prepare;
+mod refusal;
 pub mod run;
 mod shares;
 pub mod worker;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ring::uring::port_is_free;
 
-use crate::run::StartError;
+use crate::refusal::StartError;
 
 /// How often a port that no process seems to hold is tried again before it is reported: for 4 s in all.
 const TRIES: u32 = 80;

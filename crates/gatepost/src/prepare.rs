@@ -14,7 +14,7 @@ use ring::RealDisk;
 use smtp::server::TlsMode;
 use spool::SEGMENT_BYTES_MAX;
 
-use crate::run::StartError;
+use crate::refusal::StartError;
 use crate::shares::{self, clients_max, descriptors_max, segment_bytes, segments_max};
 
 /// A gateway that only has to be started.

@@ -1,15 +1,16 @@
 use mail::{Address, ForwardPath, Reason, ReversePath, RoutingTrick, Verdict};
 
 use crate::decision::Decision;
-use crate::explain::{Outcome, Trace};
 use crate::facts::{Facts, Role, TlsPolicy};
+use crate::index::TenantIx;
 use crate::network::NetworkMatch;
 use crate::presented::Presented;
 use crate::remedy::Remedy;
 use crate::responsible::with_names;
 use crate::rule::Rule;
-use crate::snapshot::{RelayDomain, Snapshot, TenantIx};
+use crate::snapshot::{RelayDomain, Snapshot};
 use crate::source::LoginRequired;
+use crate::trace::{Outcome, Trace};
 
 impl Snapshot {
     /// Decides at MAIL: whether this client may begin a transaction here at all. The reverse-path

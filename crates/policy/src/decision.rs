@@ -1,8 +1,8 @@
 use mail::{Reason, Status, Verdict};
 
+use crate::index::{IdentityIx, TenantIx};
 use crate::remedy::Remedy;
 use crate::rule::Rule;
-use crate::snapshot::{IdentityIx, TenantIx};
 
 /// A verdict, and which rule gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

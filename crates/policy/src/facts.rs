@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use crate::snapshot::IdentityIx;
+use crate::index::IdentityIx;
 
 /// What a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

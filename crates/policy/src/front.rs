@@ -4,8 +4,8 @@
 //! wait for memory. What nearly all of them need is gathered here; what few of them have is marked,
 //! and lies elsewhere.
 
+use crate::index::TenantIx;
 use crate::patterns::Patterns;
-use crate::snapshot::TenantIx;
 use crate::source::LoginRequired;
 
 /// What decides about a tenant's mail.

@@ -6,9 +6,9 @@ mod tests;
 use std::sync::Arc;
 
 use crate::front::Identity;
+use crate::index::IdentityIx;
 use crate::names::Names;
 use crate::patterns::Patterns;
-use crate::snapshot::IdentityIx;
 use crate::source::{IdentitySource, Sourced, TenantSource};
 
 /// The logins of all tenants. The snapshots of configurations that have the same ones share it.

@@ -4,17 +4,18 @@ use mail::limits::ADDRESS_BYTES_MAX;
 use mail::{Address, Reason, ReversePath};
 
 use crate::decision::Decision;
-use crate::explain::{Outcome, Trace};
 use crate::facts::Facts;
 use crate::front::Identity;
+use crate::index::{IdentityIx, TenantIx};
 use crate::network::NetworkMatch;
 use crate::patterns::Patterns;
 use crate::presented::Presented;
 use crate::remedy::Remedy;
 use crate::rule::Rule;
 use crate::senders::{Reserved, SenderRules};
-use crate::snapshot::{IdentityIx, RelayDomain, Snapshot, TenantIx};
+use crate::snapshot::{RelayDomain, Snapshot};
 use crate::source::{LoginRequired, Origin};
+use crate::trace::{Outcome, Trace};
 
 /// Who answers for a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

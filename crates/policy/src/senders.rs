@@ -3,10 +3,10 @@ use std::borrow::Cow;
 use mail::Address;
 use mail::limits::ADDRESS_BYTES_MAX;
 
-use crate::header::HeaderChecks;
+use crate::checks::HeaderChecks;
+use crate::index::IdentityIx;
 use crate::names::is_domain_pattern;
 use crate::patterns::{Patterns, domain_ending};
-use crate::snapshot::IdentityIx;
 use crate::source::{Origin, Sourced};
 
 /// What a sender must end with, and the place of its pattern.

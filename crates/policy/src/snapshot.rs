@@ -5,31 +5,17 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use mail::ScramVerifier;
 
-use crate::compile::{CompileError, canonical, compile};
 use crate::front::{Front, Identity};
+use crate::index::{IdentityIx, RouteIx, TenantIx};
 use crate::limits::{Limits, NodeLimits};
 use crate::lists::Lists;
 use crate::logins::Logins;
 use crate::names::Names;
-use crate::network::{NetworkMatch, Networks};
+use crate::network::{NetworkMatch, Networks, canonical};
 use crate::next_hop::NextHop;
 use crate::patterns::Patterns;
 use crate::senders::SenderRules;
-use crate::source::{
-    GrantTerms, IdentitySource, Origin, RelayDomainSource, RouteTls, Source, Sourced, TenantSource,
-};
-
-/// A tenant, by its place in [`Snapshot::tenants`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TenantIx(pub u32);
-
-/// A login, within one snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct IdentityIx(pub u32);
-
-/// A route, within one snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RouteIx(pub u32);
+use crate::source::{GrantTerms, IdentitySource, Origin, RelayDomainSource, RouteTls, Sourced, TenantSource};
 
 /// A configuration, compiled: what decides about mail. Immutable, and shared by all workers.
 #[derive(Debug)]
@@ -162,23 +148,6 @@ impl NetworkMatch {
 }
 
 impl Snapshot {
-    /// Compiles a configuration.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it, in the order of the files.
-    pub fn compile(source: &Source) -> Result<Self, Vec<CompileError>> {
-        compile(source, None)
-    }
-
-    /// The same, in less time where `before` has the same logins with the same senders: their table,
-    /// which is most of the work, is then shared.
-    ///
-    /// # Errors
-    /// As [`Snapshot::compile`].
-    pub fn compile_after(before: &Self, source: &Source) -> Result<Self, Vec<CompileError>> {
-        compile(source, Some(before))
-    }
-
     /// The tenant at `tenant`.
     ///
     /// # Panics

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mail::ScramVerifier;
 
-use crate::header::HeaderChecks;
+use crate::checks::HeaderChecks;
 use crate::limits::{Limits, NodeLimits};
 use crate::next_hop::NextHop;
 

@@ -3,7 +3,8 @@
 use mail::Address;
 
 use crate::facts::Facts;
-use crate::snapshot::{RouteIx, Snapshot, TenantIx};
+use crate::index::{RouteIx, TenantIx};
+use crate::snapshot::Snapshot;
 
 /// Who can tell about a recipient that policy accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

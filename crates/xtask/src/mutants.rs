@@ -36,6 +36,7 @@ const PRESENTED: &str = "crates/policy/src/presented.rs";
 const STRANGERS: &str = "crates/policy/src/proof/strangers.rs";
 const WIDTH: &str = "crates/policy/src/proof/width.rs";
 const LISTS: &str = "crates/policy/src/lists.rs";
+const LISTED: &str = "crates/policy/src/listed.rs";
 const LOADING: &str = "crates/config/src/lib.rs";
 const CERTIFICATE: &str = "crates/config/src/tls.rs";
 const PORTS: &str = "crates/config/src/ports.rs";
@@ -347,13 +348,13 @@ static MUTANTS: [Mutant; 76] = [
     },
     Mutant {
         name: "a blocked recipient is taken",
-        file: LISTS,
+        file: LISTED,
         original: "if let Some(list) = found {\n",
         mutated: "if let Some(list) = found && rule == Rule::SenderList {\n",
     },
     Mutant {
         name: "a tenant's allow list lifts the node's block",
-        file: LISTS,
+        file: LISTED,
         original: "            .or_else(|| address_lists(node, None, from, to, tenant, trace))",
         mutated: "            .or_else(|| address_lists(node, own, from, to, tenant, trace))",
     },

@@ -1,10 +1,10 @@
 //! Who may send as what.
 
 use super::Compiler;
+use crate::index::{IdentityIx, TenantIx};
 use crate::names::is_domain_pattern;
 use crate::patterns::Patterns;
 use crate::senders::{Ending, Reserved, SenderRules, endings};
-use crate::snapshot::{IdentityIx, TenantIx};
 use crate::source::{ReservedSendersSource, SenderRulesSource, Sourced};
 
 impl Compiler {

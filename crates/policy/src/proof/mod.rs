@@ -29,12 +29,13 @@ use classes::RelayDomains;
 use parts::in_parts;
 use strangers::Stranger;
 
-use crate::explain::{NoTrace, Step};
+use crate::explain::Step;
 use crate::facts::{Facts, Listener, TlsPolicy};
 use crate::presented::Watched;
 use crate::rule::Rule;
 use crate::snapshot::Snapshot;
 use crate::source::{Origin, Source};
+use crate::trace::NoTrace;
 
 /// Openings that are reported; more of them say nothing new.
 const OPENINGS_MAX: usize = 20;

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::width;
-use crate::compile::canonical;
+use crate::network::canonical;
 use crate::source::Source;
 
 /// Addresses that belong to no tenant: every host that is near has one (DESIGN.md F1), and

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
-use crate::compile::canonical;
 use crate::facts::{Role, TlsPolicy};
+use crate::network::canonical;
 use crate::source::{
     CONNECTIONS_DEFAULT, LoginRequired, RelayDomainSource, ReservedSendersSource, RouteSource, RouteTls,
     SenderRulesSource, Sourced, TenantSource,
