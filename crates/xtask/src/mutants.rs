@@ -8,6 +8,7 @@
 mod delivery;
 mod http;
 mod outgoing;
+mod sieges;
 
 use std::fs;
 use std::path::Path;
@@ -52,7 +53,6 @@ const PATIENCE: &str = "crates/ingress/src/connections.rs";
 const HEADERS: &str = "crates/ingress/src/headers.rs";
 const STEPS: &str = "crates/smtp/src/server/session.rs";
 const SIZES: &str = "crates/smtp/src/command.rs";
-const FOLDS: &str = "crates/ingress/src/folds.rs";
 const WATCH: &str = "crates/spool/src/watch.rs";
 const COMMIT: &str = "crates/spool/src/commit.rs";
 const TICKETS: &str = "crates/control/src/tickets/store.rs";
@@ -61,7 +61,7 @@ const REPLY: &str = "crates/mail/src/reply.rs";
 const RUN: &str = "crates/gatepost/src/run.rs";
 const WORKER: &str = "crates/gatepost/src/worker.rs";
 
-static MUTANTS: [Mutant; 76] = [
+static MUTANTS: [Mutant; 74] = [
     Mutant {
         name: "one client's denials take all records",
         file: DENIALS,
@@ -473,18 +473,6 @@ static MUTANTS: [Mutant; 76] = [
         mutated: "(waiter, false)",
     },
     Mutant {
-        name: "each denial of a client has a line",
-        file: FOLDS,
-        original: "place.lines < LINES_A_WINDOW_MAX;",
-        mutated: "place.lines < u32::MAX;",
-    },
-    Mutant {
-        name: "a client that takes another's place takes its sum along",
-        file: FOLDS,
-        original: "            place.sum_up(pen);\n            (place.client",
-        mutated: "            place.fold.clear();\n            (place.client",
-    },
-    Mutant {
         name: "the oldest ticket goes, whosever it is",
         file: TICKETS,
         original: "*charge > HANDFUL",
@@ -524,7 +512,12 @@ static MUTANTS: [Mutant; 76] = [
 
 /// Every mutant there is.
 fn all() -> impl Iterator<Item = &'static Mutant> {
-    MUTANTS.iter().chain(&delivery::MUTANTS).chain(&http::MUTANTS).chain(&outgoing::MUTANTS)
+    MUTANTS
+        .iter()
+        .chain(&delivery::MUTANTS)
+        .chain(&http::MUTANTS)
+        .chain(&outgoing::MUTANTS)
+        .chain(&sieges::MUTANTS)
 }
 
 /// Plants each mutant in a copy of the working tree, and runs the tests there.
@@ -555,7 +548,7 @@ type Judge = (&'static str, &'static [&'static str]);
 
 /// The tests that may notice, the quick ones first.
 fn judges(file: &str) -> &'static [Judge] {
-    if let Some(judges) = outgoing::judges(file) {
+    if let Some(judges) = outgoing::judges(file).or_else(|| sieges::judges(file)) {
         return judges;
     }
     match file {
@@ -565,7 +558,6 @@ fn judges(file: &str) -> &'static [Judge] {
         SHARES | PLACES | DENIALS | UNFINISHED => &[("gatepost-commons", &["--lib"])],
         SEATS => &[("gatepost-ingress", &[])],
         STEPS | SIZES => &[("gatepost-smtp", &[])],
-        FOLDS => &[("gatepost-ingress", &["--lib", "folds"])],
         delivery::ARENA => &[("gatepost-ring", &["--lib", "arena"])],
         WATCH | COMMIT => &[("gatepost-spool", &["--test", "vanished"])],
         TICKETS => &[("gatepost-control", &["--lib", "tickets"])],
