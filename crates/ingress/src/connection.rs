@@ -1,4 +1,4 @@
-//! One client's connection: the session, what the judge knows of the client, and the state of its I/O.
+//! One client's connection: the session, what the handler knows of the client, and the state of its I/O.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use ring::{Handle, Instant, Socket, TimerKey};
 use smtp::server::{Session, XClientRights};
 use spool::LargeKey;
 
-use crate::admission::Leases;
-use crate::author::Authorship;
 use crate::folds::Fold;
+use crate::handler::admission::Leases;
+use crate::handler::author::Authorship;
+use crate::handler::login::Asked;
 use crate::headers::HeaderScan;
-use crate::login::Asked;
 
 /// A connection from its acceptance until its last operation is over.
 pub(crate) struct Connection {
@@ -34,7 +34,7 @@ pub(crate) struct Connection {
     pub(crate) spare: Vec<u8>,
 }
 
-/// What the judge knows of a client, and the transaction it is in. Its memory is used by the next connection again.
+/// What the handler knows of a client, and the transaction it is in. Its memory is used by the next connection again.
 pub(crate) struct Client {
     pub(crate) key: Handle,
     pub(crate) listener: usize,

@@ -5,7 +5,7 @@ use super::{Judge, Mutant};
 
 const FOLDS: &str = "crates/ingress/src/folds.rs";
 const GUESSES: &str = "crates/ingress/src/guesses.rs";
-const LARGE: &str = "crates/ingress/src/large.rs";
+const LARGE: &str = "crates/ingress/src/handler/large.rs";
 const PAGE: &str = "crates/control/src/tickets/page.rs";
 const VERIFY: &str = "crates/control/src/verify.rs";
 

@@ -7,9 +7,9 @@ use mail::{ForwardPath, Reply};
 use policy::{Decision, NoTrace, Snapshot, TenantIx};
 use ring::Ring;
 
-use crate::judge::Judge;
+use crate::handler::SessionHandler;
 
-impl<R: Ring> Judge<'_, '_, R> {
+impl<R: Ring> SessionHandler<'_, '_, R> {
     /// Refuses a client that the node's list blocks now.
     pub(crate) fn refused_by_client_list(&mut self, reply: &mut Reply) -> bool {
         let client = self.client.address;

@@ -15,10 +15,10 @@ use ring::{Handle, Ring};
 use smtp::server::{Handler, Resume, Step};
 
 use crate::connection::{Client, Standing, Waiting};
-use crate::judge::Judge;
+use crate::handler::SessionHandler;
 use crate::{Context, Ingress};
 
-impl<R: Ring> Judge<'_, '_, R> {
+impl<R: Ring> SessionHandler<'_, '_, R> {
     /// Begins to look a stranger up on DNS lists, so that the answer is there when it is needed. A
     /// client without an address stands on none.
     pub(crate) fn ask_lists(&mut self) {
@@ -187,9 +187,9 @@ impl Ingress {
         let asks_next_hop = |address: &Address<'_>| client.snapshot.call_ahead(address.domain()).is_some();
         if let Ok(address) = Address::parse(pending) {
             let name = if asks_next_hop(&address) { address.text() } else { address.domain() };
-            self.findings.remember(name, finding, ttl, cx.ring.now());
+            self.shared.findings.remember(name, finding, ttl, cx.ring.now());
         }
-        self.judge_again(cx, key);
+        self.decide_again(cx, key);
     }
 
     /// The DNS lists have answered about connection `key` when its client was `of`.
@@ -210,22 +210,22 @@ impl Ingress {
         }
         client.standing = listing.map_or(Standing::Clear, Standing::Listed);
         if client.waiting == Waiting::Listing {
-            self.judge_again(cx, key);
+            self.decide_again(cx, key);
         }
     }
 
     /// Judges the recipient that a session waits for from the start: what was asked is known now.
-    fn judge_again<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+    fn decide_again<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         connection.client.waiting = Waiting::Nothing;
         let pending = std::mem::take(&mut connection.client.transaction.pending);
         let mut step = Step::Refuse;
-        self.judge(cx, key, |judge, reply| {
+        self.handle(cx, key, |handler, reply| {
             reply.clear();
             let to = ForwardPath::parse(&pending).expect("it was a path when it came");
-            step = judge.rcpt(to, reply);
+            step = handler.rcpt(to, reply);
         });
         if let Some(connection) = self.connection(key) {
             // It was about this recipient and no other, whether or not it came to be needed.
@@ -236,7 +236,7 @@ impl Ingress {
         }
         let reply = std::mem::take(&mut self.reply);
         let refusal = (step == Step::Refuse).then_some(&reply);
-        self.drive(cx, key, |session, judge| session.resume(Resume::Recipient(refusal), judge));
+        self.drive(cx, key, |session, handler| session.resume(Resume::Recipient(refusal), handler));
         self.reply = reply;
     }
 }

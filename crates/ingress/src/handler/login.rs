@@ -14,7 +14,7 @@ use ring::Ring;
 use smtp::server::{Credentials, SCRAM_NONCE_BYTES, ScramStart, Step};
 
 use crate::connection::Waiting;
-use crate::judge::Judge;
+use crate::handler::SessionHandler;
 
 /// From where a login succeeded within this time, no failures elsewhere lock it out, and its password
 /// is believed for a while once it fitted.
@@ -49,7 +49,7 @@ impl fmt::Debug for LoginSettings {
     }
 }
 
-impl<R: Ring> Judge<'_, '_, R> {
+impl<R: Ring> SessionHandler<'_, '_, R> {
     pub(crate) fn is_scram_offered(&mut self) -> bool {
         self.cx.snapshots.load().scram_shape().is_some()
     }
@@ -208,7 +208,7 @@ impl Asked {
 
 // The lock: what failed is charged to the address and to the login, whether or not it exists, and is
 // looked at before a credential is and before anything is said of it.
-impl<R: Ring> Judge<'_, '_, R> {
+impl<R: Ring> SessionHandler<'_, '_, R> {
     fn refused_by_lock(&mut self, login: &str, reply: &mut Reply) -> bool {
         let now = self.cx.now();
         let Some(until) = self.locked_until(login, now) else { return false };

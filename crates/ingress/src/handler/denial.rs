@@ -18,9 +18,9 @@ use spool::Refusal;
 use crate::Context;
 use crate::connection::{Client, Denied};
 use crate::folds::{Folds, LINES_A_TRANSACTION_MAX, Side};
-use crate::judge::Judge;
+use crate::handler::SessionHandler;
 
-impl<R: Ring> Judge<'_, '_, R> {
+impl<R: Ring> SessionHandler<'_, '_, R> {
     /// Refuses as policy decided.
     pub(crate) fn deny(&mut self, decision: &Decision, from: &str, to: &str, reply: &mut Reply) {
         self.refuse_with(decision, None, (from, to), reply);
@@ -155,7 +155,7 @@ impl<R: Ring> Judge<'_, '_, R> {
     }
 }
 
-impl<R: Ring> Judge<'_, '_, R> {
+impl<R: Ring> SessionHandler<'_, '_, R> {
     /// Whether a denial has a line of its own in the log; where not, it is part of a sum.
     fn may_log(&mut self, denial: (Reason, Ticket)) -> bool {
         let may_log = self.has_line(denial);
@@ -200,7 +200,7 @@ pub(crate) fn end_fold<R: Ring>(client: &mut Client, folds: &mut Folds, cx: &mut
 }
 
 // How it works: which ticket a denial has, and the record that belongs to it.
-impl<R: Ring> Judge<'_, '_, R> {
+impl<R: Ring> SessionHandler<'_, '_, R> {
     fn ticket_for(
         &mut self,
         decision: &Decision,

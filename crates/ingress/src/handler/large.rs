@@ -14,7 +14,7 @@ use smtp::server::{Flow, Resume, Step};
 use spool::{LargeKey, PIECE_BYTES, Refusal};
 
 use crate::connection::Waiting;
-use crate::judge::Judge;
+use crate::handler::SessionHandler;
 use crate::{Context, Ingress};
 
 /// Whether a message of so many bytes goes to a separate file.
@@ -25,7 +25,7 @@ pub(crate) fn is_large(bytes: u64) -> bool {
 /// A growing body is counted in steps of this size, so that the counters are touched seldom.
 const GROWTH_BYTES: u64 = 1 << 20;
 
-impl<R: Ring> Judge<'_, '_, R> {
+impl<R: Ring> SessionHandler<'_, '_, R> {
     /// Whether there is room for a message of `bytes`, as its client said with SIZE. Nothing is held for it.
     pub(crate) fn may_hold(&mut self, bytes: u64, reply: &mut Reply) -> bool {
         if !is_large(bytes) {
@@ -156,12 +156,12 @@ impl Ingress {
             // What it kept for want of memory goes first: others wait for the memory behind it.
             if connection.client.transaction.body.len() >= PIECE_BYTES {
                 let mut flow = Flow::Continue;
-                self.judge(cx, key, |judge, _| flow = judge.spill());
+                self.handle(cx, key, |handler, _| flow = handler.spill());
                 if flow == Flow::Pause {
                     return;
                 }
             }
-            self.drive(cx, key, |session, judge| session.resume(Resume::Continue, judge));
+            self.drive(cx, key, |session, handler| session.resume(Resume::Continue, handler));
         }
     }
 
@@ -188,13 +188,13 @@ impl Ingress {
         }
         client.waiting = Waiting::Nothing;
         if ended {
-            self.judge(cx, key, |judge, reply| {
-                judge.refuse_for_spool(refusal, reply);
-                judge.end_transaction();
+            self.handle(cx, key, |handler, reply| {
+                handler.refuse_for_spool(refusal, reply);
+                handler.end_transaction();
             });
             self.resume_message(cx, key);
         } else {
-            self.drive(cx, key, |session, judge| session.resume(Resume::Continue, judge));
+            self.drive(cx, key, |session, handler| session.resume(Resume::Continue, handler));
         }
     }
 }

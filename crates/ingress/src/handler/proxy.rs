@@ -12,7 +12,7 @@ use ring::Ring;
 use smtp::proxy::Fault;
 use smtp::server::{Introduction, Told, XClient, XClientRights};
 
-use crate::judge::Judge;
+use crate::handler::SessionHandler;
 
 /// The address of a client that has none: it is in no network.
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -48,7 +48,7 @@ fn is_listed(list: &[IpNet], address: IpAddr) -> bool {
     !address.is_unspecified() && list.iter().any(|net| net.contains(&address))
 }
 
-impl<R: Ring> Judge<'_, '_, R> {
+impl<R: Ring> SessionHandler<'_, '_, R> {
     pub(crate) fn take_proxied(&mut self, client: Option<SocketAddr>, reply: &mut Reply) -> bool {
         self.client.address = client.map_or(NOBODY, |client| client.ip().to_canonical());
         self.client.xclient = self.settings.peers.xclient_rights(self.client.address);

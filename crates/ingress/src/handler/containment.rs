@@ -7,9 +7,9 @@ use policy::Snapshot;
 use ring::Ring;
 
 use crate::connection::Client;
-use crate::judge::Judge;
+use crate::handler::SessionHandler;
 
-impl<R: Ring> Judge<'_, '_, R> {
+impl<R: Ring> SessionHandler<'_, '_, R> {
     /// A refusal for `reason` is on its way. What is refused for now is no denial, and what a
     /// suspended sender still tries does not hold it for longer.
     pub(crate) fn count_refusal(&mut self, reason: Reason) {

@@ -11,8 +11,8 @@ use mail::{Reason, Reply, Verdict};
 use policy::{Decision, HeaderChecks, HeaderField, IdentityIx, Remedy, Rule, Snapshot, TenantIx};
 use ring::Ring;
 
+use crate::handler::SessionHandler;
 use crate::headers::Found;
-use crate::judge::Judge;
 
 /// Who answers for the header of a message, and what is wrong with it.
 #[derive(Debug, Default)]
@@ -121,7 +121,7 @@ fn judge_field(snapshot: &Snapshot, author: Author, field: HeaderField, value: &
     }
 }
 
-impl<R: Ring> Judge<'_, '_, R> {
+impl<R: Ring> SessionHandler<'_, '_, R> {
     /// Refuses a message for its header.
     pub(crate) fn refuse_header(&mut self, reply: &mut Reply) {
         let authorship = std::mem::take(&mut self.client.transaction.authorship);

@@ -1,5 +1,17 @@
-//! The judge: answers a session's questions from the configuration, and hands accepted mail to the spool.
+//! The handler: answers a session's questions from the configuration, and hands accepted mail to the spool.
 
+pub(crate) mod admission;
+pub(crate) mod author;
+mod containment;
+pub(crate) mod denial;
+mod large;
+mod lists;
+pub(crate) mod login;
+pub(crate) mod proxy;
+mod recipient;
+mod trace;
+
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use commons::Account;
@@ -13,23 +25,22 @@ use smtp::server::{
 };
 use spool::{Content, NewMessage, PIECE_BYTES, Refusal};
 
+use self::large::is_large;
+use self::trace::Trace;
 use crate::connection::{Client, Waiting};
-use crate::denial;
 use crate::findings::Findings;
 use crate::folds::Folds;
 use crate::headers::Found;
-use crate::large::is_large;
 use crate::seats::Seats;
-use crate::trace::Trace;
 use crate::{Context, Settings};
 
 /// Borrowed for one call of the session: the client it judges, and the rooms it asks.
-pub(crate) struct Judge<'a, 'c, R> {
+pub(crate) struct SessionHandler<'a, 'c, R> {
     pub(crate) client: &'a mut Client,
     pub(crate) settings: &'a Settings,
     pub(crate) counter: &'a mut u32,
     /// Connections whose message waits for room in the spool's open group.
-    pub(crate) parked: &'a mut std::collections::VecDeque<Handle>,
+    pub(crate) parked: &'a mut VecDeque<Handle>,
     /// What was found out about recipients of late.
     pub(crate) findings: &'a mut Findings,
     /// Who has a place.
@@ -39,7 +50,29 @@ pub(crate) struct Judge<'a, 'c, R> {
     pub(crate) cx: &'a mut Context<'c, R>,
 }
 
-impl<R: Ring> Handler for Judge<'_, '_, R> {
+/// What the handlers of all sessions of a worker share.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) counter: u32,
+    pub(crate) parked: VecDeque<Handle>,
+    pub(crate) findings: Findings,
+    pub(crate) seats: Seats,
+    pub(crate) folds: Folds,
+}
+
+impl Shared {
+    /// The handler of `client`'s session.
+    pub(crate) fn handler<'a, 'c, R>(
+        &'a mut self,
+        client: &'a mut Client,
+        cx: &'a mut Context<'c, R>,
+    ) -> SessionHandler<'a, 'c, R> {
+        let Self { settings, counter, parked, findings, seats, folds } = self;
+        SessionHandler { client, settings, counter, parked, findings, seats, folds, cx }
+    }
+}
+
+impl<R: Ring> Handler for SessionHandler<'_, '_, R> {
     fn refused(&mut self, reason: Reason, reply: &mut Reply) {
         self.add_ticket(reason, "", reply);
     }
@@ -265,7 +298,7 @@ impl<R: Ring> Handler for Judge<'_, '_, R> {
     }
 }
 
-impl<R: Ring> Judge<'_, '_, R> {
+impl<R: Ring> SessionHandler<'_, '_, R> {
     /// The largest message that could ever be taken: by the node, for `tenant`, and of this client.
     fn message_bytes_max(&self, tenant: Option<TenantIx>) -> u64 {
         let of_node = self.settings.listeners[self.client.listener].session.message_bytes_max;

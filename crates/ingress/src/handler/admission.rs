@@ -17,7 +17,7 @@ use ring::Ring;
 use smtp::server::XClientRights;
 
 use crate::connection::Standing;
-use crate::judge::Judge;
+use crate::handler::SessionHandler;
 use crate::seats::{Guest, address_key};
 
 /// The connections that this one counts as, as long as it lives.
@@ -58,7 +58,7 @@ impl Leases {
     }
 }
 
-impl<R: Ring> Judge<'_, '_, R> {
+impl<R: Ring> SessionHandler<'_, '_, R> {
     /// Finds the client's tenant by its address and counts the connection for it. False: `reply`
     /// turns the client away.
     pub(crate) fn admit(&mut self, reply: &mut Reply) -> bool {
