@@ -8,7 +8,6 @@
 
 mod addresses;
 mod ages;
-mod backoff;
 mod connection;
 mod connections;
 mod dsn;
@@ -37,8 +36,8 @@ use ring::{Completion, Instant, Ring, Wheel};
 use slab::Slab;
 use spool::{Event, MessageKey, Recovered, Spool, StoredMessage};
 
-pub use backoff::Retry;
 pub use queue::{MESSAGE_BYTES_MAX, RECIPIENT_BYTES_MAX};
+pub use scheduler::Retry;
 pub use tls::ClientTlsConfigs;
 
 use addresses::Addresses;
