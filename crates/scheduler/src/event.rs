@@ -279,6 +279,8 @@ pub enum Action {
     Lease(SiteIx),
     /// Give the lease that was granted back: nothing waits for it any more.
     ReturnLease(SiteIx),
+    /// The lease that was refused is not waited for any more: nothing waits for the site.
+    StopWaiting(SiteIx),
     /// Open a connection, for which a lease was granted, to the site's first address.
     Open(ConnectionIx, SiteIx),
     /// Go on to the next address.

@@ -144,14 +144,16 @@ impl Scheduler {
         self.nudge(site);
     }
 
-    fn lease_answered(&mut self, site: u32) {
-        let was_asking = std::mem::take(&mut self.tree.sites[site].asking);
+    fn lease_answered(&mut self, site: u32, is_refused: bool) {
+        let entry = &mut self.tree.sites[site];
+        let was_asking = std::mem::take(&mut entry.asking);
         assert!(was_asking, "a lease was asked for");
+        entry.starved = is_refused;
         self.asking -= 1;
     }
 
     fn lease_granted(&mut self, site: SiteIx) {
-        self.lease_answered(site.0);
+        self.lease_answered(site.0, false);
         let entry = &mut self.tree.sites[site.0];
         let is_wanted = entry.opening < entry.sums.ready_jobs && !entry.held;
         if !is_wanted || self.draining {
@@ -166,7 +168,7 @@ impl Scheduler {
     }
 
     fn lease_refused(&mut self, site: SiteIx, now: u64) {
-        self.lease_answered(site.0);
+        self.lease_answered(site.0, true);
         if self.tree.count_standing(Standing::Starved) == 0 {
             // None of those is left that the last lease which came back was for.
             self.woken = 0;

@@ -132,6 +132,8 @@ pub(crate) struct Site {
     pub(crate) failing: bool,
     /// A lease is asked for.
     pub(crate) asking: bool,
+    /// The last lease that it asked for was refused, and may still be waited for.
+    pub(crate) starved: bool,
     /// Another worker waits for a lease.
     pub(crate) wanted: bool,
     /// An operator holds it.
@@ -172,6 +174,7 @@ impl Site {
             timer_at: 0,
             failing: false,
             asking: false,
+            starved: false,
             wanted: false,
             held: false,
             refused: false,
@@ -194,7 +197,8 @@ impl Site {
 
     /// Nothing leads here and nothing is under way.
     pub(crate) fn is_idle(&self) -> bool {
-        let is_left = self.references == 0 && self.connections == 0 && !self.asking && !self.held;
+        let is_left =
+            self.references == 0 && self.connections == 0 && !self.asking && !self.held && !self.starved;
         is_left && self.standing == Standing::None && !self.slot.is_set()
     }
 }

@@ -103,7 +103,11 @@ impl Scheduler {
             return;
         }
         let Some(job) = self.tree.job_in_turn(site) else {
-            self.tree.sites[site].refused = false;
+            let entry = &mut self.tree.sites[site];
+            entry.refused = false;
+            if std::mem::take(&mut entry.starved) {
+                self.tree.say(Action::StopWaiting(SiteIx(site)));
+            }
             return self.tree.rest_site(site);
         };
         let entry = &self.tree.sites[site];

@@ -143,7 +143,7 @@ impl Driver {
             Action::ForgetDomain(domain) => assert!(!self.questions.contains(&domain)),
             Action::Resolve(domain) => self.questions.push(domain),
             Action::Lease(site) => self.leases.push(site),
-            Action::ReturnLease(_) | Action::Deferred { .. } => {}
+            Action::ReturnLease(_) | Action::StopWaiting(_) | Action::Deferred { .. } => {}
             Action::Open(connection, _) => {
                 assert_eq!(self.connections.insert(connection, Phase::Opening), None);
                 assert!(self.connections.len() as u32 <= self.settings.connections_max);

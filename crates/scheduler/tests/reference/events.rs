@@ -52,6 +52,7 @@ impl Reference {
             Event::LeaseRefused { site } => {
                 let site = site.0 as usize;
                 self.sites.of(site).asking = false;
+                self.sites.of(site).starved = true;
                 if self.starved() == 0 {
                     self.woken = 0;
                 }
@@ -157,6 +158,7 @@ impl Reference {
 
     fn lease_granted(&mut self, site: usize) {
         self.sites.of(site).asking = false;
+        self.sites.of(site).starved = false;
         let is_wanted = (self.opening(site) as usize) < self.ready_at(site).count();
         if !is_wanted || self.sites[site].held || self.draining {
             self.actions.push(Action::ReturnLease(SiteIx(site as u32)));

@@ -145,6 +145,7 @@ struct Site {
     failed_at: u64,
     failing: bool,
     asking: bool,
+    starved: bool,
     wanted: bool,
     held: bool,
     refused: bool,

@@ -80,6 +80,9 @@ impl Reference {
         }
         let Some(job) = self.in_turn(site) else {
             self.sites.of(site).refused = false;
+            if std::mem::take(&mut self.sites.of(site).starved) {
+                self.actions.push(Action::StopWaiting(SiteIx(site as u32)));
+            }
             return self.rest_site(site);
         };
         let is_refused = self.sites[site].refused;
@@ -309,6 +312,7 @@ impl Reference {
             failed_at: 0,
             failing: false,
             asking: false,
+            starved: false,
             wanted: false,
             held: false,
             refused: false,
@@ -395,7 +399,7 @@ impl Reference {
         let is_led_to = self.domains.iter().any(|(_, domain)| domain.site == place)
             || self.queues.iter().any(|(_, queue)| queue.site == place)
             || self.connections.iter().any(|(_, connection)| connection.site == place);
-        let waits = site.asking || site.held || self.timers.has(place);
+        let waits = site.asking || site.held || site.starved || self.timers.has(place);
         if is_led_to || waits || site.standing.0 != Standing::None {
             return;
         }
