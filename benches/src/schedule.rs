@@ -14,7 +14,7 @@ const CONNECTIONS: u32 = 2000;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub(crate) enum What {
     /// A message for a site comes.
     Enqueue,
     /// A connection is ready and carries the next message.
@@ -39,7 +39,7 @@ struct Bench {
 }
 
 /// Makes ready for one operation among `sites` sites; each call does it once.
-pub fn prepare(what: What, sites: u32) -> Box<dyn FnMut(usize)> {
+pub(crate) fn prepare(what: What, sites: u32) -> Box<dyn FnMut(usize)> {
     let mut bench = Bench::new(sites);
     if matches!(what, What::Delivered | What::Deferred) {
         (0..CONNECTIONS).for_each(|number| bench.start(number));
@@ -98,7 +98,6 @@ impl Bench {
     }
 
     fn tell(&mut self, event: Event<'_>) {
-        self.now.random = self.now.random.wrapping_mul(0x9e37_79b9).wrapping_add(1);
         self.scheduler.handle(event, self.now);
     }
 
@@ -120,7 +119,7 @@ impl Bench {
         let via = Via::Route(&self.routes[site as usize]);
         let (tenant, start) = (Tenant(site % 100), Start::Due);
         let queued = Queued { message, tenant, via, routed: 0, recipients: &[0], attempts: 0, start };
-        self.tell(Event::Queued(queued));
+        self.scheduler.handle(Event::Queued(queued), self.now);
         self.hear();
     }
 

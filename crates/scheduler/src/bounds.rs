@@ -56,7 +56,8 @@ impl World {
     }
 
     fn count(&mut self, event: &Event<'_>) {
-        let Scheduler { jobs, tree, connections, .. } = &self.scheduler;
+        let Scheduler { backlog, connections, .. } = &self.scheduler;
+        let (jobs, tree) = (&backlog.jobs, &backlog.tree);
         let touched = jobs.jobs.take_touched() + tree.sites.take_touched();
         assert!(touched <= TOUCHED_MAX, "{touched} jobs and sites were touched by {event:?}");
         // The others have no promise, and are few as well.
@@ -99,7 +100,7 @@ impl World {
             self.queue(number % tenants, via, start);
         }
         self.rest();
-        let view = self.scheduler.job(JobIx(0)).expect("it is there");
+        let view = self.scheduler.view().job(JobIx(0)).expect("it is there");
         (view.site, view.domain)
     }
 
@@ -114,11 +115,11 @@ impl World {
     }
 
     fn ready(&self) -> u64 {
-        self.scheduler.recipients_in(QueueState::Ready)
+        self.scheduler.view().recipients_in(QueueState::Ready)
     }
 
     fn deferred(&self) -> u64 {
-        self.scheduler.recipients_in(QueueState::Deferred)
+        self.scheduler.view().recipients_in(QueueState::Deferred)
     }
 }
 
@@ -152,7 +153,7 @@ fn a_domain_with_half_a_million_waiting_is_resolved_moves_and_is_refused() {
     for site in ["mx1", "mx2", "mx1"] {
         world.tell(Event::Resolved { domain, site, holds: Duration::from_secs(60) });
         world.rest();
-        let view = world.scheduler.site(world.scheduler.job(JobIx(0)).expect("it waits").site);
+        let view = world.scheduler.view().site(world.scheduler.view().job(JobIx(0)).expect("it waits").site);
         let view = view.expect("it has a site");
         assert_eq!((view.key, view.ready), (site, WAITING));
     }
@@ -161,14 +162,14 @@ fn a_domain_with_half_a_million_waiting_is_resolved_moves_and_is_refused() {
     let mut ended = 0;
     while let Some(action) = errands.pop() {
         let Action::Run(Errand::Refuse, job) = action else { continue };
-        let message = world.scheduler.job(job).expect("it is being given up").message;
+        let message = world.scheduler.view().job(job).expect("it is being given up").message;
         errands.extend(world.tell(Event::Concluded { job, left: &[] }));
         world.tell(Event::Settled { message, recipients: 1 });
         errands.extend(world.rest());
         ended += 1;
         assert!(errands.len() < 64, "a few are read at once");
     }
-    assert_eq!((ended, world.scheduler.message_count()), (WAITING, 0));
+    assert_eq!((ended, world.scheduler.view().message_count()), (WAITING, 0));
 }
 
 #[test]
@@ -255,7 +256,7 @@ fn twenty_thousand_connections_are_drained() {
     for connection in connections {
         world.tell(Event::Closed { connection });
     }
-    assert_eq!(world.scheduler.connection_count(), 0);
+    assert_eq!(world.scheduler.view().connection_count(), 0);
 }
 
 #[test]
@@ -270,7 +271,7 @@ fn another_configuration_routes_half_a_million_anew() {
     let mut routed = 0;
     while let Some(action) = errands.pop() {
         let Action::Run(Errand::Route, job) = action else { continue };
-        let message = world.scheduler.job(job).expect("it is routed").message;
+        let message = world.scheduler.view().job(job).expect("it is routed").message;
         let queued = Queued {
             message,
             tenant: Tenant(1),

@@ -29,8 +29,8 @@
 //! A path would stand between a site and its connections, with the back-off; limits would be looked at
 //! where [`Action::Lease`] is said, and a tenant's weight where the turn passes from lane to lane.
 
-mod act;
 mod ages;
+mod backlog;
 mod backoff;
 #[cfg(test)]
 mod bounds;
@@ -56,27 +56,18 @@ pub use event::{
     Settings, SiteIx, Start, Tenant, Via,
 };
 pub use jobs::{MESSAGE_BYTES_MAX, RECIPIENT_BYTES_MAX, RECIPIENTS_MAX};
-pub use view::{JobView, MessageView, SiteView};
+pub use view::{JobView, MessageView, SiteView, View};
 
-use calendar::Calendar;
+use backlog::Backlog;
 use connection::Connection;
-use jobs::{EXPIRY, Jobs, PLACE};
-use table::{List, Table};
-use tree::Tree;
+use table::Table;
 
 /// The schedule of one worker.
 #[derive(Debug)]
 pub struct Scheduler {
     settings: Settings,
-    jobs: Jobs,
-    tree: Tree,
+    backlog: Backlog,
     connections: Table<Connection>,
-    /// Jobs that wait for their next attempt.
-    deferred: Calendar<PLACE>,
-    /// Jobs by when their message expires.
-    expiries: Calendar<EXPIRY>,
-    /// Jobs that an operator gives up, until they can be read.
-    bounces: List<PLACE>,
     /// Errands that the shell is at.
     errands: u32,
     /// Leases that are asked for.
@@ -94,15 +85,10 @@ impl Scheduler {
     /// A scheduler with nothing to do.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let longest_wait = settings.retry.longest_wait();
         Self {
             settings,
-            jobs: Jobs::default(),
-            tree: Tree::new(settings.seed, settings.resting_max, longest_wait),
+            backlog: Backlog::new(&settings),
             connections: Table::default(),
-            deferred: Calendar::new(longest_wait),
-            expiries: Calendar::new(settings.retry.expire),
-            bounces: List::EMPTY,
             errands: 0,
             asking: 0,
             woken: 0,
@@ -117,12 +103,26 @@ impl Scheduler {
     /// job after the other, those that go the same way side by side. The `key` is the shell's.
     #[must_use]
     pub fn add_message(&mut self, key: u64, arrived: UnixMillis, recipients: NonZeroU32) -> MessageIx {
-        self.jobs.add_message(key, arrived, recipients)
+        self.backlog.jobs.add_message(key, arrived, recipients)
+    }
+
+    /// Does what an operator wants of a job, found by [`View::jobs_of`]; then say [`Event::Tick`].
+    ///
+    /// # Panics
+    /// When there is no such job.
+    pub fn act(&mut self, job: JobIx, act: Act, now: Now) -> Effect {
+        self.backlog.act(job, act, now)
+    }
+
+    /// All that can be seen of it.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View::new(self)
     }
 
     /// What is to be done next; call it until it gives `None`.
     pub fn poll(&mut self) -> Option<Action> {
-        self.tree.actions.pop_front()
+        self.backlog.tree.actions.pop_front()
     }
 
     /// When to say [`Event::Tick`], in milliseconds of the steady clock: 0 is at once.
@@ -131,8 +131,8 @@ impl Scheduler {
         if self.has_more() {
             return Some(0);
         }
-        let expiry = if self.may_run_errands() { self.expiries.next() } else { None };
-        let others = [self.deferred.next(), self.tree.timers.next(), self.starves_until()];
+        let expiry = if self.may_run_errands() { self.backlog.expiries.next() } else { None };
+        let others = [self.backlog.deferred.next(), self.backlog.tree.timers.next(), self.starves_until()];
         others.into_iter().chain([expiry]).flatten().min()
     }
 

@@ -410,6 +410,36 @@ impl Tree {
         self.timers.insert(&mut self.sites, site, at);
     }
 
+    /// Has a site served, whatever it waits for.
+    pub(crate) fn call(&mut self, site: u32) {
+        if self.sites[site].standing != Standing::Agenda {
+            self.stand(site, Standing::Agenda);
+        }
+    }
+
+    /// Has a site served that has got something to do, unless it waits for a connection already.
+    pub(crate) fn nudge(&mut self, site: u32) {
+        let entry = &self.sites[site];
+        if entry.standing == Standing::None || !entry.idle.is_empty() {
+            self.call(site);
+        }
+    }
+
+    /// A site failed: it rests until `until`.
+    pub(crate) fn site_failed(&mut self, site: u32, until: u64, now: u64) {
+        self.set_failing(site, true);
+        let entry = &mut self.sites[site];
+        (entry.rest_until, entry.failed_at) = (until, now);
+        self.look_again(site, until);
+    }
+
+    /// A site works: connections are opened from `from` on.
+    pub(crate) fn site_works(&mut self, site: u32, from: u64) {
+        self.set_failing(site, false);
+        self.sites[site].rest_until = from;
+        self.nudge(site);
+    }
+
     fn dereference(&mut self, site: u32) {
         self.sites[site].references -= 1;
         self.rest_site(site);

@@ -3,7 +3,10 @@
 use mail::{QueueState, UnixMillis};
 
 use crate::Scheduler;
+use crate::backlog::Backlog;
+use crate::connection::Connection;
 use crate::event::{ConnectionIx, DomainIx, JobIx, MessageIx, Note, SiteIx, Tenant};
+use crate::table::Table;
 
 /// A queued message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,49 +69,60 @@ pub struct SiteView<'a> {
     pub messages: u32,
 }
 
-impl Scheduler {
-    /// The message of this number, if there is one; numbers go up to [`Scheduler::message_end`].
+/// All that can be seen of a scheduler.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    backlog: &'a Backlog,
+    connections: &'a Table<Connection>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(scheduler: &'a Scheduler) -> Self {
+        Self { backlog: &scheduler.backlog, connections: &scheduler.connections }
+    }
+
+    /// The message of this number, if there is one; numbers go up to [`View::message_end`].
     #[must_use]
-    pub fn message(&self, message: MessageIx) -> Option<MessageView> {
-        let entry = self.jobs.messages.get(message.0)?;
+    pub fn message(self, message: MessageIx) -> Option<MessageView> {
+        let entry = self.backlog.jobs.messages.get(message.0)?;
         Some(MessageView { key: entry.key, arrived: entry.arrived, pending: entry.pending.get() })
     }
 
     /// No message has this number or a greater one.
     #[must_use]
-    pub fn message_end(&self) -> u32 {
-        self.jobs.messages.end()
+    pub fn message_end(self) -> u32 {
+        self.backlog.jobs.messages.end()
     }
 
     /// Messages that have a recipient without an outcome.
     #[must_use]
-    pub fn message_count(&self) -> u32 {
-        self.jobs.messages.len()
+    pub fn message_count(self) -> u32 {
+        self.backlog.jobs.messages.len()
     }
 
     /// When the oldest message came, to the second.
     #[must_use]
-    pub fn oldest(&self) -> Option<UnixMillis> {
-        self.jobs.oldest()
+    pub fn oldest(self) -> Option<UnixMillis> {
+        self.backlog.jobs.oldest()
     }
 
     /// The jobs of a message, the latest first.
-    pub fn jobs_of(&self, message: MessageIx) -> impl Iterator<Item = JobIx> {
-        self.jobs.of_message(message)
+    pub fn jobs_of(self, message: MessageIx) -> impl Iterator<Item = JobIx> + use<'a> {
+        self.backlog.jobs.of_message(message)
     }
 
     /// The places of a job's recipients in the envelope, ascending, and what was last said of each.
-    pub fn recipients(&self, job: JobIx) -> impl Iterator<Item = (u16, Note)> {
-        self.jobs.recipients(job)
+    pub fn recipients(self, job: JobIx) -> impl Iterator<Item = (u16, Note)> + use<'a> {
+        self.backlog.jobs.recipients(job)
     }
 
     /// A job, if there is one of this number.
     #[must_use]
-    pub fn job(&self, job: JobIx) -> Option<JobView> {
-        let entry = self.jobs.jobs.get(job.0)?;
-        let queue = &self.tree.queues[entry.queue];
+    pub fn job(self, job: JobIx) -> Option<JobView> {
+        let entry = self.backlog.jobs.jobs.get(job.0)?;
+        let queue = &self.backlog.tree.queues[entry.queue];
         let state = match entry.state.shown() {
-            QueueState::Ready if self.tree.sites[queue.site].failing => QueueState::Deferred,
+            QueueState::Ready if self.backlog.tree.sites[queue.site].failing => QueueState::Deferred,
             state => state,
         };
         Some(JobView {
@@ -126,10 +140,10 @@ impl Scheduler {
         })
     }
 
-    /// A site, if there is one of this number; numbers go up to [`Scheduler::site_end`].
+    /// A site, if there is one of this number; numbers go up to [`View::site_end`].
     #[must_use]
-    pub fn site(&self, site: SiteIx) -> Option<SiteView<'_>> {
-        let entry = self.tree.sites.get(site.0)?;
+    pub fn site(self, site: SiteIx) -> Option<SiteView<'a>> {
+        let entry = self.backlog.tree.sites.get(site.0)?;
         Some(SiteView {
             key: &entry.key,
             domain: self.domain(entry.domain),
@@ -145,40 +159,40 @@ impl Scheduler {
 
     /// No site has this number or a greater one.
     #[must_use]
-    pub fn site_end(&self) -> u32 {
-        self.tree.sites.end()
+    pub fn site_end(self) -> u32 {
+        self.backlog.tree.sites.end()
     }
 
     /// Sites that are known: those with mail or a connection, and of late.
     #[must_use]
-    pub fn site_count(&self) -> u32 {
-        self.tree.sites.len()
+    pub fn site_count(self) -> u32 {
+        self.backlog.tree.sites.len()
     }
 
     /// A domain's name, in lower case.
     #[must_use]
-    pub fn domain_name(&self, domain: DomainIx) -> Option<&str> {
-        self.tree.domains.get(domain.0).map(|domain| &*domain.name)
+    pub fn domain_name(self, domain: DomainIx) -> Option<&'a str> {
+        self.backlog.tree.domains.get(domain.0).map(|domain| &*domain.name)
     }
 
     /// Recipients that stand so: what is due at a site that fails counts as deferred.
     #[must_use]
-    pub fn recipients_in(&self, state: QueueState) -> u64 {
-        let count = self.tree.counts[state as usize];
+    pub fn recipients_in(self, state: QueueState) -> u64 {
+        let count = self.backlog.tree.counts[state as usize];
         match state {
-            QueueState::Ready => count - self.tree.stalled,
-            QueueState::Deferred => count + self.tree.stalled,
+            QueueState::Ready => count - self.backlog.tree.stalled,
+            QueueState::Deferred => count + self.backlog.tree.stalled,
             QueueState::Active | QueueState::Held | QueueState::Quarantined => count,
         }
     }
 
     /// Connections, in whatever phase.
     #[must_use]
-    pub fn connection_count(&self) -> u32 {
+    pub fn connection_count(self) -> u32 {
         self.connections.len()
     }
 
-    fn domain(&self, domain: u32) -> Option<DomainIx> {
-        self.tree.domains.get(domain).map(|_| DomainIx(domain))
+    fn domain(self, domain: u32) -> Option<DomainIx> {
+        self.backlog.tree.domains.get(domain).map(|_| DomainIx(domain))
     }
 }

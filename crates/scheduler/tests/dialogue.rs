@@ -132,7 +132,7 @@ fn a_domain_that_dns_does_not_answer_for_rests_by_itself() {
     let until = dialog.now.steady + 5_000;
     let unresolved = Event::Unresolved { domain: DomainIx(0), until, fails: true };
     assert_eq!(dialog.tell(unresolved), [Action::Stalled(SITE)]);
-    assert_eq!(dialog.scheduler.recipients_in(QueueState::Deferred), 1);
+    assert_eq!(dialog.scheduler.view().recipients_in(QueueState::Deferred), 1);
     assert_eq!(dialog.pass(4_900), []);
     assert_eq!(dialog.pass(100), [Action::Resolve(DomainIx(0))]);
 }
@@ -158,7 +158,7 @@ fn what_a_site_defers_waits_alone_and_what_fails_with_it_waits_together() {
     assert_eq!(said, [Action::Deferred { job: JobIx(0), until, attempts: 1 }]);
     let until = dialog.now.steady + 60_000;
     assert_eq!(dialog.tell(Event::SiteFailed { site: SITE, until }), [Action::Stalled(SITE)]);
-    assert_eq!(dialog.scheduler.recipients_in(QueueState::Deferred), 3);
+    assert_eq!(dialog.scheduler.view().recipients_in(QueueState::Deferred), 3);
     // A connection that is there carries mail all the same.
     assert_eq!(dialog.tell(Event::Ready { connection: FIRST }), [Action::Start(FIRST, JobIx(1))]);
     let from = dialog.now.steady;
@@ -197,7 +197,7 @@ fn an_attempt_tries_so_many_addresses_and_a_job_given_back_is_the_next() {
     dialog.tell(Event::LeaseGranted { site: SITE });
     assert_eq!(dialog.tell(Event::Ready { connection: FIRST })[0], Action::Start(FIRST, JobIx(0)));
     dialog.tell(Event::GivenBack { job: JobIx(0), interrupted: true });
-    assert!(dialog.scheduler.job(JobIx(0)).is_some_and(|job| job.interrupted));
+    assert!(dialog.scheduler.view().job(JobIx(0)).is_some_and(|job| job.interrupted));
     assert_eq!(dialog.tell(Event::AddressFailed { connection: FIRST }), [Action::TryNext(FIRST)]);
     assert_eq!(dialog.tell(Event::Ready { connection: FIRST }), [Action::Start(FIRST, JobIx(0))]);
     dialog.tell(Event::GivenBack { job: JobIx(0), interrupted: false });

@@ -58,9 +58,9 @@ fn bytes(sites: u32, domains: u32, deferred: bool) -> u64 {
                 }
             }
         }
-        assert!(scheduler.site_count() >= sites);
+        assert!(scheduler.view().site_count() >= sites);
     });
-    assert_eq!(scheduler.map(|scheduler| scheduler.message_count()), Some(MESSAGES));
+    assert_eq!(scheduler.map(|scheduler| scheduler.view().message_count()), Some(MESSAGES));
     info.bytes_current as u64
 }
 

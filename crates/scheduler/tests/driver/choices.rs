@@ -160,8 +160,8 @@ impl Driver {
     }
 
     fn conclude(&mut self, job: JobIx) {
-        let message = self.real.job(job).expect("it is there").message;
-        let recipients: Vec<u16> = self.real.recipients(job).map(|(index, _)| index).collect();
+        let message = self.real.view().job(job).expect("it is there").message;
+        let recipients: Vec<u16> = self.real.view().recipients(job).map(|(index, _)| index).collect();
         let (all, one_in) = (recipients.len(), 1 + self.below(3) as usize);
         let note = Note(self.below(9) as u16);
         let left = recipients.into_iter().filter(|_| self.one_in(one_in + 1));
@@ -191,8 +191,8 @@ impl Driver {
 
     fn reroute(&mut self, job: JobIx) {
         self.rerouted = true;
-        let view = self.real.job(job).expect("it is there");
-        let recipients: Vec<u16> = self.real.recipients(job).map(|(index, _)| index).collect();
+        let view = self.real.view().job(job).expect("it is there");
+        let recipients: Vec<u16> = self.real.view().recipients(job).map(|(index, _)| index).collect();
         let (first, second) = recipients.split_at(self.below(recipients.len() + 1) as usize);
         for part in [first, second].into_iter().filter(|part| !part.is_empty()) {
             let way = self.below(8) as usize;
@@ -202,11 +202,12 @@ impl Driver {
     }
 
     fn operate(&mut self) {
-        let jobs: Vec<JobIx> =
-            (0..self.real.message_end()).flat_map(|message| self.real.jobs_of(MessageIx(message))).collect();
+        let jobs: Vec<JobIx> = (0..self.real.view().message_end())
+            .flat_map(|message| self.real.view().jobs_of(MessageIx(message)))
+            .collect();
         let acts = [Act::Hold, Act::Release, Act::Release, Act::Retry, Act::Bounce, Act::Discard];
         let (Some(job), Some(act)) = (self.pick(&jobs), self.pick(&acts)) else { return };
-        let view = self.real.job(job).expect("it is there");
+        let view = self.real.view().job(job).expect("it is there");
         let effect = self.real.act(job, act, self.now);
         assert_eq!(effect, self.reference.act(job, act, self.now), "seed {} at {}", self.seed, self.events);
         if (act, effect) == (Act::Discard, Effect::Changed) {
@@ -267,12 +268,12 @@ impl Driver {
             }
         }
         for _ in 0..2_000 {
-            if self.real.message_count() == 0 {
+            if self.real.view().message_count() == 0 {
                 return;
             }
             self.do_well();
         }
-        panic!("seed {}: {} messages never ended", self.seed, self.real.message_count());
+        panic!("seed {}: {} messages never ended", self.seed, self.real.view().message_count());
     }
 
     fn do_well(&mut self) {
@@ -307,23 +308,23 @@ impl Driver {
     }
 
     fn end_well(&mut self, job: JobIx) {
-        let view = self.real.job(job).expect("it is there");
+        let view = self.real.view().job(job).expect("it is there");
         *self.unsettled.entry(view.message).or_default() += u32::from(view.recipients);
         self.tell(Event::Concluded { job, left: &[] });
     }
 
     /// Releases what is held, and discards what is damaged.
     fn let_go(&mut self) {
-        for message in (0..self.real.message_end()).map(MessageIx) {
-            for job in self.real.jobs_of(message).collect::<Vec<_>>() {
-                let view = self.real.job(job).expect("it is there");
+        for message in (0..self.real.view().message_end()).map(MessageIx) {
+            for job in self.real.view().jobs_of(message).collect::<Vec<_>>() {
+                let view = self.real.view().job(job).expect("it is there");
                 for act in [Act::Release, Act::Discard] {
                     let effect = self.real.act(job, act, self.now);
                     assert_eq!(effect, self.reference.act(job, act, self.now));
                     if (act, effect) == (Act::Discard, Effect::Changed) {
                         *self.unsettled.entry(message).or_default() += u32::from(view.recipients);
                     }
-                    if self.real.job(job).is_none() {
+                    if self.real.view().job(job).is_none() {
                         break;
                     }
                 }

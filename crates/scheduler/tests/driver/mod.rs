@@ -168,28 +168,29 @@ impl Driver {
     fn compare(&self) {
         let at = || format!("seed {} at {}", self.seed, self.events);
         for state in QueueState::ALL {
-            let (real, reference) = (self.real.recipients_in(state), self.reference.recipients_in(state));
+            let (real, reference) =
+                (self.real.view().recipients_in(state), self.reference.recipients_in(state));
             assert_eq!(real, reference, "{state:?}, {}", at());
         }
-        assert_eq!(self.real.message_count() as usize, self.reference.message_count(), "{}", at());
-        assert_eq!(self.real.oldest(), self.reference.oldest(), "{}", at());
+        assert_eq!(self.real.view().message_count() as usize, self.reference.message_count(), "{}", at());
+        assert_eq!(self.real.view().oldest(), self.reference.oldest(), "{}", at());
         assert_eq!(self.stalled, self.reference.stalled(), "{}", at());
         let expected = self.reference.job_views();
         for (job, view, recipients) in &expected {
-            assert_eq!(self.real.job(*job).as_ref(), Some(view), "{}", at());
-            assert_eq!(&self.real.recipients(*job).collect::<Vec<_>>(), recipients, "{}", at());
+            assert_eq!(self.real.view().job(*job).as_ref(), Some(view), "{}", at());
+            assert_eq!(&self.real.view().recipients(*job).collect::<Vec<_>>(), recipients, "{}", at());
         }
-        let messages = (0..self.real.message_end()).map(MessageIx);
-        let jobs = messages.clone().map(|message| self.real.jobs_of(message).count()).sum::<usize>();
+        let messages = (0..self.real.view().message_end()).map(MessageIx);
+        let jobs = messages.clone().map(|message| self.real.view().jobs_of(message).count()).sum::<usize>();
         assert_eq!(jobs, expected.len(), "{}", at());
         for message in messages {
-            let view = self.real.message(message).map(|view| (view.key, view.pending));
+            let view = self.real.view().message(message).map(|view| (view.key, view.pending));
             assert_eq!(view, self.reference.message_key(message), "{}", at());
         }
         let expected = self.reference.site_views();
-        assert_eq!(self.real.site_count() as usize, expected.len(), "{}", at());
+        assert_eq!(self.real.view().site_count() as usize, expected.len(), "{}", at());
         for mut facts in expected {
-            let view = self.real.site(facts.site).expect("it is there");
+            let view = self.real.view().site(facts.site).expect("it is there");
             let mut sums = (view.ready, view.active, view.deferred, view.messages);
             if self.rerouted {
                 // A message whose jobs were routed again at different times may count more than once.

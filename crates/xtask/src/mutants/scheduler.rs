@@ -17,14 +17,14 @@ pub(super) static MUTANTS: [Mutant; 8] = [
     Mutant {
         name: "the schedule forgets a site whose back-off ends",
         file: TURN,
-        original: "            self.call(site);\n            if self.is_stopped() {",
+        original: "            self.backlog.tree.call(site);\n            if self.is_stopped() {",
         mutated: "            if self.is_stopped() {",
     },
     Mutant {
         name: "the schedule serves a message twice",
         file: TURN,
-        original: "        self.tree.take_turn(&mut self.jobs.jobs, site, job);\n        self.set_state(job, State::Active);",
-        mutated: "        self.tree.pass_turn(site);\n        self.set_state(job, State::Active);",
+        original: "        self.backlog.tree.take_turn(&mut self.backlog.jobs.jobs, site, job);\n        self.backlog.set_state(job, State::Active);",
+        mutated: "        self.backlog.tree.pass_turn(site);\n        self.backlog.set_state(job, State::Active);",
     },
     Mutant {
         name: "the schedule forgets the leases it asks for in the limit of connections",
