@@ -84,7 +84,7 @@ pub(crate) enum State {
     Quarantined,
 }
 
-/// Places of [`Counts`].
+/// How many states operators see.
 pub(crate) const STATES: usize = QueueState::ALL.len();
 
 impl State {
@@ -106,8 +106,6 @@ struct Recipient {
     next: u32,
     index: u16,
     note: Note,
-    /// So that a vacant place takes no more.
-    _is_there: bool,
 }
 
 impl Job {
@@ -184,7 +182,7 @@ impl Jobs {
     ) -> JobIx {
         let mut first_recipient = NONE;
         for &index in recipients.iter().rev() {
-            let recipient = Recipient { next: first_recipient, index, note: Note::NONE, _is_there: true };
+            let recipient = Recipient { next: first_recipient, index, note: Note::NONE };
             first_recipient = self.recipients.insert(recipient);
         }
         let next_job = self.messages[message.0].first_job;
