@@ -123,6 +123,12 @@ impl World {
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        println!("one event touched {} jobs and sites at most", self.touched_max);
+    }
+}
+
 #[test]
 fn a_site_with_half_a_million_waiting_fails_and_returns() {
     let mut world = World::new();

@@ -267,7 +267,7 @@ pub struct Left {
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
-    /// A site came to be known: [`crate::Scheduler::site`] tells its key.
+    /// A site came to be known: [`crate::View::site`] tells its key.
     Learn(SiteIx),
     /// Nothing will be said of it any more.
     Forget(SiteIx),
