@@ -294,3 +294,37 @@ fn another_configuration_routes_half_a_million_anew() {
     }
     assert_eq!((routed, world.ready()), (WAITING + 1, u64::from(WAITING) + 1));
 }
+
+#[test]
+fn all_of_it_comes_at_once() {
+    const EACH: u32 = 10_000;
+    let mut world = World::new();
+    let moving = Via::Domain("busy.example");
+    let (_, domain) = world.fill(EACH, EACH, moving, Start::Due);
+    let domain = domain.expect("it goes by its domain");
+    let expire = SETTINGS.retry.expire;
+    world.fill(EACH, 100, Via::Route("failing"), Start::Due);
+    world.pass(expire - Duration::from_secs(3600));
+    for number in 0..EACH {
+        world.queue(number % 100, Via::Route(&format!("hop{number}")), Start::Due);
+        let due = Start::Deferred(world.now.unix.plus(3_600_000));
+        world.queue(number % 100, Via::Route("relay:25"), due);
+    }
+    // Every site's back-off ends, what was deferred is due, half of the rest expires, and the domain moves.
+    let end = world.now.steady + 3_600_000;
+    for site in (0..world.scheduler.view().site_end()).map(SiteIx) {
+        if world.scheduler.view().site(site).is_some_and(|view| view.domain.is_none()) {
+            world.tell(Event::SiteFailed { site, until: end });
+        }
+    }
+    world.pass(Duration::from_secs(3700));
+    world.tell(Event::Resolved { domain, site: "mx1", holds: Duration::from_secs(60) });
+    let said = world.rest();
+    let errands = said.iter().filter(|action| matches!(action, Action::Run(Errand::Expire, _)));
+    assert!(errands.count() as u32 <= SETTINGS.errands_max);
+    let sites =
+        (0..world.scheduler.view().site_end()).filter_map(|site| world.scheduler.view().site(SiteIx(site)));
+    let ready: Vec<u32> =
+        sites.filter(|site| ["mx1", "relay:25"].contains(&site.key)).map(|site| site.ready).collect();
+    assert_eq!(ready, [EACH, EACH], "all moved, and all that was deferred is due");
+}
