@@ -8,7 +8,6 @@
 
 mod addresses;
 mod ages;
-mod backoff;
 mod connection;
 mod connections;
 mod dsn;
@@ -36,8 +35,8 @@ use observe::{EventLog, WorkerMetrics};
 use ring::{Arena, Completion, Handle, Instant, Ring, Wheel};
 use spool::{Event, MessageKey, Recovered, Spool, StoredMessage};
 
-pub use backoff::Retry;
 pub use queue::{MESSAGE_BYTES_MAX, RECIPIENT_BYTES_MAX};
+pub use scheduler::Retry;
 pub use tls::ClientTlsConfigs;
 
 use addresses::Addresses;

@@ -8,6 +8,7 @@
 mod delivery;
 mod http;
 mod outgoing;
+mod scheduler;
 mod sieges;
 
 use std::fs;
@@ -512,12 +513,9 @@ static MUTANTS: [Mutant; 74] = [
 
 /// Every mutant there is.
 fn all() -> impl Iterator<Item = &'static Mutant> {
-    MUTANTS
-        .iter()
-        .chain(&delivery::MUTANTS)
-        .chain(&http::MUTANTS)
-        .chain(&outgoing::MUTANTS)
-        .chain(&sieges::MUTANTS)
+    let others =
+        [&delivery::MUTANTS[..], &http::MUTANTS, &outgoing::MUTANTS, &scheduler::MUTANTS, &sieges::MUTANTS];
+    MUTANTS.iter().chain(others.into_iter().flatten())
 }
 
 /// Plants each mutant in a copy of the working tree, and runs the tests there.
@@ -564,6 +562,7 @@ fn judges(file: &str) -> &'static [Judge] {
         PRINTABLE | REPLY => &[("gatepost-mail", &["--lib"])],
         RUN => &[("gatepost", &["--test", "wiring"])],
         WORKER => &[("gatepost", &["--test", "wiring"]), ("gatepost", &["--test", "vanished"])],
+        _ if file.starts_with("crates/scheduler/") => &[("gatepost-scheduler", &[])],
         _ if delivery::MUTANTS.iter().any(|mutant| mutant.file == file) => &[("gatepost-delivery", &[])],
         _ if file.starts_with("crates/control/src/admin/") => {
             &[("gatepost", &["--test", "rows", "admin_routes"])]
