@@ -76,7 +76,7 @@ fn a_next_hop_that_goes_on_and_on_is_given_up() {
 /// The beginning of a record whose end never comes.
 #[test]
 fn a_handshake_that_drips_has_one_deadline() {
-    let mut scene = Scene::sealed(1, &ONE_HOP);
+    let mut scene = Scene::sealed(1, &ONE_HOP, policy::RouteTls::Required);
     let record = format!("220 2.0.0 go on\r\n\u{16}\u{3}\u{3}\u{3f}\u{7f}{}", "x".repeat(200));
     scene.destination(2, move |line| match line {
         "STARTTLS" => format!("tail:20:{record}"),

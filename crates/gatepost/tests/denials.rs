@@ -95,6 +95,17 @@ fn a_storm_of_denials_costs_few_lines_an_exact_sum_and_no_ticket() {
     assert_eq!(told, denials);
 }
 
+/// Those whose recipients are all refused wait for their turns; the turns come.
+#[test]
+fn a_client_that_is_told_no_at_once_and_without_end_hears_each_no() {
+    let gateway = gateway();
+    let mut dialog = Dialog::hello(gateway.smtp());
+    dialog.command("MAIL FROM:<ann@far.example>", 250);
+    dialog.send("RCPT TO:<bob@adatum.example>\r\n".repeat(DENIED * TRANSACTIONS));
+    (0..DENIED * TRANSACTIONS).for_each(|_| drop(dialog.expect(550)));
+    dialog.command("QUIT", 221);
+}
+
 #[test]
 fn a_sum_is_told_while_the_gateway_runs_and_its_client_is_gone() {
     let gateway = gateway();

@@ -319,11 +319,11 @@ impl Scene {
         scene
     }
 
-    /// One whose mail must go by TLS.
-    pub(crate) fn sealed(seed: u64, next_hops: &[&'static str]) -> Self {
+    /// One whose route says this about TLS.
+    pub(crate) fn sealed(seed: u64, next_hops: &[&'static str], tls: RouteTls) -> Self {
         let mut scene = Self::new(seed, next_hops);
         scene.world.crash(ip(1));
-        let snapshot = snapshot_of(next_hops, scene.connections_max, RouteTls::Required);
+        let snapshot = snapshot_of(next_hops, scene.connections_max, tls);
         scene.gateway = Gateway::new(&scene.world, snapshot, RETRY);
         scene
     }
