@@ -126,3 +126,26 @@ pub(crate) fn members(pattern: &str) -> Vec<String> {
         }
     }
 }
+
+#[cfg(test)]
+mod behaviour {
+    use super::*;
+    use crate::source::{CONNECTIONS_DEFAULT, Origin, RouteTls};
+
+    #[test]
+    fn the_domains_that_a_route_names_are_tried_and_what_lies_below_a_wildcard() {
+        let origin = Origin::new("gatepost.toml", 1);
+        let written = |domain: &str| Sourced::new(domain.to_owned(), origin.clone());
+        let route = RouteSource {
+            origin: origin.clone(),
+            recipient_domains: ["a.example", "*.b.example", "*", "Relay.example"].map(written).into(),
+            next_hops: Vec::new(),
+            tls: RouteTls::Off,
+            connections_max: CONNECTIONS_DEFAULT,
+        };
+        let mut recipients = BTreeSet::new();
+        RelayDomains(HashSet::from(["relay.example".to_owned()])).routed(&[route], &mut recipients);
+        let expected = ["t@a.example", "t@b.example", "t@below.b.example"].map(str::to_owned);
+        assert_eq!(recipients, BTreeSet::from(expected));
+    }
+}
