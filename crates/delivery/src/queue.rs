@@ -450,6 +450,32 @@ mod tests {
     }
 
     #[test]
+    fn a_message_waits_for_a_site_once_as_long_as_one_of_its_jobs_does() {
+        let source = policy::Source {
+            generation: 1,
+            origin: policy::Origin::new("gatepost.toml", 1),
+            routes: Vec::new(),
+            limits: Default::default(),
+            lists: Default::default(),
+            tenants: Vec::new(),
+        };
+        let snapshot = policy::Snapshot::compile(&source).unwrap();
+        let (commons, ..) = commons::Commons::new(1, snapshot);
+        let (mut queue, message, first) = queue_with_job(&[0, 1]);
+        let second = queue.add_job(message, SiteIx(0), [2].into_iter(), 0, 0);
+        queue.add_job(message, SiteIx(1), [3].into_iter(), 0, 0);
+        queue.tallies.fails(SiteIx(0), &commons.site("a.example"));
+        let waiting = |queue: &Queue| {
+            queue.tallies.waiting(SiteIx(0)).map(|waiting| (waiting.messages, waiting.recipients))
+        };
+        assert_eq!(waiting(&queue), Some((1, 3)));
+        queue.remove_job(first);
+        assert_eq!(waiting(&queue), Some((1, 1)));
+        queue.remove_job(second);
+        assert_eq!(waiting(&queue), None);
+    }
+
+    #[test]
     fn a_job_that_a_place_leads_to_stays_void_until_that_is_gone() {
         let (mut queue, message, job) = queue_with_job(&[0, 1]);
         let other = queue.add_job(message, SiteIx(0), [2].into_iter(), 0, 0);
