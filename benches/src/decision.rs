@@ -61,7 +61,7 @@ pub(crate) fn command(
     tenants: usize,
     random: &mut fastrand::Rng,
 ) -> Command {
-    // 240.0.0.0/4 is nobody's.
+    // 240.0.0.0/4 is in no network.
     let stranger = IpAddr::from(random.u32(0xf000_0000..).to_be_bytes());
     let other = random.usize(..tenants);
     let command = Command {

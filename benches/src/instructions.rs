@@ -1,4 +1,4 @@
-//! Instructions of one look-up, one decision, one transaction, counted by callgrind.
+//! Instructions of one look-up, one decision, one transaction, one step of the schedule, counted by callgrind.
 //!
 //! A count is the same on any day, however busy the machine: it shows what a change costs where a
 //! time does not. With `--bench` the program runs itself under callgrind, once an operation, and
@@ -10,6 +10,7 @@
 mod decision;
 #[allow(dead_code, reason = "measuring time belongs to the other program")]
 mod measure;
+mod schedule;
 mod session;
 mod table;
 
@@ -22,6 +23,7 @@ use std::{env, fs};
 use mail::{ForwardPath, ReversePath};
 use policy::Snapshot;
 
+use crate::schedule::What;
 use crate::table::{LARGEST, Size};
 
 /// The allocator of the program that is measured.
@@ -31,7 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// An operation, and how it is prepared: what is returned does it once.
 type Operation = (&'static str, fn() -> Box<dyn FnMut(usize)>);
 
-const OPERATIONS: [Operation; 7] = [
+const OPERATIONS: [Operation; 17] = [
     ("network, IPv4", || network(true)),
     ("network, IPv6", || network(false)),
     ("decision, a network relays", || decision(0)),
@@ -39,6 +41,16 @@ const OPERATIONS: [Operation; 7] = [
     ("decision, for a relay domain", || decision(2)),
     ("decision, a stranger is denied", || decision(3)),
     ("a transaction of 1 KiB", session::prepare),
+    ("a message comes, 10 sites", || schedule::prepare(What::Enqueue, 10)),
+    ("a message comes, 100,000 sites", || schedule::prepare(What::Enqueue, 100_000)),
+    ("a message starts, 10 sites", || schedule::prepare(What::Start, 10)),
+    ("a message starts, 100,000 sites", || schedule::prepare(What::Start, 100_000)),
+    ("a message is delivered, 10 sites", || schedule::prepare(What::Delivered, 10)),
+    ("a message is delivered, 100,000 sites", || schedule::prepare(What::Delivered, 100_000)),
+    ("a message is deferred, 10 sites", || schedule::prepare(What::Deferred, 10)),
+    ("a message is deferred, 100,000 sites", || schedule::prepare(What::Deferred, 100_000)),
+    ("a site fails and returns, 10 sites", || schedule::prepare(What::Failure, 10)),
+    ("a site fails and returns, 100,000 sites", || schedule::prepare(What::Failure, 100_000)),
 ];
 
 /// Where the counts lie that were last thought right.

@@ -27,7 +27,6 @@ pub(crate) fn prepare() -> Box<dyn FnMut(usize)> {
         tls: TlsMode::Off,
         tls_config: None,
         auth_without_tls: false,
-        auth: false,
         message_bytes_max: None,
         limits: SessionLimits::default(),
     }));

@@ -75,7 +75,7 @@ pub(crate) fn run(effort: Effort) {
     }
 }
 
-/// As a reload does, on a thread of its own that lets the mail go first; threads that it starts do too.
+/// As a reload does, on a separate thread that lets the mail go first; threads that it starts do too.
 fn aside(work: impl FnOnce() + Send) {
     thread::scope(|scope| {
         scope.spawn(|| {

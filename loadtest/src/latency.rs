@@ -18,7 +18,7 @@ const PHASE: Duration = Duration::from_secs(5);
 
 /// How long servers are driven before that, and how long a rate is tried.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// What a message takes in the spool at most: its blocks, where each is a group of its own, and its outcome.
+/// What a message takes in the spool at most: its blocks, where each is a separate group, and its outcome.
 const SPOOL_BYTES_A_MESSAGE: f64 = 16384.0;
 /// The least that a spool of many segments can be made of.
 const CAPACITY_MIN: f64 = (1u64 << 30) as f64;

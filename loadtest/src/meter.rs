@@ -101,7 +101,7 @@ impl Drop for Meter {
     }
 }
 
-/// Takes the peak of memory on a thread of its own.
+/// Takes the peak of memory on a separate thread.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     peak: Arc<AtomicU64>,

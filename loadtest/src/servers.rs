@@ -54,7 +54,7 @@ impl Server {
         let meter = Meter::new();
         let next_hop = relay_to.unwrap_or_else(testbed::net::free_address);
         let mut configuration = Configuration::relay(next_hop);
-        // Whoever connects from another loopback address is a stranger.
+        // A client from another loopback address is a stranger.
         for (_, tenant) in &mut configuration.tenants {
             *tenant = tenant.replace("127.0.0.0/8", "127.0.0.1");
         }

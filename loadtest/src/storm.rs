@@ -27,7 +27,7 @@ const BATCHES: u64 = 10;
 /// in turn, so that what else the machine does meets both.
 const TIMED: usize = 2000;
 const TURNS: usize = 5;
-/// The strangers stand below whoever else is on their core, and the timed client above: what this one
+/// The strangers stand below all else on their core, and the timed client above: what this one
 /// waits for is the server.
 pub(crate) const NICENESS: i32 = 19;
 pub(crate) const NICENESS_OF_TIMED: i32 = -20;
@@ -234,7 +234,7 @@ fn ask_in_vain(address: SocketAddr, denials: &AtomicU64, ending: &AtomicBool) {
     }
 }
 
-/// Each stranger has one of its own.
+/// Each stranger has one.
 pub(crate) fn address_of(stranger: u64) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 0, 2, (stranger % STRANGERS) as u8 + 1))
 }
@@ -264,13 +264,13 @@ pub(crate) fn time_accepted(address: SocketAddr, count: usize) -> Vec<Duration> 
 ///
 /// The kernel's own threads, which finish a server's durable write, run on the core that took the disk's
 /// interrupt: here it is often the strangers'. No niceness lets them in before the next tick, 4 ms, where
-/// the strangers' session or container is a group of its own to the scheduler. That wait is not the
+/// the strangers' session or container is a separate group to the scheduler. That wait is not the
 /// server's.
 pub(crate) fn let_others_run() {
     thread::sleep(Duration::from_nanos(1));
 }
 
-/// On Linux a thread has a priority of its own; Postfix needs root anyway, so that it may be raised.
+/// On Linux each thread has its own priority; Postfix needs root anyway, so that it may be raised.
 pub(crate) fn be_nice(niceness: i32) {
     rustix::process::setpriority_process(None, niceness).expect("root may set any priority");
 }

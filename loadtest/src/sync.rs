@@ -123,7 +123,7 @@ impl DiskCounters {
         let text = fs::read_to_string("/proc/diskstats").unwrap_or_default();
         text.lines().fold(Self::default(), |sum, line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            // Partitions would count their disk's writes twice; they have no flushes of their own.
+            // Partitions would count their disk's writes twice; they have no flushes.
             let is_disk = fields.get(2).is_some_and(|name| Path::new("/sys/block").join(name).exists());
             let number = |index: usize| fields.get(index).and_then(|field| field.parse().ok()).unwrap_or(0);
             if is_disk {

@@ -1,4 +1,4 @@
-//! A sender that causes a burst of trouble is suspended by itself (relay-control.md E4): the login,
+//! A sender that causes a burst of trouble is suspended by itself (DESIGN.md E4): the login,
 //! or the address in a tenant's network where there is none, and never the tenant.
 //!
 //! The thresholds are the tenant's own; without one nothing is counted. The data plane counts as it
@@ -33,7 +33,7 @@ pub struct Contained {
 
 impl Commons {
     /// Counts trouble of a `cause` that `sender` made; gives what followed when that was too much.
-    /// A login that nobody has, and an address in no tenant's network, have no threshold.
+    /// A login that does not exist, and an address in no tenant's network, have no threshold.
     pub fn incident(
         &self,
         snapshot: &Snapshot,
@@ -56,7 +56,7 @@ impl Commons {
         let key = self.incidents().key(&(cause, sender, name));
         let rate = Rate::new(u64::from(threshold.count), threshold.within);
         self.incidents().take(key, 1, &rate, now).err()?;
-        // Whoever is let go begins anew.
+        // A sender that is let go begins anew.
         self.incidents().forget(key);
         let (subject, held) = match sender {
             Sender::Login(login) => (Subject::Login(login.into()), self.suspensions().login(login, now)),
@@ -150,7 +150,7 @@ mod tests {
         let suspension = Suspension { cause: DENIALS, since: NOON, until: Some(contained.until) };
         assert_eq!(listed, [(subject.clone(), suspension)]);
         assert!(commons.suspensions().lift(&subject));
-        assert!((0..50).all(|_| incident(client(7), NOON).is_none()), "whoever is let go begins anew");
+        assert!((0..50).all(|_| incident(client(7), NOON).is_none()), "a sender that is let go begins anew");
     }
 
     #[test]

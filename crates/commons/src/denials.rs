@@ -1,8 +1,10 @@
 //! Denials on their way from the workers, who decided them, to the control plane, which explains
-//! and keeps them for whoever holds the ticket.
+//! and keeps them for the holder of the ticket.
 //!
-//! The records are made once, at the start, and go round: full ones one way, blank ones back. When
-//! the control plane is so far behind that none is blank, the denial is counted and not kept.
+//! The records are made once, at the start, and go round: full ones one way, blank ones back. One client,
+//! which is an IPv4 address or an IPv6 /64, has as many as are blank at most, so that a storm of its
+//! denials, of however many causes, leaves records to all others. A denial that finds none is counted and not
+//! kept.
 
 mod recent;
 
@@ -15,11 +17,17 @@ use crossbeam::queue::ArrayQueue;
 use mail::{Reason, Ticket, UnixMillis};
 use policy::{Decision, IdentityIx, Snapshot, TenantIx};
 
+use crate::counts::ConnectionCounts;
+use crate::tenants::ConnectionLease;
+
 pub(crate) use recent::{Recent, Repeated};
 
-/// Records in all: 1.5 MiB, and more than 200 clients that are denied without pause fill between
-/// two looks of the control plane.
-pub const DENIALS_MAX: usize = 2048;
+/// Records in all: 3 MiB. A client gets a further one while it holds fewer than are blank: alone it holds half of
+/// them at most, 200 storming clients hold 20 each, and the next one still finds some.
+pub const DENIALS_MAX: usize = 4096;
+
+/// So many full records are looked at now: fewer than one storming client can fill.
+const LOOK_NOW: usize = DENIALS_MAX / 8;
 
 /// Recipients that a ticket lists; those after them are counted only.
 pub const DENIED_RECIPIENTS_MAX: u32 = 20;
@@ -43,7 +51,7 @@ pub struct Denial {
     pub client: IpAddr,
     /// Whether the session runs over TLS.
     pub tls: bool,
-    /// Who has logged in, or tried to; empty for nobody.
+    /// Who has logged in, or tried to; empty without a login.
     pub login: String,
     /// Whether that login succeeded.
     pub is_logged_in: bool,
@@ -67,6 +75,8 @@ pub struct Denial {
     pub detail: String,
     /// The configuration that decided; `None` in a blank record only.
     pub snapshot: Option<Arc<Snapshot>>,
+    /// Counts the record for its client until it is blank.
+    held: ConnectionLease,
 }
 
 impl Denial {
@@ -90,6 +100,7 @@ impl Denial {
             decision: Decision::refusal_for(Reason::RelayNotPermitted, None),
             detail: String::with_capacity(64),
             snapshot: None,
+            held: ConnectionLease::nobody(),
         }
     }
 
@@ -121,13 +132,15 @@ impl Denial {
         self.grants.clear();
         (self.recipient_count, self.repeated) = (0, 0);
         self.snapshot = None;
+        self.held = ConnectionLease::nobody();
     }
 }
 
-/// The records, and how many found no blank one.
+/// The records, who holds them, and how many denials found none.
 pub(crate) struct Denials {
     full: ArrayQueue<Box<Denial>>,
     blank: ArrayQueue<Box<Denial>>,
+    clients: Arc<ConnectionCounts>,
     dropped: AtomicU64,
 }
 
@@ -137,13 +150,21 @@ impl Default for Denials {
         for _ in 0..DENIALS_MAX {
             blank.push(Box::new(Denial::blank())).expect("there are no more records than places");
         }
-        Self { full: ArrayQueue::new(DENIALS_MAX), blank, dropped: AtomicU64::new(0) }
+        let clients = Arc::new(ConnectionCounts::new(DENIALS_MAX));
+        Self { full: ArrayQueue::new(DENIALS_MAX), blank, clients, dropped: AtomicU64::new(0) }
     }
 }
 
 impl Denials {
-    pub(crate) fn take_blank(&self) -> Option<Box<Denial>> {
-        let blank = self.blank.pop();
+    /// A record for `client`, which is a key of [`crate::RateTable::key`].
+    pub(crate) fn take_blank(&self, client: u64) -> Option<Box<Denial>> {
+        let most = u32::try_from(self.blank.len()).unwrap_or(u32::MAX);
+        let held = self.clients.take(client, most);
+        let blank = held.and_then(|held| {
+            let mut blank = self.blank.pop()?;
+            blank.held = held;
+            Some(blank)
+        });
         if blank.is_none() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -153,7 +174,7 @@ impl Denials {
     /// Hands a record over; true when so many wait that they should be looked at now.
     pub(crate) fn push(&self, denial: Box<Denial>) -> bool {
         self.full.push(denial).expect("there are no more records than places");
-        self.full.len() >= DENIALS_MAX / 2
+        self.full.len() >= LOOK_NOW
     }
 
     pub(crate) fn pop(&self) -> Option<Box<Denial>> {
@@ -201,12 +222,52 @@ mod tests {
         assert_eq!(taken.len(), DENIALS_MAX);
         assert_eq!(denials.dropped(), 0);
         for lost in 1..=2 {
-            assert!(denials.take_blank().is_none());
+            assert!(denials.take_blank(key(lost)).is_none());
             assert_eq!(denials.dropped(), lost);
         }
         let many: Vec<bool> = taken.into_iter().map(|denial| denials.push(denial)).collect();
-        assert_eq!(many.iter().filter(|&&is_half_full| !is_half_full).count(), DENIALS_MAX / 2 - 1);
+        assert_eq!(many.iter().filter(|&&is_looked_at| !is_looked_at).count(), LOOK_NOW - 1);
         denials.give_back(denials.pop().expect("they were pushed"));
-        assert!(denials.take_blank().is_some());
+        assert!(denials.take_blank(key(1)).is_some());
+    }
+
+    fn key(number: u64) -> u64 {
+        (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1
+    }
+
+    #[test]
+    fn however_many_clients_storm_the_next_one_finds_records() {
+        for clients in [1, 2, 20, 200] {
+            let denials = Denials::default();
+            let mut held: Vec<_> = (0..clients).map(|_| Vec::new()).collect();
+            for _ in 0..DENIALS_MAX {
+                for (client, held) in held.iter_mut().enumerate() {
+                    held.extend(denials.take_blank(key(client as u64)));
+                }
+            }
+            let most = held.iter().map(Vec::len).max().unwrap_or(0);
+            assert!(most <= DENIALS_MAX / 2, "{most} for one of {clients}");
+            assert!(held.iter().all(|held| held.len() >= 20), "each of {clients} has some");
+            let lost = denials.dropped();
+            assert_ne!(lost, 0);
+            let next: Vec<_> = (0..9).map_while(|_| denials.take_blank(key(clients as u64))).collect();
+            assert_eq!((next.len(), denials.dropped()), (9, lost), "beside {clients}");
+            // What is looked at counts no longer.
+            for denial in held.into_iter().flatten() {
+                denials.give_back(denial);
+            }
+            assert_eq!(denials.clients.open(key(0)), 0);
+            assert!(denials.take_blank(key(0)).is_some());
+        }
+    }
+
+    /// Alone it brings about the look that frees its records again.
+    #[test]
+    fn a_client_that_storms_alone_is_looked_at() {
+        let denials = Denials::default();
+        let taken = std::iter::from_fn(|| denials.take_blank(key(1)));
+        let is_looked_at: Vec<bool> = taken.map(|denial| denials.push(denial)).collect();
+        assert_eq!(is_looked_at.iter().position(|&is_now| is_now), Some(LOOK_NOW - 1));
+        assert_eq!(is_looked_at.len(), DENIALS_MAX / 2);
     }
 }

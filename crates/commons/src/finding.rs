@@ -16,7 +16,7 @@ pub enum ExchangeFailure {
     Missing,
     /// It says that it takes no mail (null MX, RFC 7505).
     NoMail,
-    /// Nobody could say: another time, perhaps.
+    /// It could not be told: another time, perhaps.
     Temporary,
 }
 
@@ -31,7 +31,7 @@ pub enum RecipientFinding {
     DomainNoMail,
     /// Its next hop does not know it.
     Unknown,
-    /// Nobody could say, which is never a reason to deny.
+    /// It could not be told, which is never a reason to deny.
     Undecided,
 }
 

@@ -1,5 +1,5 @@
 //! Grants: short-lived permissions of one client address to relay as one identity, because that
-//! identity has just logged in to its mailbox from there (relay-control.md A2).
+//! identity has just logged in to its mailbox from there (DESIGN.md A2).
 //!
 //! Workers read without a lock and without allocation: one load of a counter where there is no
 //! grant at all, one atomic pointer and one look-up where there are some. The control plane writes

@@ -4,7 +4,7 @@
 //! control plane.
 //!
 //! Everything here is an atomic, an immutable value behind an atomic pointer, or a bounded lock-free
-//! queue: no call waits. A question that finds no room comes back to whoever asked, who tells its
+//! queue: no call waits. A question that finds no room comes back to its asker, who tells its
 //! client to come again. Nothing here knows who answers.
 
 mod account;
@@ -91,7 +91,7 @@ pub const INCIDENTS_MAX: usize = 1 << 14;
 pub struct Commons {
     snapshot: Arc<ArcSwap<Snapshot>>,
     /// Out of force, and held by transactions that began with them or by a worker that has not had
-    /// its turn since: whoever is idle takes up the latest.
+    /// its turn since: an idle one takes up the latest.
     retired: SegQueue<Arc<Snapshot>>,
     sites: Table<Site>,
     failing_site_count: Arc<AtomicUsize>,
@@ -164,18 +164,18 @@ impl Commons {
     }
 
     /// Puts another configuration in force, between two commands of every session, and tells the
-    /// workers. The one before stays allocated, whoever lets go of it last, until
+    /// workers. The one before stays allocated, even when its last user lets go of it, until
     /// [`Commons::free_retired`]: to free a million entries is no work for a worker.
     pub fn publish(&self, snapshot: Snapshot) {
         self.retired.push(self.snapshot.swap(Arc::new(snapshot)));
         self.tell_all(|| Answer::SnapshotChanged);
     }
 
-    /// Frees the configurations that nobody uses any more, on the thread that calls; says how many
+    /// Frees the configurations that are not used any more, on the thread that calls; says how many
     /// are still in use.
     pub fn free_retired(&self) -> usize {
         let retired: Vec<_> = std::iter::from_fn(|| self.retired.pop()).collect();
-        // Out of force and held by nobody else, it cannot come to be held again.
+        // Out of force and held by no other, it cannot come to be held again.
         for in_use in retired.into_iter().filter(|snapshot| Arc::strong_count(snapshot) > 1) {
             self.retired.push(in_use);
         }
@@ -217,7 +217,7 @@ impl Commons {
     }
 
     /// Counts a connection for its tenant; `None` at the tenant's limit. A stranger's connection
-    /// (no tenant) counts for nobody and always passes here.
+    /// (no tenant) counts for none and always passes here.
     #[must_use]
     pub fn connect_tenant(&self, snapshot: &Snapshot, tenant: Option<TenantIx>) -> Option<ConnectionLease> {
         let Some(tenant) = tenant else { return Some(ConnectionLease::nobody()) };
@@ -268,7 +268,7 @@ impl Commons {
         &self.suspensions
     }
 
-    /// Denials that nobody can look up: no record was blank.
+    /// Denials that nobody can look up: there was no record for them.
     #[must_use]
     pub fn tickets_dropped(&self) -> u64 {
         self.denials.dropped()
@@ -337,7 +337,7 @@ fn seed() -> [u64; 2] {
 pub struct SnapshotCache(arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
 
 impl SnapshotCache {
-    /// The configuration in force. Whoever needs it for longer than a command clones the `Arc`.
+    /// The configuration in force. A caller that needs it for longer than a command clones the `Arc`.
     pub fn load(&mut self) -> &Arc<Snapshot> {
         self.0.load()
     }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::denials::{Denial, Recent, Repeated};
 use crate::finding::{ExchangeFailure, Exchanger, Listing, RecipientFinding};
 use crate::queue::{QueueAnswer, QueueBusy, QueueRequest};
-use crate::{Commons, Wakers};
+use crate::{Commons, Wakers, machine};
 
 /// Questions of one worker that wait for their answer, at most: more than a worker has sites and
 /// logging-in clients in any second of a busy day, and 100 KiB of queue.
@@ -144,7 +144,7 @@ impl fmt::Debug for Question {
 pub enum ResolveFailure {
     /// DNS says that it does not exist, or has no address.
     Missing,
-    /// Nobody could say: another time, perhaps.
+    /// It could not be told: another time, perhaps.
     Temporary,
 }
 
@@ -155,7 +155,7 @@ pub enum Verification {
     Fits,
     /// It does not.
     Fails,
-    /// Too many wait to be verified: nobody looked at it.
+    /// Too many wait to be verified: it was not looked at.
     Busy,
 }
 
@@ -344,11 +344,12 @@ impl WorkerLink {
         self.asked.set(true);
     }
 
-    /// A record to write a denial into; `None`, which is counted, while the control plane is that far
-    /// behind. Every record comes back by [`WorkerLink::deny`].
+    /// A record to write a denial of `client` into; `None`, which is counted, where it has its part of the
+    /// records and the control plane has not looked at them. Every record comes back by [`WorkerLink::deny`].
     #[must_use]
-    pub fn blank_denial(&self) -> Option<Box<Denial>> {
-        self.commons.denials.take_blank()
+    pub fn blank_denial(&self, client: IpAddr) -> Option<Box<Denial>> {
+        let commons = &self.commons;
+        commons.denials.take_blank(commons.rates.key(&("denial", machine(client))))
     }
 
     /// The ticket to give again: this client has been denied for the same cause so often in this second
@@ -377,8 +378,8 @@ impl WorkerLink {
         self.recent.take_repeated(now, |repeated| self.tell_repeated(repeated));
     }
 
-    fn tell_repeated(&self, (ticket, repeated): Repeated) {
-        let Some(mut denial) = self.blank_denial() else { return };
+    fn tell_repeated(&self, (client, ticket, repeated): Repeated) {
+        let Some(mut denial) = self.blank_denial(client) else { return };
         (denial.ticket, denial.is_more, denial.repeated) = (ticket, true, repeated);
         self.deny(denial);
     }
@@ -421,7 +422,7 @@ impl ControlLink {
         &self.commons
     }
 
-    /// Says how to wake whoever answers.
+    /// Says how to wake the answering thread.
     pub fn attach(&self, waker: Waker) {
         let wakers: &Wakers = &self.commons.wakers;
         // There is one control plane; a second waker would be a bug that wakes the first one still.
@@ -451,7 +452,7 @@ impl ControlLink {
         self.commons.desk.fetch()
     }
 
-    /// Says how to wake whoever keeps tickets when many denials wait. Few are looked at in his own time.
+    /// Says how to wake the keeper of tickets when many denials wait. Few are looked at in his own time.
     pub fn attach_tickets(&self, waker: Waker) {
         // There is one keeper, as there is one control plane.
         let _ = self.commons.wakers.tickets.set(waker);

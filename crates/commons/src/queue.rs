@@ -1,7 +1,7 @@
 //! What the control plane asks of a worker's queue: a page of it, or an act on some of its messages.
 //!
 //! Plain types over bounded queues, as everything here: a worker that has enough to do is an error for
-//! whoever asks, never a wait for the worker. Every request is answered once, and its answer has a
+//! the asker, never a wait for the worker. Every request is answered once, and its answer has a
 //! place from the moment it is asked.
 
 use std::fmt;
@@ -64,7 +64,7 @@ pub enum QueueAct {
     Retry,
     /// Failed for good: its sender is told, with this text.
     Bounce(Box<str>),
-    /// A quarantined message given up: nobody is told, for whom it came from may be what is damaged.
+    /// A quarantined message given up: no sender is told, for whom it came from may be what is damaged.
     Remove,
 }
 
@@ -103,7 +103,7 @@ pub enum QueueTask {
 /// A task with the number by which its answer is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueRequest {
-    /// Chosen by whoever asks; different for all requests under way.
+    /// Chosen by the asker; different for all requests under way.
     pub number: u64,
     /// What is wanted.
     pub task: QueueTask,

@@ -4,7 +4,7 @@
 //! flowed off. A charge moves it on by its share of the period, and conforms while it is no further
 //! ahead than the burst. The table has a fixed number of slots and never allocates, waits or fails:
 //! when a set of slots is full, the subject that is nearest to free is forgotten, so that a flood of
-//! newcomers displaces newcomers and not whoever is at its limit.
+//! newcomers displaces newcomers and not a client at its limit.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -144,7 +144,7 @@ impl RateTable {
         let charged = self.update(key, now, |arrival| {
             Ok::<_, UnixMillis>(rate.charged(amount, rate.base(arrival, now), now))
         });
-        debug_assert!(charged.is_ok(), "a charge asks nobody");
+        debug_assert!(charged.is_ok(), "a charge asks no limit");
     }
 
     /// Whether `amount` would conform; charges nothing.
@@ -229,7 +229,7 @@ impl Set {
             return None;
         }
         if owed > now {
-            // Whoever charged it since then did so in the newcomer's name: that stays.
+            // A client that charged it since then did so in the newcomer's name: that stays.
             let _ = self.arrivals[way].compare_exchange(owed, now, Ordering::SeqCst, Ordering::SeqCst);
         }
         // Two threads may bring one subject into two slots at once. Each looks after it wrote, so that

@@ -79,7 +79,7 @@ impl Site {
             return true;
         }
         self.wait(worker);
-        // One may have come back between the two: whoever gave it did not see us wait.
+        // One may have come back between the two: its giver did not see us wait.
         let acquired = self.acquire(limit);
         if acquired {
             self.stop_waiting(worker);

@@ -1,8 +1,8 @@
 //! Who may send nothing for now, whatever the configuration says.
 //!
 //! Kept by name, so that it outlives a reload, and read by every worker at each command without a
-//! lock: one relaxed load while nobody is suspended. A suspension acts on the next command of
-//! every session. Bounded by [`SUSPENSIONS_MAX`]; what comes past it is refused to whoever asks.
+//! lock: one relaxed load while none is suspended. A suspension acts on the next command of
+//! every session. Bounded by [`SUSPENSIONS_MAX`]; what comes past it is refused to the asker.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -73,7 +73,7 @@ impl std::error::Error for TooManySuspensions {}
 pub struct Suspensions {
     /// Entries, those that have ended and were not swept yet included.
     count: AtomicUsize,
-    /// Grows with every change, for whoever keeps a copy on disk.
+    /// Grows with every change, for a copy on disk.
     changes: AtomicUsize,
     tenants: Shards<Box<str>>,
     logins: Shards<Box<str>>,
@@ -81,13 +81,13 @@ pub struct Suspensions {
 }
 
 impl Suspensions {
-    /// Nobody is suspended.
+    /// No sender is suspended.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0
     }
 
-    /// How often this was changed; for whoever keeps a copy.
+    /// How often this was changed; for the keeper of a copy.
     #[must_use]
     pub fn changes(&self) -> usize {
         self.changes.load(Ordering::Acquire)
@@ -115,7 +115,7 @@ impl Suspensions {
         self.logins.get(std::str::from_utf8(lower).ok()?, now)
     }
 
-    /// The suspension of a client address that sends in the name of `tenant`, or of nobody.
+    /// The suspension of a client address that sends in the name of `tenant`, or of none.
     #[must_use]
     pub fn client(&self, ip: IpAddr, tenant: Option<&str>, now: UnixMillis) -> Option<Suspension> {
         if self.is_empty() {
@@ -193,7 +193,7 @@ impl Suspensions {
     }
 }
 
-/// A client address, of a tenant or of nobody. It is looked for by its parts, so that nobody
+/// A client address, of a tenant or of none. It is looked for by its parts, so that no caller
 /// allocates a key to look.
 #[derive(Clone, Debug)]
 struct Client(IpAddr, Option<Box<str>>);

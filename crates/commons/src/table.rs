@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 const PARTS: usize = 1 << 10;
 
 /// Things by name: read without a lock, grown by copying the part of the name. Nothing is kept that
-/// nobody holds: whoever wants a thing remembered holds on to it, and the table is never larger than
+/// no caller holds: one that wants a thing remembered holds on to it, and the table is never larger than
 /// what was in use at one time.
 #[derive(Debug)]
 pub(crate) struct Table<T>(Box<[Part<T>]>);
@@ -32,7 +32,7 @@ impl<T> Table<T> {
         let made = Arc::new(make());
         let mut got = made.clone();
         part.rcu(|map| {
-            // One holder is the part itself: nobody uses the thing, and a new one is as good.
+            // One holder is the part itself: the thing is not used, and a new one is as good.
             let used = map.iter().filter(|(_, thing)| Arc::strong_count(thing) > 1);
             let mut grown: HashMap<_, _> = used.map(|(name, thing)| (name.clone(), thing.clone())).collect();
             got = grown.entry(name.into()).or_insert_with(|| made.clone()).clone();

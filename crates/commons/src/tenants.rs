@@ -31,7 +31,7 @@ enum Counted {
 }
 
 impl ConnectionLease {
-    /// A connection that counts for nobody.
+    /// A connection that counts for no tenant.
     pub const fn nobody() -> Self {
         Self(Counted::Nobody)
     }

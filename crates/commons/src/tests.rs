@@ -130,7 +130,7 @@ fn a_waiting_worker_is_seen_by_holders_and_woken_by_a_release() {
     assert!(!site.is_wanted(0));
     assert!(!site.acquire_or_wait(1, 1));
     assert!(site.is_wanted(0));
-    assert!(!site.is_wanted(1), "nobody yields to itself");
+    assert!(!site.is_wanted(1), "no worker yields to itself");
     site.release(0);
     assert_eq!(woken.load(Ordering::SeqCst), before + 1);
     assert!(site.acquire_or_wait(1, 1));

@@ -113,5 +113,5 @@ fn a_reload_under_load_never_shows_a_mixture_of_two_configurations() {
             assert_eq!(worker.join().expect("it never sees a mixture"), RELOADS);
         }
     });
-    assert_eq!(commons.free_retired(), 0, "nobody holds a configuration out of force");
+    assert_eq!(commons.free_retired(), 0, "no worker holds a configuration out of force");
 }

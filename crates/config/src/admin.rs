@@ -11,8 +11,7 @@ use rustix::io::Errno;
 use crate::Purpose;
 use crate::error::{ConfigErrors, Report};
 use crate::file::File;
-use crate::node::port;
-use crate::ports::Port;
+use crate::ports::{Port, port};
 use crate::section::{Keys, Section, parse};
 use crate::token::{self, TokenDigest};
 
@@ -70,7 +69,7 @@ pub(crate) fn read(
     };
     let tokens = section.string("tokens", report);
     if tokens.is_none() && address.is_some() {
-        let message = "nobody can use the address without a token: only the tenants' grant tokens open it";
+        let message = "no client can use the address without a token: only the tenants' grant tokens open it";
         report.warn(&section.origin, "admin.address", message);
     }
     AdminConfig {

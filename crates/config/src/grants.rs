@@ -1,4 +1,4 @@
-//! `[grants]`: POP and IMAP before SMTP (relay-control.md A2), of the node and of a tenant.
+//! `[grants]`: POP and IMAP before SMTP (DESIGN.md A2), of the node and of a tenant.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const TENANT: Keys = Keys { known: &["ttl", "token", "sha256"], later: &[] };
 
 /// How long a grant holds where the tenant does not say.
 const TTL_DEFAULT: Duration = Duration::from_secs(600);
-/// The longest that a grant may hold: past a day the address is somebody else's.
+/// The longest that a grant may hold: past a day another person may have the address.
 const TTL_MAX: Duration = Duration::from_secs(86_400);
 
 /// `[grants]` of the node.

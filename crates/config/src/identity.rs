@@ -47,7 +47,7 @@ pub(crate) fn read(top: &Section<'_>, report: &mut Report) -> Vec<IdentitySource
     let identities: Vec<_> =
         sections.iter().filter_map(|section| identity(section, &mut lines, report)).collect();
     for (login, line) in lines.iter().filter(|(_, line)| !line.used) {
-        let message = format!("no [[identity]] has the login {login:?}: nobody logs in with it");
+        let message = format!("no [[identity]] has the login {login:?}: no client logs in with it");
         report.warn(&line.origin, "credentials", message);
     }
     warn_of_half_scram(&identities, report);

@@ -12,6 +12,7 @@ mod grants;
 mod identity;
 mod json;
 mod limits;
+mod listener;
 mod lists;
 mod login;
 mod nearest;
@@ -20,9 +21,11 @@ mod overlaps;
 mod peers;
 mod ports;
 mod read;
+mod routes;
 mod secret;
 mod section;
 mod sender_rules;
+mod settings;
 mod spool;
 mod tenant;
 mod tenants;
@@ -42,9 +45,9 @@ pub use grants::GrantsConfig;
 pub use limits::ClientLimits;
 pub use login::{Failures, LoginConfig};
 pub use nearest::nearest_name;
-pub use node::{DeliveryConfig, ListenerConfig, NodeConfig, RetryConfig};
 pub use peers::PeersConfig;
 pub use ports::addresses_meet;
+pub use settings::{DeliveryConfig, ListenerConfig, NodeConfig, RetryConfig};
 pub use spool::{SpoolConfig, WhileRecovering, spool_directory};
 pub use tenants::Kept;
 pub use tickets::TicketsConfig;
@@ -163,7 +166,7 @@ impl Config {
             if kept.listeners.is_empty() { listeners.clone() } else { kept.listeners.clone() };
         listeners.extend(as_they_run(&kept.listeners, &listeners));
         let doors = Doors { listeners: &listeners, hostname: &node.hostname };
-        // No configuration is loaded by which a stranger could relay (relay-control.md G4).
+        // No configuration is loaded by which a stranger could relay (DESIGN.md G4).
         let proof = snapshot.prove(&source, &doors);
         proof.openings.iter().for_each(|opening| report.opening(opening));
         if !report.errors.is_empty() {

@@ -214,7 +214,7 @@ fn read_containment(section: &Section<'_>, report: &mut Report) -> Containment {
     let (denials, bounces, failed_logins) =
         (threshold("denials"), threshold("bounces"), threshold("failed_logins"));
     if let (None, None, None) = (denials, bounces, failed_logins) {
-        report.warn(&section.origin, "containment", "it names no threshold: nobody is ever held");
+        report.warn(&section.origin, "containment", "it names no threshold: no sender is ever suspended");
     }
     let suspend_for = section.unit("suspend_for", parse_duration, report);
     Containment {

@@ -1,4 +1,4 @@
-//! Lists in files of their own: one entry a line, `#` begins a comment.
+//! Lists in separate files: one entry a line, `#` begins a comment.
 
 use std::sync::Arc;
 

@@ -1,27 +1,27 @@
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use policy::{
-    CONNECTIONS_DEFAULT, Listener, NextHop, Origin, Role, RouteSource, RouteTls, Source, Sourced, TlsPolicy,
-};
+use policy::{Origin, Source, Sourced};
 
 use crate::Purpose;
-use crate::admin::{self, AdminConfig};
-use crate::dns::{self, DnsConfig};
+use crate::admin;
+use crate::dns;
 use crate::error::Report;
 use crate::file::File;
-use crate::grants::{self, GrantsConfig};
+use crate::grants;
 use crate::limits::{self, ClientLimits};
+use crate::listener;
 use crate::lists;
-use crate::login::{self, LoginConfig};
-use crate::peers::{self, PeersConfig};
-use crate::ports::{self, Port};
+use crate::login;
+use crate::peers;
+use crate::ports;
+use crate::routes;
 use crate::section::{Keys, Section, parse};
-use crate::spool::{self, SpoolConfig};
+use crate::settings::{DeliveryConfig, NodeConfig, RetryConfig};
+use crate::spool;
 use crate::tenants::{self, Kept, Tenants};
-use crate::tickets::{self, TicketsConfig};
-use crate::tls::{self, TlsConfig};
+use crate::tickets;
+use crate::tls;
 use crate::units::parse_duration;
 use crate::warn;
 
@@ -53,94 +53,10 @@ const TOP: Keys = Keys {
     later: &[],
 };
 const NODE: Keys = Keys { known: &["hostname", "workers"], later: &[] };
-const LISTENER: Keys =
-    Keys { known: &["name", "address", "role", "tls", "auth_without_tls"], later: &["auth"] };
 const POLICY: Keys = Keys { known: &["tenants"], later: &[] };
 const METRICS: Keys = Keys { known: &["address"], later: &[] };
 const RETRY: Keys = Keys { known: &["first", "longest", "expire"], later: &[] };
 const DELIVERY: Keys = Keys { known: &["private_destinations"], later: &[] };
-pub(crate) const ROUTE: Keys =
-    Keys { known: &["recipient_domains", "next_hops", "tls", "connections"], later: &[] };
-
-/// What concerns the node as a whole.
-#[derive(Clone, Debug)]
-pub struct NodeConfig {
-    /// The name that it greets with and writes into trace headers.
-    pub hostname: Box<str>,
-    /// Worker threads; 0 is one per core of the affinity mask and the cgroup's quota.
-    pub workers: u32,
-    /// Where accepted mail lies.
-    pub spool: SpoolConfig,
-    /// Never empty.
-    pub listeners: Vec<ListenerConfig>,
-    /// The certificate of every listener; there whenever one of them offers TLS.
-    pub tls: Option<TlsConfig>,
-    /// Where /metrics, /healthz and /readyz are served.
-    pub metrics_address: Option<SocketAddr>,
-    /// When delivery is tried again.
-    pub retry: RetryConfig,
-    /// How mail goes out.
-    pub delivery: DeliveryConfig,
-    /// What a denied sender is told.
-    pub tickets: TicketsConfig,
-    /// Where the admin API is served.
-    pub admin: AdminConfig,
-    /// What no grant is opened for.
-    pub grants: GrantsConfig,
-    /// Peers that speak for others.
-    pub peers: PeersConfig,
-    /// How failed logins are borne.
-    pub login: LoginConfig,
-    /// Who is asked for names, and on which DNS lists clients are looked up.
-    pub dns: DnsConfig,
-    /// What clients may cost.
-    pub clients: ClientLimits,
-    /// The files that a reload reads again.
-    pub files: Vec<PathBuf>,
-}
-
-/// `[[listener]]`.
-#[derive(Clone, Debug)]
-pub struct ListenerConfig {
-    /// What policy knows of it.
-    pub policy: Listener,
-    /// Where it listens.
-    pub address: SocketAddr,
-}
-
-/// `[retry]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryConfig {
-    /// After the first failure.
-    pub first: Duration,
-    /// The longest wait that doubling leads to.
-    pub longest: Duration,
-    /// After this, the sender is told.
-    pub expire: Duration,
-}
-
-/// `[delivery]`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeliveryConfig {
-    /// Hosts that MX records name may lie in loopback, private and link-local ranges too.
-    pub private_destinations: bool,
-}
-
-impl NodeConfig {
-    /// The file in which tickets are kept: beside the spool, whose lock is its own too.
-    #[must_use]
-    pub fn tickets_path(&self) -> PathBuf {
-        self.spool.path.join("tickets.redb")
-    }
-
-    /// The port that a denied stranger is sent to: that of the first submission listener.
-    #[must_use]
-    pub fn submission_port(&self) -> Option<u16> {
-        let submission = self.listeners.iter().find(|listener| listener.policy.role == Role::Submission);
-        submission.map(|listener| listener.address.port())
-    }
-}
-
 /// Reads the node file and the tenant files. `None`: there is nothing to go on with; otherwise the
 /// node is missing where one of its own keys is.
 pub(crate) fn read(
@@ -160,7 +76,7 @@ pub(crate) fn read(
     let source = Source {
         generation,
         origin: Origin::new(file.name.clone(), 0),
-        routes: routes(&top, report),
+        routes: routes::routes(&top, report),
         limits,
         lists: lists::read(&top, &lists::NODE, report),
         tenants,
@@ -198,10 +114,10 @@ fn read_node(
     let spool = spool::read(top, purpose, report);
     let tls = tls::read(top, purpose, report);
     let mut ports = Vec::new();
-    let listeners = read_listeners(top, &mut ports, report);
+    let listeners = listener::read(top, &mut ports, report);
     let metrics = top.section("metrics", &METRICS, report);
     let metrics_address =
-        metrics.and_then(|metrics| port(&metrics, "[metrics]", "metrics.address", &mut ports, report));
+        metrics.and_then(|metrics| ports::port(&metrics, "[metrics]", "metrics.address", &mut ports, report));
     let tickets = tickets::read(top, &mut ports, report);
     let admin = admin::read(top, &mut ports, purpose, report);
     ports::of_two(&ports, report);
@@ -236,81 +152,6 @@ fn check_hostname(name: &Sourced<String>, report: &mut Report) {
     }
 }
 
-/// The address that a section listens on, each of which is noted in `ports`.
-pub(crate) fn port(
-    section: &Section<'_>,
-    what: &str,
-    key: &'static str,
-    ports: &mut Vec<Port>,
-    report: &mut Report,
-) -> Option<SocketAddr> {
-    let address = address(section, report)?;
-    ports.push(Port { what: what.to_owned(), key, address: address.clone() });
-    Some(address.value)
-}
-
-fn address(section: &Section<'_>, report: &mut Report) -> Option<Sourced<SocketAddr>> {
-    section.demand("address", "\"127.0.0.1:9187\"", report);
-    let remedy = "write an address and a port, as in \"192.0.2.1:25\" or \"[::]:25\"";
-    section.parsed("address", remedy, report)
-}
-
-fn read_listeners(top: &Section<'_>, ports: &mut Vec<Port>, report: &mut Report) -> Vec<ListenerConfig> {
-    let mut listeners: Vec<(ListenerConfig, Origin)> = Vec::new();
-    let sections = top.sections("listener", &LISTENER, report);
-    if sections.is_empty() {
-        top.missing("[[listener]]", "a section with name, address and role", report);
-    }
-    for section in sections {
-        let Some((listener, address)) = read_listener(&section, report) else { continue };
-        let name = &listener.policy.name;
-        if let Some((_, origin)) = listeners.iter().find(|(other, _)| other.policy.name == *name) {
-            let message = format!("two listeners are called {name:?}");
-            let remedy = format!("change one of them; the other is at {origin}");
-            report.error(&section.origin, "listener.name", message, remedy);
-        }
-        ports.push(Port { what: format!("listener {name:?}"), key: "listener.address", address });
-        if listener.policy.tls != TlsPolicy::Off && !top.has("tls") {
-            let remedy = "add a [tls] section with certificate and key, or write tls = \"off\"";
-            report.error(&section.origin, "listener.tls", "TLS without a certificate", remedy);
-        }
-        listeners.push((listener, section.origin));
-    }
-    listeners.into_iter().map(|(listener, _)| listener).collect()
-}
-
-fn read_listener(
-    section: &Section<'_>,
-    report: &mut Report,
-) -> Option<(ListenerConfig, Sourced<SocketAddr>)> {
-    let name = section.required("name", "\"smtp\"", report);
-    let address = address(section, report);
-    section.demand("role", "\"relay\" or \"submission\"", report);
-    let roles = [("relay", Role::Relay), ("submission", Role::Submission)];
-    let role = section.choice("role", &roles, report);
-    section.demand("tls", "\"starttls\"", report);
-    let policies = [
-        ("off", TlsPolicy::Off),
-        ("starttls", TlsPolicy::StartTls),
-        ("required", TlsPolicy::Required),
-        ("implicit", TlsPolicy::Implicit),
-    ];
-    let tls = section.choice("tls", &policies, report);
-    let auth_without_tls = section.boolean("auth_without_tls", report);
-    if let Some(auth) = auth_without_tls.as_ref().filter(|auth| auth.value) {
-        let message = "passwords cross the network in the clear: leave it out wherever a client can do TLS";
-        report.warn(&auth.origin, "listener.auth_without_tls", message);
-    }
-    let (name, address, role, tls) = (name?, address?, role?.value, tls?);
-    let auth_without_tls = auth_without_tls.is_some_and(|auth| auth.value);
-    if role == Role::Submission && tls.value == TlsPolicy::Off && !auth_without_tls {
-        let remedy = "write tls = \"required\", or auth_without_tls = true to take passwords in the clear";
-        report.error(&tls.origin, "listener.tls", "nobody could log in here without TLS", remedy);
-    }
-    let policy = Listener { name: name.value.into(), role, tls: tls.value, auth_without_tls };
-    Some((ListenerConfig { policy, address: address.value }, address))
-}
-
 fn read_delivery(top: &Section<'_>, report: &mut Report) -> DeliveryConfig {
     let section = top.section("delivery", &DELIVERY, report);
     let allowed = section.and_then(|section| section.boolean("private_destinations", report));
@@ -336,48 +177,6 @@ fn read_retry(top: &Section<'_>, report: &mut Report) -> RetryConfig {
         report.error(&section.origin, "retry.longest", "is shorter than the first wait", remedy);
     }
     retry
-}
-
-/// Every `[[route]]` of a file.
-pub(crate) fn routes(top: &Section<'_>, report: &mut Report) -> Vec<RouteSource> {
-    let sections = top.sections("route", &ROUTE, report);
-    let read = |section: &Section<'_>, report: &mut Report| {
-        let domains = section.strings("recipient_domains", report);
-        route(section, domains, report)
-    };
-    sections.iter().map(|section| read(section, report)).collect()
-}
-
-/// The next hops of a `[[route]]` or a `[[relay_domain]]`.
-pub(crate) fn route(
-    section: &Section<'_>,
-    recipient_domains: Vec<policy::Sourced<String>>,
-    report: &mut Report,
-) -> RouteSource {
-    let remedy = "write \"host\", \"host:25\", \"192.0.2.1:25\" or \"[2001:db8::1]:25\"";
-    let hop = |text: &str| text.parse::<NextHop>().map_err(|error| error.to_string());
-    let before = report.errors.len();
-    let next_hops = section.parsed_list("next_hops", remedy, hop, report);
-    let words = [
-        ("off", RouteTls::Off),
-        ("opportunistic", RouteTls::Opportunistic),
-        ("required", RouteTls::Required),
-    ];
-    let malformed = report.errors.len() > before;
-    let tls = section.choice("tls", &words, report);
-    let connections = section.number("connections", u32::MAX, report);
-    let mut next_hops: Vec<_> = next_hops.into_iter().map(|hop| hop.value).collect();
-    if next_hops.is_empty() && malformed {
-        // The malformed ones are reported already; that none is left would be a second complaint.
-        next_hops.push(NextHop { host: "malformed.invalid".into(), port: policy::SMTP_PORT });
-    }
-    RouteSource {
-        origin: section.origin.clone(),
-        recipient_domains,
-        next_hops,
-        tls: tls.map_or_else(RouteTls::default, |tls| tls.value),
-        connections_max: connections.map_or(CONNECTIONS_DEFAULT, |connections| connections.value),
-    }
 }
 
 fn read_tenants(top: &Section<'_>, kept: &Kept, report: &mut Report) -> Tenants {

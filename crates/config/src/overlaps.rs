@@ -39,7 +39,7 @@ pub(crate) fn warnings(source: &Source) -> Vec<Warning> {
             true => around.last().filter(|wider| !wider.is_excluded),
             false => around.iter().rfind(|wider| !wider.is_excluded),
         };
-        // An equal claim is an error of its own.
+        // An equal claim is a separate error.
         if let Some(wider) = wider.filter(|wider| wider.tenant != claim.tenant && wider.net != claim.net) {
             warn(&claim, wider, &mut report);
         }

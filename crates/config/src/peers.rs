@@ -39,8 +39,8 @@ fn read_list(section: &Section<'_>, report: &mut Report) -> Vec<Sourced<IpNet>> 
     let peers = section.parsed_list("from", remedy, parse_peer, report);
     let mut is_told = false;
     for peer in &peers {
-        // Whoever is in such a list can claim any address, and so relay as any tenant: the limits on the width
-        // of networks hold here too (relay-control.md A5).
+        // A peer in such a list can claim any address, and so relay as any tenant: the limits on the width
+        // of networks hold here too (DESIGN.md A5).
         let shortest = if peer.value.addr().is_ipv4() { PREFIX_BITS_MIN_V4 } else { PREFIX_BITS_MIN_V6 };
         let message = match peer.value.prefix_len() < shortest {
             true => format!("{} is wider than /{shortest}", peer.value),
@@ -67,7 +67,7 @@ fn read_list(section: &Section<'_>, report: &mut Report) -> Vec<Sourced<IpNet>> 
 
 /// Strangers in the list are in whatever network they like.
 fn opening(section: &Section<'_>, peer: &Sourced<IpNet>, message: String, report: &mut Report) {
-    let message = format!("{message}: whoever is in it can claim any address");
+    let message = format!("{message}: every host in it can claim any address");
     report.error(&peer.origin, section.key("from"), message, "list the addresses of the proxies");
     report.errors.last_mut().expect("it was just added").opens = true;
 }
@@ -83,10 +83,10 @@ pub(crate) fn parse_peer(text: &str) -> Result<IpNet, String> {
 }
 
 /// Warns of proxies in tenants' networks, where an address says nothing of who is behind it
-/// (relay-control.md F1).
+/// (DESIGN.md F1).
 pub(crate) fn warn(peers: &PeersConfig, source: &Source, report: &mut Report) {
     const LISTED: &str = "off that list, it would relay for all its clients";
-    const XCLIENT: &str = "whomever it sends no XCLIENT for relays as the tenant";
+    const XCLIENT: &str = "a client for which it sends no XCLIENT relays as the tenant";
     let lists = [("proxy_protocol.from", &peers.proxies, LISTED), ("xclient.from", &peers.xclient, XCLIENT)];
     for (key, list, danger) in lists {
         for (peer, tenant) in list.iter().flat_map(|peer| source.tenants.iter().map(move |t| (peer, t))) {

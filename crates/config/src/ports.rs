@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use policy::{NextHop, Sourced};
+use policy::Sourced;
 
 use crate::error::Report;
-use crate::node::ListenerConfig;
+use crate::section::Section;
 
 /// A port that a section listens on.
 pub(crate) struct Port {
@@ -13,6 +13,26 @@ pub(crate) struct Port {
     pub(crate) what: String,
     pub(crate) key: &'static str,
     pub(crate) address: Sourced<SocketAddr>,
+}
+
+/// The address that a section listens on, each of which is noted in `ports`.
+pub(crate) fn port(
+    section: &Section<'_>,
+    what: &str,
+    key: &'static str,
+    ports: &mut Vec<Port>,
+    report: &mut Report,
+) -> Option<SocketAddr> {
+    let address = address(section, report)?;
+    ports.push(Port { what: what.to_owned(), key, address: address.clone() });
+    Some(address.value)
+}
+
+/// The same where another section notes it.
+pub(crate) fn address(section: &Section<'_>, report: &mut Report) -> Option<Sourced<SocketAddr>> {
+    section.demand("address", "\"127.0.0.1:9187\"", report);
+    let remedy = "write an address and a port, as in \"192.0.2.1:25\" or \"[::]:25\"";
+    section.parsed("address", remedy, report)
 }
 
 /// Reports each that an earlier one has already.
@@ -44,7 +64,7 @@ pub fn addresses_meet(a: SocketAddr, b: SocketAddr) -> bool {
 }
 
 /// `[::]` takes IPv4 too.
-fn covers(wide: IpAddr, narrow: IpAddr) -> bool {
+pub(crate) fn covers(wide: IpAddr, narrow: IpAddr) -> bool {
     wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
 }
 
@@ -54,28 +74,6 @@ fn wider(a: SocketAddr, b: SocketAddr) -> SocketAddr {
 
 fn narrower(a: SocketAddr, b: SocketAddr) -> SocketAddr {
     if wider(a, b) == a { b } else { a }
-}
-
-/// The listener that a next hop is, as far as addresses and this host's name tell.
-pub(crate) fn ourselves<'a>(
-    hop: &NextHop,
-    hostname: &str,
-    listeners: &'a [ListenerConfig],
-) -> Option<&'a ListenerConfig> {
-    let is_named = hop.host.eq_ignore_ascii_case(hostname);
-    let loopback: &[IpAddr] = match &*hop.host {
-        "localhost" => {
-            &[IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)]
-        }
-        _ => &[],
-    };
-    let address = hop.address().map(|address| address.to_canonical());
-    listeners.iter().filter(|listener| listener.address.port() == hop.port).find(|listener| {
-        let ours = listener.address.ip().to_canonical();
-        let is_here =
-            |ip: &IpAddr| *ip == ours || covers(ours, *ip) && (ip.is_loopback() || ip.is_unspecified());
-        is_named || loopback.iter().chain(&address).any(is_here)
-    })
 }
 
 #[cfg(test)]

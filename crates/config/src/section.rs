@@ -340,7 +340,7 @@ pub(crate) fn parse<'a>(file: &'a File, report: &mut Report) -> Option<Spanned<D
         let origin = file.origin(error.span().unwrap_or(0..0));
         report.error(&origin, "", format!("not TOML: {}", error.message()), "correct the line");
     }
-    // What follows a syntax error is read as something that nobody wrote.
+    // What follows a syntax error is read as something that is not written there.
     errors.is_empty().then_some(table)
 }
 

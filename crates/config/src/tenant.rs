@@ -6,7 +6,7 @@ use crate::grants;
 use crate::identity;
 use crate::limits;
 use crate::lists;
-use crate::node::{route, routes};
+use crate::routes::{route, routes};
 use crate::section::{Keys, Section};
 use crate::sender_rules;
 use crate::warn;
@@ -85,7 +85,7 @@ pub(crate) fn read(top: &Section<'_>, report: &mut Report) -> TenantSource {
     tenant
 }
 
-/// Stands in labels and records; two words have a meaning of their own there.
+/// Stands in labels and records; two words have a special meaning there.
 fn is_name(text: &str) -> bool {
     !matches!(text, "" | "none" | "other")
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))

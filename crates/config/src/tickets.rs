@@ -9,9 +9,8 @@ use policy::{PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6, Sourced};
 use url::Url;
 
 use crate::error::Report;
-use crate::node::port;
 use crate::peers::parse_peer;
-use crate::ports::Port;
+use crate::ports::{Port, port};
 use crate::section::{Keys, Section};
 use crate::units::{parse_duration, parse_size};
 
@@ -97,7 +96,7 @@ fn read_proxies(section: &Section<'_>, report: &mut Report) -> Box<[IpNet]> {
         let shortest = if proxy.value.addr().is_ipv4() { PREFIX_BITS_MIN_V4 } else { PREFIX_BITS_MIN_V6 };
         if proxy.value.prefix_len() < shortest {
             let message =
-                format!("{} is wider than /{shortest}: whoever is in it can claim any address", proxy.value);
+                format!("{} is wider than /{shortest}: every host in it can claim any address", proxy.value);
             report.error(&proxy.origin, "tickets.proxies", message, "list the addresses of the proxies");
         }
     }

@@ -1,13 +1,14 @@
+use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use ipnet::IpNet;
-use policy::{RelayDomainSource, ScramShape, Source, Sourced, TenantSource};
+use policy::{NextHop, RelayDomainSource, ScramShape, Source, Sourced, TenantSource};
 
 use crate::error::Report;
-use crate::node::NodeConfig;
 use crate::ports;
+use crate::settings::{ListenerConfig, NodeConfig};
 
-/// Ranges in which an address says nothing about who uses it (relay-control.md F1).
+/// Ranges in which an address says nothing about who uses it (DESIGN.md F1).
 const NEAR: [(&str, &str); 10] = [
     ("127.0.0.0/8", "loopback"),
     ("::1/128", "loopback"),
@@ -50,8 +51,8 @@ pub(crate) fn of_unusual_scram(source: &Source, usual: Option<ScramShape>, repor
         let Sourced { value: login, origin } = &login.login;
         let message = format!(
             "the verifier of {login:?}{and_more} has {iterations} iterations and a salt of {salt_bytes} bytes, \
-             most here have {} and of {} bytes, and so has what a stranger is shown for a login that nobody \
-             has: make all verifiers alike, or guesses tell which logins exist",
+             most here have {} and of {} bytes, and so has what a stranger is shown for a login that does not \
+             exist: make all verifiers alike, or guesses tell which logins exist",
             usual.iterations, usual.salt_bytes
         );
         report.warn(origin, "identity.scram", message);
@@ -67,7 +68,7 @@ pub(crate) fn of_ourselves(node: &NodeConfig, source: &Source, report: &mut Repo
     let routes = source.routes.iter().map(|route| ("route.next_hops", route)).chain(of_tenants);
     for (key, route) in routes {
         for hop in &route.next_hops {
-            let Some(listener) = ports::ourselves(hop, &node.hostname, &node.listeners) else { continue };
+            let Some(listener) = ourselves(hop, &node.hostname, &node.listeners) else { continue };
             let message =
                 format!("the next hop {hop} is this gateway itself, listener {:?}", listener.policy.name);
             let remedy = "name the server behind it: mail would come back until it has gone round 50 times";
@@ -86,7 +87,7 @@ fn warn_of_network(tenant: &TenantSource, network: &Sourced<IpNet>, report: &mut
     if let Some(what) = near.map(|(_, what)| *what).or(translated) {
         let name = &tenant.name.value;
         let message = format!(
-            "{net} is {what}: whoever has such an address, a proxy or a pod included, relays as tenant {name}"
+            "{net} is {what}: every host with such an address, a proxy or a pod included, relays as tenant {name}"
         );
         report.warn(&network.origin, "networks", message);
     }
@@ -99,4 +100,27 @@ fn warn_of_sender(sender: &Sourced<String>, report: &mut Report) {
         let message = format!("{:?} lets this tenant send as nearly anyone: name its domains", sender.value);
         report.warn(&sender.origin, "senders", message);
     }
+}
+
+/// The listener that a next hop is, as far as addresses and this host's name tell.
+fn ourselves<'a>(
+    hop: &NextHop,
+    hostname: &str,
+    listeners: &'a [ListenerConfig],
+) -> Option<&'a ListenerConfig> {
+    let is_named = hop.host.eq_ignore_ascii_case(hostname);
+    let loopback: &[IpAddr] = match &*hop.host {
+        "localhost" => {
+            &[IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)]
+        }
+        _ => &[],
+    };
+    let address = hop.address().map(|address| address.to_canonical());
+    listeners.iter().filter(|listener| listener.address.port() == hop.port).find(|listener| {
+        let ours = listener.address.ip().to_canonical();
+        let is_here = |ip: &IpAddr| {
+            *ip == ours || ports::covers(ours, *ip) && (ip.is_loopback() || ip.is_unspecified())
+        };
+        is_named || loopback.iter().chain(&address).any(is_here)
+    })
 }

@@ -163,7 +163,7 @@ impl Tenant {
     }
 
     fn add_union(&mut self, nets: &[&str]) -> String {
-        // Whoever is in one of them relays: that takes a tenant whose networks need no login.
+        // A client in one of them relays: that takes a tenant whose networks need no login.
         self.extra = self.extra.replace("\"outside\"", "\"never\"").replace("\"always\"", "\"never\"");
         self.networks.extend(nets.iter().map(|net| (*net).to_owned()));
         nets[0].to_owned()
@@ -219,7 +219,7 @@ fn a_reload_may_open_no_listener_that_runs_whatever_the_new_file_makes_of_it() {
     for replaced in [submission.to_owned(), submission.replace("\"smtp\"", "\"other\"")] {
         let folder = Folder::new(NODE, &[("proseware", TENANT)]);
         let started = Config::load(&folder.node()).unwrap_or_else(|errors| panic!("{errors}"));
-        // Of itself the new file is sound: on a submission listener nobody relays without a login.
+        // Of itself the new file is sound: on a submission listener no client relays without a login.
         folder.write("gatepost.toml", &NODE.replace(relay, &replaced));
         let reloaded = Config::reload(&folder.node(), &started.kept, &started.snapshot)
             .unwrap_or_else(|errors| panic!("{errors}"));

@@ -73,8 +73,8 @@ impl fmt::Display for StartError {
             Self::Suspensions { path, error } => {
                 write!(
                     f,
-                    "cannot read who is suspended from {}: {error}; repair the file, or remove it: whoever it \
-                     suspended is free then",
+                    "cannot read who is suspended from {}: {error}; repair the file, or remove it: the senders \
+                     that it suspended are free then",
                     path.display()
                 )
             }

@@ -95,7 +95,7 @@ impl Metrics {
     }
 }
 
-/// Health is for whoever restarts what is ill, and a restart helps where a write failed for good: what the
+/// Health is for what restarts the ill, and a restart helps where a write failed for good: what the
 /// device holds is found out by a recovery.
 async fn healthy(State(rooms): State<Rooms>) -> (StatusCode, &'static str) {
     if rooms.commons.has_latched() {
@@ -132,7 +132,7 @@ async fn ready(State(rooms): State<Rooms>) -> impl IntoResponse {
 }
 
 /// Mail is taken, and an operator should still know: places are short for `holder` and those before it.
-fn shortage(places: &Places, holder: Holder) -> String {
+pub(crate) fn shortage(places: &Places, holder: Holder) -> String {
     let who = match holder {
         Holder::Stranger => "strangers",
         Holder::Network => "strangers and tenants' networks",

@@ -61,7 +61,7 @@ pub struct ControlOptions {
     pub registry: Arc<Registry>,
     /// Its own log.
     pub log: EventLog,
-    /// The places for connections, of which `/metrics` and `/readyz` tell.
+    /// The places for connections, of which `/metrics`, `/readyz` and `/v1/status` tell.
     pub places: Arc<Places>,
     /// The log of its ports of HTTP.
     pub http_log: EventLog,
@@ -184,14 +184,19 @@ fn run(
     commands: mpsc::Receiver<Command>,
     ready: &std::sync::mpsc::SyncSender<Result<(), StartError>>,
 ) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    // Wishes: without them health is answered later on a full core, and no less surely.
+    let _ = ring::turns::take_short_turns();
+    // Of the threads on which calls may block. They would have short turns too, and their work is long.
+    let give_way = || drop(ring::turns::give_way());
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = match builder.enable_all().on_thread_start(give_way).build() {
         Ok(runtime) => runtime,
         Err(error) => return drop(ready.send(Err(StartError::Runtime(error)))),
     };
     runtime.block_on(async move {
         match Plane::new(options, opened) {
             Ok((plane, signals)) => {
-                // Whoever started us waits for this.
+                // The caller that started us waits for this.
                 let _ = ready.send(Ok(()));
                 plane.serve(signals, commands).await;
             }
@@ -244,7 +249,8 @@ impl Plane {
         let clerk = Clerk::new(link.clone());
         let doors = Doors::new(registry.clone(), http_log);
         if let Some(listener) = opened.metrics {
-            let router = http::router(registry.clone(), link.commons().clone(), places, recovery.clone());
+            let router =
+                http::router(registry.clone(), link.commons().clone(), places.clone(), recovery.clone());
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
             tokio::spawn(doors.clone().serve(HttpPort::Metrics, listener, router));
         }
@@ -252,7 +258,7 @@ impl Plane {
             .map(|options| tickets::start(options, &link, &registry, (opened.pages, &doors)))
             .transpose()?
             .unzip();
-        let (commons, counts) = (link.commons().clone(), registry.clone());
+        let (commons, counts) = (link.commons().clone(), (registry.clone(), places));
         let admin = admin
             .map(|admin| Admin::new(admin, commons, counts, tickets, recovery, clerk.clone()))
             .transpose()?;

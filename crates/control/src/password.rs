@@ -18,7 +18,7 @@ const LANES: u32 = 1;
 /// as where there is one.
 static NOBODY: LazyLock<String> = LazyLock::new(|| hash("nobody's password"));
 
-/// The credential of `password` for a tenant file: `$argon2id$v=19$m=19456,t=2,p=1$...`, with a salt of its own.
+/// The credential of `password` for a tenant file: `$argon2id$v=19$m=19456,t=2,p=1$...`, with its own salt.
 #[must_use]
 pub fn hash(password: &str) -> String {
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the numbers are in argon2's range");
@@ -33,7 +33,7 @@ pub fn hash(password: &str) -> String {
 const SCRAM_ITERATIONS: u32 = 100_000;
 const SCRAM_SALT_BYTES: usize = 16;
 
-/// The verifier of `password` for SCRAM-SHA-256, for a tenant file, with a salt of its own.
+/// The verifier of `password` for SCRAM-SHA-256, for a tenant file, with its own salt.
 #[must_use]
 pub fn scram(password: &str) -> ScramVerifier {
     let mut salt = [0; SCRAM_SALT_BYTES];

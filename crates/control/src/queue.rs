@@ -1,5 +1,5 @@
 //! The way from the admin API to the workers' queues: each request with a number, its answer brought
-//! back to whoever asked.
+//! back to the asker.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -43,7 +43,7 @@ impl Clerk {
     pub(crate) fn deliver(&self) {
         while let Some((number, answer)) = self.0.link.queue_answer() {
             if let Some(asker) = self.0.waiting.lock().remove(&number) {
-                // Whoever asked may have lost patience.
+                // The asker may have lost patience.
                 let _ = asker.send(answer);
             }
         }

@@ -1,6 +1,6 @@
 //! Reload: the new files are read, checked and compiled; then they are in force, or nothing changed.
 //!
-//! Reading and compiling take a thread of their own at a lowered priority, so that neither the mail
+//! Reading and compiling take a separate thread at a lowered priority, so that neither the mail
 //! nor the questions of the workers wait for them. One reload runs at a time; one that is asked for
 //! meanwhile follows it.
 
@@ -19,9 +19,6 @@ use tokio::sync::mpsc;
 
 use crate::admin::Admin;
 use crate::tls::{self, Certificate};
-
-/// How far the priority of the thread that reads is lowered: half the way down.
-const NICENESS: i32 = 10;
 
 /// How often a configuration out of force is looked at, until the last transaction has let go of it.
 const RETIRED_PERIOD: Duration = Duration::from_secs(1);
@@ -99,8 +96,8 @@ impl Reloader {
         let finished = self.finished.0.clone();
         let failed = finished.clone();
         let spawned = thread::Builder::new().name("gatepost-reload".into()).spawn(move || {
-            // Where the system does not allow it, mail shares the processor with us.
-            let _ = rustix::process::nice(NICENESS);
+            // A wish: where it is not granted, mail shares the processor with us.
+            let _ = ring::turns::give_way();
             // Whoever is gone does not wait for it.
             let _ = finished.blocking_send(Read(read(path.as_deref(), &kept, &before)));
         });
@@ -210,7 +207,7 @@ fn shortened(what: &dyn Display) -> String {
     text
 }
 
-/// Frees the configuration before, once no transaction holds it, where nobody waits for it.
+/// Frees the configuration before, once no transaction holds it, on a thread for which no client waits.
 async fn free_retired(commons: Arc<Commons>) {
     loop {
         let commons = commons.clone();

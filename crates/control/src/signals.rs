@@ -1,6 +1,6 @@
 //! The signals that the gateway answers to.
 //!
-//! They are heard from the first moment of a start, by a thread of their own: what comes before the control plane
+//! They are heard from the first moment of a start, by a separate thread: what comes before the control plane
 //! serves waits for it, and what comes when it has gone ends the process.
 
 use std::future::pending;

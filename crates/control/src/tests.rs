@@ -248,7 +248,7 @@ fn a_broken_reload_changes_nothing_and_says_so() {
 #[test]
 fn a_reload_with_more_errors_than_the_log_holds_says_so_counts_them_and_shows_the_first() {
     let stage = stage();
-    // The first needs a record of its own that is longer than the log takes, unless it is shortened.
+    // The first needs a separate record that is longer than the log takes, unless it is shortened.
     let long = "\\u0001".repeat(20_000);
     let more: String = (0..700).map(|number| format!("\"{number}-{}\",\n", "x".repeat(90))).collect();
     let tenant =
@@ -296,7 +296,7 @@ fn a_metrics_address_that_is_taken_stops_the_start() {
     assert!(text.contains(&taken.to_string()) && text.contains("choose another [metrics] address"), "{text}");
 }
 
-/// Calls that trust nobody.
+/// Calls that trust no certificate.
 fn call_ahead() -> CallAheadOptions {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)

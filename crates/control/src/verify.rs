@@ -23,9 +23,6 @@ use successes::{Fingerprint, Successes};
 /// number the last would wait longer than clients do.
 const WAITING_MAX: usize = 64;
 
-/// How far below the workers the threads stand, as `nice` counts.
-const NICENESS: i32 = 10;
-
 /// One that waits for a thread, and what is remembered of it if it fits.
 type Waiting = (Login, Option<Fingerprint>);
 
@@ -83,8 +80,8 @@ impl Verifiers {
 }
 
 fn verify_all(waiting: &Receiver<Waiting>, link: &ControlLink, successes: &Mutex<Successes>) {
-    // On Linux a thread has a priority of its own. One that cannot be lowered still verifies.
-    let _ = rustix::process::setpriority_process(None, NICENESS);
+    // A wish: a thread that does not give way still verifies.
+    let _ = ring::turns::give_way();
     password::prepare();
     for waiting in waiting {
         verify_one(waiting, link, successes);

@@ -1,4 +1,4 @@
-//! The signals, in a process of their own: they are the whole process's.
+//! The signals, in a separate process: they are the whole process's.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ fn sighup_reloads_and_sigterm_drains() {
     assert!(commons.is_draining());
 }
 
-/// Calls that trust nobody.
+/// Calls that trust no certificate.
 fn call_ahead() -> control::CallAheadOptions {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)

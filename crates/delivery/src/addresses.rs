@@ -100,7 +100,7 @@ impl Addresses {
                 host.addresses.clear();
                 host.failure = match other {
                     Ok(_) | Err(ResolveFailure::Missing) => "it has none",
-                    Err(ResolveFailure::Temporary) => "nobody could say",
+                    Err(ResolveFailure::Temporary) => "no server could say",
                 };
                 host.until = now.after(FAILURE_TTL);
             }

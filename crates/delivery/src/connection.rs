@@ -52,6 +52,15 @@ pub(crate) enum Phase {
     Quitting,
 }
 
+/// What a connection waits for. Bytes of a reply are none: a peer that says one a minute is as mute as another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    phase: Phase,
+    messages: u32,
+    replies: u32,
+    pieces: u32,
+}
+
 /// What is left to be sent of a body.
 #[derive(Debug)]
 pub(crate) enum Body {
@@ -103,7 +112,13 @@ pub(crate) struct Connection {
     /// Opportunistic TLS has failed with this address: without it, then.
     pub(crate) cleartext: bool,
     pub(crate) sending: bool,
+    /// What is being sent is a piece of a body.
+    pub(crate) sends_body: bool,
+    /// Counts, round and round, pieces of bodies that came from the spool and that went out.
+    pub(crate) pieces: u32,
     pub(crate) deadline: Instant,
+    /// What the deadline is for.
+    pub(crate) awaited: Option<Step>,
     /// The timer that looks at the deadline, and when it fires: never after the deadline.
     pub(crate) timer: Option<(TimerKey, Instant)>,
     /// The buffer that is not with the ring.
@@ -134,7 +149,10 @@ impl Connection {
             hop_name: None,
             cleartext: false,
             sending: false,
+            sends_body: false,
+            pieces: 0,
             deadline: Instant(u64::MAX),
+            awaited: None,
             timer: None,
             spare: Vec::new(),
             messages: 0,
@@ -173,7 +191,13 @@ impl Connection {
         self.body = Body::None;
     }
 
-    /// How long the next sign of life may take.
+    /// What is awaited now.
+    pub(crate) fn step(&self) -> Step {
+        let Self { phase, messages, pieces, .. } = *self;
+        Step { phase, messages, replies: self.session.steps(), pieces }
+    }
+
+    /// How long what is awaited may take, as a whole.
     pub(crate) fn timeout(&self) -> Duration {
         match self.phase {
             Phase::Resolving(_) | Phase::Connecting => CONNECT_TIMEOUT,

@@ -135,6 +135,7 @@ impl Delivery {
             cx.ring.close(socket);
         }
         connection.sending = false;
+        connection.awaited = None;
         if let Some((timer, _)) = connection.timer.take() {
             self.wheel.cancel(timer);
         }
@@ -210,6 +211,9 @@ impl Delivery {
     ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.sending = false;
+        if std::mem::take(&mut connection.sends_body) {
+            connection.pieces = connection.pieces.wrapping_add(1);
+        }
         if let Output::Owned(mut buffer) = output {
             buffer.clear();
             buffer.shrink_to(SPARE_BYTES_MAX);
@@ -244,12 +248,13 @@ impl Delivery {
                     if then == Then::End {
                         connection.body = Body::None;
                     }
-                    connection.sending = true;
+                    (connection.sending, connection.sends_body) = (true, true);
                     return cx.ring.send(socket, Output::Shared(buffer, range), token);
                 }
                 Body::Piece { buffer, range, then } => {
                     let end = range.end.min(range.start + TLS_PIECE_BYTES);
                     connection.session.write_body(&buffer[range.start..end]);
+                    connection.sends_body = true;
                     if end < range.end || then != Then::End {
                         connection.body = Body::Piece { buffer, range: end..range.end, then };
                     }
@@ -323,18 +328,13 @@ impl Delivery {
 
     /// Closes a connection and gives its lease back.
     pub(crate) fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        self.abandon_body(cx, key);
         let Some(connection) = self.connections.remove(key) else { return };
         if let Some(socket) = connection.socket {
             cx.ring.close(socket);
         }
         if let Some((timer, _)) = connection.timer {
             self.wheel.cancel(timer);
-        }
-        match connection.body {
-            Body::Reading(read) | Body::Piece { then: Then::More(read), .. } => {
-                cx.spool.read_abort(cx.ring, read);
-            }
-            Body::Piece { .. } | Body::None => {}
         }
         let site = self.sites.get_mut(connection.site);
         site.opening -= usize::from(connection.is_opening());
@@ -363,9 +363,13 @@ impl Delivery {
         }
     }
 
-    /// Something happened: the next sign of life has its own time.
+    /// Something happened: if it is the end of what was awaited, what is awaited next has its own time.
     pub(crate) fn arm(&mut self, key: Handle, now: Instant) {
         let connection = &mut self.connections[key];
+        let step = Some(connection.step());
+        if std::mem::replace(&mut connection.awaited, step) == step {
+            return;
+        }
         connection.deadline = now.after(connection.timeout());
         // A timer that fires early looks at the deadline and goes on; only one that would be late is replaced.
         match connection.timer {
@@ -381,7 +385,10 @@ impl Delivery {
         let Some((key, _)) = self.connections.at(place) else { return };
         let connection = &mut self.connections[key];
         connection.timer = None;
-        if connection.deadline > now {
+        if connection.deadline <= now {
+            // Whatever comes of it, what is awaited next is something else.
+            connection.awaited = None;
+        } else {
             let timer = self.wheel.insert(connection.deadline, Timer::Connection(key.index()));
             connection.timer = Some((timer, connection.deadline));
             return;

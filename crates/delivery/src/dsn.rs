@@ -1,7 +1,7 @@
 //! The text of a bounce: a delivery status notification (RFC 3464) in a multipart/report (RFC 6522).
 //!
 //! Pure: facts in, wire-form text out (CRLF lines, dot-stuffed, without the final dot). What a
-//! destination said is quoted as printable ASCII, so that nobody injects a header through a reply.
+//! destination said is quoted as printable ASCII, so that no reply injects a header.
 
 use std::fmt::{self, Write as _};
 

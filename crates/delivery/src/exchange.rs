@@ -102,7 +102,7 @@ impl Delivery {
     }
 }
 
-/// The hosts that come before this one: whoever is a lesser host himself hands mail to the better
+/// The hosts that come before this one: a lesser host hands mail to the better
 /// ones only, or it would come back (RFC 5321 section 5.1).
 fn before_us(mut found: Vec<Exchanger>, domain: &str, hostname: &str) -> Result<Vec<Exchanger>, Reply> {
     let ours = found.iter().filter(|exchanger| exchanger.host.eq_ignore_ascii_case(hostname));

@@ -8,7 +8,6 @@
 
 mod addresses;
 mod ages;
-mod backoff;
 mod connection;
 mod connections;
 mod dsn;
@@ -36,8 +35,8 @@ use observe::{EventLog, WorkerMetrics};
 use ring::{Arena, Completion, Handle, Instant, Ring, Wheel};
 use spool::{Event, MessageKey, Recovered, Spool, StoredMessage};
 
-pub use backoff::Retry;
 pub use queue::{MESSAGE_BYTES_MAX, RECIPIENT_BYTES_MAX};
+pub use scheduler::Retry;
 pub use tls::ClientTlsConfigs;
 
 use addresses::Addresses;
@@ -126,6 +125,8 @@ pub struct Delivery {
     errands_loading: usize,
     /// Outcomes that the spool was too busy to take.
     unsettled: VecDeque<Settlement>,
+    /// Those whose bounce has no place while the spool's files have vanished.
+    stranded: Vec<Settlement>,
     /// Connections whose session may have something to say.
     busy: VecDeque<Handle>,
     id_counter: Option<u32>,
@@ -161,6 +162,7 @@ impl Delivery {
             errands: VecDeque::new(),
             errands_loading: 0,
             unsettled: VecDeque::new(),
+            stranded: Vec::new(),
             busy: VecDeque::new(),
             id_counter: None,
             draining: false,
@@ -199,13 +201,14 @@ impl Delivery {
     }
 
     /// Takes an event of the spool's that answers a request of this room's ([`Event::Loaded`],
-    /// [`Event::Piece`], [`Event::PieceFailed`]), or says that there is room again or never will be; the others are none of its business.
+    /// [`Event::Piece`], [`Event::PieceFailed`]), or says that there is room again ([`Event::Room`],
+    /// [`Event::Returned`]) or never will be; the others are none of its business.
     pub fn spool_event<R: Ring>(&mut self, cx: &mut Context<'_, R>, event: Event) {
         match event {
             Event::Loaded { request, result } => self.loaded(cx, request, result),
             Event::Piece { request, buffer, range, last } => self.piece(cx, request, buffer, range, last),
             Event::PieceFailed { request, error } => self.piece_failed(cx, request, &error),
-            Event::Room => self.settle_again(cx),
+            Event::Room | Event::Returned => self.settle_stranded(cx),
             // What is sent from now on could not be noted, and would be sent again after the restart.
             Event::Latched { .. } => {
                 self.latched = true;
@@ -270,10 +273,10 @@ impl Delivery {
         self.work(cx);
     }
 
-    /// No connection is open and no outcome waits for the spool.
+    /// No connection is open, nothing is being read and no outcome waits for the spool.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.connections.is_empty() && (self.latched || self.unsettled.is_empty())
+        self.connections.is_empty() && self.loads.is_empty() && (self.latched || self.unsettled.is_empty())
     }
 
     /// A recipient is being tried, is due, or may be until then.

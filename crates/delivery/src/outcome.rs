@@ -159,10 +159,15 @@ impl Delivery {
             return;
         }
         let outcomes = std::mem::take(&mut self.outcomes);
-        if self.offer(cx, message, &outcomes, &said, bounce.as_deref()).is_err() {
-            let outcomes = outcomes.as_slice().into();
-            self.unsettled.push_back(Settlement { message, outcomes, said, bounce });
-            self.wheel.insert(cx.ring.now().after(TICK), Timer::Outcomes);
+        if let Err(refusal) = self.offer(cx, message, &outcomes, &said, bounce.as_deref()) {
+            let settlement = Settlement { message, outcomes: outcomes.as_slice().into(), said, bounce };
+            match refusal {
+                Refusal::Vanished => self.stranded.push(settlement),
+                Refusal::Busy | Refusal::Full | Refusal::Latched => {
+                    self.unsettled.push_back(settlement);
+                    self.wheel.insert(cx.ring.now().after(TICK), Timer::Outcomes);
+                }
+            }
         }
         self.outcomes = outcomes;
     }
@@ -204,13 +209,23 @@ impl Delivery {
         }
         while let Some(settlement) = self.unsettled.pop_front() {
             let Settlement { message, ref outcomes, ref said, ref bounce } = settlement;
-            if self.offer(cx, message, outcomes, said, bounce.as_deref()).is_err() {
-                self.unsettled.push_front(settlement);
-                self.wheel.insert(cx.ring.now().after(TICK), Timer::Outcomes);
-                return;
+            match self.offer(cx, message, outcomes, said, bounce.as_deref()) {
+                Ok(()) => {}
+                Err(Refusal::Vanished) => self.stranded.push(settlement),
+                Err(Refusal::Busy | Refusal::Full | Refusal::Latched) => {
+                    self.unsettled.push_front(settlement);
+                    self.wheel.insert(cx.ring.now().after(TICK), Timer::Outcomes);
+                    return;
+                }
             }
         }
         self.serve_all(cx);
+    }
+
+    /// The same, and what had no place while the spool's files had vanished: that holds up nothing else.
+    pub(crate) fn settle_stranded<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        self.unsettled.extend(self.stranded.drain(..));
+        self.settle_again(cx);
     }
 
     /// The bounce about `failed`; none for a message that is a notification itself (RFC 5321 section 4.5.5).

@@ -20,7 +20,7 @@ use crate::tally::Tallies;
 pub(crate) const RECIPIENTS_PER_TRANSACTION_MAX: usize = 100;
 
 /// What delivery keeps of a queued message, in bytes, the second in which it came included. With what the
-/// spool keeps, it must stay below the 128 of the design (spool.md, promise 7).
+/// spool keeps, it stays within 128 (DESIGN.md S7).
 pub const MESSAGE_BYTES_MAX: usize = 48;
 
 /// What delivery keeps of each recipient of a queued message, in bytes: the recipient, and in the
@@ -446,6 +446,32 @@ mod tests {
         assert_eq!(queue.message_count(), 0);
         assert!(queue.jobs.is_empty() && queue.recipients.is_empty());
         assert_eq!((queue.counts, queue.oldest()), ([0; STATES], None));
+    }
+
+    #[test]
+    fn a_message_waits_for_a_site_once_as_long_as_one_of_its_jobs_does() {
+        let source = policy::Source {
+            generation: 1,
+            origin: policy::Origin::new("gatepost.toml", 1),
+            routes: Vec::new(),
+            limits: Default::default(),
+            lists: Default::default(),
+            tenants: Vec::new(),
+        };
+        let snapshot = policy::Snapshot::compile(&source).unwrap();
+        let (commons, ..) = commons::Commons::new(1, snapshot);
+        let (mut queue, message, first) = queue_with_job(&[0, 1]);
+        let second = queue.add_job(message, SiteIx(0), [2].into_iter(), 0, 0);
+        queue.add_job(message, SiteIx(1), [3].into_iter(), 0, 0);
+        queue.tallies.fails(SiteIx(0), &commons.site("a.example"));
+        let waiting = |queue: &Queue| {
+            queue.tallies.waiting(SiteIx(0)).map(|waiting| (waiting.messages, waiting.recipients))
+        };
+        assert_eq!(waiting(&queue), Some((1, 3)));
+        queue.remove_job(first);
+        assert_eq!(waiting(&queue), Some((1, 1)));
+        queue.remove_job(second);
+        assert_eq!(waiting(&queue), None);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(crate) fn attempt<R: Ring>(cx: &mut Context<'_, R>, message: &StoredMessage,
 }
 
 /// `count` recipients of `message` refused it for good: too many of them, and its sender is suspended
-/// (relay-control.md E4).
+/// (DESIGN.md E4).
 pub(crate) fn count_failures<R: Ring>(cx: &mut Context<'_, R>, message: &StoredMessage, count: usize) {
     let sender = match (message.identity(), message.client()) {
         ("", None) => return,
@@ -83,7 +83,7 @@ pub(crate) fn bounced(log: &mut EventLog, message: &StoredMessage, bounce: Messa
         .end();
 }
 
-/// Nobody is told of the failure of a notification.
+/// No sender is told of the failure of a notification.
 pub(crate) fn bounce_suppressed(log: &mut EventLog, message: &StoredMessage, now: UnixMillis) {
     log.event("bounce_suppressed", now)
         .display("message", message.id())

@@ -217,7 +217,7 @@ impl Delivery {
         self.errands.push_back(errand);
     }
 
-    /// An operator waits for this errand: it goes before those that nobody waits for.
+    /// An operator waits for this errand: it goes before those for which no caller waits.
     pub(crate) fn add_urgent_errand(&mut self, errand: Errand) {
         self.queue.link(errand.job());
         self.errands.push_front(errand);
@@ -272,7 +272,7 @@ impl Delivery {
         self.queue.set_state(job, State::Quarantined);
     }
 
-    /// Nobody answers for a job's recipients any more: their tenant has left the configuration.
+    /// No tenant answers for a job's recipients any more: their tenant has left the configuration.
     /// That may be a mistake, so it is no reason to bounce before the message expires.
     fn unrouted<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx, stored: &StoredMessage) {
         let reply = Self::own_reply(4, "the tenant of this message is no longer configured");

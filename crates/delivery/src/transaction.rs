@@ -168,7 +168,7 @@ impl Delivery {
     fn next_job<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
         let connection = &mut self.connections[key];
         let site = self.sites.get_mut(connection.site);
-        // A site at its limit is shared fairly: whoever holds a lease yields it after each message.
+        // A site at its limit is shared fairly: the holder of a lease yields it after each message.
         let yields = connection.messages > 0 && site.shared.is_wanted(self.settings.worker);
         if self.draining || yields || connection.messages >= MESSAGES_PER_CONNECTION_MAX {
             return self.quit(cx, key);
@@ -228,16 +228,23 @@ impl Delivery {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if let Body::Reading(read) = connection.body {
             if !connection.session.takes_eight_bit() && !buffer[range.clone()].is_ascii() {
-                if !last {
-                    self.loads.remove(request);
-                    cx.spool.read_abort(cx.ring, read);
-                }
                 return self.cut_short(cx, key);
             }
             let then = if last { Then::End } else { Then::More(read) };
             connection.body = Body::Piece { buffer, range, then };
+            connection.pieces = connection.pieces.wrapping_add(1);
             self.arm(key, cx.ring.now());
             self.flush(cx, key);
+        }
+    }
+
+    /// Nothing more is sent of a connection's body. The spool's last word on the read takes its place in the loads.
+    pub(crate) fn abandon_body<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
+        match std::mem::replace(&mut self.connections[key].body, Body::None) {
+            Body::Reading(read) | Body::Piece { then: Then::More(read), .. } => {
+                cx.spool.read_abort(cx.ring, read);
+            }
+            Body::Piece { .. } | Body::None => {}
         }
     }
 
@@ -332,7 +339,7 @@ impl Delivery {
         }
         let last_byte_out = matches!(connection.body, Body::None) && !connection.sending;
         if last_byte_out && connection.session.phase() == SessionPhase::Body {
-            // RFC 5321 section 4.5.3.2.6: whether it has the message, nobody knows; it is sent again.
+            // RFC 5321 section 4.5.3.2.6: whether it has the message is not known; it is sent again.
             cx.metrics.possible_duplicate();
         }
         self.finish(cx, key, &reply, heard_from);
@@ -357,8 +364,8 @@ impl Delivery {
 
     /// Ends the transaction: `reply` speaks for the recipients without a refusal of their own.
     fn finish<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, reply: &Reply, heard_from: bool) {
+        self.abandon_body(cx, key);
         let connection = &mut self.connections[key];
-        connection.body = Body::None;
         let (Some(job), Some(message)) = (connection.job.take(), connection.message.take()) else { return };
         let hop = connection.hop_name.clone();
         let answers = std::mem::take(&mut connection.answers);

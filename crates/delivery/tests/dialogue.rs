@@ -42,6 +42,55 @@ fn a_next_hop_that_falls_silent_is_given_up_at_each_moment_and_the_other_one_ser
     }
 }
 
+/// A reply has one deadline from its first byte to its last.
+#[test]
+fn a_next_hop_that_drips_is_given_up_as_a_silent_one_is() {
+    for moment in ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "."] {
+        let mut scene = Scene::new(1, &TWO_HOPS);
+        let slow = scene
+            .destination(2, move |line| if line.starts_with(moment) { "drip:60:{}" } else { "" }.to_owned());
+        let other = scene.destination(3, usual);
+        scene.send(FROM, &TO, BODY);
+        scene.pass(PATIENCE);
+        assert_eq!((scene.taken(other), scene.gateway.delivered()), (1, 1), "it drips at {moment}");
+        assert_eq!(scene.destinations[slow].connections, 1, "it drips at {moment}");
+        scene.pass(PATIENCE);
+        assert!(scene.gateway.delivery.is_idle(), "a connection is left that drips at {moment}");
+    }
+}
+
+/// Lines of a reply are no replies.
+#[test]
+fn a_next_hop_that_goes_on_and_on_is_given_up() {
+    let mut scene = Scene::new(1, &TWO_HOPS);
+    let endless = "250-destination.example\r\n".repeat(40);
+    scene.destination(2, move |line| {
+        if line.starts_with("EHLO") { format!("drip:3:{endless}250 x") } else { String::new() }
+    });
+    let other = scene.destination(3, usual);
+    scene.send(FROM, &TO, BODY);
+    scene.pass(PATIENCE);
+    assert_eq!((scene.taken(other), scene.gateway.delivered()), (1, 1));
+}
+
+/// The beginning of a record whose end never comes.
+#[test]
+fn a_handshake_that_drips_has_one_deadline() {
+    let mut scene = Scene::sealed(1, &ONE_HOP, policy::RouteTls::Required);
+    let record = format!("220 2.0.0 go on\r\n\u{16}\u{3}\u{3}\u{3f}\u{7f}{}", "x".repeat(200));
+    scene.destination(2, move |line| match line {
+        "STARTTLS" => format!("tail:20:{record}"),
+        _ if line.starts_with("EHLO") => "250-destination.example\r\n250 STARTTLS".into(),
+        _ => String::new(),
+    });
+    scene.send(FROM, &TO, BODY);
+    // Five minutes for the reply, and as many for the handshake.
+    scene.pass(2 * PATIENCE);
+    let failing = scene.gateway.failing_sites();
+    let said = failing.first().map(|(_, failure)| failure.reply.to_string()).unwrap_or_default();
+    assert!(said.contains("did not answer in time"), "{said:?}");
+}
+
 #[test]
 fn a_next_hop_that_takes_no_more_of_a_body_is_given_up() {
     let mut scene = Scene::new(2, &TWO_HOPS);
@@ -53,14 +102,35 @@ fn a_next_hop_that_takes_no_more_of_a_body_is_given_up() {
 }
 
 #[test]
-fn a_silent_goodbye_keeps_no_connection() {
-    let mut scene = Scene::new(3, &ONE_HOP);
-    scene.destination(2, |line| if line == "QUIT" { "mute" } else { "" }.to_owned());
-    scene.send(FROM, &TO, BODY);
-    scene.pass(Duration::from_secs(60));
-    assert_eq!(scene.gateway.delivered(), 1);
-    assert!(scene.gateway.delivery.is_idle());
-    assert_eq!(scene.gateway.failing_sites(), []);
+fn a_goodbye_without_an_answer_keeps_no_connection() {
+    for answer in ["mute", "drip:4:{}"] {
+        let mut scene = Scene::new(3, &ONE_HOP);
+        scene.destination(2, move |line| if line == "QUIT" { answer } else { "" }.to_owned());
+        scene.send(FROM, &TO, BODY);
+        scene.pass(Duration::from_secs(30));
+        assert_eq!(scene.gateway.delivered(), 1);
+        assert!(scene.gateway.delivery.is_idle(), "it waits for {answer:?}");
+        assert_eq!(scene.gateway.failing_sites(), []);
+    }
+}
+
+/// Whatever ends the connection: what was asked of the spool for it is given up too.
+#[test]
+fn nothing_is_left_of_a_large_body_whose_connection_ends() {
+    for misdeed in ["deaf:{}", "{}\r\n451 4.3.0 not now", "{}\r\n250 2.0.0 taken"] {
+        let mut scene = Scene::new(9, &ONE_HOP);
+        let is_first = Cell::new(true);
+        scene.destination(2, move |line| {
+            let misbehaves = line == "DATA" && is_first.replace(false);
+            if misbehaves { misdeed } else { "" }.to_owned()
+        });
+        let large = scene.send_large(FROM, &TO, LARGE_BYTES);
+        scene.until("it is delivered", |scene| scene.gateway.delivered() == 1);
+        assert!(scene.destinations[0].taken[0].body == with_trace(&large), "the bytes differ");
+        scene.pass(Duration::from_secs(60));
+        assert!(scene.gateway.delivery.is_idle(), "a read is left after {misdeed:?}");
+        assert_eq!(scene.gateway.shard.stats().messages, 0);
+    }
 }
 
 #[test]

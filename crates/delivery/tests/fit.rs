@@ -137,6 +137,29 @@ fn eight_bit_never_goes_to_a_host_that_does_not_take_it() {
     }
 }
 
+/// What it offers is not known: it is asked again later, and nothing fails for want of 8BITMIME.
+#[test]
+fn eight_bit_waits_for_a_host_that_puts_ehlo_off() {
+    let left = Rc::new(Cell::new(2));
+    let puts_off = left.clone();
+    let heard = Rc::new(RefCell::new(Vec::new()));
+    let lines = heard.clone();
+    let mut scene = Scene::new(11, &ONE_HOP);
+    scene.destination(2, move |line| {
+        lines.borrow_mut().push(line.to_owned());
+        let is_put_off = line.starts_with("EHLO") && puts_off.get() > 0;
+        puts_off.set(puts_off.get() - u32::from(is_put_off));
+        if is_put_off { "451 4.3.0 not now".into() } else { String::new() }
+    });
+    scene.send(FROM, &["kim@a.example"], "Subject: x\r\n\r\ncaf\u{e9}\r\n");
+    scene.until("the site has failed", |scene| !scene.gateway.failing_sites().is_empty());
+    let reply = scene.gateway.failing_sites()[0].1.reply.to_string();
+    assert_eq!(reply, "451 4.3.0 not now");
+    scene.until("it is delivered", |scene| outcomes(scene, "delivered") == 1);
+    assert_eq!((outcomes(&scene, "failed"), left.get()), (0, 0));
+    assert!(!heard.borrow().iter().any(|line| line.starts_with("HELO")), "{:?}", heard.borrow());
+}
+
 #[test]
 fn a_large_body_is_cut_short_before_its_first_eight_bit_byte() {
     let ends = Rc::new(Cell::new(0));

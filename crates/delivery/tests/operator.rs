@@ -63,7 +63,7 @@ fn what_is_held_waits_over_restarts_past_its_expiry_and_goes_when_it_is_released
 fn fill(scene: &mut Scene, messages: usize) {
     let filler = format!("Subject: filler\r\n\r\n{}", "x\r\n".repeat(60_000));
     for _ in 0..messages {
-        // Of the null sender's mail nobody is told.
+        // Of the null sender's mail no sender is told.
         scene.send("", &["filler@b.example"], &filler);
         scene.pass(Duration::from_millis(300));
         let page = scene.page(all());
@@ -132,7 +132,7 @@ fn a_retry_does_not_wait_for_a_message_or_for_a_site() {
     assert_eq!(scene.act(QueueAct::Retry), done(1));
     scene.pass(Duration::from_secs(5));
     assert_eq!(scene.taken(0), 1);
-    // And of a site where nobody listens.
+    // And of a site where no server listens.
     let mut scene = Scene::new(4, &ONE_HOP);
     scene.send(FROM, &["kim@a.example"], BODY);
     scene.pass(Duration::from_secs(3 * 3600));
@@ -338,7 +338,7 @@ fn holding_releasing_and_bouncing_in_any_order_loses_and_doubles_nothing() {
         scene.pass(Duration::from_secs(120));
         scene.act(QueueAct::Bounce("enough".into()));
         scene.pass(Duration::from_secs(120));
-        // What is left are the bounces, which nobody takes.
+        // What is left are the bounces, which no host takes.
         let left = scene.gateway.delivery.queued_messages();
         assert_eq!(left, scene.gateway.shard.stats().messages as usize, "seed {seed}");
         let failed =

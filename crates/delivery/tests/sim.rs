@@ -69,7 +69,7 @@ fn the_next_hop_after_the_first_takes_over() {
         assert_eq!((scene.taken(0), scene.taken(1)), (0, 1));
         assert_eq!(scene.destinations[0].connections, 1);
     }
-    // Nobody listens at the first.
+    // No server listens at the first.
     let mut scene = Scene::new(2, &["10.0.0.2:25", "10.0.0.3:25"]);
     scene.destination(3, usual);
     scene.send(FROM, &["kim@a.example"], BODY);

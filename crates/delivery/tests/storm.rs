@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use delivery::Retry;
 use harness::{RETRY, Scene};
+use policy::RouteTls;
 use ring::sim::SimOptions;
 
 const FROM: &str = "terri@proseware.example";
@@ -58,6 +59,23 @@ fn a_destination_that_misbehaves_at_one_moment_gets_one_connection_a_retry() {
     for moment in MOMENTS {
         for misdeed in MISDEEDS {
             let mut scene = Scene::new(1, &ONE_HOP);
+            scene.destination(2, always(moment, misdeed));
+            scene.send(FROM, &TO, BODY);
+            scene.pass(HOUR);
+            let (connections, due) = (scene.destinations[0].connections, tries_within(RETRY, HOUR));
+            assert!(
+                (1..=due).contains(&connections),
+                "{connections} connections at {moment} {misdeed:?}; {due} retries were due"
+            );
+        }
+    }
+}
+
+#[test]
+fn only_a_failure_of_tls_is_a_reason_to_try_an_address_again_in_the_clear() {
+    for moment in ["CONNECT", "EHLO"] {
+        for misdeed in ["421 4.7.0 too many connections", "554 5.7.1 go away", "drop", "250 x\r\n250 x"] {
+            let mut scene = Scene::sealed(1, &ONE_HOP, RouteTls::Opportunistic);
             scene.destination(2, always(moment, misdeed));
             scene.send(FROM, &TO, BODY);
             scene.pass(HOUR);

@@ -36,7 +36,7 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Exports `image` as a file of its own beside it and records into a log beside it.
+    /// Exports `image` as a separate file beside it and records into a log beside it.
     pub(crate) fn start(image: &Path) -> Self {
         let log = image.with_extension("log");
         File::create(&log).expect("the work folder can be written");

@@ -13,7 +13,7 @@ const SHUTDOWN: &str = "0x8004587d";
 /// EXT4_GOING_FLAGS_NOLOGFLUSH: what the journal has not on disk is gone.
 const NO_LOG_FLUSH: &str = "2";
 
-/// An ext4 of its own in a file, mounted; unmounted when dropped.
+/// A separate ext4 in a file, mounted; unmounted when dropped.
 #[derive(Debug)]
 pub(crate) struct Ext4 {
     image: PathBuf,
@@ -52,7 +52,7 @@ impl Ext4 {
         Ok(())
     }
 
-    /// Unmounts it; whoever used it must be gone.
+    /// Unmounts it; no process may use it then.
     pub(crate) fn unmount(&mut self) {
         if std::mem::take(&mut self.is_mounted) {
             // The kernel takes a killed gateway's ring apart, and its files with it, after the process is gone.

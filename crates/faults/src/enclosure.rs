@@ -16,7 +16,7 @@ const ROOM: &str = "/mnt";
 const WORK: &str = "/mnt/faults";
 
 /// Most that images and logs may take, in memory. Bounded, so that a run that goes wrong ends with a
-/// full file system of its own.
+/// full file system.
 const WORK_BYTES_MAX: &str = "size=4g";
 
 /// Whether this process is inside.

@@ -1,4 +1,4 @@
-//! An image as a file of its own, with something between the two that watches or fails.
+//! An image as a separate file, with something between the two that watches or fails.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

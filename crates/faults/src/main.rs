@@ -3,7 +3,7 @@
 //! Each scenario is a family of faults by name. It starts a `gatepost` (a build with its fail points),
 //! breaks something under it, lets it recover and compares what clients saw acknowledged with what
 //! arrived and what the spool holds. A broken promise fails with the ledger's own sentence. All of it
-//! runs in namespaces of its own, which take mounts, loop devices and processes with them at the end.
+//! runs in separate namespaces, which take mounts, loop devices and processes with them at the end.
 
 mod blocklog;
 mod device;

@@ -1,6 +1,6 @@
-//! The doorman: while the spool is recovered, it tells whoever comes to a listener to come again.
+//! The doorman: while the spool is recovered, it tells each client of a listener to come again.
 //!
-//! A thread of its own, which waits for no client. It promises that nobody is lost at its end: its sockets,
+//! A separate thread, which waits for no client. It promises that no client is lost at its end: its sockets,
 //! with those who wait at them, go to the first worker that has listeners to open, or it tells those who wait
 //! before it closes them. It fails by being busy: whom it does not get to waits in the backlog.
 
@@ -19,7 +19,7 @@ use policy::TlsPolicy;
 use ring::ListenOptions;
 use ring::uring::listen_before;
 
-use crate::run::StartError;
+use crate::refusal::StartError;
 
 /// The time between two looks at the doors. What is recovered needs the machine more than those who wait.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -37,7 +37,7 @@ pub(crate) type Held = (SocketAddr, TcpListener);
 
 /// A doorman on duty. Dropping it tells those who wait, and closes.
 pub(crate) struct Doorman {
-    /// Who asks for the sockets says where to; without it, nobody will.
+    /// Who asks for the sockets says where to; without it, they are not asked for.
     relief: Option<Sender<Sender<Vec<Held>>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -62,9 +62,9 @@ impl Doorman {
         Ok(Self { relief: Some(relief), thread: Some(thread) })
     }
 
-    /// Sends it home: its sockets, which block. Nobody is told any more, whoever waits is the caller's.
+    /// Sends it home: its sockets, which block. No client is told any more; those that wait are the caller's.
     pub(crate) fn relieve(mut self) -> Vec<Held> {
-        // Those whom it told are still to leave, for which nobody else should wait; it ends by itself.
+        // Those whom it told are still to leave, for which no other should wait; it ends by itself.
         drop(self.thread.take());
         let (held, hand) = mpsc::channel();
         if let Some(relief) = self.relief.take() {
@@ -322,7 +322,7 @@ mod tests {
         assert!(!is_nonblocking(&socket));
         // This test rather fails than waits.
         socket.set_nonblocking(true).expect("a socket takes the option");
-        let (mut next, _) = socket.accept().expect("somebody waits");
+        let (mut next, _) = socket.accept().expect("a client waits");
         next.write_all(b"220 hello\r\n").expect("the kernel takes it");
         drop(next);
         let mut last = clients.pop().expect("there are many");

@@ -1,10 +1,11 @@
-//! The program: command line, the worker's turn, wiring, signals, drain. No logic of its own.
+//! The program: command line, the worker's turn, wiring, signals, drain. No logic besides.
 
 pub mod cli;
 mod doorman;
 mod opening;
 mod ports;
 mod prepare;
+mod refusal;
 pub mod run;
 mod shares;
 pub mod worker;

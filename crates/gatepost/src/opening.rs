@@ -1,7 +1,7 @@
 //! Opening the shards of a worker, once the disk has ended what a killed process had asked of it.
 //!
 //! On a disk that answers this takes no wait. On one that is slow or stuck it takes as long as the disk does:
-//! giving up would help nobody, since the next start would find the same. The log and `/readyz` name what is
+//! giving up would not help, since the next start would find the same. The log and `/readyz` name what is
 //! waited for, and SIGTERM ends it.
 
 use std::time::{Duration, Instant, SystemTime};

@@ -1,7 +1,7 @@
 //! Whether the ports of the listeners are free, and who has those that are not.
 //!
 //! A port that a process holds is reported at once. One that no process holds any more is waited for: the kernel
-//! takes the ring of a killed gateway apart in a thread of its own, which on a busy machine waits for its turn
+//! takes the ring of a killed gateway apart in a separate thread, which on a busy machine waits for its turn
 //! like any other, and until then the listeners of that ring hold their ports. A supervisor that starts Gatepost
 //! again at once must not see it fail for that.
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ring::uring::port_is_free;
 
-use crate::run::StartError;
+use crate::refusal::StartError;
 
 /// How often a port that no process seems to hold is tried again before it is reported: for 4 s in all.
 const TRIES: u32 = 80;

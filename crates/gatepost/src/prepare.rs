@@ -14,7 +14,7 @@ use ring::RealDisk;
 use smtp::server::TlsMode;
 use spool::SEGMENT_BYTES_MAX;
 
-use crate::run::StartError;
+use crate::refusal::StartError;
 use crate::shares::{self, clients_max, descriptors_max, segment_bytes, segments_max};
 
 /// A gateway that only has to be started.
@@ -156,7 +156,6 @@ fn session_settings(
             tls,
             tls_config: tls_config.clone(),
             auth_without_tls: policy.auth_without_tls,
-            auth: true,
             message_bytes_max: Some(message_bytes_max),
             limits: node.clients.sessions,
         })

@@ -27,6 +27,7 @@ use crate::doorman::Doorman;
 use crate::opening::{self, Watch};
 use crate::ports;
 use crate::prepare::{self, Prepared, Unfit};
+use crate::refusal::StartError;
 use crate::shares::{backlog, clients_max, leaving_max, next_hops_max, segment_bytes, segments_max};
 use crate::worker::{Commits, Life, SPOOL_ROOM, Worker};
 
@@ -42,24 +43,6 @@ pub enum Output {
     /// Nowhere: the demo tells its own story.
     Quiet,
 }
-
-/// Why a gateway does not start: one sentence with its remedy.
-#[derive(Debug)]
-pub struct StartError(String);
-
-impl StartError {
-    pub(crate) fn new(text: impl fmt::Display) -> Self {
-        Self(text.to_string())
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for StartError {}
 
 /// A gateway in service.
 pub struct Running {
@@ -211,9 +194,10 @@ fn start_workers(
         let name = format!("worker-{}", link.worker());
         let spawned =
             std::thread::Builder::new().name(name).spawn(move || serve(&plan, link, metrics, log, &ready));
-        running
-            .workers
-            .push(spawned.map_err(|error| StartError(format!("cannot start a worker thread: {error}")))?);
+        running.workers.push(
+            spawned
+                .map_err(|error| StartError::new(format_args!("cannot start a worker thread: {error}")))?,
+        );
     }
     drop(ready);
     // Every worker reports once; one that cannot start ends them all.
@@ -369,7 +353,7 @@ fn equip(
     };
     worker.report_recovery();
     worker.recover(recovered);
-    // A large queue takes a while to take up, and from here on until the first turn nobody answers who comes.
+    // A large queue takes a while to take up, and from here on until the first turn no client is answered.
     for (address, listener) in plan.doorman().map_or_else(Vec::new, Doorman::relieve) {
         worker.ring.inherit(address, listener);
     }
@@ -412,7 +396,7 @@ fn login_settings(node: &NodeConfig) -> Result<LoginSettings, StartError> {
         Some(text) => control::secret::of_text(text),
         None => control::secret::of_spool(&node.spool.path).map_err(|error| {
             let remedy = "let this user read and write it";
-            StartError(format!("the spool's login.secret cannot be used: {error}; {remedy}"))
+            StartError::new(format_args!("the spool's login.secret cannot be used: {error}; {remedy}"))
         })?,
     };
     let rate = |failures: config::Failures| Rate::new(u64::from(failures.count), failures.per);
@@ -433,10 +417,10 @@ fn open_log(output: Output, node: &str, registry: &Registry) -> Result<LogWriter
         Output::Quiet => LogWriter::start(std::io::sink(), Form::Json, node, registry),
         Output::Stdout => LogWriter::start(std::io::stdout(), Form::for_stdout(), node, registry),
     };
-    started.map_err(|error| StartError(format!("cannot start the log thread: {error}")))
+    started.map_err(|error| StartError::new(format_args!("cannot start the log thread: {error}")))
 }
 
-/// Each worker has a core of its own; where the system refuses, the scheduler decides.
+/// Each worker has a separate core; where the system refuses, the scheduler decides.
 fn pin(worker: u8) {
     if let Some(cores) = core_affinity::get_core_ids()
         && let Some(&core) = cores.get(usize::from(worker) % cores.len().max(1))

@@ -44,7 +44,7 @@ pub(crate) fn segment_bytes(node: &NodeConfig, workers: usize) -> u64 {
         return bytes;
     }
     match node.spool.capacity_bytes {
-        // Without a limit of its own the spool takes what so many of the smallest segments hold.
+        // Without a limit the spool takes what so many of the smallest segments hold.
         u64::MAX => SEGMENT_BYTES_MIN,
         capacity => spool::segment_bytes(capacity / workers as u64, segments_max(workers)),
     }

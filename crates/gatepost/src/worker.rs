@@ -142,7 +142,7 @@ impl<R: Ring> Worker<R> {
 
     /// Does what is to be done about all that the ring completed. What the disk finished comes first, and
     /// who waited for it has the reply before anybody else is served. Who has pipelined much makes a long
-    /// turn: whoever is served in it besides waits neither for its end nor for the disk to be asked then.
+    /// turn: a client that is served in it besides waits neither for its end nor for the disk to be asked then.
     fn serve(&mut self, completions: &mut Vec<Completion>) {
         let mut begin = self.ring.now();
         let mut is_owed = false;
@@ -381,6 +381,7 @@ impl<R: Ring> Worker<R> {
                     }
                     let now = UnixMillis(self.ring.unix_millis());
                     self.log.event("spool_returned", now).number("messages", stats.messages).end();
+                    self.delivery.spool_event(context!(self, delivery), event);
                 }
                 other => self.delivery.spool_event(context!(self, delivery), other),
             }

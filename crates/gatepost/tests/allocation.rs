@@ -2,7 +2,7 @@
 //! out of force.
 //!
 //! A real worker on a real ring runs on the test's own thread, where allocations are counted; the
-//! client has a thread of its own, where they are not.
+//! client has a separate thread, where they are not.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -114,7 +114,7 @@ fn a_configuration_out_of_force_is_freed_although_idle_sessions_live_on() {
     (0..TURNS_MAX).for_each(|_| turn_once(&mut worker));
     assert_eq!(commons.free_retired(), 1, "a transaction keeps what it began with");
     say(&mut worker, 0, "RSET\r\n", "250");
-    assert_eq!(commons.free_retired(), 0, "nobody else does");
+    assert_eq!(commons.free_retired(), 0, "no other does");
     say(&mut worker, IDLE - 1, "NOOP\r\n", "250");
 }
 
@@ -166,7 +166,7 @@ fn worker(configuration: &Configuration, directory: &Path) -> Worker<UringRing> 
     let loaded = config::Config::load(&configuration.write(directory)).expect("the test's files are right");
     let (commons, links, _control) = Commons::new(1, loaded.snapshot);
     let link = links.into_iter().next().expect("there is one worker");
-    // Somebody is suspended, so that everybody is looked up.
+    // One login is suspended, so that every one is looked up.
     let somebody =
         Subject::Client { tenant: Some("proseware".into()), ip: "127.0.9.9".parse().expect("an address") };
     let suspension = Suspension { cause: SuspensionCause::Operator, since: UnixMillis(1), until: None };
@@ -231,7 +231,6 @@ fn ingress_settings(listener: &config::ListenerConfig) -> ingress::Settings {
                 tls: TlsMode::Off,
                 tls_config: None,
                 auth_without_tls: false,
-                auth: false,
                 message_bytes_max: None,
                 limits: mail::limits::SessionLimits::default(),
             }),

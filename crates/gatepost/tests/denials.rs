@@ -1,11 +1,12 @@
 //! A storm of denials: few lines in the log, an exact sum, and a ticket that answers for each of them.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 
 use serde_json::Value;
 use testbed::net::{PATIENCE, eventually, free_address};
-use testbed::{Configuration, Dialog, Gateway};
+use testbed::{Configuration, Dialog, Gateway, proseware};
 
 const GATEPOST: &str = env!("CARGO_BIN_EXE_gatepost");
 /// Transactions, and denied recipients of each: more lines, one by one, than a client has in a while.
@@ -94,6 +95,17 @@ fn a_storm_of_denials_costs_few_lines_an_exact_sum_and_no_ticket() {
     assert_eq!(told, denials);
 }
 
+/// Those whose recipients are all refused wait for their turns; the turns come.
+#[test]
+fn a_client_that_is_told_no_at_once_and_without_end_hears_each_no() {
+    let gateway = gateway();
+    let mut dialog = Dialog::hello(gateway.smtp());
+    dialog.command("MAIL FROM:<ann@far.example>", 250);
+    dialog.send("RCPT TO:<bob@adatum.example>\r\n".repeat(DENIED * TRANSACTIONS));
+    (0..DENIED * TRANSACTIONS).for_each(|_| drop(dialog.expect(550)));
+    dialog.command("QUIT", 221);
+}
+
 #[test]
 fn a_sum_is_told_while_the_gateway_runs_and_its_client_is_gone() {
     let gateway = gateway();
@@ -105,4 +117,42 @@ fn a_sum_is_told_while_the_gateway_runs_and_its_client_is_gone() {
         records.iter().map(of).sum::<u64>() == denials
     };
     assert!(eventually(PATIENCE, is_told), "{} records", logged(&gateway).len());
+}
+
+/// More guesses than strangers have lines for, each from an address of its own.
+const GUESSES: usize = 1500;
+
+#[test]
+fn guesses_from_ever_new_addresses_cost_few_lines_an_exact_sum_and_name_the_login() {
+    let mut configuration = proseware::configuration(free_address(), free_address());
+    configuration.workers = 1;
+    let listener = proseware::listen_for_clear_logins(&mut configuration);
+    let mut gateway = Gateway::start(GATEPOST, configuration);
+    // `terri@proseware.example` with a wrong password: the first few are verified, then the login is locked.
+    const GUESS: &str = "AUTH PLAIN AHRlcnJpQHByb3Nld2FyZS5leGFtcGxlAGd1ZXNz";
+    for number in 0..GUESSES {
+        let source = IpAddr::V4(Ipv4Addr::new(127, 77, (number / 250) as u8, 1 + (number % 250) as u8));
+        let mut dialog = Dialog::hello_from(source, listener);
+        dialog.send(format!("{GUESS}\r\n"));
+        let code = dialog.reply().expect("each guess is answered").code;
+        assert!(code == 535 || code == 454, "guess {number}: {code}");
+    }
+    gateway.wait_metric("gatepost_relay_denials_total", GUESSES as f64);
+    gateway.terminate();
+
+    let output = gateway.output();
+    let records: Vec<Value> = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of = |event: &'static str| records.iter().filter(move |record| record["event"] == event);
+    let number = |record: &Value, key: &str| record[key].as_u64().expect("a number");
+    let lines = of("relay_denied").count() as u64;
+    let folded: u64 = of("relay_denials_folded").map(|sum| number(sum, "denials")).sum();
+    assert!(folded > 0, "{lines} lines for {GUESSES} guesses");
+    assert_eq!(lines + folded, GUESSES as u64, "the sum is exact");
+    let failures: u64 = of("login_failures_folded").map(|sum| number(sum, "failures")).sum();
+    assert_eq!(failures, folded, "what has no line is known by its login");
+    for sum in of("login_failures_folded") {
+        assert_eq!(sum["login"], proseware::LOGIN);
+        let ends = ["first_client", "last_client"].map(|end| sum[end].as_str().expect("an address"));
+        assert!(ends[0] != ends[1] && ends.iter().all(|end| end.starts_with("127.77.")), "{sum}");
+    }
 }

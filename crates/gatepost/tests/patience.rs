@@ -22,6 +22,7 @@ const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1));
 const PORT: u16 = 25;
 const SUBMISSION_PORT: u16 = 587;
+const SEALED_PORT: u16 = 465;
 const SENDER: &str = "app@proseware.example";
 const PASSWORD: &str = "open sesame";
 
@@ -30,7 +31,7 @@ const LONG: Duration = Duration::from_secs(15 * 60);
 
 /// Connects, sends `words` and reads only when `is_reading`; returns what it read in fifteen minutes.
 fn talk(words: &[u8], is_reading: bool) -> String {
-    let (heard, is_open) = converse(words, &Drip { words: &[], bytes: 1, every: LONG }, is_reading);
+    let (heard, is_open) = converse(PORT, words, &Drip { words: &[], bytes: 1, every: LONG }, is_reading);
     assert!(!is_open, "the connection is still open after {LONG:?}");
     heard
 }
@@ -44,7 +45,7 @@ struct Drip<'a> {
 }
 
 /// The same, and then says more and more; tells also whether the connection is open after fifteen minutes.
-fn converse(words: &[u8], drip: &Drip<'_>, is_reading: bool) -> (String, bool) {
+fn converse(port: u16, words: &[u8], drip: &Drip<'_>, is_reading: bool) -> (String, bool) {
     const TOKEN: Token = Token::fixed(0, 0, 0);
     let world = World::new(1, SimOptions::default());
     let tuning = Tuning {
@@ -58,7 +59,7 @@ fn converse(words: &[u8], drip: &Drip<'_>, is_reading: bool) -> (String, bool) {
     let mut gateway = Gateway::start(&world, tuning, EventLog::discarding, Random::new(1))
         .expect("a gateway starts on an empty disk");
     let mut client = world.host(CLIENT);
-    let socket = client.connect(SocketAddr::new(GATEWAY, PORT), None, TOKEN);
+    let socket = client.connect(SocketAddr::new(GATEWAY, port), None, TOKEN);
     let (mut heard, mut completions, mut was_taken) = (Vec::new(), Vec::new(), false);
     let end = world.now().after(LONG);
     let mut rest = drip.words.iter().copied().cycle();
@@ -101,7 +102,18 @@ fn converse(words: &[u8], drip: &Drip<'_>, is_reading: bool) -> (String, bool) {
     }
     assert!(was_taken, "the gateway never took the connection");
     let is_open = !gateway.workers[0].ingress.is_idle();
-    (String::from_utf8(heard).expect("replies are text"), is_open)
+    (String::from_utf8_lossy(&heard).into_owned(), is_open)
+}
+
+/// The beginning of a record that is longer than all that is said of it.
+#[test]
+fn a_handshake_has_one_minute_whether_it_is_silent_or_drips() {
+    const RECORD: &[u8] = b"\x16\x03\x03\x3f\x7f\x01\x00\x3f\x7b\x03\x03";
+    let every = Duration::from_secs(5);
+    for (words, drip) in [(&b""[..], &b""[..]), (b"\x16", b""), (RECORD, b"x")] {
+        let (_, is_open) = converse(SEALED_PORT, words, &Drip { words: drip, bytes: 1, every }, true);
+        assert!(!is_open, "{words:?} and {drip:?} live for ever");
+    }
 }
 
 #[test]
@@ -139,7 +151,7 @@ fn a_byte_every_50_seconds_is_no_reason_to_wait_on() {
         (IN_DATA, "a line.\r\n", "too little of the message came"),
     ] {
         let drip = Drip { words: drip.as_bytes(), bytes: 1, every };
-        let (heard, is_open) = converse(words.as_bytes(), &drip, true);
+        let (heard, is_open) = converse(PORT, words.as_bytes(), &drip, true);
         assert!(!is_open, "{words:?} lives for ever");
         let told =
             heard.lines().last().is_some_and(|line| line.starts_with("421 4.4.2 ") && line.contains(last));
@@ -154,7 +166,7 @@ fn a_slow_message_and_a_command_now_and_then_are_waited_for() {
         (IN_DATA, Drip { words: b"a line of thirty-two octets, yes\r\n", bytes: 2048, every }),
         ("EHLO client.example\r\n", Drip { words: b"NOOP\r\n", bytes: 6, every: Duration::from_secs(280) }),
     ] {
-        let (heard, is_open) = converse(words.as_bytes(), &drip, true);
+        let (heard, is_open) = converse(PORT, words.as_bytes(), &drip, true);
         assert!(is_open && !heard.contains("421"), "{words:?}: {heard}");
     }
 }

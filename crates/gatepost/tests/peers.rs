@@ -22,7 +22,7 @@ fn start() -> (Gateway, Destination) {
     (Gateway::start(env!("CARGO_BIN_EXE_gatepost"), configuration), destination)
 }
 
-/// Sends `bytes_max` bytes of `pieces` on a connection of its own until the gateway has cut it;
+/// Sends `bytes_max` bytes of `pieces` on a separate connection until the gateway has cut it;
 /// returns the replies, after the greeting, and how much it took.
 fn pour(gateway: &Gateway, bytes_max: u64, mut pieces: impl FnMut() -> Vec<u8> + Send) -> (Vec<Reply>, u64) {
     let mut stream = TcpStream::connect(gateway.smtp()).expect("the gateway listens");

@@ -18,7 +18,7 @@ const CLIENTS: u64 = 8;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// What each configuration answers the four recipients of a transaction: a domain of its tenants' is taken,
-/// that of its other tenant is to come in a transaction of its own, and those of the other one are nobody's.
+/// that of its other tenant is to come in a separate transaction, and those of the other one belong to no tenant.
 const ANSWERS: [[u16; 4]; 2] = [[250, 452, 550, 550], [550, 550, 250, 452]];
 
 /// What the relay domains of each configuration are called by. The files of the two differ in size, so that

@@ -77,7 +77,7 @@ impl Drop for Running {
 }
 
 /// A gateway that cannot say the first thing that it has to say, a warning of its configuration: its start goes on when
-/// somebody reads what it says.
+/// a test reads what it says.
 fn held_up() -> (Running, PipeReader) {
     let (reader, mut writer) = std::io::pipe().expect("a pipe can be made");
     writer.write_all(&vec![b'\n'; PIPE_BYTES]).expect("it fits");

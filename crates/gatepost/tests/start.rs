@@ -212,7 +212,7 @@ fn a_spool_that_is_no_directory_is_named_and_left_alone() {
     fs::write(&spool, "precious").expect("the test folder can be written");
     assert_says(&refused(&config), &[&spool.display().to_string(), "directory"]);
     assert_eq!(fs::read_to_string(&spool).expect("it is still there"), "precious");
-    assert!(TcpStream::connect(configuration.listeners[0].address).is_err(), "somebody listens");
+    assert!(TcpStream::connect(configuration.listeners[0].address).is_err(), "a socket listens");
 }
 
 #[test]
@@ -316,8 +316,8 @@ fn a_start_that_refuses_while_it_waits_says_so_and_then_serves_all_who_come() {
     let clients: Vec<_> = (0..16).map(|_| thread::spawn(move || insist(address, 50))).collect();
     Dialog::connect(address).expect(421);
     drop(writers);
-    let put_off = clients.into_iter().map(|client| client.join().expect("nobody was reset")).sum::<u32>();
-    assert!(put_off > 0, "nobody came before it was ready");
+    let put_off = clients.into_iter().map(|client| client.join().expect("no client was reset")).sum::<u32>();
+    assert!(put_off > 0, "no client came before it was ready");
     still_serves(&gateway, &destination);
 }
 
@@ -326,7 +326,7 @@ fn a_start_that_refuses_while_it_waits_ends_when_it_is_asked_to() {
     let (mut gateway, _destination, _writers) = waiting(refuse);
     Dialog::connect(gateway.smtp()).expect(421);
     assert_eq!(gateway.terminate().code(), Some(2));
-    assert!(TcpStream::connect(gateway.smtp()).is_err(), "somebody listens");
+    assert!(TcpStream::connect(gateway.smtp()).is_err(), "a socket listens");
     assert_says(&gateway.output(), &["clients_put_off", "has not ended"]);
 }
 

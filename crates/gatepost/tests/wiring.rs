@@ -134,3 +134,45 @@ fn retries_begin_with_first_double_up_to_longest_and_are_cut_at_expire() {
     let (_, age) = put_off.next_try(1);
     assert!((418.0..=422.0).contains(&age), "{age} s after its arrival");
 }
+
+/// The threads of a process by name: how far each stands below others, and by which policy it is scheduled.
+fn threads_of(pid: u32) -> Vec<(String, i32, u32)> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let told = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    // The name stands in brackets; what follows it begins with the third field (proc_pid_stat(5)).
+    let parts = told.filter_map(|stat| {
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        Some((name.to_owned(), fields[19 - 3].parse().ok()?, fields[41 - 3].parse().ok()?))
+    });
+    parts.collect()
+}
+
+#[test]
+fn slow_work_gives_way_to_mail_and_to_health() {
+    const OTHER: u32 = 0;
+    const BATCH: u32 = 3;
+    // A sandbox may forbid it, and the gateway does without.
+    let is_granted = std::thread::spawn(|| ring::turns::give_way().is_ok());
+    if !is_granted.join().expect("it does not panic") {
+        return;
+    }
+    let next_hop = testbed::net::free_address();
+    let mut configuration = testbed::proseware::configuration(next_hop, next_hop);
+    configuration.workers = 1;
+    let gateway = Gateway::start(GATEPOST, configuration);
+    let stand = |names: [&str; 2], meant: &dyn Fn(i32, u32) -> bool| {
+        eventually(PATIENCE, || {
+            let threads = threads_of(gateway.pid());
+            names.iter().all(|name| {
+                let named = threads.iter().find(|thread| thread.0 == *name);
+                named.is_some_and(|&(_, niceness, policy)| meant(niceness, policy))
+            })
+        })
+    };
+    // Linux keeps fifteen characters of a name.
+    let slow = ["gatepost-verify", "gatepost-ticket"];
+    assert!(stand(slow, &|niceness, policy| niceness >= 10 && policy == BATCH));
+    let prompt = ["worker-0", "gatepost-contro"];
+    assert!(stand(prompt, &|niceness, policy| niceness < 10 && policy == OTHER));
+}

@@ -63,7 +63,7 @@ fn mail_of_workers_that_are_no_more_is_delivered_once_and_their_shards_go() {
     assert!(held_by.iter().any(|shard| *shard >= 2), "only {held_by:?} hold mail");
     gateway.terminate();
 
-    // Two workers, and nobody takes the mail yet: what is adopted waits, and new mail goes to their own.
+    // Two workers, and no destination takes the mail yet: what is adopted waits, and new mail goes to their own.
     restart(&mut gateway, 2);
     assert_eq!(listed(&gateway), (held_by.clone(), QUEUED as usize));
     sent.extend(send(&gateway, 1000, 20));

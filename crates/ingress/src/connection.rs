@@ -1,4 +1,4 @@
-//! One client's connection: the session, what the judge knows of the client, and the state of its I/O.
+//! One client's connection: the session, what the handler knows of the client, and the state of its I/O.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use ring::{Handle, Instant, Socket, TimerKey};
 use smtp::server::{Session, XClientRights};
 use spool::LargeKey;
 
-use crate::admission::Leases;
-use crate::author::Authorship;
 use crate::folds::Fold;
+use crate::handler::admission::Leases;
+use crate::handler::author::Authorship;
+use crate::handler::login::Asked;
 use crate::headers::HeaderScan;
-use crate::login::Asked;
 
 /// A connection from its acceptance until its last operation is over.
 pub(crate) struct Connection {
@@ -34,7 +34,7 @@ pub(crate) struct Connection {
     pub(crate) spare: Vec<u8>,
 }
 
-/// What the judge knows of a client, and the transaction it is in. Its memory is used by the next connection again.
+/// What the handler knows of a client, and the transaction it is in. Its memory is used by the next connection again.
 pub(crate) struct Client {
     pub(crate) key: Handle,
     pub(crate) listener: usize,
@@ -52,7 +52,7 @@ pub(crate) struct Client {
     pub(crate) tls: bool,
     /// Protocol version and cipher suite.
     pub(crate) tls_name: String,
-    /// Who has logged in; empty for nobody.
+    /// Who has logged in; empty without a login.
     pub(crate) login: String,
     pub(crate) identity: Option<IdentityIx>,
     /// Who has just logged in to a mailbox from its address.
@@ -126,7 +126,7 @@ pub(crate) struct Denied {
 /// What DNS lists say about a client.
 #[derive(Debug)]
 pub(crate) enum Standing {
-    /// Nobody has asked them.
+    /// They have not been asked.
     Unknown,
     /// The question is on its way.
     Asked,
@@ -157,7 +157,7 @@ pub(crate) enum Waiting {
 
 impl Connection {
     /// Takes up the published configuration where nothing is under way that began with another:
-    /// whoever is idle holds none that is out of force.
+    /// an idle one holds none that is out of force.
     pub(crate) fn renew_if_idle(&mut self, latest: &Arc<Snapshot>) {
         let client = &mut self.client;
         if client.waiting == Waiting::Nothing && !client.transaction.open && !self.session.has_transaction() {
@@ -219,7 +219,7 @@ impl Client {
     }
 
     /// Whose client it is: the transaction's tenant, and before a recipient has said that, the tenant of
-    /// the login, or of the network where nobody has logged in.
+    /// the login, or of the network where no login was made.
     pub(crate) fn tenant(&self) -> Option<TenantIx> {
         self.transaction.tenant.or_else(|| match self.identity {
             Some(identity) => Some(self.snapshot.identity_tenant(identity)),
@@ -250,7 +250,7 @@ impl Client {
 
 impl Transaction {
     /// Who is charged for it: the login or the grant that answers for its sender, else who has logged
-    /// in; empty for nobody.
+    /// in; empty without a login.
     pub(crate) fn charged_to<'a>(&self, login: &'a str, snapshot: &'a Snapshot) -> &'a str {
         self.identity.map_or(login, |identity| snapshot.identity_login(identity))
     }

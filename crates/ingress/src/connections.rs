@@ -13,8 +13,8 @@ use ring::{Handle, Instant, Output, Ring, Socket, Token};
 use smtp::server::{Phase, Resume, Session, Step};
 
 use crate::connection::{Client, Connection, Waiting};
-use crate::denial;
-use crate::judge::{self, Judge};
+use crate::handler::denial;
+use crate::handler::{self, SessionHandler};
 use crate::seats::Guest;
 use crate::{Context, Ingress, RECEIVE, ROOM, SEND, Timer};
 
@@ -26,7 +26,7 @@ const DATA_TIMEOUT: Duration = Duration::from_secs(180);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a client is told that comes, or stays, while the gateway drains.
 const SHUTTING_DOWN: &str = "shutting down; try again later";
-/// For a proxy's header to come whole: the proxy sends it at once, whoever its client is.
+/// For a proxy's header to come whole: the proxy sends it at once, for every client.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Refused recipients of transactions without any other that one turn looks at, over all
 /// connections: a fifth of a millisecond, which is what a storm of them adds to everyone's wait.
@@ -62,38 +62,29 @@ impl Ingress {
         socket: Socket,
         peer: SocketAddr,
     ) {
-        let peer = judge::canonical(peer.ip());
-        let settings = self.settings.listeners[listener].session.clone();
+        let peer = handler::canonical(peer.ip());
+        let settings = self.shared.settings.listeners[listener].session.clone();
         let key = self.connections.next();
         let mut client = Client::new(key, listener, peer, cx.snapshots.load().clone());
         let now = cx.ring.now();
-        let mut judge = Judge {
-            client: &mut client,
-            settings: &self.settings,
-            counter: &mut self.id_counter,
-            parked: &mut self.parked,
-            findings: &mut self.findings,
-            seats: &mut self.seats,
-            folds: &mut self.folds,
-            cx,
-        };
+        let mut handler = self.shared.handler(&mut client, cx);
         let session = if self.draining {
             self.reply.set(421, Some(Status::new(4, 3, 2)), format_args!("{SHUTTING_DOWN}"));
             Session::refuse(settings, &self.reply)
-        } else if self.settings.peers.is_proxy(peer) {
-            match judge.seats.take(key, PROXY, now) {
+        } else if handler.settings.peers.is_proxy(peer) {
+            match handler.seats.take(key, PROXY, now) {
                 Ok(()) => Session::behind_proxy(settings),
                 Err(refused) => {
-                    judge.turn_away(refused, &mut self.reply);
+                    handler.turn_away(refused, &mut self.reply);
                     Session::refuse(settings, &self.reply)
                 }
             }
         } else {
-            judge.client.xclient = self.settings.peers.xclient_rights(peer);
-            if judge.admit(&mut self.reply) {
+            handler.client.xclient = handler.settings.peers.xclient_rights(peer);
+            if handler.admit(&mut self.reply) {
                 Session::new(settings)
             } else {
-                judge.seats.leave(key);
+                handler.seats.leave(key);
                 Session::refuse(settings, &self.reply)
             }
         };
@@ -113,7 +104,7 @@ impl Ingress {
         cx.metrics.connection_opened(listener);
         self.settle(cx, key);
         self.watch_places(now);
-        if !self.accept_stopped && self.leaving() >= self.settings.leaving_max {
+        if !self.accept_stopped && self.leaving() >= self.shared.settings.leaving_max {
             self.accept_stopped = true;
             for &listener in &self.listeners {
                 cx.ring.stop_accepting(listener);
@@ -123,12 +114,12 @@ impl Ingress {
 
     /// Connections without a place: they are told so, and go.
     fn leaving(&self) -> usize {
-        self.connections.len() as usize - self.seats.taken()
+        self.connections.len() as usize - self.shared.seats.taken()
     }
 
     /// Sees to it that places are looked after as long as they are short, or there is something to tell of them.
     fn watch_places(&mut self, now: Instant) {
-        if !self.watches_places && (self.seats.are_short() || self.seats.shed.has_news()) {
+        if !self.watches_places && (self.shared.seats.are_short() || self.shared.seats.shed.has_news()) {
             self.watches_places = true;
             self.wheel.insert(now.after(PLACES_INTERVAL), Timer::Places);
         }
@@ -137,21 +128,21 @@ impl Ingress {
     /// Ends the connections of those who do nothing while places are short, and tells of those who found none.
     pub(crate) fn look_after_places<R: Ring>(&mut self, cx: &mut Context<'_, R>, now: Instant) {
         for _ in 0..ENDED_A_LOOK_MAX {
-            let Some(key) = self.seats.next_overdue(now) else { break };
+            let Some(key) = self.shared.seats.next_overdue(now) else { break };
             self.end_for_want_of_places(cx, key, ShedCause::Silent);
         }
-        self.seats.report(cx);
+        self.shared.seats.report(cx);
         self.watches_places = false;
         self.watch_places(now);
     }
 
     /// Tells those whose places are others' now.
     pub(crate) fn end_displaced<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
-        while let Some(key) = self.seats.next_displaced() {
-            self.seats.places().missed(cx.now());
+        while let Some(key) = self.shared.seats.next_displaced() {
+            self.shared.seats.places().missed(cx.now());
             self.end_for_want_of_places(cx, key, ShedCause::Displaced);
         }
-        if self.seats.shed.has_news() {
+        if self.shared.seats.shed.has_news() {
             self.watch_places(cx.ring.now());
         }
     }
@@ -160,7 +151,7 @@ impl Ingress {
         let Some(connection) = self.connection(key) else { return };
         let Client { address, listener, .. } = connection.client;
         cx.metrics.connection_shed(listener, cause);
-        self.seats.shed.add(cause, address);
+        self.shared.seats.shed.add(cause, address);
         let text = "connections are short, and nothing came over this one for a while; try again later";
         self.end(cx, key, (4, 3, 2), text);
     }
@@ -178,15 +169,15 @@ impl Ingress {
             // It does not read what it is told: there is no telling it anything more.
             connection.ended = true;
             connection.sending = false;
-            return self.drive(cx, key, |session, judge| {
-                session.peer_ended(judge);
+            return self.drive(cx, key, |session, handler| {
+                session.peer_ended(handler);
                 // The ring still has what was said before; closing takes it back.
                 session.output().clear();
             });
         }
         self.reply.set(421, Some(Status::new(class, subject, detail)), format_args!("{text}"));
         let reply = std::mem::take(&mut self.reply);
-        self.drive(cx, key, |session, judge| session.close_with(&reply, judge));
+        self.drive(cx, key, |session, handler| session.close_with(&reply, handler));
         self.reply = reply;
     }
 
@@ -210,35 +201,26 @@ impl Ingress {
         self.connections.get_mut(key).map(|connection| &mut **connection)
     }
 
-    /// Lets the judge of connection `key` word `self.reply`, outside of a call of its session.
-    pub(crate) fn judge<R: Ring>(
+    /// Lets the handler of connection `key` word `self.reply`, outside of a call of its session.
+    pub(crate) fn handle<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
         key: Handle,
-        work: impl FnOnce(&mut Judge<'_, '_, R>, &mut Reply),
+        work: impl FnOnce(&mut SessionHandler<'_, '_, R>, &mut Reply),
     ) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let mut judge = Judge {
-            client: &mut connection.client,
-            settings: &self.settings,
-            counter: &mut self.id_counter,
-            parked: &mut self.parked,
-            findings: &mut self.findings,
-            seats: &mut self.seats,
-            folds: &mut self.folds,
-            cx,
-        };
-        work(&mut judge, &mut self.reply);
+        let mut handler = self.shared.handler(&mut connection.client, cx);
+        work(&mut handler, &mut self.reply);
     }
 
-    /// Lets a session work, with its judge; then moves its I/O on.
+    /// Lets a session work, with its handler; then moves its I/O on.
     pub(crate) fn drive<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
         key: Handle,
-        work: impl FnOnce(&mut Session, &mut Judge<'_, '_, R>),
+        work: impl FnOnce(&mut Session, &mut SessionHandler<'_, '_, R>),
     ) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -247,19 +229,7 @@ impl Ingress {
         let allowance = self.allowance.min(IN_VAIN_A_VISIT_MAX);
         connection.session.set_allowance(allowance);
         let Connection { session, client, .. } = &mut **connection;
-        work(
-            session,
-            &mut Judge {
-                client,
-                settings: &self.settings,
-                counter: &mut self.id_counter,
-                parked: &mut self.parked,
-                findings: &mut self.findings,
-                seats: &mut self.seats,
-                folds: &mut self.folds,
-                cx,
-            },
-        );
+        work(session, &mut self.shared.handler(client, cx));
         self.allowance -= allowance - connection.session.allowance();
         let now = cx.ring.now();
         if connection.session.steps() != before.0 {
@@ -270,7 +240,7 @@ impl Ingress {
             }
         }
         if connection.session.carried() != before.1 {
-            self.seats.carried(key, now);
+            self.shared.seats.carried(key, now);
         }
         if connection.session.yields() && !std::mem::replace(&mut connection.yielding, true) {
             self.yielding.push_back(key);
@@ -289,7 +259,7 @@ impl Ingress {
             if let Some(connection) = self.connection(key)
                 && std::mem::take(&mut connection.yielding)
             {
-                self.drive(cx, key, |session, judge| session.receive(&[], judge));
+                self.drive(cx, key, |session, handler| session.receive(&[], handler));
             }
         }
     }
@@ -310,7 +280,7 @@ impl Ingress {
 
     pub(crate) fn resume_message<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
         let reply = std::mem::take(&mut self.reply);
-        self.drive(cx, key, |session, judge| session.resume(Resume::Message(&reply), judge));
+        self.drive(cx, key, |session, handler| session.resume(Resume::Message(&reply), handler));
         self.reply = reply;
     }
 
@@ -323,17 +293,8 @@ impl Ingress {
             return;
         }
         connection.client.waiting = Waiting::Nothing;
-        let mut judge = Judge {
-            client: &mut connection.client,
-            settings: &self.settings,
-            counter: &mut self.id_counter,
-            parked: &mut self.parked,
-            findings: &mut self.findings,
-            seats: &mut self.seats,
-            folds: &mut self.folds,
-            cx,
-        };
-        if judge.store(&mut self.reply) == Step::Refuse {
+        let mut handler = self.shared.handler(&mut connection.client, cx);
+        if handler.store(&mut self.reply) == Step::Refuse {
             self.resume_message(cx, key);
         }
     }
@@ -343,10 +304,10 @@ impl Ingress {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        // Before a reply goes: whoever reads a ticket in it can look it up.
+        // Before a reply goes: the reader of a ticket in it can look it up.
         connection.client.hand_over_denial(cx.link);
         if !connection.session.has_transaction() {
-            denial::end_fold(&mut connection.client, &mut self.folds, cx);
+            denial::end_fold(&mut connection.client, &mut self.shared.folds, cx);
         }
         // What has ended just now may have held a configuration that is out of force.
         connection.renew_if_idle(cx.snapshots.load());
@@ -357,7 +318,7 @@ impl Ingress {
             connection.client.tls_name.push_str(name);
         }
         let waiting = connection.client.waiting != Waiting::Nothing;
-        self.seats.set_busy(key, waiting);
+        self.shared.seats.set_busy(key, waiting);
         if self.draining
             && !waiting
             && !connection.session.has_transaction()
@@ -365,17 +326,8 @@ impl Ingress {
         {
             self.reply.set(421, Some(Status::new(4, 3, 2)), format_args!("{SHUTTING_DOWN}"));
             let Connection { session, client, .. } = &mut **connection;
-            let judge = &mut Judge {
-                client,
-                settings: &self.settings,
-                counter: &mut self.id_counter,
-                parked: &mut self.parked,
-                findings: &mut self.findings,
-                seats: &mut self.seats,
-                folds: &mut self.folds,
-                cx,
-            };
-            session.close_with(&self.reply, judge);
+            let handler = &mut self.shared.handler(client, cx);
+            session.close_with(&self.reply, handler);
         }
         if !connection.sending && !connection.session.output().is_empty() {
             let empty = std::mem::take(&mut connection.spare);
@@ -412,13 +364,13 @@ impl Ingress {
             connection.spare = buffer;
         }
         // A session stops at its output bound; now that the output was taken it goes on.
-        self.drive(cx, key, |session, judge| session.receive(&[], judge));
+        self.drive(cx, key, |session, handler| session.receive(&[], handler));
     }
 
     pub(crate) fn peer_ended<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.ended = true;
-            self.drive(cx, key, |session, judge| session.peer_ended(judge));
+            self.drive(cx, key, |session, handler| session.peer_ended(handler));
         }
     }
 
@@ -437,7 +389,7 @@ impl Ingress {
         }
         let text = match connection.session.phase() {
             Phase::Header if !connection.sending => {
-                return self.drive(cx, key, |session, judge| session.header_overdue(judge));
+                return self.drive(cx, key, |session, handler| session.header_overdue(handler));
             }
             Phase::Data => "timeout: too little of the message came in three minutes",
             _ => "timeout: no whole command came in five minutes",
@@ -447,12 +399,12 @@ impl Ingress {
 
     fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
         let Some(mut connection) = self.connections.remove(key) else { return };
-        denial::end_fold(&mut connection.client, &mut self.folds, cx);
+        denial::end_fold(&mut connection.client, &mut self.shared.folds, cx);
         self.wheel.cancel(connection.timer);
-        self.seats.leave(key);
+        self.shared.seats.leave(key);
         cx.ring.close(connection.socket);
         cx.metrics.connection_closed(connection.client.listener);
-        if self.accept_stopped && self.leaving() <= self.settings.leaving_max / 2 {
+        if self.accept_stopped && self.leaving() <= self.shared.settings.leaving_max / 2 {
             self.accept_stopped = false;
             self.resume_accepting(cx.ring);
         }

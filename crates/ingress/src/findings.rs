@@ -1,5 +1,5 @@
 //! What was found out about recipients of late: a worker's own memory over the control plane's
-//! answers, so that most recipients wait for nobody.
+//! answers, so that most recipients wait for no answer.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! Watches the header of a message go by, in pieces of any size: counts what a loop leaves behind,
-//! and hands the fields that say who a message is from to whoever checks them.
+//! and hands the fields that say who a message is from to their check.
 //!
 //! It never fails and never holds more than the beginning of one field. What a reader could take
 //! for a checked field counts as one, so that no second From hides behind a slip of syntax.
@@ -92,7 +92,7 @@ impl HeaderScan {
         self.done = true;
     }
 
-    /// Whether the message has been here before, or everywhere (relay-control.md B3).
+    /// Whether the message has been here before, or everywhere (DESIGN.md B3).
     pub(crate) fn is_loop(&self) -> bool {
         self.received > RECEIVED_FIELDS_MAX || self.twice_by_us
     }

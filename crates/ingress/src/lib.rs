@@ -1,29 +1,20 @@
 //! Mail in: listeners, connections, admission and back-pressure of one worker.
 //!
-//! Each connection joins a sans-I/O SMTP session to the ring and to the judge, who asks `policy` and
+//! Each connection joins a sans-I/O SMTP session to the ring and to the handler, who asks `policy` and
 //! hands what is accepted to the spool. Nothing is answered 250 before the spool says that it is
 //! durable. A peer costs bounded memory: it is not read from while its session waits, while its
 //! output is not taken, or while the spool is behind; and bounded time and places: see `seats`. Fails towards
 //! the client with 421, 451 or 452, never silently.
 
-mod admission;
-mod author;
 mod connection;
 mod connections;
-mod containment;
-mod denial;
 mod findings;
 mod folds;
+mod guesses;
+mod handler;
 mod headers;
-mod judge;
-mod large;
-mod lists;
-mod login;
-mod proxy;
-mod recipient;
 mod seats;
 mod shed;
-mod trace;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -37,14 +28,15 @@ use ring::{Arena, Completion, Handle, Instant, ListenOptions, Listener, Ring, To
 use smtp::server::Resume;
 use spool::{Refusal, Spool};
 
-pub use proxy::Peers;
+pub use handler::proxy::Peers;
 
 use connection::{Connection, Waiting};
 use findings::Findings;
 use folds::{Folds, Pen};
+use handler::{Shared, denial};
 use seats::Seats;
 
-pub use login::LoginSettings;
+pub use handler::login::LoginSettings;
 
 /// The room number of ingress in a [`Token`].
 pub const ROOM: u8 = 1;
@@ -130,28 +122,23 @@ impl<R: Ring> Context<'_, R> {
 
 /// All that comes in at one worker.
 pub struct Ingress {
-    settings: Settings,
+    shared: Shared,
     listeners: Vec<Listener>,
     connections: Arena<Box<Connection>>,
     /// Received bytes on their way into a session; one buffer for all.
     scratch: Vec<u8>,
     reply: Reply,
     wheel: Wheel<Timer>,
-    parked: VecDeque<Handle>,
     /// Those whose recipients are all refused, in the order of their turns.
     yielding: VecDeque<Handle>,
     /// Recipients in vain that may still be looked at in this turn.
     allowance: u32,
-    findings: Findings,
-    seats: Seats,
     /// [`Timer::Places`] is set.
     watches_places: bool,
-    folds: Folds,
     /// When the records of tickets that were given again are to be told of it.
     repeated_due: Option<Instant>,
     /// The first connection that has not been asked to take up the latest configuration.
     renewing: Option<u32>,
-    id_counter: u32,
     accept_paused: bool,
     /// Too many are being told that there is no place.
     accept_stopped: bool,
@@ -169,28 +156,30 @@ enum Timer {
 }
 
 impl Ingress {
-    /// Nobody listens before [`Ingress::open`].
+    /// No socket listens before [`Ingress::open`].
     pub fn new<R: Ring>(settings: Settings, ring: &mut R) -> Self {
         let (mut seed, mut fold_seed) = ([0; 4], [0; 8]);
         ring.random(&mut seed);
         ring.random(&mut fold_seed);
         Self {
-            seats: Seats::new(Arc::clone(&settings.places)),
-            settings,
+            shared: Shared {
+                counter: u32::from_le_bytes(seed),
+                parked: VecDeque::new(),
+                findings: Findings::default(),
+                seats: Seats::new(Arc::clone(&settings.places)),
+                folds: Folds::new(u64::from_le_bytes(fold_seed)),
+                settings,
+            },
             listeners: Vec::new(),
             connections: Arena::default(),
             scratch: Vec::with_capacity(16 << 10),
             reply: Reply::default(),
             wheel: Wheel::new(TICK),
-            parked: VecDeque::new(),
             yielding: VecDeque::new(),
             allowance: connections::IN_VAIN_A_TURN_MAX,
-            findings: Findings::default(),
             watches_places: false,
-            folds: Folds::new(u64::from_le_bytes(fold_seed)),
             repeated_due: None,
             renewing: None,
-            id_counter: u32::from_le_bytes(seed),
             accept_paused: false,
             accept_stopped: false,
             draining: false,
@@ -203,8 +192,9 @@ impl Ingress {
     /// # Errors
     /// The address that could not be bound, and why.
     pub fn open<R: Ring>(&mut self, ring: &mut R, shared: bool) -> Result<(), ListenError> {
-        for (index, listener) in self.settings.listeners.iter().enumerate() {
-            let options = ListenOptions { address: listener.address, shared, backlog: self.settings.backlog };
+        for (index, listener) in self.shared.settings.listeners.iter().enumerate() {
+            let options =
+                ListenOptions { address: listener.address, shared, backlog: self.shared.settings.backlog };
             let token = Token::fixed(ROOM, LISTENER, index as u32);
             let (handle, _) = ring
                 .listen(options, token)
@@ -220,15 +210,15 @@ impl Ingress {
     /// When [`Ingress::tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        // Whoever waits for a turn has it at once, after the others.
+        // A connection that waits for a turn has it at once, after the others.
         let waits_for_a_turn = !self.yielding.is_empty() || self.renewing.is_some();
         if waits_for_a_turn {
             return Some(Instant::default());
         }
-        [self.wheel.next(), self.folds.next_deadline(), self.repeated_due].into_iter().flatten().min()
+        [self.wheel.next(), self.shared.folds.next_deadline(), self.repeated_due].into_iter().flatten().min()
     }
 
-    /// Nobody is connected.
+    /// No client is connected.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.connections.is_empty()
@@ -246,7 +236,7 @@ impl Ingress {
                 self.scratch.extend_from_slice(cx.ring.chunk(&chunk));
                 cx.ring.release(chunk);
                 let scratch = std::mem::take(&mut self.scratch);
-                self.drive(cx, token.handle, |session, judge| session.receive(&scratch, judge));
+                self.drive(cx, token.handle, |session, handler| session.receive(&scratch, handler));
                 self.scratch = scratch;
             }
             Completion::Ended { token, .. } => self.peer_ended(cx, token.handle),
@@ -294,15 +284,15 @@ impl Ingress {
 
     /// The group with room has gone: those that waited for room try again, in their order.
     pub fn room<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
-        for _ in 0..self.parked.len() {
-            let Some(key) = self.parked.pop_front() else { return };
+        for _ in 0..self.shared.parked.len() {
+            let Some(key) = self.shared.parked.pop_front() else { return };
             self.store(cx, key);
         }
     }
 
     /// The spool has latched: everyone who waits for it is told to come again.
     pub fn latched<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
-        self.parked.clear();
+        self.shared.parked.clear();
         for index in 0..self.connections.end() {
             let Some((key, _)) = self.connections.at(index) else { continue };
             let waits = |waiting| matches!(waiting, Waiting::Room | Waiting::Large | Waiting::Commit);
@@ -315,7 +305,7 @@ impl Ingress {
     /// The spool's files have vanished: a client that waits for room in it is told to come again. Bodies on their way are
     /// refused at their end, and of each group on its way the spool says what becomes of it.
     pub fn vanished<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
-        while let Some(key) = self.parked.pop_front() {
+        while let Some(key) = self.shared.parked.pop_front() {
             if self.waiting(key) == Some(Waiting::Room) {
                 self.put_off(cx, key, Refusal::Vanished);
             }
@@ -341,14 +331,14 @@ impl Ingress {
         if connection.ended {
             self.settle(cx, key);
         } else if client.transaction.id.is_some() {
-            self.judge(cx, key, |judge, reply| {
-                judge.refuse_for_spool(refusal, reply);
-                judge.end_transaction();
+            self.handle(cx, key, |handler, reply| {
+                handler.refuse_for_spool(refusal, reply);
+                handler.end_transaction();
             });
             self.resume_message(cx, key);
         } else {
             client.transaction.refused = Some(Reason::SpoolFailed);
-            self.drive(cx, key, |session, judge| session.resume(Resume::Continue, judge));
+            self.drive(cx, key, |session, handler| session.resume(Resume::Continue, handler));
         }
     }
 
@@ -363,9 +353,9 @@ impl Ingress {
         }
         client.waiting = Waiting::Nothing;
         let mut reply = std::mem::take(&mut self.reply);
-        self.drive(cx, key, |session, judge| {
-            let accepted = judge.end_login(outcome, &mut reply);
-            session.resume(Resume::Auth((!accepted).then_some(&reply)), judge);
+        self.drive(cx, key, |session, handler| {
+            let accepted = handler.end_login(outcome, &mut reply);
+            session.resume(Resume::Auth((!accepted).then_some(&reply)), handler);
         });
         self.reply = reply;
     }
@@ -390,7 +380,7 @@ impl Ingress {
                 Timer::Places => self.look_after_places(cx, now),
             }
         }
-        self.folds.write_due(&mut cx.pen());
+        self.shared.folds.write_due(&mut cx.pen());
         if self.repeated_due.is_some_and(|due| due <= now) {
             cx.link.settle_repeated(cx.now());
             self.repeated_due = None;
@@ -405,9 +395,9 @@ impl Ingress {
         for index in 0..self.connections.end() {
             let Some((key, _)) = self.connections.at(index) else { continue };
             let connection = &mut self.connections[key];
-            denial::end_fold(&mut connection.client, &mut self.folds, cx);
+            denial::end_fold(&mut connection.client, &mut self.shared.folds, cx);
         }
-        self.folds.write_all(&mut cx.pen());
+        self.shared.folds.write_all(&mut cx.pen());
         cx.link.settle_repeated(UnixMillis(u64::MAX));
     }
 

@@ -105,6 +105,17 @@ impl<'a> Address<'a> {
         Ok(Self { text, at })
     }
 
+    /// An address out of a text that was read as one before: `at` is the place of its @.
+    pub(crate) fn known(text: &'a str, at: usize) -> Self {
+        debug_assert_eq!(Self::parse(text), Ok(Self { text, at }));
+        Self { text, at }
+    }
+
+    /// The place of its @.
+    pub(crate) fn at(self) -> usize {
+        self.at
+    }
+
     /// The whole address.
     #[must_use]
     pub fn text(self) -> &'a str {
@@ -192,12 +203,6 @@ impl<'a> Address<'a> {
             None
         }
     }
-
-    /// An owned copy.
-    #[must_use]
-    pub fn to_buf(self) -> AddressBuf {
-        AddressBuf { text: self.text.into(), at: self.at }
-    }
 }
 
 impl fmt::Display for Address<'_> {
@@ -206,25 +211,10 @@ impl fmt::Display for Address<'_> {
     }
 }
 
-/// An [`Address`] that owns its text.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct AddressBuf {
-    text: Box<str>,
-    at: usize,
-}
-
-impl AddressBuf {
-    /// The address.
-    #[must_use]
-    pub fn as_address(&self) -> Address<'_> {
-        Address { text: &self.text, at: self.at }
-    }
-}
-
 /// The sender of an envelope (RFC 5321 section 4.1.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReversePath<'a> {
-    /// `<>`: a notification, to which nobody must answer.
+    /// `<>`: a notification, which must not be answered.
     Null,
     /// A mailbox.
     Address(Address<'a>),
@@ -336,7 +326,7 @@ fn after_source_route(text: &str) -> Option<&str> {
 }
 
 /// A dot-string or a quoted string. Dots may stand anywhere: real addresses have them at the end
-/// and doubled, and refusing those protects nobody.
+/// and doubled, and refusing those protects no reader.
 fn is_local_part(text: &str) -> bool {
     match text.as_bytes() {
         [] => false,

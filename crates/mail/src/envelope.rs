@@ -7,63 +7,69 @@ use crate::address::{Address, ReversePath};
 #[derive(Clone, Debug, Default)]
 pub struct Envelope {
     text: String,
-    /// End of the reverse-path in `text`; 0 is the null reverse-path.
-    reverse_path_end: usize,
-    /// End of each recipient in `text`; it begins where the one before it ends.
-    recipient_ends: Vec<usize>,
+    /// `None` is the null reverse-path.
+    reverse_path: Option<Place>,
+    recipients: Vec<Place>,
     eight_bit: bool,
+}
+
+/// Where an address lies in the text: it was read when it came, and is not read again.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    start: u32,
+    /// Its @, from its start.
+    at: u16,
+    end: u32,
 }
 
 impl Envelope {
     /// Forgets everything; the memory stays.
     pub fn clear(&mut self) {
         self.text.clear();
-        self.reverse_path_end = 0;
-        self.recipient_ends.clear();
+        self.reverse_path = None;
+        self.recipients.clear();
         self.eight_bit = false;
     }
 
     /// Starts over with a reverse-path.
     pub fn begin(&mut self, from: ReversePath<'_>) {
         self.clear();
-        self.text.push_str(from.text());
-        self.reverse_path_end = self.text.len();
+        self.reverse_path = from.address().map(|from| self.push(from));
     }
 
     /// Adds a recipient.
     pub fn push_recipient(&mut self, to: Address<'_>) {
-        self.text.push_str(to.text());
-        self.recipient_ends.push(self.text.len());
+        let place = self.push(to);
+        self.recipients.push(place);
+    }
+
+    fn push(&mut self, address: Address<'_>) -> Place {
+        let end = |text: &String| u32::try_from(text.len()).expect("an envelope has less than 4 GiB");
+        let start = end(&self.text);
+        self.text.push_str(address.text());
+        let at = u16::try_from(address.at()).expect("a local part is short");
+        Place { start, at, end: end(&self.text) }
+    }
+
+    fn address(&self, place: Place) -> Address<'_> {
+        Address::known(&self.text[place.start as usize..place.end as usize], place.at.into())
     }
 
     /// The reverse-path.
-    ///
-    /// # Panics
-    /// Never: what went in was a valid path.
     #[must_use]
     pub fn reverse_path(&self) -> ReversePath<'_> {
-        match &self.text[..self.reverse_path_end] {
-            "" => ReversePath::Null,
-            text => ReversePath::Address(Address::parse(text).expect("it went in as an address")),
-        }
+        self.reverse_path.map_or(ReversePath::Null, |place| ReversePath::Address(self.address(place)))
     }
 
     /// The recipients, in the order in which they came.
-    ///
-    /// # Panics
-    /// Never: what went in were valid addresses.
     pub fn recipients(&self) -> impl ExactSizeIterator<Item = Address<'_>> {
-        (0..self.recipient_ends.len()).map(|index| {
-            let start =
-                index.checked_sub(1).map_or(self.reverse_path_end, |before| self.recipient_ends[before]);
-            Address::parse(&self.text[start..self.recipient_ends[index]]).expect("it went in as an address")
-        })
+        self.recipients.iter().map(|&place| self.address(place))
     }
 
     /// How many recipients there are.
     #[must_use]
     pub fn recipient_count(&self) -> usize {
-        self.recipient_ends.len()
+        self.recipients.len()
     }
 
     /// Whether the sender declared `BODY=8BITMIME` (RFC 6152).
@@ -90,8 +96,8 @@ mod tests {
             envelope.push_recipient(Address::parse("c@d.example").unwrap());
             envelope.push_recipient(Address::parse("\"e f\"@g.example").unwrap());
             assert_eq!(envelope.reverse_path().text(), "a@b.example");
-            let recipients: Vec<_> = envelope.recipients().map(|to| to.text().to_owned()).collect();
-            assert_eq!(recipients, ["c@d.example", "\"e f\"@g.example"]);
+            let recipients: Vec<_> = envelope.recipients().map(|to| (to.local_part(), to.domain())).collect();
+            assert_eq!(recipients, [("c", "d.example"), ("\"e f\"", "g.example")]);
         }
         envelope.begin(ReversePath::Null);
         assert_eq!(envelope.reverse_path(), ReversePath::Null);

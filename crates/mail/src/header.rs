@@ -10,7 +10,7 @@ use std::fmt;
 use crate::address::{Address, AddressError};
 use crate::limits::HEADER_SECTION_BYTES_MAX;
 
-/// Comments within comments; deeper nesting is nobody's mail.
+/// Comments within comments; deeper nesting is in no real mail.
 const COMMENT_DEPTH_MAX: usize = 16;
 
 /// Why a field is no list of addresses.

@@ -20,7 +20,7 @@ mod reply;
 mod scram;
 mod time;
 
-pub use address::{Address, AddressBuf, AddressError, ForwardPath, ReversePath, RoutingTrick, is_host_name};
+pub use address::{Address, AddressError, ForwardPath, ReversePath, RoutingTrick, is_host_name};
 pub use cause::SuspensionCause;
 pub use envelope::Envelope;
 pub use id::{MessageId, ParseIdError, Ticket};

@@ -1,5 +1,5 @@
 //! The bounds that hold before anyone configures one: the sizes of a session's own buffers, and what a
-//! session may cost where nobody says otherwise.
+//! session may cost by default.
 
 /// What a session may cost: the node file's `[limits]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct SessionLimits {
     /// Commands in a row that carry no mail (NOOP, RSET, VRFY, HELP, EHLO), before the session is closed
     /// with 421.
     pub idle_commands_max: u32,
-    /// Recipients of one transaction where the tenant writes no number of its own: past it 452, and the
+    /// Recipients of one transaction where the tenant writes no number: past it 452, and the
     /// client comes again, as it must (RFC 5321 section 4.5.3.1.10). As many refused ones close the
     /// session with 421.
     pub recipients_max: u32,
@@ -19,7 +19,7 @@ pub struct SessionLimits {
 impl Default for SessionLimits {
     fn default() -> Self {
         Self {
-            // A person at a keyboard makes fewer; whoever guesses gets no more for a connection.
+            // A person at a keyboard makes fewer; a guesser gets no more for a connection.
             errors_max: 20,
             // More than any client that keeps its connection open between two messages.
             idle_commands_max: 1000,
@@ -45,7 +45,7 @@ pub const DOMAIN_BYTES_MAX: usize = 255;
 /// A whole address.
 pub const ADDRESS_BYTES_MAX: usize = LOCAL_PART_BYTES_MAX + 1 + DOMAIN_BYTES_MAX;
 
-/// A body larger than this goes to a file of its own as it arrives.
+/// A body larger than this goes to a separate file as it arrives.
 pub const INLINE_BODY_BYTES_MAX: usize = 1 << 20;
 
 /// A header section as a bounce quotes it: room for any sane header, and a bound on what a hostile
@@ -57,7 +57,7 @@ pub const HEADER_SECTION_BYTES_MAX: usize = 32 << 10;
 pub const HEADER_FIELD_BYTES_MAX: usize = 8192;
 
 /// Received fields in a message before it counts as a loop (RFC 5321 section 6.3 asks for 100 at
-/// least; relay-control.md B3 says 50).
+/// least; DESIGN.md B3 has fewer).
 pub const RECEIVED_FIELDS_MAX: usize = 50;
 
 /// Iterations of a SCRAM-SHA-256 verifier (RFC 7677 section 4: at least 4096).

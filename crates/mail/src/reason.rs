@@ -4,7 +4,7 @@ use crate::reply::Status;
 
 /// Why a request was denied or deferred: a stable word that never changes meaning.
 ///
-/// It labels `gatepost_relay_denials_total`, log records and tickets (relay-control.md, "Reasons").
+/// It labels `gatepost_relay_denials_total`, log records and tickets (DESIGN.md G1).
 /// Code and status here are the usual ones; configuration may turn a suspension temporary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -125,14 +125,14 @@ const ROWS: [Row; 33] = [
         "sender_not_owned",
         553,
         (7, 1),
-        "whoever relays must own the envelope sender",
+        "a client that relays must own the envelope sender",
     ),
     row(
         Reason::HeaderFromNotOwned,
         "header_from_not_owned",
         550,
         (7, 1),
-        "whoever relays must own the header From",
+        "a client that relays must own the header From",
     ),
     row(Reason::RecipientUnknown, "recipient_unknown", 550, (1, 1), "no such recipient in this relay domain"),
     row(

@@ -57,7 +57,7 @@ impl Reply {
         reply
     }
 
-    /// Starts over with a first line. Line breaks in the text become spaces: nobody injects a line.
+    /// Starts over with a first line. Line breaks in the text become spaces: no text injects a line.
     pub fn set(&mut self, code: u16, status: Option<Status>, text: fmt::Arguments<'_>) {
         self.code = code;
         self.status = status;
@@ -108,12 +108,6 @@ impl Reply {
     #[must_use]
     pub fn is_positive(&self) -> bool {
         self.code / 100 == 2
-    }
-
-    /// 4yz.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        self.code / 100 == 4
     }
 
     /// 5yz.

@@ -21,7 +21,7 @@ pub use totals::Totals;
 
 /// Everything that is counted, and the text of `/metrics`.
 ///
-/// The names and labels are those of interface.md; every label's values are bounded: listeners and
+/// Names keep their meaning (DESIGN.md N1). Every label's values are bounded: listeners and
 /// reasons by what they are, tenants by the number given to [`Registry::new`].
 pub struct Registry {
     prometheus: prometheus::Registry,
@@ -588,7 +588,7 @@ mod tests {
 
     use super::*;
 
-    /// The contract: interface.md.
+    /// Tools rely on these (DESIGN.md N1).
     const NAMES: [&str; 22] = [
         "gatepost_relay_denials_total",
         "gatepost_messages_accepted_total",

@@ -1,6 +1,6 @@
 //! What the gateway says about itself: counters and histograms for prometheus, and event records.
 //!
-//! Each worker counts in atomics of its own and writes its records into buffers of its own; a
+//! Each worker counts in its own atomics and writes its records into its own buffers; a
 //! [`Registry`] adds the counts up when someone asks, and a writer thread puts the records out. No
 //! call here waits or allocates in steady state: when the output cannot keep up, records are
 //! dropped and counted, mail is not. Nothing here decides anything.

@@ -28,7 +28,7 @@ impl EventLog {
         Self { channel: Some(channel), lines: String::with_capacity(CHUNK_BYTES_MAX), count: 0 }
     }
 
-    /// A log that nobody reads.
+    /// A log that is not read.
     #[must_use]
     pub fn discarding() -> Self {
         Self { channel: None, lines: String::new(), count: 0 }

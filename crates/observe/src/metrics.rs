@@ -36,7 +36,7 @@ impl DeliveryOutcome {
     }
 }
 
-/// A peer spoke for another without the right to, or did not where it must (relay-control.md F2).
+/// A peer spoke for another without the right to, or did not where it must (DESIGN.md F2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum PeerFault {
@@ -48,9 +48,9 @@ pub enum PeerFault {
     HeaderTooLong,
     /// Its header's checksum is wrong.
     HeaderChecksum,
-    /// A PROXY header came from somebody else.
+    /// A PROXY header came from a peer that is not listed.
     HeaderUnlisted,
-    /// XCLIENT came from somebody else.
+    /// XCLIENT came from a peer that is not listed.
     XClientUnlisted,
     /// XCLIENT gave a login, to which its peer has no right.
     XClientLogin,

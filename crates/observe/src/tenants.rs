@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use arc_swap::ArcSwap;
 
-/// Tenants that have labels of their own where nothing else is said; the ones after fold into `other`.
+/// Tenants that have their own labels where nothing else is said; the ones after fold into `other`.
 pub const TENANTS_SHOWN_DEFAULT: usize = 256;
 
 /// The slot of requests that belong to no tenant.
@@ -49,7 +49,7 @@ impl TenantSlots {
         });
     }
 
-    /// The label of each slot; slots that nobody holds are left out.
+    /// The label of each slot; slots without a tenant are left out.
     pub(crate) fn labels(&self) -> Vec<(usize, Box<str>)> {
         let mut labels = vec![(NONE, "none".into()), (OTHER, "other".into())];
         labels.extend(self.by_name.load().iter().map(|(name, &slot)| (slot, name.clone())));

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::front::{Front, Identity, Senders};
+use crate::index::{IdentityIx, TenantIx};
 use crate::lists::Lists;
 use crate::logins::{self, Logins};
 use crate::names::Names;
@@ -16,15 +17,13 @@ use crate::network::Networks;
 use crate::nobody;
 use crate::patterns::Patterns;
 use crate::senders::Ending;
-use crate::snapshot::{IdentityIx, RelayDomains, Route, ScramShape, Snapshot, Tenant, TenantIx};
+use crate::snapshot::{RelayDomains, Route, ScramShape, Snapshot, Tenant};
 use crate::source::{GrantTerms, IdentitySource, Origin, Source, TenantSource};
 
-pub use networks::canonical;
-
-/// The shortest IPv4 prefix of a network: 1/256 of the address space (relay-control.md A5).
+/// The shortest IPv4 prefix of a network: 1/256 of the address space (DESIGN.md A5).
 pub const PREFIX_BITS_MIN_V4: u8 = 8;
 
-/// The shortest IPv6 prefix of a network (relay-control.md A5).
+/// The shortest IPv6 prefix of a network (DESIGN.md A5).
 pub const PREFIX_BITS_MIN_V6: u8 = 20;
 
 /// Something in a configuration that cannot be compiled.
@@ -56,8 +55,27 @@ impl fmt::Display for CompileError {
 
 impl std::error::Error for CompileError {}
 
+impl Snapshot {
+    /// Compiles a configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, in the order of the files.
+    pub fn compile(source: &Source) -> Result<Self, Vec<CompileError>> {
+        compile(source, None)
+    }
+
+    /// The same, in less time where `before` has the same logins with the same senders: their table,
+    /// which is most of the work, is then shared.
+    ///
+    /// # Errors
+    /// As [`Snapshot::compile`].
+    pub fn compile_after(before: &Self, source: &Source) -> Result<Self, Vec<CompileError>> {
+        compile(source, Some(before))
+    }
+}
+
 /// `before`, where there is one, is a snapshot whose logins are taken over if they are the same.
-pub(crate) fn compile(source: &Source, before: Option<&Snapshot>) -> Result<Snapshot, Vec<CompileError>> {
+fn compile(source: &Source, before: Option<&Snapshot>) -> Result<Snapshot, Vec<CompileError>> {
     let same = before.filter(|before| logins::are_the_same(&before.sources, &source.tenants));
     let mut compiler = Compiler {
         sources: source.tenants.clone(),
@@ -177,7 +195,7 @@ impl Compiler {
                 &name.origin,
                 "senders",
                 format!(
-                    "tenant {:?} has no senders: nobody could tell its mail from forged mail",
+                    "tenant {:?} has no senders: its mail could not be told from forged mail",
                     name.value
                 ),
                 "add senders = [\"@its-domain.example\"]",
@@ -228,7 +246,7 @@ impl Compiler {
         Some(Box::new(terms.clone()))
     }
 
-    /// `of_tenant` are the senders of a login that has none of its own.
+    /// `of_tenant` are the senders of a login without own ones.
     fn identity(
         &mut self,
         tenant: TenantIx,

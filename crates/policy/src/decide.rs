@@ -1,20 +1,21 @@
 use mail::{Address, ForwardPath, Reason, ReversePath, RoutingTrick, Verdict};
 
 use crate::decision::Decision;
-use crate::explain::{Outcome, Trace};
 use crate::facts::{Facts, Role, TlsPolicy};
+use crate::index::TenantIx;
 use crate::network::NetworkMatch;
 use crate::presented::Presented;
 use crate::remedy::Remedy;
 use crate::responsible::with_names;
 use crate::rule::Rule;
-use crate::snapshot::{RelayDomain, Snapshot, TenantIx};
+use crate::snapshot::{RelayDomain, Snapshot};
 use crate::source::LoginRequired;
+use crate::trace::{Outcome, Trace};
 
 impl Snapshot {
     /// Decides at MAIL: whether this client may begin a transaction here at all. The reverse-path
-    /// itself is judged at each recipient that means relaying, so that nobody inside gets less than
-    /// a stranger (relay-control.md C1).
+    /// itself is judged at each recipient that means relaying, so that no insider gets less than
+    /// a stranger (DESIGN.md C1).
     ///
     /// On acceptance tenant and identity are those that would answer for the sender.
     #[must_use]
@@ -80,7 +81,7 @@ impl Snapshot {
         self.one_tenant(accepted, transaction_tenant, trace)
     }
 
-    /// The network of a client; nobody asks for that of one who has logged in.
+    /// The network of a client; that of one who has logged in is not asked for.
     fn network_of(&self, facts: &Facts<'_>) -> NetworkMatch {
         match facts.identity {
             Some(_) => NetworkMatch::Stranger,
@@ -124,7 +125,7 @@ impl Snapshot {
         match (listener.role, facts.identity) {
             (Role::Submission, None) => {
                 trace.step(Rule::Login, Outcome::Deny, None, || {
-                    format!("listener {} is for submission, and nobody has logged in", listener.name)
+                    format!("listener {} is for submission, and the client has not logged in", listener.name)
                 });
                 Some(Decision::deny(Rule::Login, tenant, Reason::LoginRequired, Remedy::LogIn))
             }
@@ -138,14 +139,14 @@ impl Snapshot {
             }
             (Role::Relay, None) => {
                 trace.step(Rule::Login, Outcome::Skip, None, || {
-                    format!("listener {} is for relaying and asks nobody to log in", listener.name)
+                    format!("listener {} is for relaying and asks no client to log in", listener.name)
                 });
                 None
             }
         }
     }
 
-    /// Strict mode (relay-control.md A4): a client in the network of a tenant that asks for `level`.
+    /// Strict mode (DESIGN.md A4): a client in the network of a tenant that asks for `level`.
     pub(crate) fn strict_login(
         &self,
         facts: &Facts<'_>,
@@ -215,7 +216,7 @@ impl Snapshot {
         Some(Err(decision))
     }
 
-    /// A transaction belongs to one tenant: whoever is second comes in one of its own.
+    /// A transaction belongs to one tenant: the second one's recipients come in another.
     fn one_tenant(
         &self,
         accepted: Decision,

@@ -1,15 +1,15 @@
 use mail::{Reason, Status, Verdict};
 
+use crate::index::{IdentityIx, TenantIx};
 use crate::remedy::Remedy;
 use crate::rule::Rule;
-use crate::snapshot::{IdentityIx, TenantIx};
 
 /// A verdict, and which rule gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// Yes or no.
     pub verdict: Verdict,
-    /// Who is responsible, where somebody is.
+    /// Who is responsible, if any.
     pub tenant: Option<TenantIx>,
     /// The login or the grant that answers for the sender, where one does: its limits are charged.
     pub identity: Option<IdentityIx>,

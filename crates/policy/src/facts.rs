@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use crate::snapshot::IdentityIx;
+use crate::index::IdentityIx;
 
 /// What a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,19 +42,19 @@ pub struct Listener {
 pub struct Facts<'a> {
     /// Where the client connected.
     pub listener: &'a Listener,
-    /// The client's address. An unspecified one (0.0.0.0, ::) is that of nobody: a stranger, whatever
+    /// The client's address. An unspecified one (0.0.0.0, ::) stands for none: a stranger, whatever
     /// networks and grants there are.
     pub client: IpAddr,
     /// Whether the session runs over TLS.
     pub tls: bool,
-    /// Who logged in, if somebody did.
+    /// Who logged in, if any.
     pub identity: Option<IdentityIx>,
-    /// The identities that hold a grant for the client's address now (relay-control.md A2).
+    /// The identities that hold a grant for the client's address now (DESIGN.md A2).
     pub grants: &'a [IdentityIx],
 }
 
 impl Facts<'_> {
-    /// The grants that count: whoever has logged in is that login and no other, and a client without
+    /// The grants that count: a client that has logged in is that login and no other, and a client without
     /// an address holds none.
     pub(crate) fn grants_that_count(&self) -> &[IdentityIx] {
         match self.identity.is_some() || self.client.to_canonical().is_unspecified() {

@@ -4,8 +4,8 @@
 //! wait for memory. What nearly all of them need is gathered here; what few of them have is marked,
 //! and lies elsewhere.
 
+use crate::index::TenantIx;
 use crate::patterns::Patterns;
-use crate::snapshot::TenantIx;
 use crate::source::LoginRequired;
 
 /// What decides about a tenant's mail.
@@ -27,7 +27,7 @@ pub(crate) struct Identity {
     /// Its place among the identities of its tenant's source, where the rest of it is.
     pub(crate) index: u32,
     pub(crate) null_sender: bool,
-    /// Whether it has senders of its own.
+    /// Whether it has its own senders.
     pub(crate) has_own_senders: bool,
     /// As in the tenant's [`Front`], which need not be read then.
     pub(crate) has_sender_rules: bool,

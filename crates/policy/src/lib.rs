@@ -6,6 +6,8 @@
 //! Nothing here does I/O or reads a clock. What cannot be compiled is reported as a list of
 //! [`CompileError`]s, all of them at once.
 
+mod advice;
+mod checks;
 mod compile;
 mod decide;
 mod decision;
@@ -13,7 +15,9 @@ mod explain;
 mod facts;
 mod front;
 mod header;
+mod index;
 mod limits;
+mod listed;
 mod lists;
 mod logins;
 mod names;
@@ -31,19 +35,21 @@ mod rule;
 mod senders;
 mod snapshot;
 mod source;
+mod trace;
 mod trie;
 mod witness;
 
-pub use compile::{CompileError, PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6, canonical};
+pub use checks::{HeaderChecks, HeaderField};
+pub use compile::{CompileError, PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6};
 pub use decision::Decision;
-pub use explain::{Explanation, NoTrace, Outcome, Step, Trace};
+pub use explain::{Explanation, Step};
 pub use facts::{Facts, Listener, Role, TlsPolicy};
-pub use header::{HeaderChecks, HeaderField};
+pub use index::{IdentityIx, RouteIx, TenantIx};
 pub use limits::{
     Allowance, Allowances, Containment, Counted, Limits, NodeLimits, Period, RateLimit, Threshold, Whom,
 };
-pub use lists::Listed;
-pub use network::{NetworkMatch, parse_network};
+pub use listed::Listed;
+pub use network::{NetworkMatch, canonical, parse_network};
 pub use next_hop::{NextHop, NextHopError, SMTP_PORT};
 pub use proof::width::{is_too_wide, is_translated};
 pub use proof::{Doors, Opening, Proof};
@@ -51,10 +57,11 @@ pub use reach::Reach;
 pub use remedy::Remedy;
 pub use reply::{ReplyFacts, contact_is_url};
 pub use rule::Rule;
-pub use snapshot::{IdentityIx, Route, RouteIx, ScramShape, Snapshot, Tenant, TenantIx};
+pub use snapshot::{Route, ScramShape, Snapshot, Tenant};
 pub use source::{
     BlockAllow, CONNECTIONS_DEFAULT, GrantTerms, IdentitySource, ListSource, ListsSource, LoginRequired,
     Origin, RecipientsSource, RelayDomainSource, ReservedSendersSource, RouteSource, RouteTls,
     SenderRulesSource, Source, Sourced, TenantSource,
 };
+pub use trace::{NoTrace, Outcome, Trace};
 pub use witness::Witness;

@@ -178,7 +178,7 @@ impl Period {
     }
 }
 
-/// When a sender is suspended by itself (relay-control.md E4).
+/// When a sender is suspended by itself (DESIGN.md E4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Containment {
     /// Permanent denials.

@@ -6,9 +6,9 @@ mod tests;
 use std::sync::Arc;
 
 use crate::front::Identity;
+use crate::index::IdentityIx;
 use crate::names::Names;
 use crate::patterns::Patterns;
-use crate::snapshot::IdentityIx;
 use crate::source::{IdentitySource, Sourced, TenantSource};
 
 /// The logins of all tenants. The snapshots of configurations that have the same ones share it.
@@ -29,7 +29,7 @@ pub(crate) fn are_the_same(before: &[Arc<TenantSource>], now: &[Arc<TenantSource
 }
 
 /// What an [`Identity`] is made of: its own source, and of its tenant the senders, for a login that
-/// has none of its own, and whether there are rules about them. Credentials are read in the source.
+/// has no own ones, and whether there are rules about them. Credentials are read in the source.
 fn has_the_same(before: &TenantSource, now: &TenantSource) -> bool {
     let same = |(before, now): (&IdentitySource, &IdentitySource)| {
         let IdentitySource { login, credential: _, scram: _, senders, null_sender } = now;

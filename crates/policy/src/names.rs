@@ -17,7 +17,7 @@ const SHORT_NAME_BYTES_MAX: usize = 96;
 /// A name of up to `INLINE` bytes lies in its entry, so that finding it reads one place less.
 ///
 /// The hash has no secret, so that a table is a function of its configuration. A stranger chooses
-/// what is looked up, never what is entered, so that nobody outside can make the table slow.
+/// what is looked up, never what is entered, so that no client can make the table slow.
 #[derive(Debug)]
 pub(crate) struct Names<V, const INLINE: usize = START_BYTES> {
     table: HashTable<Name<V, INLINE>>,

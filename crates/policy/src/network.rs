@@ -1,8 +1,8 @@
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
-use crate::snapshot::TenantIx;
+use crate::index::TenantIx;
 use crate::trie::{NODE, Range, Trie};
 
 /// What the table of networks says about a client address.
@@ -94,6 +94,18 @@ const EXCLUDED: u32 = 1;
 
 /// The answer for the first tenant's addresses.
 const TENANTS: u32 = 2;
+
+/// IPv4 mapped into IPv6 is IPv4: clients are folded the same way.
+#[must_use]
+pub fn canonical(net: IpNet) -> IpNet {
+    if let IpNet::V6(v6) = net
+        && let (Some(addr), Some(bits)) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
+        && let Ok(v4) = Ipv4Net::new(addr, bits)
+    {
+        return IpNet::V4(v4);
+    }
+    net
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! What stands in for the credential of a login that nobody has.
+//! What stands in for the credential of a login that does not exist.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

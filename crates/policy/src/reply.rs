@@ -30,7 +30,7 @@ pub struct ReplyFacts<'a> {
 
 impl Decision {
     /// Writes the reply of a denial: what is denied, then what the sender can do, whom to ask and the
-    /// ticket (relay-control.md, "Reasons"). The second line drops what is not configured. An
+    /// ticket (DESIGN.md G1). The second line drops what is not configured. An
     /// acceptance leaves `reply` alone.
     pub fn write_reply(&self, facts: &ReplyFacts<'_>, reply: &mut Reply) {
         let (Some(reason), Some((code, status))) = (self.verdict.reason(), self.reply_code()) else { return };
@@ -128,7 +128,7 @@ fn alone(reason: Reason, has_contact: bool) -> Advice {
         Reason::MessageTooLarge => "send a smaller message",
         Reason::TooManyRecipients => "send to the others in a new transaction",
         Reason::ClientBlocked | Reason::SenderBlocked | Reason::RecipientBlocked if !has_contact => {
-            "ask whoever runs this server"
+            "ask the operator of this server"
         }
         Reason::TenantSuspended | Reason::IdentitySuspended | Reason::ClientSuspended if !has_contact => {
             "ask your provider"

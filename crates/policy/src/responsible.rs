@@ -1,29 +1,30 @@
-//! Who answers for a sender, and whether the sender is theirs (relay-control.md C1).
+//! Who answers for a sender, and whether the sender is theirs (DESIGN.md C1).
 
 use mail::limits::ADDRESS_BYTES_MAX;
 use mail::{Address, Reason, ReversePath};
 
 use crate::decision::Decision;
-use crate::explain::{Outcome, Trace};
 use crate::facts::Facts;
 use crate::front::Identity;
+use crate::index::{IdentityIx, TenantIx};
 use crate::network::NetworkMatch;
 use crate::patterns::Patterns;
 use crate::presented::Presented;
 use crate::remedy::Remedy;
 use crate::rule::Rule;
 use crate::senders::{Reserved, SenderRules};
-use crate::snapshot::{IdentityIx, RelayDomain, Snapshot, TenantIx};
+use crate::snapshot::{RelayDomain, Snapshot};
 use crate::source::{LoginRequired, Origin};
+use crate::trace::{Outcome, Trace};
 
 /// Who answers for a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Responsible {
-    /// Somebody has logged in.
+    /// The client has logged in.
     Login(TenantIx, IdentityIx),
     /// The client is in a tenant's network.
     Network(TenantIx),
-    /// Somebody has logged in by POP or IMAP from the client's address.
+    /// A user has logged in by POP or IMAP from the client's address.
     Grant(TenantIx, IdentityIx),
 }
 
@@ -48,7 +49,7 @@ pub(crate) enum Ownership<'a> {
     Owned(Line<'a>),
     /// None of their addresses; the first line of the list that lacks it.
     Foreign(Line<'a>),
-    /// Kept for identities that they are not (relay-control.md C3).
+    /// Kept for identities that they are not (DESIGN.md C3).
     Reserved(Line<'a>),
 }
 
@@ -126,7 +127,7 @@ pub(crate) fn reserved<'a>(rules: Option<&'a SenderRules>, names: Names<'_>) -> 
 }
 
 impl Snapshot {
-    /// Mail that goes out: somebody must answer for the sender, and own it.
+    /// Mail that goes out: a tenant must answer for the sender, and own it.
     pub(crate) fn relaying<'a>(
         &self,
         facts: &Facts<'_>,
@@ -146,7 +147,7 @@ impl Snapshot {
     }
 
     /// A login before a network before a grant. A sender that the network does not own may still be
-    /// that of a grant: nobody inside gets less than a stranger. Where nobody owns the sender, the
+    /// that of a grant: no insider gets less than a stranger. Where none owns the sender, the
     /// first of them answers for the denial.
     pub(crate) fn responsible<'a>(
         &self,
@@ -261,7 +262,7 @@ impl Snapshot {
     }
 
     /// A stranger's mail for a relay domain under the name of the tenant's own senders, where the
-    /// tenant denies that (relay-control.md B1).
+    /// tenant denies that (DESIGN.md B1).
     pub(crate) fn own_sender_of_stranger<'a>(
         &self,
         facts: &Facts<'_>,
@@ -287,7 +288,7 @@ impl Snapshot {
         }
         trace.step(Rule::Sender, Outcome::Deny, Some(origin), || {
             format!(
-                "{address} is one of the senders of tenant {}, and whoever sends it is a stranger",
+                "{address} is one of the senders of tenant {}, and the client that sends it is a stranger",
                 self.tenant(ix).name
             )
         });
@@ -367,12 +368,12 @@ impl Snapshot {
         let origin = excluded.map(|line| &line.origin);
         trace.step(Rule::Responsibility, Outcome::Deny, origin, || match excluded {
             Some(line) => {
-                format!("{client} is in {}, an excluded range, and nobody has logged in", line.value)
+                format!("{client} is in {}, an excluded range, and the client has not logged in", line.value)
             }
             None if client.is_unspecified() => {
-                "the client has no address that is known, and nobody has logged in".to_owned()
+                "the client has no address that is known, and has not logged in".to_owned()
             }
-            None => format!("{client} is in no tenant's network, and nobody has logged in"),
+            None => format!("{client} is in no tenant's network, and the client has not logged in"),
         });
         let remedy = Remedy::LogInOrAddNetwork;
         Decision::deny(Rule::Responsibility, None, Reason::RelayNotPermitted, remedy)

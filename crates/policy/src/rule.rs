@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// A rule of the decision, in the order in which they are asked (relay-control.md, "Order of decision").
+/// A rule of the decision, in the order in which they are asked (DESIGN.md G6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rule {
     /// No client on a block list is served.
@@ -19,7 +19,7 @@ pub enum Rule {
     Suspension,
     /// A limit over time leaves room for this.
     Rate,
-    /// Nobody hides a second address in a recipient.
+    /// No recipient hides a second address.
     RoutingSyntax,
     /// Strict mode: a tenant's own networks must log in.
     StrictLogin,
@@ -29,9 +29,9 @@ pub enum Rule {
     Recipient,
     /// The next hop of a relay domain knows the recipient.
     CallAhead,
-    /// Whoever relays is a tenant's login, in a tenant's network, or has a grant.
+    /// The client that relays is a tenant's login, in a tenant's network, or has a grant.
     Responsibility,
-    /// Whoever relays owns the envelope sender.
+    /// The client that relays owns the envelope sender.
     Sender,
     /// One transaction belongs to one tenant.
     OneTenant,
@@ -49,7 +49,7 @@ pub enum Rule {
     LineEnding,
     /// A message is no larger than the limit.
     MessageSize,
-    /// Whoever relays owns the addresses in the header From.
+    /// The client that relays owns the addresses in the header From.
     HeaderFrom,
     /// A message has not been here before.
     Loop,

@@ -3,10 +3,10 @@ use std::borrow::Cow;
 use mail::Address;
 use mail::limits::ADDRESS_BYTES_MAX;
 
-use crate::header::HeaderChecks;
+use crate::checks::HeaderChecks;
+use crate::index::IdentityIx;
 use crate::names::is_domain_pattern;
 use crate::patterns::{Patterns, domain_ending};
-use crate::snapshot::IdentityIx;
 use crate::source::{Origin, Sourced};
 
 /// What a sender must end with, and the place of its pattern.
@@ -35,7 +35,7 @@ pub(crate) struct SenderRules {
     pub(crate) headers: HeaderChecks,
 }
 
-/// Senders that only chosen identities may use (relay-control.md C3).
+/// Senders that only chosen identities may use (DESIGN.md C3).
 #[derive(Debug)]
 pub(crate) struct Reserved {
     pub(crate) senders: Patterns,

@@ -5,31 +5,17 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use mail::ScramVerifier;
 
-use crate::compile::{CompileError, canonical, compile};
 use crate::front::{Front, Identity};
+use crate::index::{IdentityIx, RouteIx, TenantIx};
 use crate::limits::{Limits, NodeLimits};
 use crate::lists::Lists;
 use crate::logins::Logins;
 use crate::names::Names;
-use crate::network::{NetworkMatch, Networks};
+use crate::network::{NetworkMatch, Networks, canonical};
 use crate::next_hop::NextHop;
 use crate::patterns::Patterns;
 use crate::senders::SenderRules;
-use crate::source::{
-    GrantTerms, IdentitySource, Origin, RelayDomainSource, RouteTls, Source, Sourced, TenantSource,
-};
-
-/// A tenant, by its place in [`Snapshot::tenants`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TenantIx(pub u32);
-
-/// A login, within one snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct IdentityIx(pub u32);
-
-/// A route, within one snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RouteIx(pub u32);
+use crate::source::{GrantTerms, IdentitySource, Origin, RelayDomainSource, RouteTls, Sourced, TenantSource};
 
 /// A configuration, compiled: what decides about mail. Immutable, and shared by all workers.
 #[derive(Debug)]
@@ -162,23 +148,6 @@ impl NetworkMatch {
 }
 
 impl Snapshot {
-    /// Compiles a configuration.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it, in the order of the files.
-    pub fn compile(source: &Source) -> Result<Self, Vec<CompileError>> {
-        compile(source, None)
-    }
-
-    /// The same, in less time where `before` has the same logins with the same senders: their table,
-    /// which is most of the work, is then shared.
-    ///
-    /// # Errors
-    /// As [`Snapshot::compile`].
-    pub fn compile_after(before: &Self, source: &Source) -> Result<Self, Vec<CompileError>> {
-        compile(source, Some(before))
-    }
-
     /// The tenant at `tenant`.
     ///
     /// # Panics
@@ -200,7 +169,7 @@ impl Snapshot {
         self.tenant_names.get(name).copied()
     }
 
-    /// What a tenant's file says, for whoever shows it; it holds the credentials of its logins too.
+    /// What a tenant's file says, to be shown; it holds the credentials of its logins too.
     ///
     /// # Panics
     /// When it is from another snapshot.
@@ -216,7 +185,7 @@ impl Snapshot {
     }
 
     /// The most specific network or excluded range that holds `ip`; IPv4 mapped into IPv6 counts as
-    /// IPv4. An unspecified address is in none: it is what a client without one has (relay-control.md F2).
+    /// IPv4. An unspecified address is in none: it is what a client without one has (DESIGN.md F2).
     #[must_use]
     pub fn network(&self, ip: IpAddr) -> NetworkMatch {
         let ip = ip.to_canonical();
@@ -275,7 +244,7 @@ impl Snapshot {
         self.scram_shape
     }
 
-    /// What a password is held against for a login that nobody has, so that the answer takes as long
+    /// What a password is held against for a login that does not exist, so that the answer takes as long
     /// as for most: a credential of the commonest form and cost, which no password fits. Empty where
     /// no identity has one.
     #[must_use]

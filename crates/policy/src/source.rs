@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mail::ScramVerifier;
 
-use crate::header::HeaderChecks;
+use crate::checks::HeaderChecks;
 use crate::limits::{Limits, NodeLimits};
 use crate::next_hop::NextHop;
 
@@ -137,7 +137,7 @@ impl TenantSource {
     }
 }
 
-/// `[grants]` of a tenant: how its mailbox logins open relaying (relay-control.md A2).
+/// `[grants]` of a tenant: how its mailbox logins open relaying (DESIGN.md A2).
 #[derive(Clone, Debug)]
 pub struct GrantTerms {
     /// Where the section begins.
@@ -148,7 +148,7 @@ pub struct GrantTerms {
     pub token_sha256: Option<[u8; 32]>,
 }
 
-/// `[lists]` of the node or of a tenant (relay-control.md E2).
+/// `[lists]` of the node or of a tenant (DESIGN.md E2).
 #[derive(Clone, Debug, Default)]
 pub struct ListsSource {
     /// Addresses and networks of clients.
@@ -182,7 +182,7 @@ impl ListsSource {
     }
 }
 
-/// A list in a file of its own.
+/// A list in a separate file.
 #[derive(Clone, Debug)]
 pub struct ListSource {
     /// What a reply calls it: the file's name without its ending.
@@ -198,9 +198,9 @@ pub struct SenderRulesSource {
     /// Whether `terri+x@d` belongs to whom `terri@d` belongs to, as a sender and as a listed recipient.
     pub plus_addressing: bool,
     /// The line that denies strangers mail for its relay domains under its own senders
-    /// (relay-control.md B1); without it, such mail is taken.
+    /// (DESIGN.md B1); without it, such mail is taken.
     pub own_senders_denied: Option<Origin>,
-    /// Which header fields must hold addresses of who relays (relay-control.md C2).
+    /// Which header fields must hold addresses of who relays (DESIGN.md C2).
     pub headers: HeaderChecks,
     /// Senders that only chosen identities may use; of two blocks that hold a sender the first counts.
     pub reserved: Vec<ReservedSendersSource>,
@@ -214,7 +214,7 @@ impl SenderRulesSource {
     }
 }
 
-/// A `[[reserved_senders]]` of a tenant (relay-control.md C3).
+/// A `[[reserved_senders]]` of a tenant (DESIGN.md C3).
 #[derive(Clone, Debug)]
 pub struct ReservedSendersSource {
     /// Where the block begins.
@@ -225,7 +225,7 @@ pub struct ReservedSendersSource {
     pub identities: Vec<Sourced<String>>,
 }
 
-/// Strict mode: whether a tenant's own networks must log in (relay-control.md A4).
+/// Strict mode: whether a tenant's own networks must log in (DESIGN.md A4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LoginRequired {
     /// The network is enough.
@@ -246,7 +246,7 @@ pub struct RelayDomainSource {
     pub route: RouteSource,
     /// The recipients that exist; without it every local part is taken, unless the next hop is asked.
     pub recipients: Option<RecipientsSource>,
-    /// Whether the next hop is asked for each recipient (relay-control.md B2).
+    /// Whether the next hop is asked for each recipient (DESIGN.md B2).
     pub call_ahead: bool,
 }
 

@@ -3,7 +3,7 @@
 //! A million prefixes do not fit in a core's own caches, so that a look-up costs the cache lines that
 //! it must read one after the other. Here that is mostly two: one of a directory with so many cells
 //! that four to eight prefixes share one, and one of a list that holds those. Where prefixes crowd
-//! together, what they have in common is skipped, and they get a directory of their own.
+//! together, what they have in common is skipped, and they get a separate directory.
 //!
 //! How long that line takes is a matter of how much of the table is in the caches, so the table is
 //! small before all else: keys and answers take no more bytes than they need, and nothing is left free
@@ -165,7 +165,7 @@ fn longest<const CELL: usize, const KEY: usize>(list: &[u8], size: usize, first:
     let (cells, keys) = (cells.as_chunks::<CELL>().0, keys[..size * KEY].as_chunks::<KEY>().0);
     let (mut found, mut longest) = (small(cells[0]), 0);
     // No branch on what an entry is: how often this turns is known before the list is there, and which
-    // entry holds the address is nobody's guess.
+    // entry holds the address cannot be guessed.
     for (cell, key) in cells[1..].iter().zip(keys) {
         let key = upper(*key);
         let holds = holds(key, first);

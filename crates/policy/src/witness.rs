@@ -3,7 +3,8 @@
 use mail::Address;
 
 use crate::facts::Facts;
-use crate::snapshot::{RouteIx, Snapshot, TenantIx};
+use crate::index::{RouteIx, TenantIx};
+use crate::snapshot::Snapshot;
 
 /// Who can tell about a recipient that policy accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub enum Witness {
 
 impl Snapshot {
     /// Whether a client is looked up on DNS lists, where there are some, before a recipient is taken
-    /// for `tenant`: nobody here answers for what it sends, it has an address, and no list allows the client
+    /// for `tenant`: no tenant here answers for what it sends, it has an address, and no list allows the client
     /// or mail to the recipient.
     #[must_use]
     pub fn looks_up_client(&self, facts: &Facts<'_>, to: Address<'_>, tenant: Option<TenantIx>) -> bool {

@@ -1,4 +1,4 @@
-//! The tables of relay-control.md, as decisions.
+//! Relay control (DESIGN.md A1 to G7), as decisions.
 
 mod fixture;
 

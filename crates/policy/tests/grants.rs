@@ -1,4 +1,4 @@
-//! POP/IMAP before SMTP (relay-control.md A2), as decisions.
+//! POP/IMAP before SMTP (DESIGN.md A2), as decisions.
 
 mod fixture;
 

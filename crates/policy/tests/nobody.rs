@@ -1,4 +1,4 @@
-//! What a password is held against for a login that nobody has.
+//! What a password is held against for a login that does not exist.
 
 mod fixture;
 

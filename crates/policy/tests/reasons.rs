@@ -15,15 +15,17 @@ the code.
 
 A reason is a stable word: it labels `gatepost_relay_denials_total{listener,tenant,reason}`, log records
 and tickets, and never changes its meaning. The replies are those of a gateway with a contact, a
-submission listener and a public page for tickets; what is not configured is left out, and a first line
+submission listener and a public page for tickets; what is not configured is left out. A first line
 without a recipient is about the session or the message. Where a limit, a list, a suspension or a
 header decided, the first line goes on after its words with which one, and when it frees. A suspension
 is told with 450 4.7.1 instead of 550 5.7.1 where the configuration says so.
 
-A few replies say the same otherwise, because the command or the moment asks for it: AUTH before TLS is
-538 5.7.11 rather than 530 (RFC 4954 section 6), as shown there; SCRAM without the channel binding that
-was announced, and a login that XCLIENT names and nobody has (550 5.7.0), say so in their first line; a
-limit of connections that is met with at MAIL is 450 rather than 421.
+A few replies say the same otherwise, because the command or the moment asks for it:
+
+- AUTH before TLS is 538 5.7.11 rather than 530 (RFC 4954 section 6), as shown there.
+- SCRAM without the channel binding that was announced says so in its first line.
+- So does a login that XCLIENT names and no tenant has (550 5.7.0).
+- A limit of connections that is met with at MAIL is 450 rather than 421.
 ";
 
 /// Reasons that belong to a check of incoming mail, which no rule makes yet.

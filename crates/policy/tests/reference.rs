@@ -94,7 +94,7 @@ fn configuration() -> impl Strategy<Value = Source> {
             let mut built = tenant(["a", "b"][index], &of(&networks, index), &senders);
             built.login_required = at(5, login);
             built.null_sender = at(6, null);
-            // Owner 2 of a network is the first tenant that excludes it; owner 3 is nobody.
+            // Owner 2 of a network is the first tenant that excludes it; owner 3 is none.
             if index == 0 {
                 let excluded = of(&networks, 2);
                 built.excluded_networks = excluded.iter().map(|net| at(3, net.parse().unwrap())).collect();
@@ -276,7 +276,7 @@ impl Who<'_> {
             && network.is_some_and(|index| source.tenants[index].login_required.value == mode)
     }
 
-    /// The grants of whoever has an address and has not logged in.
+    /// The grants of a client that has an address and has not logged in.
     fn grants_that_count(&self) -> &[usize] {
         match self.login.is_some() || self.client.to_canonical().is_unspecified() {
             true => &[],

@@ -1,4 +1,4 @@
-//! Sender ownership (relay-control.md B1, C1 to C3), as explanations.
+//! Sender ownership (DESIGN.md B1, C1 to C3), as explanations.
 
 mod fixture;
 

@@ -20,14 +20,6 @@ impl AlignedBuffer {
     pub fn zeroed(bytes: usize) -> Self {
         Self { blocks: vec![Block([0; BLOCK_BYTES]); bytes.div_ceil(BLOCK_BYTES)] }
     }
-
-    /// Grows to at least `bytes` bytes; what is new is zero.
-    pub fn grow(&mut self, bytes: usize) {
-        let blocks = bytes.div_ceil(BLOCK_BYTES);
-        if blocks > self.blocks.len() {
-            self.blocks.resize(blocks, Block([0; BLOCK_BYTES]));
-        }
-    }
 }
 
 impl Deref for AlignedBuffer {
@@ -54,7 +46,7 @@ impl std::fmt::Debug for AlignedBuffer {
     }
 }
 
-/// A buffer that nobody changes any more and several readers share within one worker.
+/// A buffer that is not changed any more and several readers share within one worker.
 pub type SharedBuffer = Rc<AlignedBuffer>;
 
 /// What a socket is to send.

@@ -81,7 +81,7 @@ pub trait Disk {
     /// not per process, and touches nothing but the file's own state in the kernel: it never waits.
     fn lock_file(&mut self, file: File) -> io::Result<bool>;
 
-    /// Whether somebody holds the lock on the file at `path`, this process included. A file that was closed
+    /// Whether a process holds the lock on the file at `path`, this process included. A file that was closed
     /// may hold it until the next turn of the ring.
     fn is_locked(&mut self, path: &Path) -> io::Result<bool>;
 

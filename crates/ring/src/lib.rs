@@ -17,6 +17,7 @@ pub mod sim;
 mod slab;
 mod time;
 mod transfer;
+pub mod turns;
 pub mod uring;
 mod wheel;
 
@@ -30,7 +31,7 @@ pub use slab::{Pages, Slab};
 pub use time::Instant;
 pub use wheel::{TimerKey, Wheel};
 
-/// Chosen by whoever asks for an operation, returned with its completion; the ring does not look inside.
+/// Chosen by the caller of an operation, returned with its completion; the ring does not look inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
     /// Which room asked: how the worker finds whom a completion is for.

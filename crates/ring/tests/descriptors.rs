@@ -1,4 +1,4 @@
-//! A process of its own, since it runs out of descriptors.
+//! A separate process, since it runs out of descriptors.
 
 use std::fs::File;
 use std::net::TcpStream;

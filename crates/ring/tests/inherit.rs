@@ -35,7 +35,7 @@ fn an_inherited_listener_brings_those_who_wait_and_goes_on_accepting() {
     ring.accept(listener);
     assert!(matches!(what_comes(&mut ring)[..], [Completion::Accepted { token: TOKEN, .. }]));
     let mut late = TcpStream::connect(address).expect("it listens");
-    let [Completion::Accepted { socket, .. }] = what_comes(&mut ring)[..] else { panic!("nobody came") };
+    let [Completion::Accepted { socket, .. }] = what_comes(&mut ring)[..] else { panic!("no client came") };
     ring.close(socket);
     // What is asked of the ring goes to the kernel with the next turn, which has nothing to wait for.
     ring.turn(Some(Instant(0)), &mut Vec::new()).expect("turns");

@@ -34,7 +34,7 @@ pub fn sasl(lines: &[u8]) {
                 Exchange::ScramFinal(first.challenge(verifier, b"nonce", b"binding").1)
             }
             Next::Shown(shown) => return drop(shown.parts()),
-            Next::Proof(proof) => return assert!(!proof.proved, "nobody knows a key to this verifier"),
+            Next::Proof(proof) => return assert!(!proof.proved, "no client knows a key to this verifier"),
             Next::Malformed => return,
         };
     }

@@ -28,7 +28,7 @@ const TLV_CRC32C: u8 = 0x03;
 /// A header that came whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Whose connection it is. `None` where the proxy names nobody: it speaks for itself (LOCAL), or
+    /// Whose connection it is. `None` where the proxy names no client: it speaks for itself (LOCAL), or
     /// does not know (UNKNOWN, or a transport other than TCP).
     pub client: Option<SocketAddr>,
     /// How long the header is; what follows is the client's.
@@ -192,13 +192,13 @@ fn check_extensions(header: &[u8], mut at: usize) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The unspecified address is nobody's.
+/// The unspecified address stands for no client.
 fn known(client: SocketAddr) -> Option<SocketAddr> {
     let address = client.ip().to_canonical();
     (!address.is_unspecified()).then(|| SocketAddr::new(address, client.port()))
 }
 
-/// Watches the first bytes of a connection for a header that nobody was asked for.
+/// Watches the first bytes of a connection for a header that was not asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Watch {
     /// Nothing has come.

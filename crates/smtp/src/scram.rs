@@ -30,8 +30,8 @@ pub fn fits(verifier: &ScramVerifier, password: &str) -> bool {
     verify_slices_are_equal(&derived.stored_key, &verifier.stored_key).is_ok()
 }
 
-/// What a login that has no verifier meets: a salt of its own that looks like any other, the same
-/// whenever it asks as long as `secret` stays, and a key that nobody has.
+/// What a login that has no verifier meets: a separate salt that looks like any other, the same
+/// whenever it asks as long as `secret` stays, and a key that no client has.
 #[must_use]
 pub fn of_nobody(secret: &[u8; 32], login: &str, iterations: u32, salt_bytes: usize) -> ScramVerifier {
     let mut name = login.to_ascii_lowercase();
@@ -57,7 +57,7 @@ pub fn prepared(text: &str) -> Cow<'_, str> {
     stringprep::saslprep(text).unwrap_or(Cow::Borrowed(text))
 }
 
-/// Whether whoever made `proof` over `message` has the key whose hash is `stored_key`.
+/// Whether the maker of `proof` over `message` has the key whose hash is `stored_key`.
 pub(crate) fn proves(stored_key: &[u8; 32], message: &[u8], proof: &[u8; 32]) -> bool {
     let mut client_key = hmac_sha256(stored_key, message);
     client_key.iter_mut().zip(proof).for_each(|(byte, proof)| *byte ^= proof);

@@ -34,7 +34,7 @@ impl std::error::Error for Refusal {}
 /// Why a stored message cannot be had.
 #[derive(Debug)]
 pub enum LoadError {
-    /// No such message: it has all its outcomes.
+    /// No such message: it has all its outcomes; or the read was given up.
     Gone,
     /// Its bytes are not those that were written: it is never delivered.
     Damaged,

@@ -3,7 +3,7 @@
 //! A direct write that a device has not ended outlives its process, and with it the lock on the spool: it may
 //! land seconds later. What it goes on holding is the opening that it was asked through. So the owner takes
 //! the lock of every segment through the one opening that it writes with, and a start asks for each of these
-//! locks before it reads anything. While one is refused it fails with [`SpoolError::UnderWay`]; whoever
+//! locks before it reads anything. While one is refused it fails with [`SpoolError::UnderWay`]; a caller that
 //! starts waits and tries again.
 //!
 //! Nothing else needs it. Whatever takes a thread (buffered writes, flushes, allocations, names) keeps its

@@ -164,13 +164,13 @@ pub(crate) struct GroupEffects {
     pub(crate) outcomes: Vec<MessageKey>,
     /// Messages, committed before, that it holds or releases: those records outlive their segment's other use.
     pub(crate) holds: Vec<MessageKey>,
-    /// Whom each of its records is about, in their order; nobody of ours for a copied outcome.
+    /// Whom each of its records is about, in their order; none of ours for a copied outcome.
     pub(crate) records: Vec<Option<MessageKey>>,
     /// Messages of which it holds a copy, with the place of the copy in the group.
     pub(crate) copies: Vec<(MessageKey, u32)>,
     /// The segment from which it holds copied outcomes.
     pub(crate) emptied: Option<u32>,
-    /// Somebody waits for it, or it must not be lost: it is written without delay.
+    /// A client waits for it, or it must not be lost: it is written without delay.
     pub(crate) urgent: bool,
 }
 

@@ -21,7 +21,7 @@ struct HotGroup {
 
 /// The latest groups, oldest first, under a budget of bytes.
 ///
-/// They are counted round and round; what is asked for is found by its place as well, so that nobody
+/// They are counted round and round; what is asked for is found by its place as well, so that no reader
 /// is given a group that took up the number of his.
 #[derive(Debug, Default)]
 pub(crate) struct Hot {
@@ -30,7 +30,7 @@ pub(crate) struct Hot {
     first: u32,
     bytes: usize,
     bytes_max: usize,
-    /// No longer kept for their messages, but somebody still reads them: reused when he is done.
+    /// No longer kept for their messages, but still read: reused when that is done.
     lent: Vec<SharedBuffer>,
 }
 

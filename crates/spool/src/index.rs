@@ -35,7 +35,7 @@ pub(crate) struct Entry {
     /// What was last said of its recipients, for the same.
     pub(crate) reply: ReplyIx,
     pub(crate) id: [u8; 10],
-    /// It has a body in a file of its own: see [`Index::large`].
+    /// It has a body in a separate file: see [`Index::large`].
     pub(crate) is_large: bool,
     /// Another segment may still hold a record of it, from which compaction copied this one.
     pub(crate) is_copy: bool,
@@ -203,7 +203,7 @@ impl Index {
         Some((entry, large))
     }
 
-    /// The bodies that lie in files of their own, and the messages that name them.
+    /// The bodies that lie in separate files, and the messages that name them.
     pub(crate) fn large_bodies(&self) -> impl Iterator<Item = (u64, MessageId)> {
         let named = self.large.iter();
         named.filter_map(|(&slot, &number)| Some((number, self.at(slot)?.1.id())))

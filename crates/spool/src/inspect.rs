@@ -12,10 +12,10 @@ use mail::{LastReply, MessageId, UnixMillis};
 use ring::{Disk, OpenMode};
 
 use crate::large::large_name;
-use crate::noting::is_order;
 use crate::record::{self, Fields, LargeBody, MessageView, Record};
 use crate::replies;
 use crate::scan::{self, Damage, Reading, Scan, Seen};
+use crate::shard::noting::is_order;
 use crate::{Foreign, Outcome, PIECE_BYTES, Place, SpoolError};
 
 pub use single::{StoredRecord, damaged, read};

@@ -1,4 +1,4 @@
-//! Large bodies: files of their own, written in pieces as they arrive and read in pieces as they are sent.
+//! Large bodies: separate files, written in pieces as they arrive and read in pieces as they are sent.
 //!
 //! One operation a file is under way at a time; what comes meanwhile waits in at most a few pieces,
 //! since the writer is told to pause. The CRC grows with the pieces in both directions: a body that
@@ -15,8 +15,8 @@ use crate::fail_point::fail_point;
 use crate::format::padded;
 use crate::group::Pool;
 use crate::place::Tokens;
+use crate::place::{KIND_LARGE_READ, KIND_LARGE_WRITE, KIND_REMOVE};
 use crate::record::LargeBody;
-use crate::shard::{KIND_LARGE_READ, KIND_LARGE_WRITE, KIND_REMOVE};
 use crate::{Event, LargeKey, LoadError, PIECE_BYTES, ReadKey, Refusal};
 
 /// Pieces of one body that may wait for the disk before its writer is told to pause.
@@ -186,7 +186,7 @@ impl LargeFiles {
     /// Whether a body may bring its next piece; false asks the caller to keep it and to pause until
     /// [`Event::LargeProgress`].
     ///
-    /// Whoever waits here waits for the disk alone, never for a client: a piece is taken only whole.
+    /// A client that waits here waits for the disk alone, never for a client: a piece is taken only whole.
     pub(crate) fn has_memory(&mut self, key: LargeKey) -> bool {
         if self.pieces < PIECES_MAX {
             return true;
@@ -425,12 +425,15 @@ impl LargeFiles {
         reading.busy = true;
     }
 
-    pub(crate) fn read_abort<R: Ring>(&mut self, ring: &mut R, key: ReadKey) {
-        let Some(reading) = self.reading.get_mut(key.handle) else { return };
+    /// Also gives the request that a read under way was for.
+    pub(crate) fn read_abort<R: Ring>(&mut self, ring: &mut R, key: ReadKey) -> Option<Handle> {
+        let reading = self.reading.get_mut(key.handle).filter(|reading| !reading.aborted)?;
         reading.aborted = true;
+        let request = reading.request;
         if !reading.busy {
             self.end_read(ring, key.handle);
         }
+        Some(request)
     }
 
     /// An operation on a body that is being read ended.

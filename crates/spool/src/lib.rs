@@ -4,14 +4,12 @@
 //! drained and removed. A [`Shard`] gathers messages and outcomes into groups and writes each with one durable write; what
 //! comes during a write is the next group. Callers append, call [`Shard::flush`] once a turn, hand
 //! completions to [`Shard::complete`] and ask [`Shard::poll`] what happened. The bytes are specified in
-//! `FORMAT.md`, the promises in the design's page on the spool.
+//! `FORMAT.md`, the promises in `DESIGN.md` S1 to S9.
 //!
 //! Fails for good: after a failed durable write the shard is latched ([`Event::Latched`],
 //! [`Refusal::Latched`]) and only a restart, which recovers, opens it again. While its files have vanished from
 //! under it ([`Event::Vanished`]) it takes no new mail, and the rest goes on: a restart would find nothing.
 
-mod commit;
-mod compaction;
 mod error;
 mod fail_point;
 mod fence;
@@ -22,11 +20,9 @@ mod hot;
 mod index;
 pub mod inspect;
 mod large;
-mod loading;
 mod message;
 #[cfg(feature = "mutants")]
 pub mod mutant;
-mod noting;
 mod place;
 mod progress;
 mod record;
@@ -36,11 +32,9 @@ mod removal;
 mod replay;
 mod replies;
 mod scan;
-mod sealing;
 mod segment;
 mod shard;
 mod spool;
-mod watch;
 
 use std::path::PathBuf;
 
@@ -56,10 +50,10 @@ pub use recovery::{PendingRecipient, Recovered, RecoveryReport};
 pub use replay::RecoveredMail;
 pub use scan::{Damage, claim, survey};
 pub use shard::Shard;
+pub use shard::watch::WATCH_INTERVAL;
 pub use spool::{Noted, RecoveredSpool, Spool};
-pub use watch::WATCH_INTERVAL;
 
-/// A group stops taking messages here: one write stays short enough that nobody waits long behind it.
+/// A group stops taking messages here: one write stays short enough that no client waits long behind it.
 pub const GROUP_BYTES_MAX: usize = 4 << 20;
 
 /// A message with a very long envelope may have a group of this size to itself.
@@ -97,7 +91,7 @@ pub const fn capacity_bytes_min(segment_bytes: u64) -> u64 {
     shard::SEGMENTS_MIN * segment_bytes
 }
 
-/// What compaction may read and write a second when nobody says otherwise.
+/// What compaction may read and write a second by default.
 pub const COMPACTION_BYTES_PER_SECOND_DEFAULT: u64 = 16 << 20;
 
 /// Where a shard lives and how much it may hold.
@@ -174,7 +168,7 @@ pub struct NewMessage<'a> {
     /// Sender and recipients.
     pub envelope: &'a Envelope,
     /// What goes before the content, in wire form: the header lines that we add, and what a content that
-    /// has a file of its own leaves to the record.
+    /// has a separate file leaves to the record.
     pub head: &'a [u8],
     /// The message itself.
     pub content: Content<'a>,
@@ -185,7 +179,7 @@ pub struct NewMessage<'a> {
 pub enum Content<'a> {
     /// Here, in wire form (CRLF lines, dot-stuffed) without the final dot.
     Inline(&'a [u8]),
-    /// In a file of its own, for which [`Event::LargeFinished`] was given.
+    /// In a separate file, for which [`Event::LargeFinished`] was given.
     Large(LargeKey),
 }
 
@@ -197,7 +191,7 @@ pub enum Outcome {
     Delivered = 1,
     /// The next hop refused it for good.
     Failed = 2,
-    /// Nobody took it in time.
+    /// No host took it in time.
     Expired = 3,
 }
 
@@ -254,16 +248,17 @@ pub enum Event {
         /// The body ends here, final dot included; it was checked, and the read is over.
         last: bool,
     },
-    /// A large body cannot be read on; what was sent of it must not be completed. The read is over.
+    /// A large body cannot be read on, or its read was given up; what was sent of it must not be completed. The
+    /// read is over.
     PieceFailed {
         /// What was given to [`Shard::read_large`].
         request: Handle,
-        /// Why.
+        /// Why; [`LoadError::Gone`] where it was given up.
         error: LoadError,
     },
     /// What was refused as [`Refusal::Busy`] may be tried again.
     Room,
-    /// A shard that had no worker of its own was drained, and is removed.
+    /// A shard that had no worker was drained, and is removed.
     Removed {
         /// Its number.
         shard: u8,
@@ -289,14 +284,16 @@ pub enum Event {
         waiter: Handle,
     },
     /// A file of the shard bears its name no longer: deleted, replaced, renamed, or its file system unmounted. New
-    /// mail is refused ([`Refusal::Vanished`]); everything else goes on by what is open.
+    /// mail is refused ([`Refusal::Vanished`]); everything else goes on by what is open. Outcomes for which the
+    /// files that are open have no room stay in memory; where the files come back, a restart tries once more
+    /// what these spoke of.
     Vanished {
         /// The first name that was missed.
         path: PathBuf,
     },
     /// All names are back.
     Returned,
-    /// A durable write failed. Whoever waits for a commit waits in vain, the shard takes nothing
+    /// A durable write failed. A client that waits for a commit waits in vain, the shard takes nothing
     /// more; restart to recover.
     Latched {
         /// The file that was written.

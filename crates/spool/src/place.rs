@@ -5,6 +5,18 @@
 
 use ring::{Handle, Token};
 
+// What an operation of a shard is for, as its token says.
+pub(crate) const KIND_COMMIT: u8 = 1;
+pub(crate) const KIND_PREPARE: u8 = 2;
+pub(crate) const KIND_LOAD: u8 = 3;
+pub(crate) const KIND_LARGE_WRITE: u8 = 4;
+pub(crate) const KIND_LARGE_READ: u8 = 5;
+pub(crate) const KIND_REMOVE: u8 = 6;
+pub(crate) const KIND_FOOTER: u8 = 7;
+pub(crate) const KIND_COPY: u8 = 8;
+pub(crate) const KIND_DROP: u8 = 9;
+pub(crate) const KIND_IDENTIFY: u8 = 10;
+
 /// The place of the worker's own shard.
 pub(crate) const HOME: u8 = 0;
 

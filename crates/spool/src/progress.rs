@@ -1,4 +1,4 @@
-//! How far the recovery of a shard is, for whoever watches it from another thread.
+//! How far the recovery of a shard is, for a thread that watches it.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

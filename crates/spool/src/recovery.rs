@@ -16,8 +16,8 @@ use crate::large::large_name;
 use crate::removal;
 use crate::replay::{RecoveredMail, Replay};
 use crate::scan::{self, Damage, Reading, Scan, Scanned};
-use crate::sealing;
 use crate::segment::{self, FooterState, Segment};
+use crate::shard::sealing;
 use crate::{Foreign, MessageKey, Options, RecoveryProgress, SpoolError};
 
 /// A queued message that a start found.
@@ -132,7 +132,7 @@ pub(crate) fn recover<D: Disk>(
     let identity = open_directory(disk, &directory, options)?;
     let mut files = scan::files(disk, &directory)?;
     if files.has_temporary {
-        let path = directory.join(segment::TEMPORARY_NAME);
+        let path = directory.join(scan::TEMPORARY_NAME);
         disk.remove(&path).map_err(SpoolError::io("remove", path))?;
     }
     let mut state = State {
@@ -281,7 +281,7 @@ fn read_segment<D: Disk>(
     Ok(())
 }
 
-/// Measures the large bodies of queued messages, and removes those that nobody names; where something is damaged
+/// Measures the large bodies of queued messages, and removes those that no message names; where something is damaged
 /// they stay, and count against the capacity: the record that names one may be what is damaged.
 fn tidy_large<D: Disk>(
     disk: &mut D,

@@ -29,7 +29,7 @@ pub(crate) fn refer_alike(list: &mut [Segment], segment: u32, other: u32) {
 }
 
 /// The outcomes of `emptied` are elsewhere: it may be used again. Where a message that it had as a copy has
-/// an earlier record still, whoever holds a later outcome or copy of that message outlives that record too.
+/// an earlier record still, a segment that holds a later outcome or copy of that message outlives that record too.
 pub(crate) fn release_references(list: &mut [Segment], emptied: u32) {
     list[emptied as usize].references.clear();
     let origins = std::mem::take(&mut list[emptied as usize].origins);

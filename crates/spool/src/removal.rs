@@ -1,8 +1,8 @@
 //! The end of a shard that was adopted and drained: its files go, then its directory.
 //!
-//! Its identity is renamed to `removed` first, durably: from then on the directory is no shard, and whoever
+//! Its identity is renamed to `removed` first, durably: from then on the directory is no shard, and a process that
 //! finds it finishes the removal. `removed` goes last, when the removals of the others are durable, so
-//! that a power cut never leaves segments of which nobody says what they are.
+//! that a power cut never leaves segments of which no file says what they are.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,7 +14,8 @@ use crate::SpoolError;
 use crate::fail_point::fail_point;
 use crate::large::large_name;
 use crate::scan;
-use crate::segment::{TEMPORARY_NAME, segment_name};
+use crate::scan::TEMPORARY_NAME;
+use crate::segment::segment_name;
 
 pub(crate) const REMOVED_NAME: &str = "removed";
 const IDENTITY_NAME: &str = "identity";

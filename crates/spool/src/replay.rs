@@ -11,12 +11,12 @@ use ring::Pages;
 
 use crate::footer::{About, Summary};
 use crate::index::{self, Deferral, Entry};
-use crate::noting::is_order;
 use crate::record::{MessageView, Outcomes, Record, Schedule};
 use crate::recovery::State;
 use crate::references;
 use crate::replies::{Replies, ReplyIx};
 use crate::scan::Seen;
+use crate::shard::noting::is_order;
 use crate::{Foreign, MessageKey, Outcome, PendingRecipient, Recovered};
 
 /// A text that many messages share, by its number.
@@ -141,7 +141,7 @@ impl Replay {
             Record::Outcome(outcomes) => self.outcomes(state, seen.id, slot, &outcomes),
             Record::Message(_) => slot.map_or(About::Elsewhere, |slot| About::Here(key_of(slot))),
             Record::Attempt(schedule) | Record::Deferred(schedule) => {
-                // Without its message, nobody will ask for it.
+                // Without its message, it will not be asked for.
                 let Some(slot) = slot else { return };
                 self.schedule(state, slot, &schedule, matches!(seen.record, Record::Attempt(_)));
                 About::Here(key_of(slot))

@@ -1,6 +1,6 @@
 //! Reading a shard from its files: its identity, its segments, the groups in them and the damage between.
 //!
-//! Blocking, for the start and for tools. Promises that whoever visits sees only records whose CRCs
+//! Blocking, for the start and for tools. Promises that a visitor sees only records whose CRCs
 //! are right; what is damaged in the middle is reported, what is torn at the end is not there.
 
 use std::io;
@@ -13,6 +13,8 @@ use crate::SpoolError;
 use crate::footer;
 use crate::format::{GroupHeader, HEADER_BYTES, Identity, Last, NoIdentity, SegmentHeader, Trailer, padded};
 use crate::record::{self, Record};
+
+pub(crate) const TEMPORARY_NAME: &str = "segment.tmp";
 
 /// One read while looking for a group behind damage.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -92,7 +94,7 @@ pub(crate) fn files<D: Disk>(disk: &mut D, directory: &Path) -> Result<Files, Sp
     let names = disk.list(directory).map_err(SpoolError::io("read", directory))?;
     let mut files = Files::default();
     for name in names {
-        if name == crate::segment::TEMPORARY_NAME {
+        if name == TEMPORARY_NAME {
             files.has_temporary = true;
         } else if let Some(number) = name.strip_prefix("large-") {
             files.large.extend(u64::from_str_radix(number, 16));

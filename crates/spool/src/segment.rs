@@ -17,6 +17,7 @@ use crate::fail_point::fail_point;
 use crate::fence;
 use crate::format::SegmentHeader;
 use crate::references;
+use crate::scan;
 use crate::{Refusal, SpoolError};
 
 /// Segments kept ready, so that neither mail nor the reserve behind it waits for zeros.
@@ -33,8 +34,6 @@ const RESERVE_PART: u64 = 8;
 
 /// From so many segments on, one is kept for compaction. A smaller spool can ill afford it.
 const SEGMENTS_WITH_COPIES: u64 = 5;
-
-pub(crate) const TEMPORARY_NAME: &str = "segment.tmp";
 
 pub(crate) fn segment_name(number: u32) -> String {
     format!("segment-{number:08}.log")
@@ -350,6 +349,12 @@ impl Segments {
             && !segment.has_references()
     }
 
+    /// A segment is ready, or on its way, or can be used again.
+    pub(crate) fn may_give_room(&self) -> bool {
+        let is_any_dead = || (0..self.list.len()).any(|index| self.is_dead(index));
+        !self.ready.is_empty() || self.preparing.is_some() || is_any_dead()
+    }
+
     fn forget(&mut self, about: u32) {
         for segment in &mut self.list {
             if references::clear(&mut segment.references, about) {
@@ -360,7 +365,7 @@ impl Segments {
         }
     }
 
-    /// Begins to prepare the next segment if one is wanted and none is under way; `waits`: somebody was
+    /// Begins to prepare the next segment if one is wanted and none is under way; `waits`: a client was
     /// refused for want of one. Unless it `may_create`, dead segments alone are used again.
     pub(crate) fn prepare<R: Ring>(&mut self, ring: &mut R, waits: bool, may_create: bool) {
         if self.preparing.is_some() || self.ready.len() >= self.ready_wanted(waits) {
@@ -376,7 +381,7 @@ impl Segments {
             self.write_header(ring, file, epoch, Durability::Durable);
             self.preparing = Some(Preparing { step: Step::Recycle(index as u32), epoch, file: None });
         } else if may_create && self.spare > self.ready.len() as u64 {
-            ring.remove_file(&self.directory.join(TEMPORARY_NAME), self.token);
+            ring.remove_file(&self.directory.join(scan::TEMPORARY_NAME), self.token);
             self.preparing = Some(Preparing { step: Step::Remove, epoch, file: None });
         } else {
             return;
@@ -425,7 +430,7 @@ impl Segments {
             }
             (Step::Remove, _) => {
                 let mode = OpenMode { write: true, create_new: true, direct: true };
-                ring.open_file(&self.directory.join(TEMPORARY_NAME), mode, self.token);
+                ring.open_file(&self.directory.join(scan::TEMPORARY_NAME), mode, self.token);
                 Step::Open
             }
             (step, Some(file)) => self.fill(ring, step, file, epoch),
@@ -441,7 +446,7 @@ impl Segments {
         let path = match *step {
             Step::Recycle(index) => return Prepared::HeaderFailed(index, error),
             Step::SyncDirectory => self.directory.clone(),
-            _ => self.directory.join(TEMPORARY_NAME),
+            _ => self.directory.join(scan::TEMPORARY_NAME),
         };
         Prepared::Failed(is_news.then_some((path, error)))
     }
@@ -469,7 +474,7 @@ impl Segments {
             }
             Step::Sync => {
                 fail_point!("new-segment-unnamed");
-                let from = self.directory.join(TEMPORARY_NAME);
+                let from = self.directory.join(scan::TEMPORARY_NAME);
                 let to = self.directory.join(segment_name(self.next_number));
                 ring.rename_file(&from, &to, self.token);
                 Step::Rename
@@ -518,7 +523,7 @@ pub(crate) fn create<D: Disk>(
     segment_bytes: u64,
     header: SegmentHeader,
 ) -> Result<File, SpoolError> {
-    let temporary = directory.join(TEMPORARY_NAME);
+    let temporary = directory.join(scan::TEMPORARY_NAME);
     let path = directory.join(segment_name(number));
     let mode = OpenMode { write: true, create_new: true, direct: true };
     let file = disk.open(&temporary, mode).map_err(SpoolError::io("create", &temporary))?;

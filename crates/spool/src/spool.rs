@@ -1,4 +1,4 @@
-//! A worker's part of the spool: its own shard, and those that have no worker of their own any more.
+//! A worker's part of the spool: its own shard, and those that have no worker any more.
 //!
 //! New mail goes home. A shard whose number is no worker's belongs to worker `number % workers`, which
 //! takes its mail up, notes outcomes (and the bounces they cause) in that same shard, in the same groups as
@@ -12,11 +12,11 @@ use mail::{MessageId, UnixMillis};
 use ring::{Completion, Disk, Handle, Ring};
 
 use crate::fence;
+use crate::place::KIND_DROP;
 use crate::place::{self, HOME};
 use crate::removal::{self, Removal};
 use crate::replay::RecoveredMail;
 use crate::scan::{shard_directory, shards};
-use crate::shard::KIND_DROP;
 use crate::{
     Event, LargeKey, MessageKey, NewMessage, Options, Outcome, Place, ReadKey, Recovered, RecoveryProgress,
     RecoveryReport, Refusal, SEGMENTS_MAX, Said, Shard, SpoolError, Stats, StoredMessage,
@@ -91,7 +91,7 @@ impl Spool {
     /// Opens the shard of a worker and those that it adopts, by blocking calls; also gives what is queued.
     ///
     /// `options` are of the worker's own shard; `workers` is how many there are. Empty shards without a worker
-    /// are removed at once. Whoever opens owns the spool: see [`crate::claim`].
+    /// are removed at once. The caller owns the spool: see [`crate::claim`].
     ///
     /// # Errors
     /// As [`Shard::open`], for each of them.
@@ -470,7 +470,7 @@ impl Spool {
         }
     }
 
-    /// Nothing that somebody waits for is open or on its way in any shard.
+    /// Nothing that a caller waits for is open or on its way in any shard.
     #[must_use]
     pub fn idle(&self) -> bool {
         self.shards().all(Shard::idle)
@@ -530,7 +530,7 @@ fn mark(event: &mut Event, place: u8) {
     }
 }
 
-/// The shards in the spool that have no worker of their own and fall to this one.
+/// The shards in the spool that have no worker and fall to this one.
 fn surplus<D: Disk>(
     disk: &mut D,
     directory: &Path,

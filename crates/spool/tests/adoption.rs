@@ -281,7 +281,7 @@ fn drain(world: &World, workers: usize, seen: &mut Seen, label: &str) -> Result<
         for recovered in host.recovered.clone() {
             assert!(!seen.done.contains(&recovered.id), "{label}: {} came back", recovered.id);
             *seen.found.entry(recovered.id).or_default() += 1;
-            // After a power cut there is nobody to take an outcome.
+            // After a power cut no worker is there to take an outcome.
             let _ = host.deliver(recovered.key);
             let noted = host.spool.noted();
             host.settle();

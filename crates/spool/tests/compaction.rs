@@ -85,7 +85,7 @@ fn without_a_budget_nothing_moves() {
     one_stays(&mut bench, 200, 25);
     pass(&mut bench, 60);
     assert_eq!(bench.shard.stats().compacted_bytes, 0);
-    assert_eq!(bench.shard.next_deadline(bench.ring.now()), None, "nobody is woken for it");
+    assert_eq!(bench.shard.next_deadline(bench.ring.now()), None, "no worker is woken for it");
 }
 
 #[test]

@@ -262,7 +262,7 @@ fn tags(record: &[u8]) -> Vec<u8> {
     tags
 }
 
-/// The released shard in a directory of its own; without footers its groups tell the same.
+/// The released shard in a separate directory; without footers its groups tell the same.
 fn released_spool(has_footers: bool) -> tempfile::TempDir {
     let spool = tempfile::tempdir().unwrap();
     let shard = spool.path().join("shard-000");

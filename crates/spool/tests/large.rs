@@ -1,4 +1,4 @@
-//! Large bodies: files of their own, from the first piece to the removal.
+//! Large bodies: separate files, from the first piece to the removal.
 
 mod harness;
 

@@ -287,7 +287,7 @@ fn a_spool_has_one_owner() {
     let mut bench = Bench::new(11);
     bench.commit(1, 1, 100);
     let root = Path::new(ROOT);
-    spool::claim(&mut bench.ring, root, "gatepost 1").expect("nobody has it");
+    spool::claim(&mut bench.ring, root, "gatepost 1").expect("no process has it");
     let mut other = bench.world.host(HOST);
     let error = spool::claim(&mut other, root, "gatepost 2").unwrap_err();
     assert!(error.to_string().contains("in use by gatepost 1"), "{error}");

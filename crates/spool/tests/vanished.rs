@@ -19,11 +19,16 @@ struct Watched {
 
 impl Watched {
     fn new(seed: u64) -> Self {
+        Self::with(seed, options().compaction_bytes_per_second)
+    }
+
+    fn with(seed: u64, compaction_bytes_per_second: u64) -> Self {
         let mut bench = Bench::new(seed);
         bench.world.crash(HOST);
         bench.ring = bench.world.host(HOST);
         let mut options = options();
         options.capacity_bytes = 64 * SEGMENT_BYTES;
+        options.compaction_bytes_per_second = compaction_bytes_per_second;
         let (mut spool, _) = Spool::open(&mut bench.ring, options, 1).expect("the spool opens");
         spool.watch(WATCH_INTERVAL);
         Self { bench, spool }
@@ -61,7 +66,7 @@ impl Watched {
         key
     }
 
-    /// A queued message whose body has a file of its own.
+    /// A queued message whose body has a separate file.
     fn commit_large(&mut self, number: u32) -> spool::MessageKey {
         let ring = &mut self.bench.ring;
         let large = self.spool.large_begin(ring, 0, Handle::fixed(number)).expect("there is room");
@@ -74,6 +79,20 @@ impl Watched {
         let key = self.spool.append(&message, Some(Handle::fixed(number))).expect("there is room");
         self.looks();
         key
+    }
+
+    /// Notes outcomes as delivery does: again while the spool is busy.
+    fn settle(&mut self, key: spool::MessageKey, outcomes: &[(u16, spool::Outcome)]) {
+        for _ in 0..5 {
+            match self.spool.outcomes(key, outcomes, &[], None) {
+                Ok(()) => return drop(self.looks()),
+                Err(refusal) => {
+                    assert_eq!(refusal, Refusal::Busy);
+                    self.looks();
+                }
+            }
+        }
+        panic!("the spool stays busy");
     }
 
     fn names(&mut self, start: &str) -> Vec<PathBuf> {
@@ -225,4 +244,32 @@ fn a_large_body_finds_no_directory_and_latches_nothing() {
     assert_eq!(count(&events, is_vanished), 1);
     assert!(!watched.spool.stats().latched);
     assert!(watched.spool.stats().vanished);
+}
+
+/// Only what dies gives room then: no new segment is made under names that may be another's.
+#[test]
+fn outcomes_without_room_are_kept_in_mind_and_bounces_wait() {
+    const MESSAGES: u32 = 300;
+    // No segment is emptied meanwhile.
+    let mut watched = Watched::with(6, 1);
+    let keys: Vec<_> = (0..MESSAGES).map(|number| watched.commit(number)).collect();
+    watched.remove("segment-");
+    assert_eq!(count(&watched.looks(), is_vanished), 1);
+    let both = [(0, spool::Outcome::Delivered), (1, spool::Outcome::Failed)];
+    // Every other message first: each segment still holds some, and none can be used again.
+    for key in keys[2..].iter().step_by(2) {
+        watched.settle(*key, &both);
+    }
+    let bounce = (envelope(1), body(MESSAGES, 20_000));
+    let bounce = message(MESSAGES, &bounce.0, Content::Inline(&bounce.1));
+    let refused = watched.spool.outcomes(keys[0], &both, &[], Some(&bounce));
+    assert_eq!(refused.unwrap_err(), Refusal::Vanished, "what would be promised has no place");
+    let queued = (0..MESSAGES).filter(|number| number % 2 == 1 || *number == 0).map(id);
+    let mut lost = watched.spool.lost(&mut watched.bench.ring);
+    lost.sort_unstable();
+    assert_eq!(lost, queued.collect::<Vec<_>>());
+    keys[1..].iter().step_by(2).for_each(|key| watched.settle(*key, &both));
+    watched.looks();
+    assert_eq!(watched.spool.stats().messages, 1);
+    assert!(!watched.spool.stats().latched);
 }

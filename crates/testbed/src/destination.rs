@@ -1,4 +1,4 @@
-//! A destination: a small SMTP server of its own that writes down what arrives.
+//! A destination: a small SMTP server that writes down what arrives.
 //!
 //! It shares no code with Gatepost. An arrival is recorded before its 250 leaves, so that a lost
 //! reply shows as a duplicate and never as a loss. It may be told to refuse or defer by [`Rules`].

@@ -70,7 +70,7 @@ impl Dialog {
     /// Connects and does not read the greeting.
     ///
     /// # Panics
-    /// When nobody listens at `address`.
+    /// When no server listens at `address`.
     #[must_use]
     pub fn connect(address: SocketAddr) -> Self {
         let stream =
@@ -81,7 +81,7 @@ impl Dialog {
     /// The same from the local address `source`; on loopback every address of 127.0.0.0/8 is one.
     ///
     /// # Panics
-    /// When this host has no such address, or nobody listens at `address`.
+    /// When this host has no such address, or no server listens at `address`.
     #[must_use]
     pub fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)

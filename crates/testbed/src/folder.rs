@@ -1,4 +1,4 @@
-//! A small configuration in a folder of its own, for tests that read it and start nothing.
+//! A small configuration in a separate folder, for tests that read it and start nothing.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};

@@ -1,4 +1,4 @@
-//! A `gatepost` of its own in a folder of its own: configured, started, awaited, killed, restarted.
+//! A separate `gatepost` in a separate folder: configured, started, awaited, killed, restarted.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};

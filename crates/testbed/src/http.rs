@@ -1,4 +1,4 @@
-//! HTTP at its barest: one request on a connection of its own.
+//! HTTP at its barest: one request on a separate connection.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::net::PATIENCE;
 
-/// Status and body of a plain GET; `None` when nobody answers.
+/// Status and body of a plain GET; `None` when no server answers.
 #[must_use]
 pub fn http_get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     http(address, "GET", path, &[], "")

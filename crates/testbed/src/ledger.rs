@@ -102,7 +102,7 @@ pub struct Report {
     pub lost: Vec<Delivery>,
     /// Deliveries whose content or reverse-path is not what was sent.
     pub altered: Vec<Delivery>,
-    /// Deliveries that nobody asked for: unknown message, unknown recipient, or a refused message.
+    /// Deliveries that were not asked for: unknown message, unknown recipient, or a refused message.
     pub invented: Vec<Delivery>,
     /// Deliveries that arrived more than once.
     pub duplicated: Vec<Delivery>,

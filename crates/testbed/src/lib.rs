@@ -25,6 +25,7 @@ pub mod proseware;
 pub mod random;
 pub mod scram;
 pub mod segment;
+pub mod terminal;
 pub mod tools;
 
 pub use client::{LedgerClient, LoadOptions};

@@ -14,7 +14,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// taken by a client's own end while a gateway restarts.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
-/// A loopback address with a port nobody listens on, never the same twice in one process.
+/// A loopback address with a free port, never the same twice in one process.
 ///
 /// # Panics
 /// When loopback has no port left.
@@ -35,7 +35,7 @@ pub fn free_listener() -> TcpListener {
     let mut given = GIVEN.lock().expect("no test panics while it holds this");
     let (port, listener) = (0..PORTS.end - PORTS.start)
         .map(|step| PORTS.start + (start + step) % (PORTS.end - PORTS.start))
-        // Not even tried when it is given: whoever got it may be about to bind it.
+        // Not even tried when it is given: its owner may be about to bind it.
         .filter(|port| !given.contains(port))
         .find_map(|port| Some((port, TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?)))
         .expect("loopback has a free port");

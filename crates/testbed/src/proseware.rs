@@ -1,4 +1,4 @@
-//! The tenant of relay-control.md's six situations, its people, and the places they connect from.
+//! The tenant of the six situations (DESIGN.md G5), its people, and the places they connect from.
 //!
 //! `proseware.example` is the tenant of the gateway under test; `adatum.example` is elsewhere.
 
@@ -9,9 +9,9 @@ use crate::gateway::Configuration;
 
 /// In the tenant's network.
 pub const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 1, 5));
-/// At somebody else's work: in nobody's network.
+/// At another company: in no tenant's network.
 pub const WORK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 2, 7));
-/// In a hotel: in nobody's network.
+/// In a hotel: in no tenant's network.
 pub const HOTEL: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 3, 9));
 
 /// A login of the tenant, and the one sender that it owns.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::command::{Failure, cargo};
 use crate::metadata::Metadata;
-use crate::{licences, map};
+use crate::{circles, licences, map, words};
 
 /// A name and what it runs.
 type Step<'a> = (&'static str, &'a dyn Fn() -> Result<(), Failure>);
@@ -12,11 +12,13 @@ type Step<'a> = (&'static str, &'a dyn Fn() -> Result<(), Failure>);
 /// Runs every step, also after one has failed, so that one run shows all there is to mend.
 pub(crate) fn run() -> Result<(), Failure> {
     let metadata = Metadata::read()?;
-    let steps: [Step<'_>; 6] = [
+    let steps: [Step<'_>; 8] = [
         ("format", &|| cargo(["fmt", "--all", "--", "--check"]).run()),
         ("crate edges", &|| map::edges(&metadata)),
+        ("circles", &|| circles::check(&metadata)),
         ("unsafe code", &|| map::unsafe_code(&metadata)),
         ("licences", &|| licences::check(&metadata)),
+        ("words", &words::check),
         ("clippy", &clippy),
         ("docs", &docs),
     ];

@@ -4,6 +4,7 @@
 //! with exit code 1.
 
 mod check;
+mod circles;
 mod command;
 mod faults;
 mod fuzz;
@@ -14,6 +15,7 @@ mod mutants;
 mod sampling;
 mod tests;
 mod tools;
+mod words;
 
 use std::process::ExitCode;
 
@@ -30,7 +32,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Format, clippy, docs, the edges between crates, unsafe code, licences.
+    /// Format, clippy, docs, the edges between crates, unsafe code, licences, the words of the pages.
     Check,
     /// Fetch what the tests need where that is allowed, run them all, count what was skipped.
     Test,
@@ -138,7 +140,7 @@ fn bench(names: &[String]) -> Result<(), Failure> {
             .args(words)
             .run()
     };
-    // Memory and instructions are counted by programs of their own.
+    // Memory and instructions are counted by separate programs.
     let others = ["memory", "instructions", "instructions-baseline"];
     let times: Vec<_> = names.iter().map(String::as_str).filter(|name| !others.contains(name)).collect();
     let wanted = |name: &str| names.iter().any(|word| word == name);

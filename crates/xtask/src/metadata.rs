@@ -63,7 +63,7 @@ impl Package {
 }
 
 impl Target {
-    /// Whether it is a test of its own that a plain `cargo test` passes over.
+    /// Whether it is a separate test that a plain `cargo test` passes over.
     pub(crate) fn is_featured_test(&self) -> bool {
         self.kind.iter().any(|kind| kind == "test") && !self.required_features.is_empty()
     }

@@ -8,6 +8,8 @@
 mod delivery;
 mod http;
 mod outgoing;
+mod scheduler;
+mod sieges;
 mod storage;
 
 use std::fs;
@@ -37,23 +39,24 @@ const PRESENTED: &str = "crates/policy/src/presented.rs";
 const STRANGERS: &str = "crates/policy/src/proof/strangers.rs";
 const WIDTH: &str = "crates/policy/src/proof/width.rs";
 const LISTS: &str = "crates/policy/src/lists.rs";
+const LISTED: &str = "crates/policy/src/listed.rs";
 const LOADING: &str = "crates/config/src/lib.rs";
 const CERTIFICATE: &str = "crates/config/src/tls.rs";
 const PORTS: &str = "crates/config/src/ports.rs";
 const RELAY_DOMAINS: &str = "crates/policy/src/compile/relay.rs";
-const LISTS_ASKED: &str = "crates/ingress/src/lists.rs";
+const LISTS_ASKED: &str = "crates/ingress/src/handler/lists.rs";
 const FACTS: &str = "crates/policy/src/facts.rs";
 const SHARES: &str = "crates/commons/src/shares.rs";
 const PLACES: &str = "crates/commons/src/places.rs";
+const DENIALS: &str = "crates/commons/src/denials.rs";
 const UNFINISHED: &str = "crates/commons/src/unfinished.rs";
 const SEATS: &str = "crates/ingress/src/seats.rs";
 const PATIENCE: &str = "crates/ingress/src/connections.rs";
 const HEADERS: &str = "crates/ingress/src/headers.rs";
 const STEPS: &str = "crates/smtp/src/server/session.rs";
 const SIZES: &str = "crates/smtp/src/command.rs";
-const FOLDS: &str = "crates/ingress/src/folds.rs";
-const WATCH: &str = "crates/spool/src/watch.rs";
-const COMMIT: &str = "crates/spool/src/commit.rs";
+const WATCH: &str = "crates/spool/src/shard/watch.rs";
+const COMMIT: &str = "crates/spool/src/shard/commit.rs";
 const TICKETS: &str = "crates/control/src/tickets/store.rs";
 const PRINTABLE: &str = "crates/mail/src/printable.rs";
 const REPLY: &str = "crates/mail/src/reply.rs";
@@ -61,6 +64,18 @@ const RUN: &str = "crates/gatepost/src/run.rs";
 const WORKER: &str = "crates/gatepost/src/worker.rs";
 
 static MUTANTS: [Mutant; 74] = [
+    Mutant {
+        name: "one client's denials take all records",
+        file: DENIALS,
+        original: "let most = u32::try_from(self.blank.len()).unwrap_or(u32::MAX);",
+        mutated: "let most = u32::MAX;",
+    },
+    Mutant {
+        name: "an outcome without room waits for files that may never return",
+        file: WATCH,
+        original: "let is_out = self.watch.has_vanished\n",
+        mutated: "let is_out = self.watch.has_vanished\n            && self.latched\n",
+    },
     Mutant {
         name: "an excluded range is a network",
         file: NETWORK,
@@ -335,13 +350,13 @@ static MUTANTS: [Mutant; 74] = [
     },
     Mutant {
         name: "a blocked recipient is taken",
-        file: LISTS,
+        file: LISTED,
         original: "if let Some(list) = found {\n",
         mutated: "if let Some(list) = found && rule == Rule::SenderList {\n",
     },
     Mutant {
         name: "a tenant's allow list lifts the node's block",
-        file: LISTS,
+        file: LISTED,
         original: "            .or_else(|| address_lists(node, None, from, to, tenant, trace))",
         mutated: "            .or_else(|| address_lists(node, own, from, to, tenant, trace))",
     },
@@ -460,18 +475,6 @@ static MUTANTS: [Mutant; 74] = [
         mutated: "(waiter, false)",
     },
     Mutant {
-        name: "each denial of a client has a line",
-        file: FOLDS,
-        original: "place.lines < LINES_A_WINDOW_MAX;",
-        mutated: "place.lines < u32::MAX;",
-    },
-    Mutant {
-        name: "a client that takes another's place takes its sum along",
-        file: FOLDS,
-        original: "            place.sum_up(pen);\n            (place.client",
-        mutated: "            place.fold.clear();\n            (place.client",
-    },
-    Mutant {
         name: "the oldest ticket goes, whosever it is",
         file: TICKETS,
         original: "*charge > HANDFUL",
@@ -511,12 +514,15 @@ static MUTANTS: [Mutant; 74] = [
 
 /// Every mutant there is.
 fn all() -> impl Iterator<Item = &'static Mutant> {
-    MUTANTS
-        .iter()
-        .chain(&delivery::MUTANTS)
-        .chain(&http::MUTANTS)
-        .chain(&outgoing::MUTANTS)
-        .chain(&storage::MUTANTS)
+    let others = [
+        &delivery::MUTANTS[..],
+        &http::MUTANTS,
+        &outgoing::MUTANTS,
+        &scheduler::MUTANTS,
+        &sieges::MUTANTS,
+        &storage::MUTANTS,
+    ];
+    MUTANTS.iter().chain(others.into_iter().flatten())
 }
 
 /// Plants each mutant in a copy of the working tree, and runs the tests there.
@@ -547,23 +553,24 @@ type Judge = (&'static str, &'static [&'static str]);
 
 /// The tests that may notice, the quick ones first.
 fn judges(file: &str) -> &'static [Judge] {
-    if let Some(judges) = outgoing::judges(file).or_else(|| storage::judges(file)) {
+    let of = [outgoing::judges, sieges::judges, storage::judges];
+    if let Some(judges) = of.into_iter().find_map(|judges| judges(file)) {
         return judges;
     }
     match file {
         LISTS_ASKED => &[("gatepost", &["--test", "rows", "e2_lists"])],
         HEADERS => &[("gatepost", &["--test", "rows", "b3_chains"])],
         PATIENCE => &[("gatepost", &["--test", "patience"])],
-        SHARES | PLACES | UNFINISHED => &[("gatepost-commons", &["--lib"])],
+        SHARES | PLACES | DENIALS | UNFINISHED => &[("gatepost-commons", &["--lib"])],
         SEATS => &[("gatepost-ingress", &[])],
         STEPS | SIZES => &[("gatepost-smtp", &[])],
-        FOLDS => &[("gatepost-ingress", &["--lib", "folds"])],
         delivery::ARENA => &[("gatepost-ring", &["--lib", "arena"])],
         WATCH | COMMIT => &[("gatepost-spool", &["--test", "vanished"])],
         TICKETS => &[("gatepost-control", &["--lib", "tickets"])],
         PRINTABLE | REPLY => &[("gatepost-mail", &["--lib"])],
         RUN => &[("gatepost", &["--test", "wiring"])],
         WORKER => &[("gatepost", &["--test", "wiring"]), ("gatepost", &["--test", "vanished"])],
+        _ if file.starts_with("crates/scheduler/") => &[("gatepost-scheduler", &[])],
         _ if delivery::MUTANTS.iter().any(|mutant| mutant.file == file) => &[("gatepost-delivery", &[])],
         _ if file.starts_with("crates/control/src/admin/") => {
             &[("gatepost", &["--test", "rows", "admin_routes"])]

@@ -186,7 +186,7 @@ impl NoServices {
 
     fn begin() -> Result<Self, String> {
         if Path::new(Self::POLICY).exists() {
-            // The machine has a policy of its own, as containers do; ours must not replace it.
+            // The machine has its own policy, as containers do; ours must not replace it.
             return Ok(Self { is_ours: false });
         }
         let written = fs::write(Self::POLICY, "#!/bin/sh\nexit 101\n")

@@ -177,8 +177,8 @@ fn posts(siege: Siege, ports: Ports) -> Vec<Post> {
             each.map(|(number, (at, phase))| Post { drips: true, ..post(number / 8, at, phase) }).collect()
         }
         Siege::Sizes => {
-            // The last of them leave no room for the smallest of large messages.
-            let declared = |number| Phase::Declared(if number < 10 { 130_000_000 } else { 1_060_000 });
+            // Together more than the budget for unfinished messages, the last with no room for the smallest of large ones.
+            let declared = |number| Phase::Declared(if number < 16 { 64_000_000 } else { 1_060_000 });
             (0..200).map(|number| post(number, ports.relay, declared(number))).collect()
         }
         Siege::Recipients | Siege::Logins | Siege::Tickets | Siege::CallAhead => Vec::new(),

@@ -1,17 +1,17 @@
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use mail::{Ticket, UnixMillis};
 use policy::Decision;
 
 use crate::machine;
 
-/// Tickets of their own that one address gets from one worker in a second, for one reason: a person's
+/// Separate tickets that one address gets from one worker in a second, for one reason: a person's
 /// client never asks for so many, and what is sent faster is denied for the same cause.
 const TICKETS_PER_SECOND_MAX: u32 = 10;
 
-/// Addresses that are remembered, each in the one place that its hash names: 96 KiB a worker. Two
+/// Addresses that are remembered, each in the one place that its hash names: 128 KiB a worker. Two
 /// that meet in a place take turns, and get a few tickets more.
 const PLACES: usize = 2048;
 
@@ -27,6 +27,7 @@ pub(crate) struct Recent {
 #[derive(Clone, Copy)]
 struct Place {
     key: u64,
+    client: IpAddr,
     second: u64,
     count: u32,
     ticket: Ticket,
@@ -34,17 +35,19 @@ struct Place {
     repeated: u32,
 }
 
-/// A ticket that was given again, and how often.
-pub(crate) type Repeated = (Ticket, u32);
+/// A ticket that was given again, to whom and how often.
+pub(crate) type Repeated = (IpAddr, Ticket, u32);
 
 impl Recent {
     pub(crate) fn new(seed: u64) -> Self {
-        let empty = Place { key: 0, second: 0, count: 0, ticket: Ticket::from_random(0), repeated: 0 };
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let ticket = Ticket::from_random(0);
+        let empty = Place { key: 0, client: nobody, second: 0, count: 0, ticket, repeated: 0 };
         let places = (0..PLACES).map(|_| Cell::new(empty)).collect();
         Self { places, owes: Cell::new(false), seed }
     }
 
-    /// The ticket to give again, where `client` has had enough of its own in this second. It is counted.
+    /// The ticket to give again, where `client` has had enough new ones in this second. It is counted.
     pub(crate) fn repeated(&self, client: IpAddr, decision: &Decision, now: UnixMillis) -> Option<Ticket> {
         let key = self.key(client, decision);
         let mut place = self.place(key).get();
@@ -70,8 +73,8 @@ impl Recent {
         let place = self.place(key);
         let before = place.get();
         let count = if before.key == key && before.second == second { before.count + 1 } else { 1 };
-        place.set(Place { key, second, count, ticket, repeated: 0 });
-        (before.repeated > 0).then_some((before.ticket, before.repeated))
+        place.set(Place { key, client, second, count, ticket, repeated: 0 });
+        (before.repeated > 0).then_some((before.client, before.ticket, before.repeated))
     }
 
     /// A ticket was given again, and no record says so yet.
@@ -88,7 +91,7 @@ impl Recent {
                 self.owes.set(true);
             } else if place.repeated > 0 {
                 cell.set(Place { repeated: 0, ..place });
-                tell((place.ticket, place.repeated));
+                tell((place.client, place.ticket, place.repeated));
             }
         }
     }
@@ -154,10 +157,10 @@ mod tests {
         };
         give(0);
         assert_eq!((told(999), recent.owes()), (vec![], true), "its second is not over");
-        assert_eq!((told(1000), recent.owes()), (vec![(ticket, 700)], false));
+        assert_eq!((told(1000), recent.owes()), (vec![(client, ticket, 700)], false));
         give(2000);
         let displaced = recent.remember(client, &denied, UnixMillis(3000), Ticket::from_random(10));
-        assert_eq!(displaced, Some((ticket, 700)));
+        assert_eq!(displaced, Some((client, ticket, 700)));
         assert_eq!(told(9000), []);
     }
 

@@ -30,7 +30,7 @@ const WRONG_TOKEN_LOG_MILLIS: u64 = 1000;
 /// The way that a request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Door {
-    /// The unix socket: whoever can open it is the gateway's own user.
+    /// The unix socket: a peer that can open it is the gateway's own user.
     Socket,
     /// TCP, where only tokens count.
     Network,
@@ -102,7 +102,7 @@ impl Principal {
 }
 
 /// Every token that opens something, by the front of its digest. What the time of a look-up tells is
-/// of a digest, from which nobody gets back to a token; the digests themselves are compared in
+/// of a digest, from which no way leads back to a token; the digests themselves are compared in
 /// constant time.
 #[derive(Default)]
 pub(super) struct Access {

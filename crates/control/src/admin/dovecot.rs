@@ -51,7 +51,7 @@ pub(super) async fn policy(
     let is_login = command.command == "report" && report.success && !report.policy_reject;
     let is_mailbox = matches!(report.protocol.as_str(), "imap" | "pop3");
     if is_login && is_mailbox {
-        // An address that Dovecot does not know (a unix socket, webmail on the same host) is nobody's.
+        // An address that Dovecot does not know (a unix socket, webmail on the same host) is no client's.
         let address = report.remote.parse().unwrap_or(IpAddr::from([0, 0, 0, 0]));
         let request = Request { address, login: &report.login, ttl: None };
         // Its refusal is in the log and the metrics: Dovecot would only pass it on to the wrong person.

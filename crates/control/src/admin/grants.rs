@@ -1,4 +1,4 @@
-//! `/v1/grants`: permissions to relay that mailbox logins open (relay-control.md A2).
+//! `/v1/grants`: permissions to relay that mailbox logins open (DESIGN.md A2).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -239,7 +239,7 @@ impl Admin {
     fn try_open(&self, principal: &Principal, request: &Request<'_>) -> Result<Opened, Refusal> {
         let (snapshot, now) = (self.0.commons.snapshot(), now());
         let address = request.address.to_canonical();
-        // A login of another tenant is answered as one that does not exist: a token learns of its own only.
+        // A login of another tenant is answered as one that does not exist: a token learns of its tenant's only.
         let identity = snapshot.identity(request.login).ok_or(Refusal::UnknownLogin)?;
         let tenant = snapshot.tenant(snapshot.identity_tenant(identity));
         if !principal.is_for(&tenant.name) {
@@ -310,7 +310,7 @@ impl Admin {
 }
 
 /// Whether an address may open anything: it must be that of one client, as far as anyone can tell
-/// (relay-control.md A2, F1). An excluded range makes strangers, and strangers may log in to their
+/// (DESIGN.md A2, F1). An excluded range makes strangers, and strangers may log in to their
 /// mailboxes.
 fn may_have_grants(address: IpAddr, terms: &Terms) -> Result<(), Refusal> {
     match Reach::of(address) {

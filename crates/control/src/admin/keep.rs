@@ -1,8 +1,8 @@
-//! The copy of all suspensions on disk, beside the spool, so that a restart frees nobody.
+//! The copy of all suspensions on disk, beside the spool, so that a restart frees no sender.
 //!
 //! A JSON file that is replaced whole: written beside, synced, renamed. What a person does is in it
 //! before the answer; what the gateway contains by itself within a second. A file that cannot be read
-//! stops the start: whoever it suspended would be free, and nobody would know.
+//! stops the start: the suspended senders would be free, unnoticed.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

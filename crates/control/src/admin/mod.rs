@@ -30,7 +30,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post};
-use commons::Commons;
+use commons::{Commons, Places};
 use config::{Kept, NodeConfig};
 use ipnet::IpNet;
 use mail::UnixMillis;
@@ -73,6 +73,7 @@ pub(crate) struct Admin(Arc<Rooms>);
 struct Rooms {
     commons: Arc<Commons>,
     registry: Arc<Registry>,
+    places: Arc<Places>,
     tickets: Option<Arc<Tickets>>,
     recovery: Shards,
     clerk: Clerk,
@@ -128,12 +129,12 @@ impl Admin {
     pub(crate) fn new(
         options: AdminOptions,
         commons: Arc<Commons>,
-        registry: Arc<Registry>,
+        counts: (Arc<Registry>, Arc<Places>),
         tickets: Option<Arc<Tickets>>,
         recovery: Shards,
         clerk: Clerk,
     ) -> Result<Self, StartError> {
-        let AdminOptions { node, log } = options;
+        let (AdminOptions { node, log }, (registry, places)) = (options, counts);
         let terms = ArcSwap::from_pointee(Terms::new(&node, &commons.snapshot()));
         let (started, log) = (now(), Mutex::new(log));
         let directory = &node.spool.path;
@@ -142,6 +143,7 @@ impl Admin {
         Ok(Self(Arc::new(Rooms {
             commons,
             registry,
+            places,
             tickets,
             recovery,
             clerk,
@@ -200,7 +202,7 @@ impl Admin {
         self.0.reload_failure.store(Some(Arc::new(ReloadFailure { at, error: error.to_owned() })));
     }
 
-    /// Writes one record, at once: nobody waits for it on this plane.
+    /// Writes one record, at once: no client waits for it on this plane.
     fn log(&self, write: impl FnOnce(&mut EventLog, UnixMillis)) {
         let mut log = self.0.log.lock();
         write(&mut log, now());

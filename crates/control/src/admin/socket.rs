@@ -21,13 +21,13 @@ pub(crate) struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Binds, in place of a socket that a killed gateway left. Nobody but this user can connect, at no time.
+    /// Binds, in place of a socket that a killed gateway left. No other user can connect, at any time.
     pub(crate) fn bind(path: &Path) -> Result<Self, StartError> {
         let failed = |error| StartError::AdminSocket { path: path.to_owned(), error };
         remove_stale(path).map_err(failed)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
         socket.bind(&SockAddr::unix(path).map_err(failed)?).map_err(failed)?;
-        // Until it listens every connection is refused: nobody slips in before the mode is set.
+        // Until it listens every connection is refused: no client slips in before the mode is set.
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         socket.listen(BACKLOG).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
@@ -53,7 +53,7 @@ impl Drop for AdminSocket {
     }
 }
 
-/// Removes what is there if it is a socket that nobody serves, and nothing else.
+/// Removes what is there if it is a socket that no process serves, and nothing else.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

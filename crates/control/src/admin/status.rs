@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use commons::{FailingSite, NotReady};
+use commons::{FailingSite, Holder, NotReady, Places};
+use mail::UnixMillis;
 use serde_json::{Map, Value, json};
 
 use super::access::Principal;
 use super::problem::Problem;
 use super::{Admin, grants, sites};
-use crate::{now, recovery};
+use crate::{http, now, recovery};
 
 /// Grants that are listed at a glance: those that end first. All of them are at `/v1/grants`.
 const OPEN_GRANTS_MAX: usize = 20;
@@ -66,6 +67,7 @@ impl Admin {
                 "last_reload_failure": failure,
             },
             "listeners": listeners.collect::<Vec<_>>(),
+            "places": places(&rooms.places, now),
             "messages_accepted": totals.accepted,
             "requests_denied": totals.denied,
             "deliveries": by_word(totals.deliveries.iter().map(|(outcome, count)| (outcome.as_str(), *count))),
@@ -87,6 +89,17 @@ impl Admin {
             "log_lines_dropped": totals.log_lines_dropped,
         })
     }
+}
+
+/// Connections that are held, and how many may be: of each kind of holder and those before it.
+fn places(places: &Places, now: UnixMillis) -> Value {
+    let part = |holder| json!({ "held": places.held_up_to(holder), "max": places.ceiling(holder) });
+    json!({
+        "strangers": part(Holder::Stranger),
+        "without_login": part(Holder::Network),
+        "all": part(Holder::Login),
+        "short": places.shortage(now).map(|holder| http::shortage(places, holder)),
+    })
 }
 
 fn by_word<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Map<String, Value> {

@@ -19,7 +19,7 @@ use super::names::{no_login, no_tenant};
 use super::problem::{Asked, Body, Problem};
 use crate::now;
 
-/// Whom a request means: a login, a client address (of a tenant, or of nobody), or a whole tenant.
+/// Whom a request means: a login, a client address (of a tenant, or of none), or a whole tenant.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Meant {

@@ -23,7 +23,7 @@ pub(super) async fn show(
         Some(tickets) => tickets.find(ticket).await,
         None => None,
     };
-    // A denial of nobody's, or of another tenant's, is answered as one that does not exist.
+    // A denial of no tenant's, or of another tenant's, is answered as one that does not exist.
     let shown = record.filter(|record| match &record.tenant {
         Some(tenant) => principal.is_for(tenant),
         None => principal.is_for_all(),

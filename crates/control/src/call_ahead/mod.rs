@@ -1,4 +1,4 @@
-//! Call-ahead: whether the next hop of a relay domain knows a recipient (relay-control.md B2).
+//! Call-ahead: whether the next hop of a relay domain knows a recipient (DESIGN.md B2).
 //!
 //! The next hop is asked with MAIL FROM:<> and RCPT, and is given no message. What it says is
 //! remembered: a yes for an hour, a no for five minutes. A check that cannot be made (the next hop is
@@ -58,7 +58,7 @@ impl fmt::Debug for CallAheadOptions {
     }
 }
 
-/// Whoever calls ahead; clones share what they remember.
+/// The handle for calls ahead; clones share what they remember.
 #[derive(Clone)]
 pub(crate) struct CallAhead(Arc<Shared>);
 
@@ -79,9 +79,9 @@ struct State {
 struct Hop {
     calls: Arc<Semaphore>,
     strangers_calls: Arc<Semaphore>,
-    /// It could not be asked: nobody tries before.
+    /// It could not be asked: no call is made before.
     down_until: Option<Instant>,
-    /// It has said yes to somebody: its no to another is to be taken at its word.
+    /// It has said yes to a recipient: its no to another is to be taken at its word.
     discerns_until: Option<Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! Who waits how long, by a clock of its own: no socket is used.
+//! Who waits how long, by a separate clock: no socket is used.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

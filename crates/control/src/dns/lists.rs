@@ -63,7 +63,7 @@ async fn look_up(dns: &Dns, list: &DnsList, client: IpAddr) -> Option<Listing> {
     Some(Listing { list: list.name.clone(), text })
 }
 
-/// Outside 127.0.0.0/8 a list's domain has been sold, or a resolver lies: nobody is denied for it.
+/// Outside 127.0.0.0/8 a list's domain has been sold, or a resolver lies: no client is denied for it.
 fn means_listed(list: &DnsList, answer: Ipv4Addr) -> bool {
     answer.is_loopback() && (list.answers.is_empty() || list.answers.contains(&answer))
 }

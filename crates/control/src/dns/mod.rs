@@ -3,7 +3,7 @@
 //! absence for all workers.
 //!
 //! An absence is reported where DNS says so in so many words; whatever else goes wrong is a passing
-//! failure, and nobody is denied anything for it.
+//! failure, and no client is denied anything for it.
 
 mod exchangers;
 mod lists;
@@ -33,7 +33,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// people who just made the name do not wait so long).
 const NEGATIVE_MAX: Duration = Duration::from_secs(300);
 
-/// When nobody could say, ask again after this.
+/// When no server could say, ask again after this.
 const TEMPORARY: Duration = Duration::from_secs(10);
 
 /// Nothing takes longer than this, whatever the number of servers that do not answer.
@@ -172,7 +172,7 @@ pub(crate) fn literal(host: &str) -> Option<IpAddr> {
     bare.strip_prefix("IPv6:").unwrap_or(bare).parse().ok()
 }
 
-/// Whether `error` says that there is no such record (RFC 2308): the name does not exist, or whoever
+/// Whether `error` says that there is no such record (RFC 2308): the name does not exist, or the one who
 /// answers for it says that it has none. An empty answer without SOA and NS is what some servers give for
 /// a type that is not there (section 2.2, type 3): it counts, but proves nothing and is not remembered. With NS
 /// alone it refers to others, who were not reached.

@@ -1,6 +1,6 @@
 //! The ports of HTTP: connections bounded in number and in time, so that the next one is always served.
 //!
-//! Each port has places of its own: what is done to one of them costs the others nothing. No connection is
+//! Each port has its own places: what is done to one of them costs the others nothing. No connection is
 //! refused and none waits for another peer: when the places run short, one that is held goes, of the peer
 //! that holds the most the longest silent. Operators see it in the log and in a metric.
 

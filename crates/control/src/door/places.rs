@@ -14,7 +14,7 @@ const PEER_TURN_MAX: Duration = Duration::from_secs(10);
 /// Answers must be taken at this pace at least, a fifth of what a bad mobile link manages.
 const ANSWER_BYTES_A_SECOND: u64 = 64 << 10;
 
-/// What we take for an answer, at the longest: requests have a shorter limit of their own.
+/// What we take for an answer, at the longest: requests have a shorter limit.
 const OUR_TURN_MAX: Duration = Duration::from_secs(60);
 
 /// Who is at the other end of a connection.

@@ -18,7 +18,7 @@ const CROWD: usize = 2 * PORT_DESCRIPTORS_MAX + ACCEPTS_A_TURN;
 /// An answer that fits in no socket's buffers.
 static LONG_ANSWER: [u8; 8 << 20] = [b'x'; 8 << 20];
 
-/// A port in service on a thread of its own, with `/healthz`, `/long`, and `/slow`, which answers when it is told.
+/// A port in service on a separate thread, with `/healthz`, `/long`, and `/slow`, which answers when it is told.
 struct Stand {
     address: SocketAddr,
     registry: Arc<Registry>,

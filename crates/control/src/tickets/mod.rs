@@ -1,6 +1,6 @@
-//! Tickets: what a denied sender, and whoever runs the gateway, may read about a denial afterwards.
+//! Tickets: what a denied sender, and the gateway's operator, may read about a denial afterwards.
 //!
-//! A thread of its own takes the denials that the workers hand over, explains each with the
+//! A separate thread takes the denials that the workers hand over, explains each with the
 //! configuration that decided it, and writes them in batches to a file beside the spool. A ticket is
 //! found from the moment its reply goes; a crash loses those of the last second at most, a restart
 //! none. A file that takes no more costs tickets, never mail: they are counted as dropped.
@@ -38,10 +38,6 @@ use store::Store;
 
 /// Between two looks at what was denied: what a crash may lose, and no more than people wait.
 const KEEP_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How far below the workers the thread stands (nice(2)): where there is no core to spare it has a
-/// tenth of one beside a busy worker, which is more than a storm of denials needs.
-const NICENESS: i32 = 10;
 
 /// Tickets that are looked up at the same time; the others wait, some microseconds each. Without a bound
 /// guessers would get a thread each.
@@ -221,8 +217,8 @@ impl Keeper {
         let ending = Arc::new(AtomicBool::new(false));
         let (is_ending, link) = (ending.clone(), tickets.link.clone());
         let thread = thread::Builder::new().name("gatepost-tickets".into()).spawn(move || {
-            // Of this thread alone, on Linux. It is a wish: the tickets are kept anyway.
-            let _ = rustix::process::nice(NICENESS);
+            // A wish: the tickets are kept anyway.
+            let _ = ring::turns::give_way();
             while !is_ending.load(Ordering::Acquire) {
                 tickets.keep();
                 thread::park_timeout(KEEP_INTERVAL);

@@ -60,7 +60,7 @@ pub struct Record {
     pub generation: u64,
     /// Every rule in order; the last one decided.
     pub steps: Vec<RecordedStep>,
-    /// The smallest change that would have turned it, for whoever runs the gateway.
+    /// The smallest change that would have turned it, for the gateway's operator.
     pub remedy: Option<String>,
 }
 
@@ -135,8 +135,8 @@ impl Record {
         self.repeated = self.repeated.saturating_add(more.repeated);
     }
 
-    /// What a token of the tenant `own` may read. Where others than its own people sent, or nobody
-    /// knows who, it reads what happened, but neither who they are nor how they are configured.
+    /// What a token of the tenant `own` may read. Where others than its own people sent, or where it is not
+    /// known who sent, it reads what happened, but neither who they are nor how they are configured.
     pub(crate) fn for_tenant(mut self, own: &str, snapshot: &Snapshot) -> Self {
         if !self.sender_tenants.is_empty() && self.sender_tenants.iter().all(|tenant| tenant == own) {
             return self;

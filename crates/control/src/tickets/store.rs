@@ -222,7 +222,7 @@ fn begin(path: &Path) -> Result<Database, Error> {
         }
         other => other.into(),
     })?;
-    // So that whoever reads finds the tables, empty as they may be.
+    // So that a reader finds the tables, empty as they may be.
     let transaction = file.begin_write()?;
     Tables::open(&transaction)?.count_clients()?;
     transaction.commit()?;

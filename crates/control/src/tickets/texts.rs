@@ -1,5 +1,5 @@
 //! What a denial is told in, English and French: the one table of the page of a ticket and of
-//! `gatepost why`. Each reason, what can be done about it by the sender and by whoever runs the
+//! `gatepost why`. Each reason, what can be done about it by the sender and by the operator of the
 //! server, each rule, and the words around them. Nothing here names a tenant, a list, a login or a
 //! file: strangers read the page.
 

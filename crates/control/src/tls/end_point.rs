@@ -10,7 +10,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::signature_algorithm::SignatureAlgorithm;
 
 /// By the hash of the certificate's own signature; SHA-256 in place of MD5 and SHA-1. `None` where
-/// the signature has no hash of its own (Ed25519), for which the binding is not defined.
+/// the signature has no hash (Ed25519), for which the binding is not defined.
 pub(super) fn hash(certificate: &CertificateDer<'_>) -> Option<Arc<[u8]>> {
     let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
     let signature = &parsed.signature_algorithm;

@@ -27,7 +27,7 @@ pub(super) struct Successes {
 }
 
 impl Default for Successes {
-    /// Under a key of its own.
+    /// Under a separate key.
     fn default() -> Self {
         let mut bytes = [0; 32];
         OsRng.fill_bytes(&mut bytes);

@@ -13,7 +13,7 @@ const ELSEWHERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0
 const RIGHT: &str = "correct horse";
 const WRONG: &str = "battery staple";
 
-/// A pool that nobody takes from: its queue is as full as a storm makes it.
+/// A pool that no thread takes from: its queue is as full as a storm makes it.
 struct Stage {
     link: WorkerLink,
     control: ControlLink,

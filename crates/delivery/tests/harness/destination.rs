@@ -1,6 +1,6 @@
 //! A destination: an SMTP server of few lines that answers as a closure says and keeps what it took.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use ring::{Completion, Instant, ListenOptions, Listener, Output, Ring, Socket, T
 ///
 /// Instead of a reply: "drop" closes the connection, "reset" breaks it, "mute" says nothing. Before a
 /// reply: "cut:" closes the connection right behind it, without its line end; "close:" with it; and
-/// "late:SECONDS:" keeps it back; "deaf:" takes no more bytes from then on.
+/// "late:SECONDS:" keeps it back; "drip:SECONDS:" gives a byte of it at a time, so far apart, and "tail:SECONDS:" its first line at once; "deaf:" takes
+/// no more bytes from then on. What the other end says after its STARTTLS was answered 220 is not read.
 pub(crate) type Behave = Box<dyn FnMut(&str) -> String>;
 
 /// More connections than any scene is for: what else would come of a storm is a test without an end.
@@ -39,7 +40,9 @@ struct Peer {
     /// It closes when what it said is on its way, as after a 421 (RFC 5321 section 3.8).
     is_leaving: bool,
     /// What it says then.
-    late: Option<(Instant, String)>,
+    late: VecDeque<(Instant, String)>,
+    /// It has promised a handshake.
+    is_sealed: bool,
     from: String,
     to: Vec<String>,
 }
@@ -70,7 +73,7 @@ impl Destination {
 
     pub(crate) fn turn(&mut self) {
         let mut completions = Vec::new();
-        let late = |peer: &Peer| peer.late.as_ref().map(|(at, _)| *at);
+        let late = |peer: &Peer| peer.late.front().map(|(at, _)| *at);
         let deadline = self.peers.values().filter_map(late).min();
         self.ring.turn(deadline, &mut completions).expect("a simulated ring turns");
         let now = self.ring.now();
@@ -78,7 +81,7 @@ impl Destination {
         let due: Vec<u32> = self.peers.iter().filter(|(_, p)| is_due(p)).map(|(key, _)| *key).collect();
         for key in due {
             let peer = self.peers.get_mut(&key).expect("just found");
-            let (_, said) = peer.late.take().expect("just found");
+            let (_, said) = peer.late.pop_front().expect("just found");
             peer.output.extend_from_slice(said.as_bytes());
             self.flush(key);
         }
@@ -95,7 +98,8 @@ impl Destination {
                     self.flush(key);
                 }
                 Completion::Received { token, chunk } => {
-                    if let Some(peer) = self.peers.get_mut(&token.handle.index()) {
+                    let peer = self.peers.get_mut(&token.handle.index());
+                    if let Some(peer) = peer.filter(|peer| !peer.is_sealed) {
                         peer.input.extend_from_slice(self.ring.chunk(&chunk));
                     }
                     self.ring.release(chunk);
@@ -184,6 +188,12 @@ impl Destination {
                     peer.in_body = true;
                 }
             }
+            "STARTTLS" => {
+                let is_sealed = self.answer(key, line, "220 2.0.0 go on");
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.is_sealed = is_sealed;
+                }
+            }
             "QUIT" => drop(self.answer(key, line, "221 2.0.0 bye")),
             _ => drop(self.answer(key, line, "250 2.0.0 ok")),
         }
@@ -195,10 +205,21 @@ impl Destination {
         let Some(peer) = self.peers.get_mut(&key) else { return false };
         let (how, reply) = match told.split_once(':') {
             Some((how @ ("cut" | "close" | "deaf"), reply)) => (how, reply),
-            Some(("late", rest)) => {
+            Some((how @ ("late" | "drip" | "tail"), rest)) => {
                 let (seconds, reply) = rest.split_once(':').expect("late:SECONDS:REPLY");
                 let wait = Duration::from_secs(seconds.parse().expect("a number"));
-                peer.late = Some((self.ring.now().after(wait), format!("{reply}\r\n")));
+                let mut at = self.ring.now();
+                let (first, rest) = reply.split_once("\r\n").filter(|_| how == "tail").unwrap_or(("", reply));
+                if how == "tail" {
+                    peer.output.extend_from_slice(format!("{first}\r\n").as_bytes());
+                }
+                let rest = format!("{rest}\r\n");
+                let pieces = if how == "late" { vec![&*rest] } else { rest.split("").collect() };
+                peer.late.clear();
+                for piece in pieces {
+                    at = at.after(wait);
+                    peer.late.push_back((at, piece.to_owned()));
+                }
                 return reply.starts_with(['2', '3']);
             }
             _ if matches!(&*told, "drop" | "reset" | "mute") => (&*told, ""),

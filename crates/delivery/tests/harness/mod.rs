@@ -2,12 +2,14 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod destination;
+mod given;
+mod log;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use commons::{
@@ -18,12 +20,14 @@ use commons::{
 use delivery::{ClientTlsConfigs, Context, Delivery, DeliverySettings, Retry};
 use mail::{Address, Envelope, MessageId, ReversePath, UnixMillis};
 use observe::{EventLog, Form, LogWriter, Registry, WorkerMetrics};
-use policy::{Limits, LoginRequired, Origin, RouteSource, RouteTls, Snapshot, Source, Sourced, TenantSource};
+use policy::{RouteTls, Snapshot};
 use ring::sim::{SimOptions, SimRing, World};
 use ring::{Completion, Instant, Ring};
 use spool::{Content, Event, LargeKey, NewMessage, Options, Spool};
 
 use destination::Destination;
+use given::{GROUND, Ground, snapshot, snapshot_of};
+use log::Log;
 
 pub(crate) const RETRY: Retry = Retry {
     first: Duration::from_secs(5),
@@ -33,43 +37,6 @@ pub(crate) const RETRY: Retry = Retry {
 
 pub(crate) fn ip(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
-}
-
-/// Without next hops, all mail goes by MX.
-pub(crate) fn snapshot(next_hops: &[&str], connections_max: u32) -> Snapshot {
-    let origin = Origin::new("gatepost.toml", 1);
-    let route = RouteSource {
-        origin: origin.clone(),
-        recipient_domains: vec![Sourced::new("*".into(), origin.clone())],
-        next_hops: next_hops.iter().map(|hop| hop.parse().expect("a next hop")).collect(),
-        tls: RouteTls::Off,
-        connections_max,
-    };
-    let tenant = TenantSource {
-        name: Sourced::new("proseware".into(), origin.clone()),
-        networks: vec![Sourced::new("192.0.2.0/24".parse().expect("a prefix"), origin.clone())],
-        excluded_networks: Vec::new(),
-        senders: vec![Sourced::new("@proseware.example".into(), origin.clone())],
-        login_required: Sourced::new(LoginRequired::Never, origin.clone()),
-        null_sender: Sourced::new(true, origin.clone()),
-        sender_rules: policy::SenderRulesSource::default(),
-        lists: policy::ListsSource::default(),
-        relay_domains: Vec::new(),
-        routes: Vec::new(),
-        identities: Vec::new(),
-        limits: Limits::default(),
-        grants: None,
-    };
-    let routes = if next_hops.is_empty() { Vec::new() } else { vec![route] };
-    Snapshot::compile(&Source {
-        generation: 1,
-        origin,
-        routes,
-        limits: Default::default(),
-        lists: policy::ListsSource::default(),
-        tenants: vec![tenant.into()],
-    })
-    .expect("it compiles")
 }
 
 /// Everything of a worker but ingress.
@@ -127,7 +94,7 @@ impl Gateway {
         let (_, links, control) = Commons::new(count, snapshot);
         let control = Rc::new(control);
         let settings = (retry, count, is_closed);
-        links.into_iter().map(|link| Self::of(world, link, control.clone(), settings)).collect()
+        links.into_iter().map(|link| Self::of(world, link, control.clone(), settings, GROUND)).collect()
     }
 
     fn of(
@@ -135,6 +102,7 @@ impl Gateway {
         link: WorkerLink,
         control: Rc<ControlLink>,
         (retry, count, private_destinations): (Retry, usize, bool),
+        ground: Ground,
     ) -> Self {
         let worker = link.worker();
         let mut ring = world.host(ip(1));
@@ -142,11 +110,11 @@ impl Gateway {
         let options = Options {
             directory: PathBuf::from("/spool"),
             shard: worker,
-            segment_bytes: 1 << 20,
+            segment_bytes: ground.segment_bytes,
             capacity_bytes: 64 << 20,
             segments_max: spool::SEGMENTS_MAX,
             hot_bytes_max: 8 << 20,
-            compaction_bytes_per_second: spool::COMPACTION_BYTES_PER_SECOND_DEFAULT,
+            compaction_bytes_per_second: ground.compaction_bytes_per_second,
             token_room: 2,
             salt: 7,
         };
@@ -188,7 +156,8 @@ impl Gateway {
     fn turn_once(&mut self) -> bool {
         let mut asked = false;
         let mut completions = Vec::new();
-        let deadline = self.delivery.next_deadline();
+        let deadlines = [self.delivery.next_deadline(), self.shard.next_deadline(self.ring.now())];
+        let deadline = deadlines.into_iter().flatten().min();
         self.ring.turn(deadline, &mut completions).expect("a simulated ring turns");
         for completion in completions {
             match &completion {
@@ -211,7 +180,7 @@ impl Gateway {
                 Answer::Exchangers { key, result, ttl } => {
                     self.delivery.exchangers(context!(self), key, result, ttl);
                 }
-                other => panic!("nobody asked: {other:?}"),
+                other => panic!("not asked: {other:?}"),
             }
         }
         self.take_events();
@@ -314,30 +283,6 @@ impl Gateway {
     }
 }
 
-/// What a gateway logs.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Its records of an event.
-    pub(crate) fn records(&self, event: &str) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().expect("no thread panics with it").clone()).expect("text");
-        let wanted = format!("\"event\":\"{event}\"");
-        text.lines().filter(|line| line.contains(&wanted)).map(str::to_owned).collect()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no thread panics with it").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// A gateway and its destinations.
 pub(crate) struct Scene {
     pub(crate) world: World,
@@ -361,6 +306,26 @@ impl Scene {
         let next_hops = next_hops.to_vec();
         let (others, destinations) = (Vec::new(), Vec::new());
         Self { world, gateway, others, destinations, next_hops, connections_max, retry }
+    }
+
+    /// One whose spool has segments of a few groups, of which none is emptied, and who sends one message at a time.
+    pub(crate) fn crowded(seed: u64, next_hops: &[&'static str]) -> Self {
+        let mut scene = Self::with(seed, next_hops, 1, RETRY);
+        let world = World::new(seed, SimOptions::default());
+        let (_, mut links, control) = Commons::new(1, snapshot(next_hops, 1));
+        let ground = Ground { segment_bytes: 32 << 10, compaction_bytes_per_second: 0 };
+        scene.gateway = Gateway::of(&world, links.remove(0), Rc::new(control), (RETRY, 1, true), ground);
+        scene.world = world;
+        scene
+    }
+
+    /// One whose route says this about TLS.
+    pub(crate) fn sealed(seed: u64, next_hops: &[&'static str], tls: RouteTls) -> Self {
+        let mut scene = Self::new(seed, next_hops);
+        scene.world.crash(ip(1));
+        let snapshot = snapshot_of(next_hops, scene.connections_max, tls);
+        scene.gateway = Gateway::new(&scene.world, snapshot, RETRY);
+        scene
     }
 
     /// One whose gateway has two workers.

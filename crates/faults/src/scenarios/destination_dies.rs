@@ -28,7 +28,7 @@ pub(crate) fn run(plan: &Plan) -> String {
     let book = Arc::clone(&swallowed);
     let swallows = move |recipients: &str| {
         let Some(serial) = recipients.split(',').next().and_then(serial_of) else { return false };
-        serial % SWALLOWED_ONE_IN == 5 && book.lock().expect("nobody panics holding it").insert(serial)
+        serial % SWALLOWED_ONE_IN == 5 && book.lock().expect("no thread panics holding it").insert(serial)
     };
     let mut setup = Setup::at(plan.work.join("spool"));
     // It never fills: mail that is refused until the destination is back would not bring it back.
@@ -49,7 +49,7 @@ pub(crate) fn run(plan: &Plan) -> String {
     let verdict = Verdict::of(sent, stand.destination.arrivals(), &[]);
     let report = verdict.report();
     report.assert_kept();
-    let swallowed = swallowed.lock().expect("nobody panics holding it");
+    let swallowed = swallowed.lock().expect("no thread panics holding it");
     let others: BTreeSet<_> = report.duplicated.iter().map(|(serial, _)| *serial).collect();
     let others = others.difference(&swallowed).count();
     // One message at a time is on a connection that is cut.

@@ -21,7 +21,7 @@ const BEFORE: u64 = 300;
 /// Kinds of cycles.
 const KINDS: u64 = 4;
 
-/// One way to vanish a cycle, in turn, under load and in a spool of its own.
+/// One way to vanish a cycle, in turn, under load and in a separate spool.
 pub(crate) fn run(plan: &Plan) -> String {
     let mut random = Random::new(plan.seed);
     let (mut acknowledged, mut lost) = (0, 0);

@@ -36,7 +36,7 @@ pub(crate) struct Scenario {
     pub(crate) run: fn(&Plan) -> String,
 }
 
-/// All of them, in the order of the design's page on the spool.
+/// All of them, in the order of DESIGN.md S10.
 pub(crate) static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "sigkill",

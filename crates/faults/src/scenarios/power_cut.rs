@@ -132,7 +132,7 @@ fn record(plan: &Plan, image: &Path, number: u64) -> Recording {
 }
 
 fn open(book: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    book.lock().expect("nobody panics while holding the book")
+    book.lock().expect("no thread panics while holding the book")
 }
 
 /// Mounts, recovers, delivers; then the ledgers as of the moment when the log was `length` bytes long.

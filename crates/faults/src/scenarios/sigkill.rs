@@ -39,7 +39,7 @@ enum Needs {
     Growth,
     /// Segments in which little is left.
     Leftovers,
-    /// Bodies that get files of their own.
+    /// Bodies that get separate files.
     LargeBodies,
     /// A start with fewer workers, one of which drains the shard of another.
     Adoption,
@@ -146,7 +146,7 @@ fn one_spool(
 ) -> String {
     let mut stand = Stand::start(plan, Setup::at(spool.to_owned()));
     let words = format!("\"writes\":\"{writes}\"");
-    // The log is written by a thread of its own.
+    // The log is written by a separate thread.
     let is_said = eventually(PATIENCE, || stand.gateway.output().contains(&words));
     assert!(is_said, "it does not write {writes}:\n{}", stand.output());
     let client = stand.client(plan.seed + number, |_| {});
@@ -222,7 +222,7 @@ fn at_point(stand: &mut Stand, client: &LedgerClient, point: &Point, random: &mu
     large.map(LedgerClient::stop).unwrap_or_default()
 }
 
-/// A second worker takes mail into a shard of its own, and is no more. Nothing is delivered meanwhile: a shard
+/// A second worker takes mail into a separate shard, and is no more. Nothing is delivered meanwhile: a shard
 /// without mail would be removed by the start itself, which passes none of the places.
 fn leave_a_shard(stand: &mut Stand, client: &LedgerClient) {
     stand.gate.shut();

@@ -91,7 +91,7 @@ fn little_memory(stand: &mut Stand) -> bool {
     killed
 }
 
-/// A cgroup (version 1) with a limit, removed when dropped: whoever was in it must be gone.
+/// A cgroup (version 1) with a limit, removed when dropped: no process may be in it then.
 struct MemoryGroup(PathBuf);
 
 impl MemoryGroup {

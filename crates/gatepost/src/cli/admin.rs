@@ -185,7 +185,9 @@ mod tests {
     fn a_gateway_that_does_not_run_is_said_to_be_that() {
         let folder = tempfile::tempdir().unwrap();
         let gateway = Gateway { socket: folder.path().join("admin.sock") };
-        let Err(Failure::Unreachable(sentence)) = gateway.get("/v1/status") else { panic!("nobody listens") };
+        let Err(Failure::Unreachable(sentence)) = gateway.get("/v1/status") else {
+            panic!("no socket listens")
+        };
         assert!(sentence.contains("admin.sock") && sentence.contains("`gatepost run`"), "{sentence}");
     }
 }

@@ -65,7 +65,7 @@ fn for_people(loaded: &Loaded) -> String {
     let proof = &loaded.proof;
     let _ = writeln!(
         out,
-        "{} no stranger can relay: {} decisions on {} addresses and {} recipients denied all of it, whoever is named as its sender",
+        "{} no stranger can relay: {} decisions on {} addresses and {} recipients denied all of it, under every sender",
         styled(YES, "proved:"),
         proof.decisions,
         proof.clients,

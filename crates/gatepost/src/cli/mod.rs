@@ -28,7 +28,7 @@ use serde_json::json;
 
 use crate::run;
 
-/// Where the configuration is looked for when nobody names it, in this order.
+/// Where the configuration is looked for when it is not named, in this order.
 const CONFIG_PATHS: [&str; 2] = ["/etc/gatepost/gatepost.toml", "./config/gatepost.toml"];
 
 /// An SMTP relay gateway that never relays for strangers, and says why.

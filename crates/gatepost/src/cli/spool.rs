@@ -69,7 +69,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
-    /// Give quarantined messages up, each named by its id; nobody is told
+    /// Give quarantined messages up, each named by its id; no sender is told
     #[command(after_help = "Example:\n  gatepost spool remove 0CK3PX9QJ8V0M4T2")]
     Remove {
         /// Its id, as `spool list --state quarantined` names it
@@ -157,7 +157,7 @@ fn list(common: &Common, filter: &Filter, limit: usize) -> Result<Answer, Failur
         return Ok(Answer::Broken);
     };
     match gateway.map(|gateway| list_running(&gateway, filter, limit, &mut listing)) {
-        // Whoever does not run has not moved anything meanwhile.
+        // A gateway that does not run has not moved anything meanwhile.
         Some(Err(Failure::Unreachable(_))) | None if listing.messages() == 0 => {}
         done => {
             let listed = done.transpose()?.unwrap_or_default();

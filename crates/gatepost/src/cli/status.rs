@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use anstyle::Style;
 use mail::UnixMillis;
 use serde_json::Value;
 
@@ -41,6 +42,7 @@ fn for_people(status: &Value) -> String {
     page.workers(&status["workers"]);
     page.policy(&status["policy"]);
     page.listeners(&status["listeners"]);
+    page.places(&status["places"]);
     page.line(
         "messages",
         format!("{} accepted, {} requests denied", status["messages_accepted"], status["requests_denied"]),
@@ -50,17 +52,16 @@ fn for_people(status: &Value) -> String {
     page.line("deliveries", counts(&status["deliveries"], &["delivered", "deferred", "failed", "expired"]));
     page.spool(&status["spool"]);
     page.grants(status);
-    let suspended = match number(&status["suspensions"]) {
-        0 => "nobody".to_owned(),
+    match number(&status["suspensions"]) {
+        0 => page.line("suspended", "nobody".to_owned()),
         some => {
             let some = count(some as usize, "suspension", "suspensions");
-            styled(WARNING, format!("{some}: see `gatepost tenants list`")).to_string()
+            page.styled_line("suspended", WARNING, &format!("{some}: see `gatepost tenants list`"));
         }
-    };
-    page.line("suspended", suspended);
+    }
     if number(&status["log_lines_dropped"]) > 0 {
         let dropped = format!("{} records found no room", status["log_lines_dropped"]);
-        page.line("log", styled(WARNING, dropped).to_string());
+        page.styled_line("log", WARNING, &dropped);
     }
     page.text
 }
@@ -68,11 +69,8 @@ fn for_people(status: &Value) -> String {
 /// Which gateway it is, and whether it takes mail.
 fn title(status: &Value) -> String {
     let state = match status["not_ready_reason"].as_str() {
-        None => styled(YES, "takes mail".to_owned()),
-        Some(reason) => {
-            let why = status["recovery"].as_str().unwrap_or(reason);
-            styled(NO, format!("takes no mail: {why}"))
-        }
+        None => "takes mail".to_owned(),
+        Some(reason) => format!("takes no mail: {}", status["recovery"].as_str().unwrap_or(reason)),
     };
     let program = format!(
         "gatepost {}, process {}, up {}",
@@ -80,7 +78,20 @@ fn title(status: &Value) -> String {
         status["process"],
         text::duration(number(&status["uptime_seconds"]))
     );
-    format!("{}  {state}  {}\n", styled(STRONG, word(&status["node"])), styled(FAINT, program))
+    let node = word(&status["node"]);
+    let columns = node.chars().count() + 2 + state.chars().count() + 2 + program.chars().count();
+    let style = if status["not_ready_reason"].is_null() { YES } else { NO };
+    if columns <= text::width() {
+        return format!("{}  {}  {}\n", styled(STRONG, node), styled(style, state), styled(FAINT, program));
+    }
+    let mut title = format!("{}\n", styled(STRONG, node));
+    for (style, part) in [(style, state), (FAINT, program)] {
+        for line in text::wrapped(&part, text::width() - 2) {
+            // Writing to a String does not fail.
+            let _ = writeln!(title, "  {}", styled(style, line));
+        }
+    }
+    title
 }
 
 /// Lines below the title, each under a name.
@@ -90,26 +101,33 @@ struct Page {
 
 impl Page {
     fn line(&mut self, name: &str, text: String) {
-        // Text that has a style is short.
-        let lines = match text.contains('\u{1b}') {
-            true => vec![text],
-            false => text::wrapped(&text, text::width() - NAME_WIDTH - 2),
-        };
+        self.styled_line(name, Style::new(), &text);
+    }
+
+    fn styled_line(&mut self, name: &str, style: Style, text: &str) {
+        let lines = text::wrapped(text, text::width() - NAME_WIDTH - 2);
         for (index, line) in lines.iter().enumerate() {
-            // Writing to a String does not fail.
-            let _ = writeln!(self.text, "  {:<NAME_WIDTH$}{line}", if index == 0 { name } else { "" });
+            self.whole_line(if index == 0 { name } else { "" }, styled(style, line));
         }
+    }
+
+    /// A line that keeps its form, however wide.
+    fn whole_line(&mut self, name: &str, text: impl std::fmt::Display) {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.text, "  {name:<NAME_WIDTH$}{text}");
     }
 
     fn workers(&mut self, workers: &Value) {
         let workers = workers.as_array().map_or(&[][..], Vec::as_slice);
         let odd: Vec<_> =
             workers.iter().filter_map(Value::as_str).filter(|state| *state != "ready").collect();
-        let told = match odd.as_slice() {
-            [] => format!("{}, all ready", workers.len()),
-            odd => format!("{}, of them {}", workers.len(), styled(WARNING, odd.join(", "))),
-        };
-        self.line("workers", told);
+        match odd.as_slice() {
+            [] => self.line("workers", format!("{}, all ready", workers.len())),
+            odd => {
+                let told = format!("{}, of them {}", workers.len(), odd.join(", "));
+                self.styled_line("workers", WARNING, &told);
+            }
+        }
     }
 
     fn policy(&mut self, policy: &Value) {
@@ -117,8 +135,8 @@ impl Page {
         self.line("policy", format!("generation {}, {tenants}", policy["generation"]));
         if let Some(error) = policy["last_reload_failure"]["error"].as_str() {
             let at = word(&policy["last_reload_failure"]["at"]);
-            let refused = styled(NO, "the last reload was refused");
-            self.line("", format!("{refused} at {at}; what was in force still is:"));
+            let refused = format!("the last reload was refused at {at}; what was in force still is:");
+            self.styled_line("", NO, &refused);
             for error in error.lines() {
                 self.line("", format!("  {error}"));
             }
@@ -130,7 +148,22 @@ impl Page {
             let title = if index == 0 { "listeners" } else { "" };
             let open = count(number(&listener["connections"]) as usize, "connection", "connections");
             let (name, address) = (word(&listener["name"]), word(&listener["address"]));
-            self.line(title, format!("{name:<12} {address:<24} {open}"));
+            self.whole_line(title, format_args!("{name:<12} {address:<24} {open}"));
+        }
+    }
+
+    /// Connections that are held, of how many: for strangers, for all without a login, in all.
+    fn places(&mut self, places: &Value) {
+        let of = |kind: &str| format!("{} of {}", places[kind]["held"], places[kind]["max"]);
+        let told = format!(
+            "{} held; strangers {}, all without a login {}",
+            of("all"),
+            of("strangers"),
+            of("without_login")
+        );
+        match places["short"].as_str() {
+            None => self.line("places", told),
+            Some(why) => self.styled_line("places", WARNING, &format!("{told}; {why}")),
         }
     }
 
@@ -142,14 +175,14 @@ impl Page {
             return;
         }
         for line in grants::lines(listed) {
-            self.line("", line);
+            self.whole_line("", line);
         }
         if listed.len() < all {
             let rest = format!(
                 "the {} that end first, of {all} in all; `gatepost grants list` shows all",
                 listed.len()
             );
-            self.line("", styled(FAINT, rest).to_string());
+            self.styled_line("", FAINT, &rest);
         }
     }
 
@@ -168,7 +201,7 @@ impl Page {
             return;
         }
         let sites = count(all, "site takes no mail", "sites take no mail");
-        self.line("failing", styled(NO, sites).to_string());
+        self.styled_line("failing", NO, &sites);
         let Some(named) = status["failing"].as_array() else {
             return self.line("", "which, cannot be said now: a worker is not ready".to_owned());
         };
@@ -178,7 +211,7 @@ impl Page {
         let more = all.saturating_sub(named.len().min(FAILING_SHOWN_MAX));
         if more > 0 {
             let more = format!("and {more} more; `gatepost spool list --state deferred` shows what waits");
-            self.line("", styled(FAINT, more).to_string());
+            self.styled_line("", FAINT, &more);
         }
     }
 
@@ -200,12 +233,11 @@ impl Page {
             Some(hop) if hop != name => format!("{hop}: {}", word(&site["reply"])),
             _ => word(&site["reply"]).to_owned(),
         };
-        self.line("", styled(STRONG, name).to_string());
-        for line in text::wrapped(&told, text::width() - NAME_WIDTH - 4) {
-            self.line("", format!("  {line}"));
-        }
-        for line in text::wrapped(&waits, text::width() - NAME_WIDTH - 4) {
-            self.line("", format!("  {}", styled(FAINT, line)));
+        self.styled_line("", STRONG, &name);
+        for (style, told) in [(Style::new(), told), (FAINT, waits)] {
+            for line in text::wrapped(&told, text::width() - NAME_WIDTH - 4) {
+                self.whole_line("", format_args!("  {}", styled(style, line)));
+            }
         }
     }
 
@@ -222,7 +254,7 @@ impl Page {
                 count(messages as usize, "message", "messages"),
                 count(places as usize, "damaged place", "damaged places")
             );
-            self.line("quarantined", styled(NO, what).to_string());
+            self.styled_line("quarantined", NO, &what);
         }
     }
 }

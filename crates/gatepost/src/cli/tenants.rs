@@ -35,7 +35,7 @@ pub(super) enum Command {
         #[arg(long = "for", value_name = "TIME")]
         duration: Option<String>,
         /// Hold what is queued already, too
-        #[arg(long, conflicts_with = "client")]
+        #[arg(long)]
         hold: bool,
     },
     /// End a suspension
@@ -44,7 +44,7 @@ pub(super) enum Command {
         #[command(flatten)]
         whom: Whom,
         /// Release what is held of its messages, too
-        #[arg(long, conflicts_with = "client")]
+        #[arg(long)]
         release: bool,
     },
 }
@@ -109,8 +109,27 @@ impl Whom {
 
 impl Command {
     pub(super) fn run(&self, common: &Common) -> Answer {
+        if let Some(sentence) = self.contradiction() {
+            common.complain(&sentence);
+            return Answer::Broken;
+        }
         let Some(gateway) = Gateway::reach(common) else { return Answer::Broken };
         self.ask(common, &gateway).unwrap_or_else(|failure| failure.tell(common))
+    }
+
+    /// What cannot be done, and what to do in its place: which client a message came from, the queue does not know.
+    fn contradiction(&self) -> Option<String> {
+        let (whom, option, act) = match self {
+            Self::Suspend { whom, hold: true, .. } => (whom, "--hold", "hold"),
+            Self::Resume { whom, release: true } => (whom, "--release", "release"),
+            _ => return None,
+        };
+        let client = whom.client?;
+        Some(format!(
+            "{option} does not go with --client {client}, for the queue does not know which client a message came \
+             from; leave {option} out, and {act} by login, sender or id with `gatepost spool {act} --tenant {}`",
+            whom.name
+        ))
     }
 
     fn ask(&self, common: &Common, gateway: &Gateway) -> Result<Answer, Failure> {
@@ -241,7 +260,7 @@ fn list(answer: &Value) -> String {
         let state = if tenant["suspended"] == true { styled(NO, "suspended") } else { styled(YES, "sends") };
         let grants = if tenant["grants"] == true { "mailbox logins open relaying" } else { "" };
         let name = styled(STRONG, format!("{:<width$}", word(tenant, "name")));
-        // A styled text has no width of its own to pad.
+        // A styled text has no width to pad.
         let gap = if tenant["suspended"] == true { "" } else { "    " };
         let line = format!("{name}  {state}{gap}  {}", styled(FAINT, grants));
         let _ = writeln!(out, "{}", line.trim_end());
@@ -260,7 +279,7 @@ fn write_suspensions(out: &mut String, suspensions: &[Value]) {
         ) {
             (Some(login), _, _) => format!("login {login}"),
             (_, Some(client), Some(tenant)) => format!("client {client} of {tenant}"),
-            (_, Some(client), None) => format!("client {client} of nobody"),
+            (_, Some(client), None) => format!("client {client} of no tenant"),
             (_, _, tenant) => format!("tenant {}", tenant.unwrap_or_default()),
         };
         let end = suspension["until"]

@@ -32,7 +32,7 @@ pub(super) fn print_bytes(bytes: &[u8]) {
     let _ = out.write_all(bytes).and_then(|()| out.flush());
 }
 
-/// Prints one JSON value on a line of its own to standard output.
+/// Prints one JSON value on a separate line to standard output.
 pub(super) fn print_json(value: &Value) {
     print(&format!("{value}\n"));
 }
@@ -232,10 +232,34 @@ pub(super) fn width() -> usize {
     said.unwrap_or(WIDTH_DEFAULT).max(WIDTH_MIN)
 }
 
+/// Units that stay on the line of their number.
+const UNITS: [&str; 9] = ["s", "min", "h", "d", "B", "KiB", "MiB", "GiB", "TiB"];
+
+/// The words of `text`; a number and its unit are one.
+fn words(text: &str) -> Vec<&str> {
+    let is_number = |word: &str| {
+        let digits = word.trim_start_matches('(');
+        digits.starts_with(|char: char| char.is_ascii_digit()) && digits.parse::<f64>().is_ok()
+    };
+    let is_unit = |word: &str| UNITS.contains(&word.trim_end_matches([',', ';', '.', ':', ')']));
+    let (mut words, mut start, mut last) = (Vec::new(), 0, "");
+    let mut end = 0;
+    for (index, word) in text.split(' ').enumerate() {
+        if index > 0 && !(is_number(last) && is_unit(word)) {
+            words.push(&text[start..end]);
+            start = end + 1;
+        }
+        end += usize::from(index > 0) + word.len();
+        last = word;
+    }
+    words.push(&text[start..]);
+    words
+}
+
 /// Breaks `text` between words into lines of at most `width` columns; a longer word has a line of its own.
 pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
+    for word in words(text) {
         match lines.last_mut() {
             Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
@@ -302,6 +326,22 @@ mod tests {
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
         assert_eq!(wrapped("a longer-than-any b", 6), ["a", "longer-than-any", "b"]);
         assert_eq!(wrapped("one two  (three)", 8), ["one two", "(three)"]);
+        assert_eq!(wrapped("", 8), [""]);
+    }
+
+    #[test]
+    fn a_number_and_its_unit_share_a_line() {
+        for (text, width, lines) in [
+            ("next try in 9 s", 13, &["next try in", "9 s"][..]),
+            ("4.0 KiB of 1 GiB, all", 10, &["4.0 KiB of", "1 GiB, all"]),
+            ("4.0 KiB of 1 GiB, all", 9, &["4.0 KiB", "of 1 GiB,", "all"]),
+            ("since (3 h) now", 8, &["since", "(3 h)", "now"]),
+            ("for 12 min.", 9, &["for", "12 min."]),
+            ("room 5 d x 7 s", 6, &["room", "5 d x", "7 s"]),
+            ("v1 s 12 x", 3, &["v1", "s", "12", "x"]),
+        ] {
+            assert_eq!(wrapped(text, width), lines, "{text:?} within {width}");
+        }
     }
 
     #[test]

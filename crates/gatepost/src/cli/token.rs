@@ -13,7 +13,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   gatepost token                                      says where its lines go
   gatepost token --json | jq -r .token > grants.token
 
-The gateway keeps only the digest: whoever lost the token needs a new one.";
+The gateway keeps only the digest: in place of a lost token make a new one.";
 
 /// As many as the digest has: more would be lost in it.
 const TOKEN_BYTES: usize = 32;
@@ -38,7 +38,7 @@ pub(super) fn run(common: &Common) -> Answer {
 fn told(token: &str, digest: TokenDigest) -> String {
     let said = |text: &str| styled(FAINT, text).to_string();
     let lines = [
-        said("# The token, for whoever asks. It is shown this once:"),
+        said("# The token, for the client that is to use it. It is shown this once:"),
         styled(STRONG, token).to_string(),
         String::new(),
         said("# For the admin API, add these lines to the file that [admin] tokens names,"),

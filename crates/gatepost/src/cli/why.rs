@@ -245,7 +245,7 @@ impl Telling<'_> {
         self.out.push('\n');
         if let Some(about) = texts::about_word(&self.record.reason) {
             for (who, remedy) in [(texts::FOR_SENDER, about.sender), (texts::FOR_OPERATOR, about.operator)] {
-                // Where to sign in, the reply said and the page says: here nobody signs in.
+                // Where to sign in, the reply said and the page says: here no client signs in.
                 self.remedy(who, &texts::with_port(remedy, None, self.language));
             }
         }

@@ -129,11 +129,15 @@ fn another_user_is_told_whose_the_socket_and_the_spool_are() {
     fs::create_dir(folder.join("spool")).unwrap();
     set_mode(&folder.join("spool"), 0o700);
     set_mode(folder.path(), 0o755);
-    // As nobody, who may read the configuration and not the key.
+    // As the user nobody, who may read the configuration and not the key.
     let as_nobody = |arguments: &[&str]| {
         let binary = folder.join("gatepost");
         if !binary.exists() {
-            fs::copy(env!("CARGO_BIN_EXE_gatepost"), &binary).unwrap();
+            // Not by this process: a test beside it that starts a program would pass the open file on, and what is
+            // open for writing cannot be run.
+            let copied =
+                Command::new("cp").arg(env!("CARGO_BIN_EXE_gatepost")).arg(&binary).status().unwrap();
+            assert!(copied.success());
         }
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(binary).args(arguments);
@@ -145,4 +149,10 @@ fn another_user_is_told_whose_the_socket_and_the_spool_are() {
     }
     folder.change("gatepost.toml", "[admin]\nsocket = \"run/admin.sock\"\n", "");
     assert_eq!(as_nobody(&["spool", "list"]), format!("gatepost: the spool DIR/spool {whose}"));
+    // Nor may it look into the directory that the spool is in.
+    fs::create_dir(folder.join("closed")).unwrap();
+    fs::rename(folder.join("spool"), folder.join("closed/spool")).unwrap();
+    set_mode(&folder.join("closed"), 0o700);
+    folder.change("gatepost.toml", "path = \"spool\"", "path = \"closed/spool\"");
+    assert_eq!(as_nobody(&["spool", "list"]), format!("gatepost: the spool DIR/closed/spool {whose}"));
 }

@@ -74,7 +74,7 @@ fn what_is_queued_is_listed_and_shown_and_found_by_each_of_its_marks() {
     let shown = stage.text(&["show", &one]);
     assert!(shown.contains("held") && shown.contains("<bob@adatum.example>"), "{shown}");
     assert!(stage.text(&["list"]).contains("no gateway answers: read from"));
-    assert_eq!(stage.spool(&["hold", &two]).status.code(), Some(2), "nobody is there to do it");
+    assert_eq!(stage.spool(&["hold", &two]).status.code(), Some(2), "no gateway is there to do it");
     assert!(stage.spool(&["verify"]).status.success());
 }
 
@@ -101,7 +101,7 @@ fn a_next_hop_that_is_dead_is_named_wherever_an_operator_looks() {
     let reply = site["reply"].as_str().expect("a reply");
     assert!(reply.starts_with("451 4.4.1 cannot connect"), "{site}");
     let text = stage.status(&[]);
-    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert_eq!(testbed::terminal::misfits(&text), [""; 0], "{text}");
     // Lines are broken between words.
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let deferred = "0 ready, 0 active, 3 deferred, 0 held recipients; the oldest came ";
@@ -241,7 +241,7 @@ fn a_message_that_is_damaged_while_it_waits_is_quarantined_and_never_delivered()
     stage.gateway.kill();
     stage.gateway.restart();
     stage.damage(b"damaged@proseware.example");
-    // Nobody has tried to deliver it, and it is not missing for that.
+    // No worker has tried to deliver it, and it is not missing for that.
     let listed = stage.ids(&["list"]);
     assert_eq!(listed.len(), 2, "{listed:?}");
     assert!(stage.text(&["show", &damaged]).contains("damaged: its checksum fails"));
@@ -265,6 +265,7 @@ fn a_message_that_is_damaged_while_it_waits_is_quarantined_and_never_delivered()
     assert_ne!(damaged, sound);
     let text = stage.status(&[]);
     assert!(text.contains("quarantined") && text.contains("1 message and 0 damaged places"), "{text}");
+    assert_eq!(testbed::terminal::misfits(&text), [""; 0], "{text}");
 }
 
 #[test]
@@ -288,7 +289,7 @@ fn a_quarantined_message_is_removed_by_its_id_and_nothing_else_is() {
     let is_it = |act: &Value| act["act"] == "remove" && act["message"] == damaged;
     assert!(eventually(PATIENCE, || stage.logged("queue_act", 1).iter().any(is_it)), "it is logged");
     stage.gateway.wait_metric("gatepost_spool_quarantined", 0.0);
-    assert_eq!(stage.ids(&["list"]), [&*sound], "nobody is told, and it is gone");
+    assert_eq!(stage.ids(&["list"]), [&*sound], "no sender is told, and it is gone");
     stage.gateway.kill();
     stage.gateway.restart();
     assert!(stage.spool(&["release", &sound]).status.success());

@@ -66,6 +66,7 @@ impl Stage {
         let output = Command::new(env!("CARGO_BIN_EXE_gatepost"))
             .arg("status")
             .args(words)
+            .env_remove("COLUMNS")
             .arg("--config")
             .arg(self.gateway.config_path())
             .output();

@@ -23,7 +23,7 @@ fn house(node_extra: &str) -> House {
     })
 }
 
-/// A house whose login, and so nobody's too, takes as long as is recommended; a listener that takes it in
+/// A house whose login, and so one that does not exist, takes as long as is recommended; a listener that takes it in
 /// the clear; `limits` for its node file.
 fn house_of_slow_logins(limits: &str) -> (House, SocketAddr) {
     let mut clear = None;
@@ -248,7 +248,7 @@ fn an_unknown_logins_salt_looks_real_and_outlives_a_restart() {
 #[test]
 fn who_changes_what_was_announced_or_sits_between_is_refused() {
     let house = house("");
-    // The client could bind and believes that we cannot: somebody took it out of the announcement.
+    // The client could bind and believes that we cannot: an attacker took it out of the announcement.
     let mut client = secure(&house, HOTEL);
     let first = ScramClient::new(LOGIN, PASSWORD, "y,,", b"").first();
     client.command(&format!("AUTH SCRAM-SHA-256 {first}"), 535);

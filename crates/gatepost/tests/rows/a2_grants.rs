@@ -2,7 +2,7 @@
 //! for a while. The mailbox server is played by posts to the admin API here; a real Dovecot reports
 //! its logins in the tests with other houses' software.
 //!
-//! Loopback addresses get no grants, so each test has a network namespace of its own.
+//! Loopback addresses get no grants, so each test has a separate network namespace.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -80,7 +80,7 @@ impl Hotel {
         grant
     }
 
-    /// The reply to a recipient elsewhere, on a connection of its own.
+    /// The reply to a recipient elsewhere, on a separate connection.
     fn ask(&self, source: IpAddr, from: &str) -> Reply {
         let mut dialog = self.house.connect(source);
         dialog.command(&format!("MAIL FROM:<{from}>"), 250);
@@ -112,6 +112,8 @@ impl Hotel {
     /// What `gatepost WORDS` prints for people.
     fn text(&self, words: &[&str]) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_gatepost"))
+            // Sentences stay on one line.
+            .env("COLUMNS", "1000")
             .args(words)
             .arg("--config")
             .arg(self.house.gateway.config_path())
@@ -140,9 +142,13 @@ fn in_a_hotel_to_elsewhere_is_accepted_for_ten_minutes_after_a_pop_login_from_th
     hotel.house.connect(HOTEL).deliver(LOGIN, &[BOB], BODY);
     assert_eq!(hotel.house.elsewhere.wait_for(1)[0].recipients, [BOB]);
     // Charged to the identity: the record of the message names it.
-    let accepted = hotel.house.gateway.output();
-    let accepted =
-        accepted.lines().find(|line| line.contains(r#""event":"accepted""#)).expect("it is logged");
+    let mut accepted = String::new();
+    let is_logged = eventually(PATIENCE, || {
+        let output = hotel.house.gateway.output();
+        let found = output.lines().find(|line| line.contains(r#""event":"accepted""#));
+        found.map(|line| accepted = line.to_owned()).is_some()
+    });
+    assert!(is_logged, "{}", hotel.house.gateway.output());
     assert!(accepted.contains(&format!(r#""login":"{LOGIN}""#)), "{accepted}");
 
     let other_sender = hotel.ask(HOTEL, KIM);

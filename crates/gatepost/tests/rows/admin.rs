@@ -62,6 +62,19 @@ fn status_shows_a_gateway_at_a_glance_to_people_and_to_programs() {
     assert_eq!(status["listeners"][0]["name"], "smtp");
     assert_eq!(status["listeners"][0]["connections"], 1);
     assert_eq!(status["process"], house.gateway.pid());
+    // The session is of a tenant's network, and logged in it has not.
+    let places = &status["places"];
+    let held = ["strangers", "without_login", "all"].map(|kind| places[kind]["held"].as_u64());
+    assert_eq!(held, [Some(0), Some(1), Some(1)], "{places}");
+    let most = ["strangers", "without_login", "all"].map(|kind| places[kind]["max"].as_u64().unwrap_or(0));
+    assert!(0 < most[0] && most[0] < most[1] && most[1] < most[2], "{places}");
+    assert!(places["short"].is_null());
+    let told = format!(
+        "places       1 of {} held; strangers 0 of {}, all without a login 1 of {}\n",
+        most[2], most[0], most[1]
+    );
+    let text = String::from_utf8_lossy(&run(&house, &["status"]).stdout).into_owned();
+    assert!(text.contains(&told), "{told:?} is missing from\n{text}");
     drop(session);
     let output = run(&house, &["status"]);
     let text = String::from_utf8_lossy(&output.stdout);

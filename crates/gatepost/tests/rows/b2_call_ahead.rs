@@ -57,7 +57,7 @@ fn the_next_hop_says_who_is_known_and_is_asked_once() {
     assert_eq!(
         asked.load(Ordering::SeqCst),
         2,
-        "each recipient once, whoever asks and however it is written"
+        "each recipient once, for every client and however it is written"
     );
     assert_eq!(server.count(), 0, "it was given no message");
 }

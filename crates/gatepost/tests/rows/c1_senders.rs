@@ -1,4 +1,4 @@
-//! C1: whoever relays owns the envelope sender, decided at each recipient that means relaying.
+//! C1: a client that relays owns the envelope sender, decided at each recipient that means relaying.
 
 use std::net::SocketAddr;
 
@@ -62,7 +62,7 @@ fn a_sender_is_relayed_where_it_is_one_of_the_logins_else_of_the_tenants() {
             );
             assert_eq!(worded(&reply), expected, "{login:?}");
         }
-        // Nobody inside gets less than a stranger.
+        // No insider gets less than a stranger.
         dialog.command("RCPT TO:<kim@proseware.example>", 250);
     }
 }

@@ -49,13 +49,13 @@ fn a_listed_stranger_is_told_which_list_and_whom_to_ask_and_a_broken_list_denies
     rcpt(INSIDE, 250);
     rcpt("127.0.9.1".parse().expect("an address"), 250);
     rcpt("127.0.9.2".parse().expect("an address"), 250);
-    // An allow list takes this one off, and whoever is on a list reaches the postmaster about it.
+    // An allow list takes this one off, and a client on a list reaches the postmaster about it.
     rcpt("127.0.9.3".parse().expect("an address"), 250);
     let mut listed = house.connect(WORK);
     listed.command("MAIL FROM:<bob@adatum.example>", 250);
     listed.command("RCPT TO:<postmaster@proseware.example>", 250);
     assert_eq!(house.denials(&["reason=\"client_blocked\""]), 1);
-    // Whoever has logged in is known, wherever the login comes from.
+    // A client that has logged in is known, wherever the login comes from.
     let mut login = Dialog::hello_from(WORK, logins.expect("just made"));
     login.command(AUTH_PLAIN, 235);
     login.command("MAIL FROM:<terri@proseware.example>", 250);

@@ -184,7 +184,7 @@ fn what_is_sent_to_an_allowed_recipient_no_list_of_the_same_keeper_refuses() {
     let reply = dialog.command("RCPT TO:<kim@proseware.example>", 554);
     let first = "<spam@adatum.example>: this sender is on a block list: spammers";
     assert_eq!(worded(&reply), denial(first));
-    // An allow list opens nothing: a stranger relays to nobody.
+    // An allow list opens nothing: a stranger relays to no address.
     let mut stranger = house.connect(HOTEL);
     stranger.command("MAIL FROM:<press@evil.example>", 250);
     stranger.command("RCPT TO:<postmaster@fabrikam.example>", 550);

@@ -43,7 +43,7 @@ fn assert_names(reply: &Reply, status: &str, text: &str) {
     assert!(second.starts_with(&advice), "{second:?} does not begin {advice:?}");
 }
 
-/// Whether a message may begin, asked on a connection of its own: too many errors end one.
+/// Whether a message may begin, asked on a separate connection: too many errors end one.
 fn is_free(house: &House) -> bool {
     let mut dialog = house.connect(INSIDE);
     dialog.send(format!("MAIL FROM:<{KIM}>\r\n"));

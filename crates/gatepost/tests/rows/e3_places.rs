@@ -1,5 +1,6 @@
 //! E3: places for connections. However many strangers hold however many, tenants are served.
 
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
 use testbed::gateway::http_get;
@@ -94,11 +95,15 @@ fn a_peer_that_speaks_for_others_counts_as_whom_it_speaks_for() {
         let section = format!("\n[xclient]\nfrom = [\"{filter}\"]\n[limits.client]\nconnections = 1\n");
         configuration.node_extra.push_str(&section);
     });
-    let mut introduced: Vec<Dialog> = (0..3).map(|_| house.connect(filter)).collect();
-    for (dialog, (address, code)) in
-        introduced.iter_mut().zip([("203.0.113.5", 220), ("203.0.113.6", 220), ("203.0.113.5", 421)])
-    {
-        dialog.command(&format!("XCLIENT ADDR={address}"), code);
+    // Of IPv6 one customer has all of a /64.
+    for clients in [
+        [("203.0.113.5", 220), ("203.0.113.6", 220), ("203.0.113.5", 421)],
+        [("IPV6:2001:db8:1::5", 220), ("IPV6:2001:db8:1:1::5", 220), ("IPV6:2001:db8:1::9:6", 421)],
+    ] {
+        let mut introduced: Vec<Dialog> = (0..3).map(|_| house.connect(filter)).collect();
+        for (dialog, (address, code)) in introduced.iter_mut().zip(clients) {
+            dialog.command(&format!("XCLIENT ADDR={address}"), code);
+        }
     }
     house.connect(filter);
 }
@@ -140,6 +145,17 @@ fn a_thousand_addresses_at_every_port_keep_no_tenant_out_and_the_operator_sees_t
     let strangers = |what: &str| metric(&house, what, "up_to=\"stranger\"");
     assert!(strangers("gatepost_places_held") <= strangers("gatepost_places_max"));
     assert!(metric(&house, "gatepost_connections_shed_total", "cause=\"displaced\"") > 0);
+    // Who gives way is told so, unless the greeting itself is still on its way.
+    let mut heard = vec![Vec::new(); held.len()];
+    held.iter().for_each(|stream| stream.set_nonblocking(true).expect("a socket may not wait"));
+    let is_told = || {
+        held.iter_mut().zip(&mut heard).any(|(stream, heard)| {
+            // What is not there yet is an error, and what is, is kept.
+            let _ = stream.read_to_end(heard);
+            String::from_utf8_lossy(heard).contains("\r\n421 4.3.2 connections are short, ")
+        })
+    };
+    assert!(eventually(PATIENCE, is_told), "no client that gave way was told so");
     let (code, text) = readiness(&house);
     assert!(code == 200 && text.contains("connections are short: strangers hold "), "{text}");
     let shed =

@@ -60,13 +60,10 @@ fn what_is_declared_takes_nothing_from_anyone() {
 #[test]
 fn strangers_together_leave_half_to_tenants_and_give_all_back() {
     let house = house();
-    let holders: Vec<Dialog> = (0..2)
-        .map(|number| {
-            let mut dialog = in_data(&house, stranger(number), (ANN, LOGIN), 5 * MIB);
-            send(&mut dialog, 7 * MIB / 2);
-            dialog
-        })
-        .collect();
+    // Both have begun before either has sent: what they declare fits.
+    let mut holders: Vec<Dialog> =
+        (0..2).map(|number| in_data(&house, stranger(number), (ANN, LOGIN), 5 * MIB)).collect();
+    holders.iter_mut().for_each(|dialog| send(dialog, 7 * MIB / 2));
     let asks = |source, from: &str| {
         let mut dialog = house.connect(source);
         dialog.send(format!("MAIL FROM:<{from}> SIZE={}\r\n", 4 * MIB));

@@ -1,5 +1,5 @@
 //! E4: a sender that causes a burst of denials, bounces or failed logins is suspended: the login, or
-//! the address where there is none, and nobody else.
+//! the address where there is none, and no other.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

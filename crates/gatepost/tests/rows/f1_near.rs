@@ -31,7 +31,7 @@ fn house(networks: &[&str]) -> House {
     })
 }
 
-/// What is said to whoever asks to relay, from an own address on loopback and by the proxy.
+/// What is said to a client that asks to relay, from an own address on loopback and by the proxy.
 fn answers(house: &House, client: &str) -> Vec<Result<(), String>> {
     let mut dialogs = vec![greeted(connect(house, WORK, v1(client)))];
     if client.starts_with("127.") {
@@ -59,7 +59,7 @@ fn f1_check_warns_of_each_network_that_is_near() {
     let (code, said) = gatepost(&house(&NEAR.map(|(_, net, _)| net)), &["check"]);
     assert_eq!(code, Some(0), "{said}");
     for (_, net, what) in NEAR {
-        let warning = format!("{net} is {what}: whoever has such an address");
+        let warning = format!("{net} is {what}: every host with such an address");
         assert!(said.contains(&warning), "{said:?} lacks {warning:?}");
     }
 }

@@ -417,14 +417,14 @@ fn f2_a_login_by_xclient_is_one_that_exists_and_one_clients() {
     dialog.command(&format!("XCLIENT ADDR={STRANGER} LOGIN={}", LOGIN.replace('@', "+40")), 220);
     dialog.command("EHLO filter.example", 250);
     dialog.command(AUTH_PLAIN, 503);
-    // As this login, and as nobody else.
+    // As this login, and as no other.
     dialog.command(&format!("MAIL FROM:<{KIM}>"), 250);
     dialog.command(&format!("RCPT TO:<{BOB}>"), 553);
     dialog.command("RSET", 250);
     dialog.command(&format!("MAIL FROM:<{LOGIN}>"), 250);
     dialog.command(&format!("RCPT TO:<{BOB}>"), 250);
     dialog.command("RSET", 250);
-    // The next client has a connection of its own, and is nobody until it is said who it is.
+    // The next client has a separate connection, and is a stranger until it is said who it is.
     dialog.command("XCLIENT ADDR=203.0.113.10", 550);
     let mut dialog = Dialog::hello_from(FILTER, clear.unwrap());
     dialog.command("XCLIENT ADDR=203.0.113.10", 220);

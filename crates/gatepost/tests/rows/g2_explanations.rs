@@ -59,6 +59,35 @@ pub(crate) fn open_to_questions(configuration: &mut Configuration) {
     configuration.node_extra.push_str("\n[admin]\nsocket = \"admin.sock\"\n");
 }
 
+/// The page of a ticket on a terminal of the usual width.
+#[track_caller]
+fn assert_fits(house: &House, ticket: &str, language: &str) {
+    let output = Command::new(env!("CARGO_BIN_EXE_gatepost"))
+        .env_remove("COLUMNS")
+        .args(["why", ticket, "--lang", language, "--config"])
+        .arg(house.gateway.config_path())
+        .output()
+        .expect("the program runs");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(testbed::terminal::misfits(&text), [""; 0], "{text}");
+}
+
+#[test]
+fn nothing_that_why_prints_breaks_inside_a_word_at_eighty_columns() {
+    let house = House::start_with(open_to_questions);
+    let mut dialog = house.connect(HOTEL);
+    dialog.command(&format!("MAIL FROM:<{KIM}>"), 250);
+    let many = (0..30).map(|number| format!("someone.with.a.long.name.{number}@adatum.example"));
+    let tickets: Vec<_> =
+        many.map(|to| ticket_of(&dialog.command(&format!("RCPT TO:<{to}>"), 550))).collect();
+    let other = denied_inside(&house);
+    for ticket in [&tickets[0], &tickets[29], &other] {
+        assert_fits(&house, ticket, "en");
+        assert_fits(&house, ticket, "fr");
+    }
+}
+
 /// A house whose pages are served, and where.
 fn house_with_pages() -> (House, SocketAddr) {
     let address = free_address();
@@ -272,7 +301,7 @@ fn a_page_that_does_not_exist_says_so_in_both_languages_until_too_many_are_asked
     assert!(page(address, "/0000000000000", "fr").1.contains("Ticket inconnu"));
     let limited =
         (0..40).map(|_| page(address, "/0000000000001", "en").0).find(|head| head.contains(" 429 "));
-    assert!(limited.is_some(), "whoever guesses is slowed down");
+    assert!(limited.is_some(), "a guesser is slowed down");
     let (head, _) = page(address, &format!("/{}", ticket.replace('-', "")), "en");
     assert!(head.contains(" 200 "), "a true ticket is shown beside guesses from the same address: {head}");
     let (head, _) = page(address, "/favicon.ico", "en");

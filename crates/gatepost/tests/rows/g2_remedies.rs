@@ -34,7 +34,7 @@ enum Shown {
     Offline,
     /// A row of [`live::ROWS`].
     Live,
-    /// Nobody: no change of the configuration or by the sender does it.
+    /// None: no change of the configuration or by the sender does it.
     Never(&'static str),
 }
 
@@ -60,7 +60,7 @@ fn shown(remedy: Remedy) -> Shown {
         | Remedy::SmallerMessage
         | Remedy::FewerRecipients => Shown::Live,
         Remedy::None => Shown::Never("there is nothing to change"),
-        Remedy::TryAgain => Shown::Never("whoever could not be asked must answer again"),
+        Remedy::TryAgain => Shown::Never("the host that could not be asked must answer again"),
         Remedy::BreakLoop => Shown::Never("the next hop must send the mail elsewhere"),
         Remedy::MendSpool => Shown::Never("the storage must have room, and work"),
     }
@@ -82,7 +82,7 @@ fn every_remedy_is_shown_to_work_or_named_as_one_that_no_change_here_can() {
     }
     assert!(
         offline.union(&live).all(|remedy| given.contains(remedy)),
-        "a row has a remedy that nobody gives"
+        "a row has a remedy that no decision gives"
     );
 }
 

@@ -1,5 +1,5 @@
-//! Relay control over real sockets: a module for each row of relay-control.md's tables (A1 to G4)
-//! and for the reasons that it gives, on the house of the six situations.
+//! Relay control over real sockets: a module for each section of DESIGN.md A1 to G4 and for the reasons of
+//! refusals, on the house of the six situations.
 
 mod a1_login;
 mod a2_grants;

@@ -206,6 +206,24 @@ fn a_suspension_says_what_of_its_mail_still_goes_and_holds_it_where_that_is_want
     house.gateway.wait_metric("gatepost_queue_recipients{state=\"held\"}", 1.0);
 }
 
+/// Half of it would be done, and the operator would take it for the whole.
+#[test]
+fn what_is_queued_from_a_client_cannot_be_held_and_the_command_says_what_can() {
+    let house = crate::admin::house();
+    for (act, option, verb) in [("suspend", "--hold", "hold"), ("resume", "--release", "release")] {
+        let words = ["tenants", act, "proseware", "--client", "198.51.100.7", option];
+        let output = run(&house, &words);
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let instead = format!("`gatepost spool {verb} --tenant proseware`");
+        for part in [option, "--client 198.51.100.7", "does not know which client", &instead] {
+            assert!(said.contains(part), "{part:?} is missing from\n{said}");
+        }
+    }
+    assert_eq!(json(&house, &["status"])["suspensions"], 0, "nothing was suspended");
+}
+
 #[test]
 fn every_limit_in_force_is_shown_the_usual_ones_included() {
     let house = House::start_with(|configuration| {

@@ -1,5 +1,5 @@
-//! Relay control over real sockets: the six situations and the classic open-relay cases of
-//! relay-control.md, and what a denied sender is told.
+//! Relay control over real sockets: the six situations (DESIGN.md G5), the classic open-relay cases, and what a
+//! denied sender is told.
 
 use std::net::IpAddr;
 
@@ -34,7 +34,7 @@ fn is_denied(house: &House, source: IpAddr, from: &str) {
     house.nothing_went_elsewhere();
 }
 
-/// The two lines that relay-control.md shows: what is denied; what to do, whom to ask, the ticket.
+/// The two lines of a refusal (DESIGN.md G1): what is denied; what to do, whom to ask, the ticket.
 #[track_caller]
 fn assert_stranger_is_told(reply: &Reply, to: &str, client: IpAddr, submission_port: u16) {
     let [first, second] = reply.lines.as_slice() else { panic!("not two lines: {reply:?}") };

@@ -390,7 +390,7 @@ impl Clients {
             self.random.below(self.habits.body_bytes_max)
         };
         let recipients = 1 + self.random.below(4);
-        // It has no recipient that is refused for good: a notification's failure is reported to nobody.
+        // It has no recipient that is refused for good: a notification's failure is not reported.
         let is_notification = self.random.below(16) == 0 && self.habits.kind == Kind::Trusted;
         let mut commands = vec![Command::Mail];
         for number in 0..recipients {

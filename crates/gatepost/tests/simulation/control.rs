@@ -56,8 +56,8 @@ impl Control {
                 let outcome = if fits { Verification::Fits } else { Verification::Fails };
                 (worker, Answer::Verified { key, outcome })
             }
-            // The configuration of the simulation routes everything: nobody asks, and if somebody does,
-            // nobody can say.
+            // The configuration of the simulation routes everything: no question comes, and if one does,
+            // there is no answer.
             Question::Exchangers { worker, key, .. } => {
                 let ttl = Duration::from_secs(1);
                 (worker, Answer::Exchangers { key, result: Err(ExchangeFailure::Temporary), ttl })

@@ -12,7 +12,7 @@ use testbed::Arrival;
 use testbed::random::Random;
 
 use super::guard::Guard;
-use super::hostile::{Hostility, Misdeed, Moment};
+use super::hostile::{Hostility, Misdeed, Moment, READY};
 use super::peer::Peer;
 
 /// Recipients that begin with this are refused for good.
@@ -69,8 +69,10 @@ struct Inbound {
     /// The TLS that it was offered.
     guard: Guard,
     tls: Option<Arc<ServerConfig>>,
-    /// It has promised a handshake, and knows none.
-    is_deaf: bool,
+    /// The TLS that it has promised, until it has said so.
+    promised_tls: Option<Arc<ServerConfig>>,
+    /// What it does in place of the handshake that it has promised.
+    handshake: Option<Misdeed>,
     /// MAIL was taken: a transaction has begun.
     has_sender: bool,
     reverse_path: String,
@@ -172,7 +174,8 @@ impl Destination {
                     peer: Peer::new(socket, token),
                     guard,
                     tls,
-                    is_deaf: false,
+                    promised_tls: None,
+                    handshake: None,
                     connected: self.ring.now(),
                     in_data: false,
                     scanned: 0,
@@ -293,7 +296,7 @@ impl Destination {
                 break;
             }
             if inbound.in_data {
-                let Some(content) = content(inbound) else {
+                let Some(content) = inbound.peer.content(&mut inbound.scanned) else {
                     // In the middle of a message.
                     if self.misbehaves(300) {
                         return self.close(key);
@@ -304,10 +307,12 @@ impl Destination {
                     return self.close(key);
                 }
             } else {
-                if inbound.is_deaf {
+                if let Some(config) = inbound.promised_tls.take() {
+                    inbound.peer.start_tls(config);
+                }
+                if let Some(misdeed) = inbound.handshake {
                     if !inbound.peer.input().is_empty() {
-                        inbound.peer.say(b"what is a handshake?\r\n");
-                        inbound.peer.close_when_said();
+                        self.break_handshake(key, misdeed);
                     }
                     break;
                 }
@@ -335,12 +340,7 @@ impl Destination {
         let upper = line.to_ascii_uppercase();
         let offers_tls = inbound.guard != Guard::Absent && !inbound.peer.is_sealed();
         if upper == "STARTTLS" && offers_tls {
-            inbound.peer.say(b"220 2.0.0 ready\r\n");
-            match inbound.tls.clone() {
-                Some(config) => inbound.peer.start_tls(config),
-                None => inbound.is_deaf = true,
-            }
-            return;
+            return self.promise_tls(key);
         }
         let (moment, reply) = if upper.starts_with("EHLO") {
             let reply = if offers_tls {
@@ -404,6 +404,34 @@ impl Destination {
         }
     }
 
+    /// Answers STARTTLS: a handshake follows, or what becomes of it.
+    fn promise_tls(&mut self, key: u32) {
+        let hostility = self.hostility.filter(|_| !self.is_calm);
+        let misdeed = hostility.and_then(|hostility| hostility.act(&mut self.random, Moment::Handshake));
+        self.say(key, Moment::StartTls, READY);
+        let Some(inbound) = self.connections.get_mut(&key) else { return };
+        // What came too early is no part of the handshake (RFC 3207 section 4.2).
+        inbound.peer.input().clear();
+        match (misdeed, inbound.tls.clone()) {
+            (None, Some(config)) => inbound.promised_tls = Some(config),
+            (None, None) => inbound.handshake = Some(Misdeed::Nonsense),
+            (misdeed, _) => inbound.handshake = misdeed,
+        }
+    }
+
+    /// The handshake was begun, and this end does not go on with it.
+    fn break_handshake(&mut self, key: u32, misdeed: Misdeed) {
+        let Some(inbound) = self.connections.get_mut(&key) else { return };
+        match misdeed {
+            Misdeed::Drop => self.close(key),
+            Misdeed::Reset => {
+                self.ring.reset(inbound.peer.socket);
+                self.connections.remove(&key);
+            }
+            misdeed => misdeed.break_handshake(&mut inbound.peer),
+        }
+    }
+
     /// The last dot came. False: the connection dies without a word.
     fn last_dot(&mut self, key: u32, content: &[u8]) -> bool {
         let (refuses, dies, ends, waits) =
@@ -457,28 +485,4 @@ fn listening(world: &World, ip: IpAddr) -> (SimRing, Listener) {
 fn path(line: &str) -> String {
     let inner = line.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
     inner.map(|(path, _)| path.to_owned()).unwrap_or_default()
-}
-
-/// The content, once its last dot is there, without dot-stuffing (RFC 5321 section 4.5.2).
-fn content(inbound: &mut Inbound) -> Option<Vec<u8>> {
-    let scanned = inbound.scanned;
-    let input = inbound.peer.input();
-    let end = if input.starts_with(b".\r\n") {
-        0
-    } else {
-        let found = input[scanned..].windows(5).position(|window| window == b"\r\n.\r\n");
-        match found {
-            Some(at) => scanned + at + 2,
-            None => {
-                inbound.scanned = input.len().saturating_sub(4);
-                return None;
-            }
-        }
-    };
-    let wire: Vec<u8> = input.drain(..end + 3).collect();
-    let mut content = Vec::with_capacity(end);
-    for line in wire[..end].split_inclusive(|byte| *byte == b'\n') {
-        content.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
-    }
-    Some(content)
 }

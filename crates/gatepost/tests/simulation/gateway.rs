@@ -15,12 +15,12 @@ use policy::{
 };
 use ring::Ring;
 use ring::sim::{SimRing, World};
-use smtp::server::TlsMode;
+use smtp::server::{ServerTls, TlsMode};
 use spool::{Options, Spool, SpoolError};
 use testbed::random::Random;
 
 use super::control::Control;
-use super::{GATEWAY, PORT, SENDER, SUBMISSION_PORT};
+use super::{GATEWAY, PORT, SEALED_PORT, SENDER, SUBMISSION_PORT, guard};
 
 /// Where the spool is on the gateway's disk.
 pub const SPOOL: &str = "/spool";
@@ -65,7 +65,7 @@ impl Gateway {
         let (commons, links, control_link) = Commons::new(tuning.workers, snapshot(tuning.tls));
         let mut control_ring = world.host(GATEWAY);
         spool::claim(&mut control_ring, SPOOL.as_ref(), "the simulated gateway")?;
-        let registry = Registry::new(tuning.workers, &["smtp", "submission"], 1);
+        let registry = Registry::new(tuning.workers, &["smtp", "submission", "submissions"], 1);
         let places = Arc::new(Places::new(tuning.places));
         let mut damage = Vec::new();
         let mut workers = Vec::new();
@@ -208,19 +208,26 @@ fn hosts() -> Vec<(String, IpAddr)> {
 }
 
 fn ingress_settings(worker: u8, places: &Arc<Places>) -> ingress::Settings {
-    let session = Arc::new(smtp::server::Settings {
-        hostname: "relay.example".into(),
-        tls: TlsMode::Off,
-        tls_config: None,
-        auth_without_tls: true,
-        auth: true,
-        message_bytes_max: None,
-        limits: mail::limits::SessionLimits::default(),
-    });
-    let listeners = [("smtp", Role::Relay, PORT), ("submission", Role::Submission, SUBMISSION_PORT)];
-    let listener = |(name, role, port): (&str, Role, u16)| ListenerSettings {
-        policy: policy::Listener { name: name.into(), role, tls: TlsPolicy::Off, auth_without_tls: true },
-        session: Arc::clone(&session),
+    let session = |tls, tls_config| {
+        Arc::new(smtp::server::Settings {
+            hostname: "relay.example".into(),
+            tls,
+            tls_config,
+            auth_without_tls: true,
+            message_bytes_max: None,
+            limits: mail::limits::SessionLimits::default(),
+        })
+    };
+    let clear = session(TlsMode::Off, None);
+    let sealed = session(TlsMode::Implicit, Some(Arc::new(ServerTls::new(guard::gateways(), None))));
+    let listeners = [
+        ("smtp", Role::Relay, PORT, TlsPolicy::Off, &clear),
+        ("submission", Role::Submission, SUBMISSION_PORT, TlsPolicy::Off, &clear),
+        ("submissions", Role::Submission, SEALED_PORT, TlsPolicy::Implicit, &sealed),
+    ];
+    let listener = |(name, role, port, tls, session): (&str, _, _, _, &Arc<_>)| ListenerSettings {
+        policy: policy::Listener { name: name.into(), role, tls, auth_without_tls: true },
+        session: Arc::clone(session),
         address: SocketAddr::new(GATEWAY, port),
     };
     ingress::Settings {

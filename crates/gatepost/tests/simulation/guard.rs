@@ -63,6 +63,12 @@ pub fn roots() -> RootCertStore {
     roots
 }
 
+/// The TLS of the gateway's own listeners.
+pub fn gateways() -> Arc<ServerConfig> {
+    static CONFIG: OnceLock<Arc<ServerConfig>> = OnceLock::new();
+    CONFIG.get_or_init(|| authority().server(Vouched::For("relay.example"))).clone()
+}
+
 fn authority() -> &'static Authority {
     static AUTHORITY: OnceLock<Authority> = OnceLock::new();
     AUTHORITY.get_or_init(Authority::new)

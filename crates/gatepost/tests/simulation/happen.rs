@@ -10,7 +10,7 @@ use testbed::segment;
 use super::scenario::{self, Happening};
 use super::{GATEWAY, Simulation};
 
-/// Files of the spool that hold mail: what else lies there is laid out once and written by nobody.
+/// Files of the spool that hold mail: what else lies there is laid out once and not written again.
 fn holds_mail(path: &Path) -> bool {
     holds_groups(path) || begins(path, "large-")
 }
@@ -68,7 +68,7 @@ impl Simulation {
         }
     }
 
-    /// Somebody else fills the gateway's disk.
+    /// Another program fills the gateway's disk.
     pub(super) fn take_room(&mut self, until: Option<Instant>) {
         self.world.set_disk_capacity(GATEWAY, 0);
         self.roomy_at = until;

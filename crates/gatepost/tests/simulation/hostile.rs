@@ -9,11 +9,16 @@ use std::time::Duration;
 
 use testbed::random::Random;
 
+use super::peer::Peer;
+
 /// Where in the dialogue a reply is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     Greeting,
     Hello,
+    StartTls,
+    /// Its part of the handshake.
+    Handshake,
     Mail,
     Recipient,
     Data,
@@ -22,9 +27,11 @@ pub enum Moment {
     Quit,
 }
 
-const MOMENTS: [Moment; 8] = [
+const MOMENTS: [Moment; 10] = [
     Moment::Greeting,
     Moment::Hello,
+    Moment::StartTls,
+    Moment::Handshake,
     Moment::Mail,
     Moment::Recipient,
     Moment::Data,
@@ -55,8 +62,13 @@ pub enum Misdeed {
     Nonsense,
 }
 
+/// The beginning of a handshake's record that is longer than all of this.
+const RECORD: &[u8] = b"\x16\x03\x03\x3f\x7f\x02\x00\x3f\x7b\x03\x03";
+
 const LEAVING: &str = "421 4.7.0 too many connections\r\n";
 const NOT_NOW: &str = "451 4.3.0 not now\r\n";
+/// The answer to STARTTLS.
+pub const READY: &str = "220 2.0.0 ready\r\n";
 
 /// Longer than any patience of a client with a next hop but for the last dot's.
 const LATE_MAX: Duration = Duration::from_secs(400);
@@ -65,6 +77,8 @@ fn misdeed(random: &mut Random, moment: Moment) -> Misdeed {
     let late = Duration::from_millis(random.below(LATE_MAX.as_millis() as u64));
     let soon = late / 100;
     match random.below(13) {
+        // The next answer before it is asked for.
+        0 if moment == Moment::Hello => Misdeed::OneMore(READY),
         0 | 1 => Misdeed::OneMore(LEAVING),
         2 => Misdeed::OneMore(NOT_NOW),
         // Behind a 354 it would be a promise for a message that was not seen.
@@ -81,6 +95,25 @@ fn misdeed(random: &mut Random, moment: Moment) -> Misdeed {
     }
 }
 
+impl Misdeed {
+    /// What is said in place of a handshake, where anything is.
+    pub fn break_handshake(self, peer: &mut Peer) {
+        peer.input().clear();
+        match self {
+            Self::Missing | Self::Late(_) | Self::Drop | Self::Reset => {}
+            Self::Cut(bytes) => peer.say(&RECORD[..bytes.min(RECORD.len())]),
+            Self::CutAndClose(bytes) => {
+                peer.say(&RECORD[..bytes.min(RECORD.len())]);
+                peer.close_when_said();
+            }
+            Self::OneMore(_) | Self::Twice | Self::OneMoreLater(..) | Self::Close | Self::Nonsense => {
+                peer.say(b"what is a handshake?\r\n");
+                peer.close_when_said();
+            }
+        }
+    }
+}
+
 /// When it misbehaves.
 #[derive(Clone, Copy, Debug)]
 pub enum Hostility {
@@ -92,10 +125,11 @@ pub enum Hostility {
 
 impl Hostility {
     pub fn of(random: &mut Random) -> Self {
-        let moment = match random.below(4) {
+        let moment = match random.below(5) {
             0 => MOMENTS[random.below(MOMENTS.len() as u64) as usize],
             // Where a storm is likeliest: the connection is there, and nothing can be said on it.
             1 => Moment::Hello,
+            2 => [Moment::StartTls, Moment::Handshake][random.below(2) as usize],
             _ => return Self::OneIn([2, 6, 20][random.below(3) as usize]),
         };
         Self::Always(moment, misdeed(random, moment))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use policy::RouteTls;
 use ring::Instant;
 use testbed::Ledger;
 
@@ -29,11 +30,15 @@ impl Simulation {
         let mut report = ledger.check();
         self.faults.extend(wrong_bounces(&taken));
         let recipients: u64 = ledger.sent.iter().map(|sent| sent.recipients.len() as u64).sum();
-        // Each may be a job of its own, and so may its notification.
+        // Each may be a separate job, and so may its notification.
         let storms = self.storms(2 * recipients);
         self.faults.extend(storms);
         let policy = self.scenario.tuning.tls;
-        self.faults.extend(taken.iter().filter_map(|taken| taken.guard.violation(policy, taken.is_sealed)));
+        // One that does harm has its mail in the clear where that is permitted: whatever it offers breaks.
+        if !(self.scenario.is_hostile && policy == RouteTls::Opportunistic) {
+            let violations = taken.iter().filter_map(|taken| taken.guard.violation(policy, taken.is_sealed));
+            self.faults.extend(violations);
+        }
         let (mut quarantined, mut taken_for_torn) = (0, 0);
         if self.has_rotted {
             // What rots may be lost, and so may be the outcomes that rot with it. Where nothing was

@@ -1,4 +1,4 @@
-//! A whole gateway in a world of its own: clients, destinations, a control plane, faults and crashes,
+//! A whole gateway in a separate world: clients, destinations, a control plane, faults and crashes,
 //! all of it a function of a scenario and a seed, and a ledger that judges what came of it.
 //!
 //! [`scenario`] says what each scenario is for and which faults it has; [`shrink`] makes a failing run
@@ -48,6 +48,8 @@ const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const PORT: u16 = 25;
 /// Where clients outside every network log in.
 const SUBMISSION_PORT: u16 = 587;
+/// The same within TLS from the first byte.
+const SEALED_PORT: u16 = 465;
 /// The sender of all mail but notifications.
 const SENDER: &str = "app@proseware.example";
 const PASSWORD: &str = "open sesame";
@@ -66,7 +68,7 @@ const CALM_MAX: Duration = Duration::from_secs(1800);
 const STARTS_MAX: usize = 40;
 /// The longest that a disk may take to end what a killed process had asked of it.
 const AWAITED_MAX: Duration = Duration::from_secs(120);
-/// Until whoever runs the gateway starts it again.
+/// Until its operator starts it again.
 const START_AGAIN: Duration = Duration::from_secs(1);
 
 /// What came of a run.
@@ -173,7 +175,7 @@ impl Simulation {
             Destination::new(&world, ip, random, scenario.unruliness, scenario.is_hostile)
         });
         let mut destinations: Vec<Destination> = destinations.collect();
-        if scenario.name == Name::Tls {
+        if scenario.has_tls() {
             // Mail that must be sealed comes to rest only where it can be; a fall-back is due in the calm too.
             let is_mended = scenario.tuning.tls == policy::RouteTls::Required;
             for (place, destination) in destinations.iter_mut().enumerate() {
@@ -372,7 +374,7 @@ impl Simulation {
                 if self.world.power_cuts(GATEWAY) > self.power_cuts {
                     self.has_died("the power went during its start");
                 } else if self.scenario.name == Name::ReadError {
-                    // Whoever runs it copies the disk; what could be read once more is there again.
+                    // Its operator copies the disk; what could be read once more is there again.
                     self.world.heal_disk(GATEWAY);
                 }
                 false

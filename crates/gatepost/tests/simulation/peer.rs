@@ -85,6 +85,30 @@ impl Peer {
         Some(line)
     }
 
+    /// A message's content, once its last dot is there, without dot-stuffing (RFC 5321 section 4.5.2). Up to
+    /// `scanned` no last dot was found.
+    pub fn content(&mut self, scanned: &mut usize) -> Option<Vec<u8>> {
+        let input = &mut self.input;
+        let end = if input.starts_with(b".\r\n") {
+            0
+        } else {
+            let found = input[*scanned..].windows(5).position(|window| window == b"\r\n.\r\n");
+            match found {
+                Some(at) => *scanned + at + 2,
+                None => {
+                    *scanned = input.len().saturating_sub(4);
+                    return None;
+                }
+            }
+        };
+        let wire: Vec<u8> = input.drain(..end + 3).collect();
+        let mut content = Vec::with_capacity(end);
+        for line in wire[..end].split_inclusive(|byte| *byte == b'\n') {
+            content.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+        }
+        Some(content)
+    }
+
     /// The code of the next whole reply (RFC 5321 section 4.2.1).
     pub fn reply(&mut self) -> Option<u16> {
         loop {

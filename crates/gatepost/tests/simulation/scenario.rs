@@ -12,7 +12,7 @@ use super::gateway::Tuning;
 use super::guard::Guard;
 use super::shrink::Trim;
 
-/// A family of faults. Which family of the design's page on the spool each makes is said beside it.
+/// A family of faults. Its number in DESIGN.md S10 stands beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Name {
     /// A bit of everything.
@@ -303,12 +303,9 @@ impl Scenario {
                 // Who is out of step may give one recipient another's refusal, were there one, and no
                 // longer says what it takes.
                 self.habits.iter_mut().for_each(|habits| habits.has_refusable = false);
+                self.seal(random);
             }
-            Name::Tls => {
-                const POLICIES: [RouteTls; 3] = [RouteTls::Off, RouteTls::Opportunistic, RouteTls::Required];
-                self.tuning.tls = POLICIES[random.below(3) as usize];
-                self.guards = std::array::from_fn(|_| Guard::any(random));
-            }
+            Name::Tls => self.seal(random),
             Name::Client => {
                 for habits in &mut self.habits {
                     habits.accident_one_in = 2;
@@ -324,6 +321,18 @@ impl Scenario {
             }
             Name::Strangers => self.besiege(random),
         }
+    }
+
+    /// Destinations with TLS of any kind, and a route that heeds it or not.
+    fn seal(&mut self, random: &mut Random) {
+        const POLICIES: [RouteTls; 3] = [RouteTls::Off, RouteTls::Opportunistic, RouteTls::Required];
+        self.tuning.tls = POLICIES[random.below(3) as usize];
+        self.guards = std::array::from_fn(|_| Guard::any(random));
+    }
+
+    /// Whether destinations may have TLS.
+    pub fn has_tls(&self) -> bool {
+        matches!(self.name, Name::Tls | Name::Hostile)
     }
 
     /// As many lives of this kind as the seed says, one at least.

@@ -19,14 +19,29 @@ const SEEN_WITHIN: Duration = Duration::from_secs(1);
 pub fn run(seed: u64, is_verbose: bool) -> Run {
     let mut scenario = Scenario::of(Name::Client, seed, &Trim::default());
     (scenario.lives, scenario.happenings) = (Vec::new(), Vec::new());
-    // A body in a file of its own is open only while it is written or sent: it is lost, and named.
+    // A body in a separate file is open only while it is written or sent: it is lost, and named.
     scenario.habits.iter_mut().for_each(|habits| habits.large_one_in = 0);
+    let is_crowded = seed % 2 == 1;
+    if is_crowded {
+        crowd(&mut scenario);
+    }
     let mut simulation = Simulation::new(scenario, is_verbose);
     simulation.start_safely();
+    simulation.destinations.iter_mut().for_each(|destination| destination.is_closed = is_crowded);
     simulation.vanish();
     simulation.calm();
     simulation.last_look();
     simulation.judge()
+}
+
+/// Much mail is queued in segments of a few groups, so that outcomes use up what there is of them. A bounce would
+/// wait for room that never comes: none is caused.
+fn crowd(scenario: &mut Scenario) {
+    scenario.tuning.segment_bytes = 32 << 10;
+    for habits in &mut scenario.habits {
+        habits.body_bytes_max = habits.body_bytes_max.min(2000);
+        habits.has_refusable = false;
+    }
 }
 
 impl Simulation {

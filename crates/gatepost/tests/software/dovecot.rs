@@ -24,7 +24,7 @@ const KIM: &str = "kim@proseware.example";
 const BOB: &str = "bob@adatum.example";
 const TOKEN: &str = "the-mailbox-servers-token";
 
-/// As README.md shows it, with ports and folders of the test's own.
+/// As deploy/handbook/pop-before-smtp.md shows it, with ports and folders of the test's own.
 const CONFIGURATION: &str = r#"
 base_dir = DIRECTORY/run
 state_dir = DIRECTORY/state
@@ -67,7 +67,7 @@ auth_policy_check_after_auth = no
 auth_policy_report_after_auth = yes
 "#;
 
-/// A Dovecot in a folder of its own, on this network namespace's loopback.
+/// A Dovecot in a separate folder, on this network namespace's loopback.
 struct Dovecot {
     child: Child,
     directory: TempDir,
@@ -79,7 +79,7 @@ impl Dovecot {
     fn start(program: &Path, admin: SocketAddr) -> Self {
         let directory = TempDir::with_prefix("gatepost-dovecot-").expect("a temporary folder can be made");
         let (imap, pop3) = (free_address(), free_address());
-        // Its processes run as users of their own, who must get as far as its folders.
+        // Its processes run as separate users, who must get as far as its folders.
         open_to_all(directory.path());
         let mail = directory.path().join("mail");
         fs::create_dir(&mail).expect("the test folder can be written");
@@ -198,7 +198,7 @@ fn is_a_stranger(house: &House, source: IpAddr) {
     assert_eq!(reply.lines[0], format!("5.7.1 <{BOB}>: relaying not permitted for {source}"));
 }
 
-/// The login's address relays, with its own sender only, and nobody else does.
+/// The login's address relays, with its own sender only, and no other does.
 #[track_caller]
 fn opens_relaying(house: &House, dovecot: &Dovecot) {
     let opened = eventually(PATIENCE, || ask(house, HOTEL, LOGIN).code == 250);

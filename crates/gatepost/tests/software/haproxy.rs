@@ -158,7 +158,7 @@ fn f2_haproxys_health_checks_find_the_gateway_alive() {
     ];
     let (haproxy, _) = Haproxy::start(&program, house.gateway.directory(), &fronts);
     haproxy.wait_until_up(fronts.len());
-    // A check is nobody's fault, and nobody's mail.
+    // A check is no fault, and no mail.
     assert!(house.gateway.metric("gatepost_peer_faults_total") < 0.5);
     assert_eq!(house.denials(&[]), 0);
 }

@@ -59,6 +59,24 @@ fn g4_the_probe_finds_this_gateway_closed_to_strangers() {
 }
 
 #[test]
+fn nothing_that_a_probe_prints_breaks_inside_a_word_at_eighty_columns() {
+    let house = House::start();
+    for own in [&["--own", "proseware.example"][..], &[]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_gatepost"))
+            .env_remove("COLUMNS")
+            .args(["probe", &house.gateway.smtp().to_string(), "--foreign", "adatum.example"])
+            .args(["--source", "127.0.3.9"])
+            .args(own)
+            .stdin(Stdio::null())
+            .output()
+            .expect("gatepost runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("No case passed."), "{output:?}");
+        assert_eq!(testbed::terminal::misfits(&text), [""; 0], "{text}");
+    }
+}
+
+#[test]
 fn g4_the_probe_says_that_it_was_run_from_inside() {
     let house = House::start();
     let source = INSIDE.to_string();

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::{Compiler, PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6};
-use crate::network::{Networks, Prefix};
+use crate::index::TenantIx;
+use crate::network::{Networks, Prefix, canonical};
 use crate::proof::width::counted;
-use crate::snapshot::TenantIx;
 use crate::source::{Sourced, TenantSource};
 
 /// A prefix, and the line that claims it.
@@ -89,16 +89,4 @@ impl Compiler {
         let (origin, first) = (&other.written.origin, first.written.origin.clone());
         self.conflict(origin, first, other.key(), message, remedy);
     }
-}
-
-/// IPv4 mapped into IPv6 is IPv4: clients are folded the same way.
-#[must_use]
-pub fn canonical(net: IpNet) -> IpNet {
-    if let IpNet::V6(v6) = net
-        && let (Some(addr), Some(bits)) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
-        && let Ok(v4) = Ipv4Net::new(addr, bits)
-    {
-        return IpNet::V4(v4);
-    }
-    net
 }

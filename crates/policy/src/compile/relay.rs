@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use super::Compiler;
 use super::lists::Wrong;
+use crate::index::TenantIx;
 use crate::names::is_domain;
 use crate::senders::canonical;
-use crate::snapshot::{RelayDomain, TenantIx};
+use crate::snapshot::RelayDomain;
 use crate::source::{RecipientsSource, RelayDomainSource};
 
 /// What stands before the address of an IPv6 literal (RFC 5321 section 4.1.3).

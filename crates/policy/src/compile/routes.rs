@@ -1,9 +1,10 @@
 //! Where mail goes.
 
 use super::Compiler;
+use crate::index::RouteIx;
 use crate::names::is_domain_pattern;
 use crate::patterns::{Patterns, domain_ending};
-use crate::snapshot::{Route, RouteIx};
+use crate::snapshot::Route;
 use crate::source::RouteSource;
 
 impl Compiler {

@@ -1,10 +1,10 @@
 //! Who may send as what.
 
 use super::Compiler;
+use crate::index::{IdentityIx, TenantIx};
 use crate::names::is_domain_pattern;
 use crate::patterns::Patterns;
 use crate::senders::{Ending, Reserved, SenderRules, endings};
-use crate::snapshot::{IdentityIx, TenantIx};
 use crate::source::{ReservedSendersSource, SenderRulesSource, Sourced};
 
 impl Compiler {
@@ -45,7 +45,7 @@ impl Compiler {
 
     fn reserved(&mut self, tenant: TenantIx, source: &ReservedSendersSource) -> Reserved {
         if source.senders.is_empty() || source.identities.is_empty() {
-            let message = "reserves no sender, or for nobody".to_owned();
+            let message = "reserves no sender, or for no login".to_owned();
             let remedy = "add senders = [\"@its-domain.example\"] and identities = [\"a login\"]";
             self.error(&source.origin, "reserved_senders", message, remedy);
         }

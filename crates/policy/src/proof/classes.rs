@@ -33,7 +33,7 @@ impl RelayDomains {
         Self(domains.map(|domain| domain.value.to_ascii_lowercase()).collect())
     }
 
-    /// A domain with which nobody here has to do.
+    /// A domain with which no tenant has to do.
     pub(crate) fn foreign(&self) -> String {
         let mut candidates = (0_u32..).map(|number| format!("elsewhere{number}.invalid"));
         candidates.find(|domain| !self.0.contains(domain)).expect("the relay domains end")
@@ -124,5 +124,28 @@ pub(crate) fn members(pattern: &str) -> Vec<String> {
             let domain = pattern.rsplit('@').next().unwrap_or_default();
             vec![pattern.to_owned(), format!("f@{domain}")]
         }
+    }
+}
+
+#[cfg(test)]
+mod behaviour {
+    use super::*;
+    use crate::source::{CONNECTIONS_DEFAULT, Origin, RouteTls};
+
+    #[test]
+    fn the_domains_that_a_route_names_are_tried_and_what_lies_below_a_wildcard() {
+        let origin = Origin::new("gatepost.toml", 1);
+        let written = |domain: &str| Sourced::new(domain.to_owned(), origin.clone());
+        let route = RouteSource {
+            origin: origin.clone(),
+            recipient_domains: ["a.example", "*.b.example", "*", "Relay.example"].map(written).into(),
+            next_hops: Vec::new(),
+            tls: RouteTls::Off,
+            connections_max: CONNECTIONS_DEFAULT,
+        };
+        let mut recipients = BTreeSet::new();
+        RelayDomains(HashSet::from(["relay.example".to_owned()])).routed(&[route], &mut recipients);
+        let expected = ["t@a.example", "t@b.example", "t@below.b.example"].map(str::to_owned);
+        assert_eq!(recipients, BTreeSet::from(expected));
     }
 }

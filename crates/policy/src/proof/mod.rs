@@ -1,4 +1,4 @@
-//! The proof that a configuration is no open relay (relay-control.md G4).
+//! The proof that a configuration is no open relay (DESIGN.md G4).
 //!
 //! Clients, senders and recipients are partitioned into the classes that the configuration
 //! distinguishes, and the real decision is made for what a stranger can present of them. Nothing
@@ -29,17 +29,18 @@ use classes::RelayDomains;
 use parts::in_parts;
 use strangers::Stranger;
 
-use crate::explain::{NoTrace, Step};
+use crate::explain::Step;
 use crate::facts::{Facts, Listener, TlsPolicy};
 use crate::presented::Watched;
 use crate::rule::Rule;
 use crate::snapshot::Snapshot;
 use crate::source::{Origin, Source};
+use crate::trace::NoTrace;
 
 /// Openings that are reported; more of them say nothing new.
 const OPENINGS_MAX: usize = 20;
 
-/// A sender with whom nobody here has to do.
+/// A sender with whom no tenant has to do.
 const SENDER: &str = "f@stranger.invalid";
 
 /// What the proof needs to know beside the tenants.
@@ -119,7 +120,7 @@ impl Snapshot {
         let parts = in_parts(&strangers, |strangers| {
             let (mut part, mut askers) = (Proof::default(), Vec::new());
             for &Stranger { client, is_witness } in strangers {
-                // A stranger whose sender is looked at is taken for somebody; all others are as the
+                // A stranger whose sender is looked at is taken for a client of a tenant; all others are as the
                 // witness of their kind is.
                 let further = |asker, answer: Answer| {
                     askers.extend((answer.saw_sender || is_witness).then_some(asker));
@@ -257,7 +258,7 @@ impl<'a> Prover<'a> {
         Answer { is_accepted, saw_sender: saw_sender.get(), saw_recipient: saw_recipient.get() }
     }
 
-    /// What makes somebody of a stranger comes first among the lines, then what else had a say.
+    /// What makes a tenant's client of a stranger comes first among the lines, then what else had a say.
     fn opening(&self, facts: &Facts<'_>, from: ReversePath<'_>, to: ForwardPath<'_>) -> Opening {
         let mut steps: Vec<Step> = Vec::new();
         let _ = self.snapshot.decide_recipient(facts, from, to, None, &mut steps);

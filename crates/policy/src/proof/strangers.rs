@@ -11,11 +11,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::width;
-use crate::compile::canonical;
+use crate::network::canonical;
 use crate::source::Source;
 
-/// Addresses that belong to nobody in particular: whoever is near has one (relay-control.md F1), and
-/// a client whose address nobody told has the unspecified one.
+/// Addresses that belong to no tenant: every host that is near has one (DESIGN.md F1), and
+/// a client whose address is not told has the unspecified one.
 const NEAR: [IpAddr; 9] = [
     IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -87,7 +87,7 @@ impl Stranger {
         }
         let near = NEAR.into_iter().filter(|ip| {
             let claims = if ip.is_ipv4() { &v4 } else { &v6 };
-            // Nobody has the unspecified address, whatever network holds it.
+            // No client has the unspecified address, whatever network holds it.
             ip.is_unspecified() || is_stranger(owner(claims, number(*ip)))
         });
         let mut strangers: Vec<_> = near.map(|client| Self { client, is_witness: true }).collect();

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
-use crate::compile::canonical;
 use crate::facts::{Role, TlsPolicy};
+use crate::network::canonical;
 use crate::source::{
     CONNECTIONS_DEFAULT, LoginRequired, RelayDomainSource, ReservedSendersSource, RouteSource, RouteTls,
     SenderRulesSource, Sourced, TenantSource,
@@ -68,7 +68,7 @@ fn route(domains: &[&str]) -> RouteSource {
     }
 }
 
-/// Senders, which of them are nobody's, null sender, strict mode, routes.
+/// Senders, which of them no tenant owns, null sender, strict mode, routes.
 type Draw = (Vec<&'static str>, Vec<&'static str>, bool, LoginRequired, Vec<&'static str>);
 
 fn tenant() -> impl Strategy<Value = Draw> {
@@ -81,7 +81,7 @@ fn tenant() -> impl Strategy<Value = Draw> {
     )
 }
 
-/// Whose each network and each relay domain is: a tenant's, or of nobody; of networks also excluded.
+/// Whose each network and each relay domain is: a tenant's, or none's; of networks also excluded.
 fn source() -> impl Strategy<Value = Source> {
     let networks = prop::collection::vec((0..=TENANTS, 0..4), NETWORKS.len());
     let domains = prop::collection::vec(0..=TENANTS, DOMAINS.len());

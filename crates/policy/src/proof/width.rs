@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::compile::{PREFIX_BITS_MIN_V4, PREFIX_BITS_MIN_V6};
 
-/// Ranges from which nobody on the Internet connects: private, loopback, link-local, carriers' own.
+/// Ranges from which no host of the Internet connects: private, loopback, link-local, carriers' own.
 /// They say nothing about who uses them, which `check` warns of, but they are not the world.
 const INSIDE: [&str; 10] = [
     "0.0.0.0/8",
@@ -47,7 +47,7 @@ pub(crate) fn counted(net: IpNet) -> IpNet {
 }
 
 /// Whether the public addresses of `nets` together are more than the widest single network may hold
-/// (relay-control.md A5): then some of them are strangers, however the list is cut.
+/// (DESIGN.md A5): then some of them are strangers, however the list is cut.
 #[must_use]
 pub fn is_too_wide(nets: impl IntoIterator<Item = IpNet>) -> bool {
     static INSIDE_NETS: LazyLock<[IpNet; 10]> =

@@ -2,7 +2,7 @@
 //!
 //! Every file has its visible content, its durable content, and the changes between the two. Names
 //! likewise: a directory's creations, renames and removals are durable once it is synced. A power
-//! cut ([`HostDisk::crash`]) lets a seed choose among the changes that nobody had synced: of each write
+//! cut ([`HostDisk::crash`]) lets a seed choose among the changes that were not synced: of each write
 //! nothing, all or some sectors, whatever became of earlier ones; of names a journal's prefix, or any.
 
 use std::collections::BTreeMap;
@@ -422,7 +422,7 @@ impl HostDisk {
         self.collect();
     }
 
-    /// Gives the lock to a process: nobody holds it any more.
+    /// Gives the lock to a process: none holds it any more.
     pub(super) fn lock(&mut self, path: &Path, ring: u32, owner: &str) -> io::Result<()> {
         let inode = if self.names.contains_key(path) { self.file_at(path)? } else { self.create(path)? };
         self.inode(inode)?.content = owner.as_bytes().to_vec();

@@ -61,7 +61,7 @@ pub struct SimOptions {
     pub window_bytes: usize,
     /// That a piece of a stream breaks its connection on the way.
     pub reset_probability: f64,
-    /// That a connection is refused although somebody listens.
+    /// That a connection is refused although a server listens.
     pub refuse_probability: f64,
     /// That accepting stops for want of descriptors ([`Completion::AcceptPaused`]).
     pub accept_error_probability: f64,
@@ -176,13 +176,7 @@ impl World {
         self.0.borrow().unix_millis()
     }
 
-    /// The next number of the seed, for the harness's own choices.
-    #[must_use]
-    pub fn random_u64(&self) -> u64 {
-        self.0.borrow_mut().random.next()
-    }
-
-    /// A number below `limit` from the seed (0 when the limit is 0).
+    /// For the harness's own choices, a number below `limit` from the seed (0 when the limit is 0).
     #[must_use]
     pub fn random(&self, limit: u64) -> u64 {
         self.0.borrow_mut().random.below(limit)

@@ -26,7 +26,7 @@ pub(super) enum NetworkEvent {
         client: u32,
         attempt: u32,
     },
-    /// The client hears that nobody is there.
+    /// The client hears that no server is there.
     Refused {
         client: u32,
         code: i32,
@@ -259,7 +259,7 @@ impl State {
         if let Some(peer) = self.endpoints.get_mut(&peer) {
             peer.last_word = at;
         }
-        // Nobody will ever take what is unread: its sender hears so, after our last byte.
+        // What is unread will never be taken: its sender hears so, after our last byte.
         if !endpoint.arrived.is_empty() {
             self.schedule(at, Event::Network(NetworkEvent::Reset { to: peer }));
         }

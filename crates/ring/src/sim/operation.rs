@@ -359,7 +359,7 @@ impl State {
     }
 
     /// A killed process of this host has calls under way, each in a thread, without which it does not end;
-    /// a write or read that a file takes directly needs none, and is in nobody's way.
+    /// a write or read that a file takes directly needs none, and is in no one's way.
     fn is_ending(&self, ip: IpAddr) -> bool {
         let holds_up =
             |it: &Operation| it.ip == ip && !self.rings.contains_key(&it.ring) && !it.is_left_to_the_device;
@@ -411,7 +411,7 @@ fn half_done(disk: &mut HostDisk, inode: InodeId, action: &Action, random: &mut 
         disk.write_maimed(inode, offset, bytes, random);
     }
     match action {
-        // The rest may have been done just now, or not: refusals of the dead interest nobody.
+        // The rest may have been done just now, or not: refusals of the dead are of no interest.
         Action::Rename { from, to } if random.coin() => drop(disk.rename(from, to)),
         Action::Remove { path } if random.coin() => drop(disk.remove(path)),
         Action::RemoveDirectory { path } if random.coin() => drop(disk.remove_directory(path)),

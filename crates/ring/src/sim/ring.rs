@@ -315,7 +315,7 @@ impl Ring for SimRing {
     }
 
     fn release(&mut self, chunk: Chunk) {
-        // Nobody asks for a length that is not that of the bytes: the field is for the other backend.
+        // A length is always that of the bytes: the field is for the other backend.
         debug_assert_eq!(chunk.length as usize, self.chunk(&chunk).len());
         let was_exhausted = self.chunks_lent() == CHUNKS_MAX;
         self.chunks[chunk.buffer as usize] = None;

@@ -350,7 +350,7 @@ impl Work {
                 Some(read) => Next::Done(Ok(read)),
             },
             Request::SyncDirectory { directory: slot @ None, .. } => {
-                // SAFETY: the kernel just opened this descriptor for us and told nobody else.
+                // SAFETY: the kernel just opened this descriptor for us alone.
                 *slot = Some(unsafe { OwnedFd::from_raw_fd(count as RawFd) });
                 Next::Again
             }
@@ -428,7 +428,7 @@ fn open_flags(mode: OpenMode, again: bool) -> i32 {
 fn adopt(outcome: io::Result<usize>, direct: bool, disk: &mut RealDisk) -> (io::Result<usize>, Option<File>) {
     match outcome {
         Ok(descriptor) => {
-            // SAFETY: the kernel just opened this descriptor for us and told nobody else.
+            // SAFETY: the kernel just opened this descriptor for us alone.
             let fd = unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) };
             (Ok(0), Some(disk.adopt(fd, direct)))
         }

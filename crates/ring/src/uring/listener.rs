@@ -101,7 +101,7 @@ impl Listeners {
         }
         match ended.outcome() {
             Ok(descriptor) => {
-                // SAFETY: the kernel just made this descriptor for us and told nobody else.
+                // SAFETY: the kernel just made this descriptor for us alone.
                 let socket = unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) };
                 if !slot.closed {
                     slot.welcome(socket, sockets, completions);

@@ -192,7 +192,7 @@ impl std::fmt::Debug for UringRing {
     }
 }
 
-/// Whether nobody listens on `address`. Binds it once without SO_REUSEPORT, which would hide another
+/// Whether no socket listens on `address`. Binds it once without SO_REUSEPORT, which would hide another
 /// gateway; port 0 is always free.
 ///
 /// # Errors
@@ -205,7 +205,7 @@ pub fn port_is_free(address: SocketAddr) -> io::Result<()> {
 }
 
 /// Listens as a ring would, before there is one: to be handed to [`UringRing::inherit`], so that the port is
-/// never without a listener and nobody who waits at it is lost.
+/// never without a listener and no client that waits at it is lost.
 ///
 /// # Errors
 /// Those of socket, bind and listen.
@@ -374,7 +374,7 @@ impl Ring for UringRing {
             self.read_clocks();
             let mut ended = std::mem::take(&mut self.ended);
             self.queue.reap(&mut ended);
-            // Whoever waits for the disk has waited longest.
+            // What waits for the disk has waited longest.
             let is_file = |ended: &&Ended| ended.operation.kind == Kind::File;
             for file in ended.iter().filter(is_file) {
                 self.dispatch(*file, completions);

@@ -116,7 +116,7 @@ impl Queue {
     fn fill(&mut self) {
         let mut submission = self.ring.submission();
         while let Some(entry) = self.backlog.front() {
-            // SAFETY: whoever called `push` vouched for the entry.
+            // SAFETY: the caller of `push` vouched for the entry.
             if unsafe { submission.push(entry) }.is_err() {
                 return;
             }

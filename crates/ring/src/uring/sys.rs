@@ -82,7 +82,7 @@ pub(super) fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no memory is handed in.
     let fd = check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
-    // SAFETY: the call just opened it and nobody else knows it.
+    // SAFETY: the call just opened it and no other thread knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -147,11 +147,11 @@ pub(super) fn discard_input(fd: BorrowedFd<'_>) {
     unsafe { libc::recv(fd.as_raw_fd(), std::ptr::null_mut(), DISCARD_BYTES_MAX, flags) };
 }
 
-/// A counter that wakes whoever reads it.
+/// A counter that wakes its reader.
 pub(super) fn event_counter() -> io::Result<OwnedFd> {
     // SAFETY: no memory is handed in.
     let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) })?;
-    // SAFETY: the call just opened it and nobody else knows it.
+    // SAFETY: the call just opened it and no other thread knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -392,7 +392,7 @@ fn a_connection_that_cannot_be_made_says_why() {
         listener.local_addr().expect("has an address")
     };
     let failure = |completion| match completion {
-        Completion::Connected { result, .. } => Some(result.expect_err("nobody listens").kind()),
+        Completion::Connected { result, .. } => Some(result.expect_err("no socket listens").kind()),
         other => panic!("unexpected {other:?}"),
     };
     ring.connect(nobody, None, token(1));
@@ -418,7 +418,7 @@ fn a_listener_that_stopped_accepts_again_when_asked() {
     accepted(&mut ring);
     ring.close_listener(listener);
     what_comes(&mut ring);
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(address).is_err(), "no socket listens any more");
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub enum ClientTls {
 ///
 /// After [`Session::begin`]: a [`Event::Recipient`] for each recipient, [`Event::SendBody`],
 /// [`Event::Done`] and [`Event::Ready`] again. When no recipient was accepted, [`Event::Ready`] follows
-/// the last of them; a [`Event::TransactionRefused`] stands for all recipients without a refusal of their own.
+/// the last of them; a [`Event::TransactionRefused`] stands for all recipients without their own refusal.
 #[derive(Debug)]
 pub enum Event {
     /// Idle: a transaction may begin.
@@ -71,7 +71,7 @@ pub enum Event {
 /// Why a connection is of no more use.
 #[derive(Debug)]
 pub enum Failure {
-    /// The greeting, or the answer to HELO, was no welcome.
+    /// The greeting, or the answer to EHLO or HELO, was no welcome.
     Refused(Reply),
     /// 421: the peer is closing.
     Closing(Reply),

@@ -27,6 +27,7 @@ pub struct Session {
     spare: Vec<Reply>,
     events: VecDeque<Event>,
     output: Vec<u8>,
+    steps: u32,
 }
 
 /// What is awaited; each state owns only what it needs.
@@ -44,7 +45,7 @@ enum State {
     Transaction(Transaction),
     /// The body is the caller's to send; then comes the answer to its final dot.
     Body,
-    /// The answer to a dot that ends a message nobody was to receive.
+    /// The answer to a dot that ends a message that had no recipient.
     LoneDot,
     Reset,
     Quitting,
@@ -73,6 +74,7 @@ impl Session {
             spare: Vec::new(),
             events: VecDeque::new(),
             output: Vec::new(),
+            steps: 0,
         }
     }
 
@@ -87,6 +89,7 @@ impl Session {
         };
         let opened = tls.open(wire, &mut self.input.bytes, &mut self.output);
         if matches!(self.state, State::Handshake) && !tls.is_handshaking() {
+            self.steps = self.steps.wrapping_add(1);
             self.say_ehlo(true);
         }
         self.work();
@@ -199,6 +202,13 @@ impl Session {
         &mut self.output
     }
 
+    /// Counts, round and round, what the peer has brought to an end: replies and the handshake. What it has begun
+    /// does not count, so that one deadline holds for the whole of each.
+    #[must_use]
+    pub fn steps(&self) -> u32 {
+        self.steps
+    }
+
     /// Where the session stands.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -234,6 +244,7 @@ impl Session {
     }
 
     fn answered(&mut self, reply: Reply) {
+        self.steps = self.steps.wrapping_add(1);
         if reply.code() == 421 && !matches!(self.state, State::Greeting | State::Quitting) {
             return self.fail(Failure::Closing(reply));
         }
@@ -260,7 +271,7 @@ impl Session {
             State::Reset if reply.is_positive() => self.ready(reply),
             State::Reset => self.fail(Failure::Protocol("RSET was refused")),
             State::Quitting => self.state = State::Closed,
-            State::Idle => self.fail(Failure::Protocol("a reply that nobody asked for")),
+            State::Idle => self.fail(Failure::Protocol("a reply that was not asked for")),
             State::Handshake | State::Closed => {}
         }
     }
@@ -278,6 +289,11 @@ impl Session {
     fn ehlo_answered(&mut self, reply: Reply, tls_tried: bool) {
         let required = matches!(self.tls_wanted, ClientTls::StartTls { required: true, .. });
         if !reply.is_positive() {
+            // "Not now" says nothing of what it knows (RFC 5321 section 3.2): without EHLO it would be
+            // taken for a host that has neither TLS nor 8BITMIME.
+            if !reply.is_permanent() {
+                return self.fail(Failure::Refused(reply));
+            }
             if required && self.tls.is_none() {
                 return self.fail(Failure::NoTls(Some(reply)));
             }
@@ -301,7 +317,7 @@ impl Session {
 
     fn start_tls_answered(&mut self, reply: Reply) {
         let ClientTls::StartTls { config, name, required } = &self.tls_wanted else {
-            return self.fail(Failure::Protocol("a reply that nobody asked for"));
+            return self.fail(Failure::Protocol("a reply that was not asked for"));
         };
         if reply.code() != 220 {
             if *required {
@@ -310,7 +326,7 @@ impl Session {
             return self.ready(reply);
         }
         if !self.input.is_empty() {
-            // Somebody put words into the peer's mouth before TLS (RFC 3207 section 4.2).
+            // An attacker put words into the peer's mouth before TLS (RFC 3207 section 4.2).
             return self.fail(Failure::Protocol("more was said before TLS than its reply"));
         }
         match Tls::connect(config.clone(), name.clone()) {
@@ -400,7 +416,7 @@ impl Session {
             self.state = State::Body;
             self.events.push_back(Event::SendBody);
         } else if go_ahead {
-            // Nobody is to receive it, yet the peer wants a message (RFC 2920 section 3.1).
+            // It has no recipient, yet the peer wants a message (RFC 2920 section 3.1).
             self.recycle(reply);
             self.state = State::LoneDot;
             self.say(b".\r\n");

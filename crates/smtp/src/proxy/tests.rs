@@ -123,7 +123,7 @@ fn version_2_without_an_address_is_nobody() {
         header.extend(rest);
         header
     };
-    assert_eq!(said(&header(0x20, 0x11, b"a LOCAL's addresses, which nobody reads")), Ok(None));
+    assert_eq!(said(&header(0x20, 0x11, b"a LOCAL's addresses, which are not read")), Ok(None));
     assert_eq!(said(&header(0x21, 0x00, b"of an unspecified family")), Ok(None));
     assert_eq!(said(&header(0x21, 0x31, &[b'/'; 216])), Ok(None));
     for (command, family, rest) in [

@@ -74,7 +74,7 @@ impl Session {
     }
 
     pub(super) fn offers_auth(&self) -> bool {
-        self.settings.auth && (self.tls.is_some() || self.settings.auth_without_tls)
+        self.tls.is_some() || self.settings.auth_without_tls
     }
 
     pub(super) fn start_tls<H: Handler>(&mut self, handler: &mut H) {

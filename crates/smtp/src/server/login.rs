@@ -11,7 +11,6 @@ use crate::scram;
 impl Session {
     pub(super) fn auth<H: Handler>(&mut self, mechanism: &str, initial: Option<&str>, handler: &mut H) {
         let refusal = match self.state {
-            _ if !self.settings.auth => Some((502, (5, 1), "logins are not taken here")),
             _ if !self.offers_auth() => Some((538, (7, 11), "start TLS before you log in")),
             State::Ready(Client { authenticated: true }) => Some((503, (5, 1), "you are logged in already")),
             State::Ready(_) => None,
@@ -101,7 +100,7 @@ impl Session {
     fn begin_scram<H: Handler>(&mut self, client: Client, first: ClientFirst, handler: &mut H) {
         let binding = match first.flag {
             Flag::Unable => Some(Vec::new()),
-            // RFC 5802 section 6: somebody took SCRAM-SHA-256-PLUS out of what we announced.
+            // RFC 5802 section 6: an attacker took SCRAM-SHA-256-PLUS out of what we announced.
             Flag::Unoffered if self.can_bind() => {
                 let what =
                     "SCRAM-SHA-256-PLUS was announced and did not reach you: the connection is tampered with";

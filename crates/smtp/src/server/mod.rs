@@ -1,4 +1,4 @@
-//! The receiving side: what a client is told, in which order it may ask, and what is asked of the judge.
+//! The receiving side: what a client is told, in which order it may ask, and what is asked of the handler.
 //!
 //! A [`Session`] takes bytes from the wire and gives bytes for the wire; every question of policy goes
 //! to a [`Handler`]. It promises that only CRLF.CRLF ends a message, that nothing read before STARTTLS
@@ -47,25 +47,23 @@ pub struct Settings {
     pub tls_config: Option<Arc<ServerTls>>,
     /// Whether a login may go over an unprotected connection.
     pub auth_without_tls: bool,
-    /// Whether logins are taken at all.
-    pub auth: bool,
     /// The largest message in bytes, as announced (RFC 1870); `None`: no limit.
     pub message_bytes_max: Option<u64>,
     /// What a session may cost.
     pub limits: SessionLimits,
 }
 
-/// The judge: is asked at each step, and fills `reply` where it says no.
+/// The handler: is asked at each step, and fills `reply` where it says no.
 ///
 /// Where it says yes the session writes the usual reply.
 pub trait Handler {
     /// The session itself has refused a command, for `reason`, and worded `reply` already (TLS must
-    /// come first, SIZE is past the limit): the judge may add to
+    /// come first, SIZE is past the limit): the handler may add to
     /// it before it goes.
     fn refused(&mut self, reason: Reason, reply: &mut Reply);
 
     /// A session [behind a proxy](Session::behind_proxy) has its header: whether this client is
-    /// greeted. `client` is `None` where the proxy names nobody; `reply` turns it away.
+    /// greeted. `client` is `None` where the proxy names no client; `reply` turns it away.
     fn proxied(&mut self, client: Option<SocketAddr>, reply: &mut Reply) -> bool;
 
     /// A header of a proxy is wrong or missing, or came from a peer that should send none: the session
@@ -75,7 +73,7 @@ pub trait Handler {
     /// Whether this peer's word counts for whom it speaks for, and for whom he logged in as.
     fn xclient_rights(&self) -> XClientRights;
 
-    /// XCLIENT, by a peer that may. Where it is not taken, the judge fills `reply`.
+    /// XCLIENT, by a peer that may. Where it is not taken, the handler fills `reply`.
     fn xclient(&mut self, told: &XClient, reply: &mut Reply) -> Introduction;
 
     /// A peer sent XCLIENT, or its LOGIN attribute, without the right to.
@@ -112,8 +110,8 @@ pub trait Handler {
     /// dot line. After [`Flow::Pause`] no more comes until [`Resume::Continue`].
     fn body(&mut self, wire: &[u8]) -> Flow;
 
-    /// The message is over; its transaction is the judge's to end, [`Handler::reset`] is not called
-    /// for it. The judge fills `reply` for [`Step::Accept`] and [`Step::Refuse`]; with [`Step::Wait`]
+    /// The message is over; its transaction is the handler's to end, [`Handler::reset`] is not called
+    /// for it. The handler fills `reply` for [`Step::Accept`] and [`Step::Refuse`]; with [`Step::Wait`]
     /// it comes by [`Resume::Message`].
     fn message_end(&mut self, end: MessageEnd, reply: &mut Reply) -> Step;
 
@@ -144,7 +142,7 @@ pub enum Introduction {
     TurnedAway,
 }
 
-/// A judge's answer that may take time.
+/// A handler's answer that may take time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Yes.
@@ -164,7 +162,7 @@ pub enum Flow {
     Pause,
 }
 
-/// How a message ended. Of a message that is not whole the judge has seen a part only.
+/// How a message ended. Of a message that is not whole the handler has seen a part only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageEnd {
     /// It came whole: this many bytes were handed to [`Handler::body`].
@@ -249,7 +247,7 @@ pub enum Phase {
     Command,
     /// The message is coming in.
     Data,
-    /// The judge is awaited, not the client.
+    /// The handler is awaited, not the client.
     Waiting,
     /// Over: output is flushed, then the connection is closed.
     Closing,

@@ -39,7 +39,7 @@ impl Session {
         self.close(handler);
     }
 
-    /// Ends without a word: whoever this is does not speak to us as it should.
+    /// Ends without a word: this peer does not speak to us as it should.
     pub(super) fn header_fault<H: Handler>(&mut self, fault: Fault, handler: &mut H) {
         handler.proxy_fault(fault);
         self.close(handler);

@@ -35,7 +35,7 @@ const INPUT_KEPT_BYTES: usize = 16 << 10;
 
 /// One client's session, from its greeting to its end.
 ///
-/// Bytes that cannot be looked at yet, because the judge is awaited or the output is full, are kept;
+/// Bytes that cannot be looked at yet, because the handler is awaited or the output is full, are kept;
 /// call [`Session::receive`] again, with nothing if need be, once the output was taken.
 pub struct Session {
     pub(super) settings: Arc<Settings>,
@@ -49,7 +49,7 @@ pub struct Session {
     /// Cleartext not yet looked at.
     pub(super) input: Vec<u8>,
     lines: LineReader,
-    /// Looks for a proxy's header that nobody was asked for.
+    /// Looks for a proxy's header that was not asked for.
     pub(super) watch: Watch,
     /// A login that a proxy vouches for.
     pub(super) vouched: bool,
@@ -141,7 +141,7 @@ impl Session {
         }
     }
 
-    /// The judge's answer, or its leave to go on. An answer that is not awaited is ignored.
+    /// The handler's answer, or its leave to go on. An answer that is not awaited is ignored.
     pub fn resume<H: Handler>(&mut self, outcome: Resume<'_>, handler: &mut H) {
         self.step();
         match outcome {
@@ -218,7 +218,7 @@ impl Session {
 
     /// Steps that the client has made; the number wraps. A whole command with its answer is one, an exchange of
     /// AUTH to its end with it, and so are a proxy's header, a handshake, and so much of a message; bytes that
-    /// complete nothing are none. Where the session waited for the judge, its answer is one too.
+    /// complete nothing are none. Where the session waited for the handler, its answer is one too.
     #[must_use]
     pub fn steps(&self) -> u32 {
         self.steps
@@ -485,7 +485,7 @@ impl Session {
         self.charge(handler);
     }
 
-    /// The same where the refusal has a reason: the judge adds its part.
+    /// The same where the refusal has a reason: the handler adds its part.
     pub(super) fn refuse_for<H: Handler>(&mut self, reason: Reason, handler: &mut H) {
         handler.refused(reason, &mut self.reply);
         self.refuse_command(handler);

@@ -24,15 +24,15 @@ pub(super) enum State {
     Ready(Client),
     /// In an exchange of AUTH.
     Login(Client, Exchange),
-    /// The judge looks at a login.
+    /// The handler looks at a login.
     Verifying(Client),
     /// MAIL was accepted.
     Envelope(Envelope),
-    /// The judge looks at a recipient.
+    /// The handler looks at a recipient.
     Recipient(Envelope),
     /// After 354.
     Body(Body),
-    /// The judge has the message.
+    /// The handler has the message.
     Judging(Client),
     /// Nothing is read any more.
     Closing,
@@ -51,11 +51,11 @@ pub(super) struct Envelope {
 pub(super) struct Body {
     pub(super) client: Client,
     pub(super) scanner: Scanner,
-    /// Handed to the judge so far.
+    /// Handed to the handler so far.
     pub(super) bytes: u64,
-    /// It went past the limit: the judge is given no more of it.
+    /// It went past the limit: the handler is given no more of it.
     pub(super) too_large: bool,
-    /// The judge wants no more for now.
+    /// The handler wants no more for now.
     pub(super) paused: bool,
     /// The final dot has come.
     pub(super) ended: bool,

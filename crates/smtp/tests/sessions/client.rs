@@ -111,11 +111,29 @@ fn a_refused_sender_or_message_refuses_the_transaction() {
 
 #[test]
 fn a_peer_without_ehlo_gets_helo() {
-    let mut session = Session::new("relay.example", ClientTls::Off);
-    session.receive(b"220 old\r\n502 what\r\n");
-    assert_eq!(sent(&mut session), "EHLO relay.example\r\nHELO relay.example\r\n");
-    session.receive(b"250 hi\r\n");
-    assert_eq!(events(&mut session), "ready");
+    for code in [500, 502, 504, 550, 554] {
+        let mut session = Session::new("relay.example", ClientTls::Off);
+        session.receive(format!("220 old\r\n{code} what\r\n").as_bytes());
+        assert_eq!(sent(&mut session), "EHLO relay.example\r\nHELO relay.example\r\n");
+        session.receive(b"250 hi\r\n");
+        assert_eq!(events(&mut session), "ready");
+    }
+}
+
+/// RFC 5321 section 3.2: it may know EHLO, and all that it offers is still to be heard.
+#[test]
+fn a_peer_that_puts_ehlo_off_is_not_asked_in_another_way() {
+    for (reply, failure) in [
+        ("451 4.3.0 not now", "the next hop does not serve us: 451 4.3.0 not now"),
+        ("452 no", "the next hop does not serve us: 452 no"),
+        ("421 4.7.0 too many", "the next hop is closing: 421 4.7.0 too many"),
+        ("354 go on", "the next hop does not serve us: 354 go on"),
+    ] {
+        let mut session = Session::new("relay.example", ClientTls::Off);
+        session.receive(format!("220 mx\r\n{reply}\r\n").as_bytes());
+        assert_eq!(sent(&mut session), "EHLO relay.example\r\n", "after {reply}");
+        assert_eq!(events(&mut session), format!("failed: {failure}"));
+    }
 }
 
 #[test]
@@ -127,7 +145,7 @@ fn a_peer_that_closes_or_breaks_the_protocol_ends_the_session() {
         ("220 x\r\n421 4.3.2 bye\r\n", "the next hop is closing: 421 4.3.2 bye"),
         (
             "220 x\r\n250 x\r\n250 y\r\n",
-            "the next hop does not speak SMTP properly: a reply that nobody asked for",
+            "the next hop does not speak SMTP properly: a reply that was not asked for",
         ),
     ] {
         let mut session = Session::new("relay.example", ClientTls::Off);

@@ -85,7 +85,6 @@ fn set_up(line: &str, judge: &mut Judge) -> Settings {
         match word {
             "listener:" => {}
             "required" => settings.tls = TlsMode::Required,
-            "auth" => settings.auth = true,
             "auth_without_tls" => settings.auth_without_tls = true,
             "scram" => judge.knows_scram = true,
             "waits" => judge.waits = true,

@@ -15,7 +15,7 @@ use smtp::server::{
 pub(crate) struct Judge {
     /// Logins and messages are answered later.
     pub(crate) waits: bool,
-    /// Somebody could log in by SCRAM.
+    /// A client could log in by SCRAM.
     pub(crate) knows_scram: bool,
     /// Each piece of a body pauses.
     pub(crate) pauses: bool,
@@ -179,7 +179,6 @@ pub(crate) fn settings() -> Settings {
         tls: TlsMode::Off,
         tls_config: None,
         auth_without_tls: false,
-        auth: false,
         message_bytes_max: None,
         limits: SessionLimits::default(),
     }

@@ -146,7 +146,7 @@ fn a_client_that_is_lost_while_its_recipient_is_asked_for_ends_the_transaction()
     assert_eq!(judge.log, ["reset"]);
     said(&mut session);
     session.resume(Resume::Recipient(None), &mut judge);
-    assert_eq!(said(&mut session), "", "an answer that nobody awaits is ignored");
+    assert_eq!(said(&mut session), "", "an answer that is not awaited is ignored");
     assert!(session.is_closing());
 }
 
@@ -173,7 +173,7 @@ fn a_search_for_recipients_waits_for_its_turns_and_mail_does_not() {
 
 #[test]
 fn only_what_is_whole_is_a_step_and_an_exchange_of_auth_is_one() {
-    let settings = Settings { auth: true, auth_without_tls: true, ..settings() };
+    let settings = Settings { auth_without_tls: true, ..settings() };
     let (mut session, mut judge) = (greeted(settings), Judge::default());
     let mut steps = |words: &str| {
         let before = (session.steps(), session.carried());

@@ -22,7 +22,7 @@ impl Pair {
         Self { server, judge: Judge::default(), client: Client::new("app.example", tls) }
     }
 
-    /// Carries bytes in pieces of `step` until nobody has any.
+    /// Carries bytes in pieces of `step` until neither side has any.
     fn exchange(&mut self, step: usize) {
         loop {
             let forth = std::mem::take(self.client.output());

@@ -33,13 +33,10 @@ pub(crate) fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
 
 pub(crate) fn tls_settings(tls: TlsMode) -> (Settings, Arc<ClientConfig>) {
     let (server, client) = configs();
-    (
-        Settings { tls, tls_config: Some(Arc::new(ServerTls::new(server, None))), auth: true, ..settings() },
-        client,
-    )
+    (Settings { tls, tls_config: Some(Arc::new(ServerTls::new(server, None))), ..settings() }, client)
 }
 
-/// Carries records both ways until nobody has any; gives what the client could read.
+/// Carries records both ways until neither side has any; gives what the client could read.
 fn exchange(session: &mut Session, judge: &mut Judge, client: &mut ClientConnection) -> String {
     let mut text = Vec::new();
     loop {

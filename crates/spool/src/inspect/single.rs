@@ -90,7 +90,7 @@ pub fn damaged<D: Disk>(
         disk.close_file(file);
         group.truncate(read.map_err(SpoolError::io("read", path))?);
         let mut at = HEADER_BYTES;
-        // A length that is damaged ends the walk: where the next record begins nobody knows.
+        // A length that is damaged ends the walk: where the next record begins is not known.
         while at + record::HEADER_BYTES <= group.len() {
             let length = record::length_of(&group[at..]);
             if length < record::HEADER_BYTES || length > group.len() - at {

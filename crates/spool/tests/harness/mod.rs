@@ -171,7 +171,7 @@ impl Bench {
         committed.expect("it is committed")
     }
 
-    /// Writes the body of `number` to a file of its own, pausing as told; ends with the file durable.
+    /// Writes the body of `number` to a separate file, pausing as told; ends with the file durable.
     pub(crate) fn large(&mut self, number: u32, bytes: usize) -> LargeKey {
         let key = self
             .shard

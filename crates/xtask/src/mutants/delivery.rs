@@ -72,7 +72,7 @@ pub(super) static MUTANTS: [Mutant; 16] = [
         file: TRANSACTION,
         original: "self.unreadable(cx, job, error);\n        }\n        self.close(cx, key);",
         mutated: "self.unreadable(cx, job, error);\n        }\n        \
-                  self.connections[key as usize].phase = Phase::Idle;\n        self.next_job(cx, key);",
+                  self.connections[key].phase = Phase::Idle;\n        self.next_job(cx, key);",
     },
     Mutant {
         name: "retry times are forgotten at a restart",

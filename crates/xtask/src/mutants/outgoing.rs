@@ -6,7 +6,7 @@ const SESSION: &str = "crates/smtp/src/client/session.rs";
 const CONNECTIONS: &str = "crates/delivery/src/connections.rs";
 const TRANSACTION: &str = "crates/delivery/src/transaction.rs";
 const FIT: &str = "crates/delivery/src/fit.rs";
-const NODE: &str = "crates/config/src/node.rs";
+const ROUTES: &str = "crates/config/src/routes.rs";
 const DIALOG: &str = "crates/control/src/call_ahead/dialog.rs";
 const AHEAD: &str = "crates/control/src/call_ahead/mod.rs";
 const DESK: &str = "crates/control/src/call_ahead/desk.rs";
@@ -18,13 +18,32 @@ pub(super) fn judges(file: &str) -> Option<&'static [Judge]> {
         CONNECTIONS | TRANSACTION | FIT => {
             Some(&[("gatepost-delivery", &[]), ("gatepost", &["--test", "tls_out"])])
         }
-        SESSION | NODE | DIALOG => Some(&[("gatepost", &["--test", "tls_out"])]),
+        SESSION => Some(&[("gatepost-smtp", &[]), ("gatepost", &["--test", "tls_out"])]),
+        ROUTES | DIALOG => Some(&[("gatepost", &["--test", "tls_out"])]),
         AHEAD | DESK | DNS => Some(&[("gatepost-control", &["--lib"])]),
         _ => None,
     }
 }
 
-pub(super) const MUTANTS: [Mutant; 18] = [
+pub(super) const MUTANTS: [Mutant; 21] = [
+    Mutant {
+        name: "a host that puts EHLO off is taken for one that does not know it",
+        file: SESSION,
+        original: "if !reply.is_permanent() {",
+        mutated: "if reply.is_positive() {",
+    },
+    Mutant {
+        name: "each byte of a reply has a time of its own",
+        file: CONNECTIONS,
+        original: "if std::mem::replace(&mut connection.awaited, step) == step {",
+        mutated: "if std::mem::replace(&mut connection.awaited, step).is_none() {",
+    },
+    Mutant {
+        name: "a read outlives the connection that it was for",
+        file: TRANSACTION,
+        original: "        self.abandon_body(cx, key);\n        let connection = &mut self.connections[key];\n",
+        mutated: "        let connection = &mut self.connections[key];\n        connection.body = Body::None;\n",
+    },
     Mutant {
         name: "mail that must be sealed goes in the clear where no TLS is offered",
         file: SESSION,
@@ -57,7 +76,7 @@ pub(super) const MUTANTS: [Mutant; 18] = [
     },
     Mutant {
         name: "required is opportunistic",
-        file: NODE,
+        file: ROUTES,
         original: "(\"required\", RouteTls::Required)",
         mutated: "(\"required\", RouteTls::Opportunistic)",
     },

@@ -4,7 +4,7 @@ use super::{Judge, Mutant};
 
 const MESSAGE: &str = "crates/spool/src/record/message.rs";
 const REPLAY: &str = "crates/spool/src/replay.rs";
-const COMPACTION: &str = "crates/spool/src/compaction.rs";
+const COMPACTION: &str = "crates/spool/src/shard/compaction.rs";
 
 pub(super) static MUTANTS: [Mutant; 4] = [
     Mutant {

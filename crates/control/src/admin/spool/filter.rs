@@ -41,7 +41,7 @@ pub(super) struct Wanted {
 }
 
 impl Filter {
-    /// Says nothing of its own.
+    /// Says nothing itself.
     pub(super) fn is_empty(&self) -> bool {
         self.parts().iter().all(|(_, part)| part.is_none())
     }

@@ -226,7 +226,7 @@ impl Admin {
     }
 
     /// Leaves out what was queued a moment ago and is gone, or lies elsewhere by now: its place may have been
-    /// written anew. What is queued there still is damaged, and nobody had noticed.
+    /// written anew. What is queued there still is damaged, unnoticed until now.
     async fn without_gone(&self, page: Vec<Seen>) -> Result<Vec<Seen>, Problem> {
         let mut there = Vec::with_capacity(page.len());
         for seen in page {
@@ -305,7 +305,7 @@ impl Admin {
             inspect::damaged(&mut RealDisk::default(), &damage, |record| {
                 let StoredRecord { id, place, is_sound, message, .. } = record;
                 let one = Seen {
-                    // Where a shard has no worker of its own, another adopted it.
+                    // Where a shard has no worker, another adopted it.
                     worker: (usize::from(place.shard) % workers) as u8,
                     queued: None,
                     recipients: Vec::new(),

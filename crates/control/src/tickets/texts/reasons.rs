@@ -87,7 +87,7 @@ const RELAY_NOT_PERMITTED: About = About {
 
 const LOGIN_REQUIRED: About = About {
     what: text(
-        "The server takes mail here only from those who have signed in, and nobody had.",
+        "The server takes mail here only from senders who have signed in, and this one had not.",
         "Le serveur n’accepte ici que le courrier de personnes identifiées, et personne ne l’était.",
     ),
     sender: SIGN_IN,
@@ -121,7 +121,7 @@ const LOGIN_FAILED: About = About {
         "Vérifiez le nom et le mot de passe dans votre logiciel de messagerie, majuscules comprises.",
     ),
     operator: text(
-        "If the password is lost, set a new one. If nobody there tried to sign in, someone is guessing.",
+        "If the password is lost, set a new one. If no one there tried to sign in, the password is being guessed.",
         "Si le mot de passe est perdu, définissez-en un nouveau. Si personne chez vous n’a essayé, quelqu’un \
                  cherche à le deviner.",
     ),
@@ -425,7 +425,7 @@ const fn authentication(what: Text) -> About {
             "Envoyez par le serveur de messagerie de votre propre fournisseur.",
         ),
         operator: text(
-            "Whoever runs the sender’s domain checks its SPF and DMARC records and its signature.",
+            "The operator of the sender’s domain checks its SPF and DMARC records and its signature.",
             "Le responsable du domaine de l’expéditeur vérifie ses enregistrements SPF et DMARC et sa signature.",
         ),
     }

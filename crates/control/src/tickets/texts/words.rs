@@ -50,7 +50,7 @@ pub const SUSPENSION_ENDS: Text = text("The suspension ends on", "La suspension 
 pub const SUSPENSION_ENDED: Text = text("The suspension ended on", "La suspension a pris fin le");
 /// Goes after it.
 pub const SEND_AGAIN: Text = text(": send the message again.", " : envoyez le message de nouveau.");
-/// A suspension without an end of its own.
+/// A suspension without an end.
 pub const SUSPENSION_LASTS: Text = text(
     "The suspension has no end of its own: it lasts until someone lifts it.",
     "La suspension n’a pas de terme : elle dure jusqu’à ce que quelqu’un la lève.",

@@ -94,7 +94,7 @@ fn serve(stream: &TcpStream, arrivals: &Sender<Arrival>) -> io::Result<()> {
                 writer.write_all(b"354 go ahead\r\n")?;
                 let bytes = read_message(&mut reader)?;
                 let arrival = Arrival { from: from.clone(), to: to.clone(), bytes, at: Instant::now() };
-                // Nobody listens any more only when the demo ends.
+                // The receiver is gone only when the demo ends.
                 let _ = arrivals.send(arrival);
                 b"250 2.0.0 delivered\r\n"
             }

@@ -17,7 +17,7 @@ use crate::run::{self, Output, Running};
 
 /// The client address that the sample tenant lists.
 pub(super) const TRUSTED: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// One that nobody lists: a stranger, or a hotel's network.
+/// One that no tenant lists: a stranger, or a hotel's network.
 pub(super) const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 /// The sample tenant's login.
 pub(super) const LOGIN: &str = "terri@proseware.example";
@@ -120,7 +120,7 @@ fn client_config(
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// A port that nobody has now.
+/// A port that is free now.
 fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }

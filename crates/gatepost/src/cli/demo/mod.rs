@@ -74,7 +74,7 @@ fn play(house: &House, json: bool) -> Result<(), String> {
     }
     // What was denied must not have come by another way.
     if let Ok(surprise) = house.arrivals.try_recv() {
-        return Err(format!("a message arrived that nobody should have relayed: {surprise:?}"));
+        return Err(format!("a message arrived that should not have been relayed: {surprise:?}"));
     }
     if !json {
         print(&transcript::closing(&verdicts));

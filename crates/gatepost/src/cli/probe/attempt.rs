@@ -133,7 +133,7 @@ impl Prober {
     pub(super) fn run(mut self, cases: Vec<Case>) -> Vec<Finding> {
         let findings = cases.into_iter().map(|case| self.try_case(case)).collect();
         if let Some(mut connection) = self.connection {
-            // It has told all that was asked: how it says goodbye is nobody's concern.
+            // It has told all that was asked: how it says goodbye is of no concern.
             let _ = connection.command("QUIT");
         }
         findings
@@ -230,7 +230,7 @@ impl Prober {
         }
     }
 
-    /// Harmless, and known by its mark to whoever finds it.
+    /// Harmless, and known by its mark to its finder.
     fn message(&self, case: &Case, domain: &str) -> String {
         let now = UnixMillis::from(SystemTime::now());
         let (mark, number) = (&self.mark, case.number);

@@ -52,7 +52,7 @@ const TABLE: [(u8, &str, &str, &str); 20] = [
     (20, "f@{o}", "t%{d}@{o}", "{o}"),
 ];
 
-/// A mailbox that nobody has.
+/// A mailbox that does not exist.
 const NOBODY: &str = "gatepost-probe-no-such-mailbox";
 
 /// Every case, filled in; those about the server's own domains once for each, and not at all where

@@ -30,7 +30,7 @@ Run it from outside: a server may well trust the address that you are at.";
 /// for half a minute.
 const TIMEOUT_SECONDS_DEFAULT: u64 = 60;
 
-/// Nobody receives mail for it, and nobody minds being asked (RFC 2606).
+/// No server receives mail for it, and none minds being asked (RFC 2606).
 const FOREIGN_DEFAULT: &str = "example.com";
 
 /// The arguments of the command.

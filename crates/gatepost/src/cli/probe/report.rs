@@ -80,7 +80,7 @@ fn write_table(out: &mut String, findings: &[Finding]) {
     }
 }
 
-/// A case on lines of its own, where a table is wider than the terminal.
+/// A case on separate lines, where a table is wider than the terminal.
 fn write_case(out: &mut String, number: u8, from: &str, to: &str, finding: &Finding) {
     const INDENT: &str = "      ";
     let outcome = styled(style(finding.outcome), word(finding.outcome));
@@ -143,7 +143,7 @@ fn meaning(outcome: Outcome) -> &'static str {
              --deliver shows which"
         }
         Outcome::LoginRequired => {
-            "a login is required here, whoever asks; probe the port for other servers too"
+            "a login is required of every client here; probe the port for other servers too"
         }
         Outcome::TlsRequired => "probe again with --tls starttls",
         Outcome::Deferred => "not decided now: probe again later",

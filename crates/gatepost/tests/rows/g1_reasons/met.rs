@@ -212,7 +212,7 @@ fn segments_are_ready(at: &Place) -> bool {
 
 const FROM_ANN: &str = "From: ann@contoso.example\r\nSubject: x\r\n\r\nhello\r\n";
 
-/// In the network of contoso, where each address has limits of its own.
+/// In the network of contoso, where each address has its own limits.
 fn contoso(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 0, 5, last))
 }

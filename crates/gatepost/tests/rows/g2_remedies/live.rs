@@ -283,7 +283,7 @@ impl Place {
     }
 }
 
-/// One of the tenant's clients, each of which has limits of its own.
+/// One of the tenant's clients, each of which has its own limits.
 fn client(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 0, 1, last))
 }

@@ -50,7 +50,7 @@ fn a_durable_write_is_read_back_through_ring_and_disk() {
     }
 }
 
-/// /dev/null takes every write, whatever its flags, and refuses every flush: so a flush of its own
+/// /dev/null takes every write, whatever its flags, and refuses every flush: so a separate flush
 /// shows, and its error is the write's.
 #[test]
 fn a_durable_write_without_direct_io_is_as_good_as_its_flush() {
@@ -131,7 +131,7 @@ fn a_write_that_is_taken_in_parts_goes_on_to_its_end() {
     // Many times what a pipe holds.
     let bytes = counted(1 << 20);
     ring.write_file(file, 0, bytes.clone(), 0..1 << 20, Durability::Buffered, token(2));
-    assert!(what_comes(&mut ring).is_empty(), "nobody has read yet");
+    assert!(what_comes(&mut ring).is_empty(), "it has not been read yet");
     let reader = std::thread::spawn(move || {
         let mut read = vec![0; 1 << 20];
         let mut pipe = std::fs::File::open(path).expect("opens");
@@ -220,7 +220,7 @@ fn a_locked_file_stays_so_until_the_operation_on_it_has_ended() {
     ring.open_file(&path, PIPE, token(1));
     let file = file_done(&mut ring).1.expect("opens");
     assert!(ring.lock_file(file).expect("locks"));
-    // Nobody has written to it yet: the operation stays under way.
+    // No client has written to it yet: the operation stays under way.
     ring.read_file(file, 0, AlignedBuffer::zeroed(BLOCK_BYTES), 0..BLOCK_BYTES, token(2));
     assert!(what_comes(&mut ring).is_empty());
     ring.close_file(file);
@@ -231,6 +231,6 @@ fn a_locked_file_stays_so_until_the_operation_on_it_has_ended() {
     assert!(!other.lock_file(opened).expect("asks"));
     std::fs::write(&path, [1; BLOCK_BYTES]).expect("writes");
     while !other.lock_file(opened).expect("asks") {
-        assert!(what_comes(&mut ring).is_empty(), "it was closed: nobody hears of it");
+        assert!(what_comes(&mut ring).is_empty(), "it was closed: no completion comes");
     }
 }
