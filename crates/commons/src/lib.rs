@@ -268,7 +268,7 @@ impl Commons {
         &self.suspensions
     }
 
-    /// Denials that nobody can look up: there was no record for them.
+    /// Denials that cannot be looked up: there was no record for them.
     #[must_use]
     pub fn tickets_dropped(&self) -> u64 {
         self.denials.dropped()

@@ -40,9 +40,9 @@ pub(crate) type Repeated = (IpAddr, Ticket, u32);
 
 impl Recent {
     pub(crate) fn new(seed: u64) -> Self {
-        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let unspecified = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let ticket = Ticket::from_random(0);
-        let empty = Place { key: 0, client: nobody, second: 0, count: 0, ticket, repeated: 0 };
+        let empty = Place { key: 0, client: unspecified, second: 0, count: 0, ticket, repeated: 0 };
         let places = (0..PLACES).map(|_| Cell::new(empty)).collect();
         Self { places, owes: Cell::new(false), seed }
     }

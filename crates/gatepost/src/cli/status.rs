@@ -53,7 +53,7 @@ fn for_people(status: &Value) -> String {
     page.spool(&status["spool"]);
     page.grants(status);
     match number(&status["suspensions"]) {
-        0 => page.line("suspended", "nobody".to_owned()),
+        0 => page.line("suspended", "none".to_owned()),
         some => {
             let some = count(some as usize, "suspension", "suspensions");
             page.styled_line("suspended", WARNING, &format!("{some}: see `gatepost tenants list`"));
