@@ -1,4 +1,5 @@
-//! Instructions of one look-up, one decision, one transaction, one step of the schedule, counted by callgrind.
+//! Instructions of one look-up, one decision, one transaction, one record, one step of the schedule, counted by
+//! callgrind.
 //!
 //! A count is the same on any day, however busy the machine: it shows what a change costs where a
 //! time does not. With `--bench` the program runs itself under callgrind, once an operation, and
@@ -10,6 +11,7 @@
 mod decision;
 #[allow(dead_code, reason = "measuring time belongs to the other program")]
 mod measure;
+mod record;
 mod schedule;
 mod session;
 mod table;
@@ -33,7 +35,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// An operation, and how it is prepared: what is returned does it once.
 type Operation = (&'static str, fn() -> Box<dyn FnMut(usize)>);
 
-const OPERATIONS: [Operation; 17] = [
+const OPERATIONS: [Operation; 18] = [
     ("network, IPv4", || network(true)),
     ("network, IPv6", || network(false)),
     ("decision, a network relays", || decision(0)),
@@ -41,6 +43,7 @@ const OPERATIONS: [Operation; 17] = [
     ("decision, for a relay domain", || decision(2)),
     ("decision, a stranger is denied", || decision(3)),
     ("a transaction of 1 KiB", session::prepare),
+    ("a record of the log", record::prepare),
     ("a message comes, 10 sites", || schedule::prepare(What::Enqueue, 10)),
     ("a message comes, 100,000 sites", || schedule::prepare(What::Enqueue, 100_000)),
     ("a message starts, 10 sites", || schedule::prepare(What::Start, 10)),

@@ -7,11 +7,12 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam::queue::ArrayQueue;
-use mail::{UnixMillis, is_unprintable};
+use mail::is_unprintable;
 use serde_json::{Map, Value};
 
 use crate::collect::Registry;
-use crate::log::{CHUNK_BYTES_MAX, Escaped, EventLog};
+use crate::events::LogRecordsDropped;
+use crate::log::{CHUNK_BYTES_MAX, Escaped, EventLog, quoted, write_line};
 
 /// Chunks between all logs and the writer: 4 MiB of records, seconds of a busy node.
 const CHUNKS_MAX: usize = 64;
@@ -116,10 +117,6 @@ pub(crate) struct Channel {
 
 impl Channel {
     fn new(node: &str, lines_dropped: Arc<AtomicU64>) -> Self {
-        let mut quoted = String::from("\"");
-        // Writing to a String does not fail.
-        let _ = write!(Escaped(&mut quoted), "{node}");
-        quoted.push('"');
         let empty = ArrayQueue::new(CHUNKS_MAX);
         for _ in 0..CHUNKS_MAX {
             empty.push(String::with_capacity(CHUNK_BYTES_MAX)).expect("there are no more chunks than places");
@@ -129,7 +126,7 @@ impl Channel {
             empty,
             writer: OnceLock::new(),
             ending: AtomicBool::new(false),
-            node: quoted.into(),
+            node: quoted(node).into(),
             lines_dropped,
             written_bytes: AtomicU64::new(0),
         }
@@ -228,12 +225,9 @@ impl Losses {
         if lost == self.told {
             return;
         }
-        let (now, node) = (UnixMillis::from(SystemTime::now()), channel.node());
-        let line = format!(
-            "{{\"time\":\"{}\",\"event\":\"log_records_dropped\",\"node\":{node},\"records\":{}}}\n",
-            now.rfc3339(),
-            lost - self.told
-        );
+        let mut line = String::new();
+        let event = LogRecordsDropped { records: lost - self.told };
+        write_line(&mut line, &event, channel.node(), SystemTime::now().into());
         if put(output, form, &line).and_then(|()| output.flush()).is_ok() {
             self.told = lost;
         }

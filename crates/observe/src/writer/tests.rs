@@ -1,5 +1,8 @@
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+
+use mail::UnixMillis;
 
 use super::*;
 
@@ -30,18 +33,51 @@ fn written(form: Form, record: impl FnOnce(&mut EventLog)) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+crate::events! {
+    /// A request was denied.
+    struct Denied<'a> = "relay_denied" {
+        /// What the client calls itself.
+        helo: &'a str,
+        /// Its address.
+        client: IpAddr,
+        /// Which one it is.
+        number: u64,
+        /// Whether it spoke TLS.
+        tls: bool,
+        /// Its login.
+        login: Option<&'a str>,
+    }
+
+    /// A request was denied, told to a person.
+    struct Told<'a> = "relay_denied" {
+        /// Why.
+        reason: &'a str,
+        /// The sender.
+        from: &'a str,
+        /// What the client calls itself.
+        helo: &'a str,
+    }
+
+    /// Something that takes so much room.
+    struct Filler<'a> = "filler" {
+        /// The room.
+        filler: &'a str,
+    }
+
+    /// Something that comes in an order.
+    struct Numbered = "numbered" {
+        /// Its place.
+        number: u64,
+    }
+}
+
 #[test]
 fn every_line_is_a_json_object_whatever_a_client_said() {
     let nasty = "a\"b\\c\r\n\u{0}\u{7f}\u{85}\u{1f600}\u{202e}\u{2028}</script>";
     let text = written(Form::Json, |log| {
         for number in 0..2000 {
-            log.event("relay_denied", NOW)
-                .str("helo", nasty)
-                .ip("client", "2001:db8::1".parse().unwrap())
-                .number("number", number)
-                .bool("tls", false)
-                .maybe_str("login", None)
-                .end();
+            let client = "2001:db8::1".parse().unwrap();
+            log.record(&Denied { helo: nasty, client, number, tls: false, login: None }, NOW);
         }
     });
     assert_eq!(text.lines().count(), 2000);
@@ -62,11 +98,8 @@ fn every_line_is_a_json_object_whatever_a_client_said() {
 #[test]
 fn a_person_reads_words_and_no_escape_sequences() {
     let text = written(Form::Readable, |log| {
-        log.event("relay_denied", NOW)
-            .str("reason", "relay_not_permitted")
-            .str("from", "a\u{202e}b")
-            .str("helo", "\u{1b}[2J \u{9b}x")
-            .end();
+        let told = Told { reason: "relay_not_permitted", from: "a\u{202e}b", helo: "\u{1b}[2J \u{9b}x" };
+        log.record(&told, NOW);
     });
     assert_eq!(
         text,
@@ -96,13 +129,13 @@ fn a_stuck_output_costs_lines_and_never_a_wait() {
     let (tell, stuck) = channel();
     let writer = LogWriter::start(Gate(gate, tell), Form::Json, "relay", &registry).unwrap();
     let mut log = writer.log();
-    log.event("first", NOW).end();
+    log.record(&Numbered { number: 1 }, NOW);
     log.flush();
     stuck.recv().unwrap();
     let filler = "x".repeat(1000);
     // Twice what all the buffers hold.
     for _ in 0..2 * (CHUNKS_MAX + 1) * CHUNK_BYTES_MAX / 1000 {
-        log.event("filler", NOW).str("filler", &filler).end();
+        log.record(&Filler { filler: &filler }, NOW);
     }
     assert!(registry.lines_dropped().load(Ordering::Relaxed) > 0);
     drop(open);
@@ -129,7 +162,7 @@ fn a_reader_that_never_reads_does_not_hold_up_the_end() {
     let registry = Registry::new(1, &["smtp"], 1);
     let writer = LogWriter::start(Wall, Form::Json, "relay", &registry).unwrap();
     let mut log = writer.log();
-    log.event("first", NOW).end();
+    log.record(&Numbered { number: 1 }, NOW);
     drop(log);
     // Comes back.
     drop(writer);
@@ -161,7 +194,7 @@ fn what_was_lost_is_counted_and_told_when_records_are_taken_again() {
     let writer = LogWriter::start(output, Form::Json, "relay", &registry).unwrap();
     let mut log = writer.log();
     for _ in 0..3 {
-        log.event("lost", NOW).end();
+        log.record(&Numbered { number: 1 }, NOW);
     }
     log.flush();
     failed.recv().unwrap();
@@ -169,20 +202,20 @@ fn what_was_lost_is_counted_and_told_when_records_are_taken_again() {
         thread::yield_now();
     }
     is_mended.store(true, Ordering::Release);
-    log.event("kept", NOW).end();
+    log.record(&Filler { filler: "kept" }, NOW);
     drop(log);
     drop(writer);
     let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events.len(), 2, "{text}");
-    assert_eq!((&events[0]["event"], &events[1]["event"]), (&"kept".into(), &"log_records_dropped".into()));
+    assert_eq!((&events[0]["filler"], &events[1]["event"]), (&"kept".into(), &"log_records_dropped".into()));
     assert_eq!((&events[1]["records"], &events[1]["node"]), (&3.into(), &"relay".into()));
 }
 
 #[test]
 fn a_discarding_log_takes_everything() {
     let mut log = EventLog::discarding();
-    log.event("nothing", NOW).str("key", "value").number("n", 1).end();
+    log.record(&Filler { filler: "value" }, NOW);
     log.flush();
     assert_eq!(format!("{log:?}"), "EventLog { records: 0, .. }");
 }
