@@ -11,6 +11,7 @@ mod ages;
 mod connection;
 mod connections;
 mod dsn;
+mod events;
 mod exchange;
 mod fit;
 mod operator;
@@ -35,6 +36,7 @@ use observe::{EventLog, WorkerMetrics};
 use ring::{Arena, Completion, Handle, Instant, Ring, Wheel};
 use spool::{Event, MessageKey, Recovered, Spool, StoredMessage};
 
+pub use events::EVENTS;
 pub use queue::{MESSAGE_BYTES_MAX, RECIPIENT_BYTES_MAX};
 pub use scheduler::Retry;
 pub use tls::ClientTlsConfigs;

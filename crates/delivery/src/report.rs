@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use commons::{Sender, SiteFailure};
 use mail::{Address, MessageId, QueueState, Reply, SuspensionCause, UnixMillis};
-use observe::{DeliveryOutcome, EventLog, WorkerMetrics};
+use observe::{Contained, EventLog, WorkerMetrics, Word};
 use ring::Ring;
 use spool::{LoadError, MessageKey, Outcome, StoredMessage};
 
 use crate::Context;
+use crate::events::{
+    Attempt, BounceSuppressed, Bounced, Deferred, Delivered, Expired, Failed, MessageQuarantined,
+    MessageUnreadable, QueueActed, SiteAvailable, SiteUnavailable,
+};
 use crate::queue::Queue;
 use crate::site::Site;
 
@@ -24,25 +28,23 @@ pub(crate) struct Fact<'a> {
 /// An attempt ended for one recipient of `message`.
 pub(crate) fn attempt<R: Ring>(cx: &mut Context<'_, R>, message: &StoredMessage, fact: &Fact<'_>) {
     let now = cx.unix_now();
-    let (event, outcome) = match fact.outcome {
-        Some(Outcome::Delivered) => ("delivered", DeliveryOutcome::Delivered),
-        Some(Outcome::Failed) => ("failed", DeliveryOutcome::Failed),
-        Some(Outcome::Expired) => ("expired", DeliveryOutcome::Expired),
-        None => ("deferred", DeliveryOutcome::Deferred),
+    let attempt = Attempt {
+        message: message.id(),
+        tenant: message.tenant(),
+        from: message.reverse_path().text(),
+        to: fact.address.text(),
+        next_hop: fact.next_hop,
+        reply: fact.reply,
     };
-    cx.metrics.delivery_ended(message.tenant(), outcome);
-    if outcome == DeliveryOutcome::Delivered {
-        cx.metrics.observe_delivery(Duration::from_millis(now.since(message.arrived())));
+    match fact.outcome {
+        Some(Outcome::Delivered) => {
+            cx.metrics.observe_delivery(Duration::from_millis(now.since(message.arrived())));
+            cx.log.record_and_count(&Delivered(attempt), cx.metrics, now);
+        }
+        Some(Outcome::Failed) => cx.log.record_and_count(&Failed(attempt), cx.metrics, now),
+        Some(Outcome::Expired) => cx.log.record_and_count(&Expired(attempt), cx.metrics, now),
+        None => cx.log.record_and_count(&Deferred(attempt), cx.metrics, now),
     }
-    cx.log
-        .event(event, now)
-        .display("message", message.id())
-        .str("tenant", message.tenant())
-        .str("from", message.reverse_path().text())
-        .str("to", fact.address.text())
-        .maybe_str("next_hop", fact.next_hop)
-        .display("reply", fact.reply)
-        .end();
 }
 
 /// `count` recipients of `message` refused it for good: too many of them, and its sender is suspended
@@ -57,73 +59,66 @@ pub(crate) fn count_failures<R: Ring>(cx: &mut Context<'_, R>, message: &StoredM
     for _ in 0..count {
         let snapshot = cx.snapshots.load();
         let Some(contained) = cx.link.commons().incident(snapshot, sender, cause, now) else { continue };
-        let tenant = &snapshot.tenant(contained.tenant).name;
-        cx.metrics.contained(tenant, cause);
-        let record = cx.log.event("contained", now).str("tenant", tenant);
-        let record = match sender {
-            Sender::Login(login) => record.str("login", login),
-            Sender::Client(ip) => record.ip("client", ip),
+        let (login, client) = match sender {
+            Sender::Login(login) => (Some(login), None),
+            Sender::Client(ip) => (None, Some(ip)),
         };
-        record
-            .str("cause", cause.as_str())
-            .number("more_than", u64::from(contained.threshold.count))
-            .number("within_seconds", contained.threshold.within.as_secs())
-            .display("until", contained.until.rfc3339())
-            .end();
+        let contained = Contained {
+            tenant: &snapshot.tenant(contained.tenant).name,
+            login,
+            client,
+            cause,
+            more_than: u64::from(contained.threshold.count),
+            within_seconds: contained.threshold.within.as_secs(),
+            until: contained.until,
+        };
+        cx.log.record_and_count(&contained, cx.metrics, now);
     }
 }
 
 /// A bounce was written about `message`.
 pub(crate) fn bounced(log: &mut EventLog, message: &StoredMessage, bounce: MessageId, now: UnixMillis) {
-    log.event("bounced", now)
-        .display("message", message.id())
-        .str("tenant", message.tenant())
-        .str("to", message.reverse_path().text())
-        .display("bounce", bounce)
-        .end();
+    let to = message.reverse_path().text();
+    log.record(&Bounced { message: message.id(), tenant: message.tenant(), to, bounce }, now);
 }
 
 /// No sender is told of the failure of a notification.
 pub(crate) fn bounce_suppressed(log: &mut EventLog, message: &StoredMessage, now: UnixMillis) {
-    log.event("bounce_suppressed", now)
-        .display("message", message.id())
-        .str("tenant", message.tenant())
-        .end();
+    log.record(&BounceSuppressed { message: message.id(), tenant: message.tenant() }, now);
 }
 
 /// A site could not be reached, or a connection to it failed.
 pub(crate) fn site_unavailable(log: &mut EventLog, now: UnixMillis, site: &Site, failure: &SiteFailure) {
-    log.event("site_unavailable", now)
-        .str("next_hop", &site.key)
-        .display("reply", &failure.reply)
-        .number("waiting_jobs", site.waiting.len() as u64)
-        .number("failures", u64::from(failure.failures))
-        .display("since", failure.since.rfc3339())
-        .number("retry_seconds", failure.next_try.since(now).div_ceil(1000))
-        .end();
+    let unavailable = SiteUnavailable {
+        next_hop: &site.key,
+        reply: &failure.reply,
+        waiting_jobs: site.waiting.len() as u64,
+        failures: u64::from(failure.failures),
+        since: failure.since,
+        retry_seconds: failure.next_try.since(now).div_ceil(1000),
+    };
+    log.record(&unavailable, now);
 }
 
 /// A site that had failed works again.
 pub(crate) fn site_available(log: &mut EventLog, now: UnixMillis, site: &Site, failure: &SiteFailure) {
-    log.event("site_available", now)
-        .str("next_hop", &site.key)
-        .number("failed_seconds", now.since(failure.since) / 1000)
-        .end();
+    let failed_seconds = now.since(failure.since) / 1000;
+    log.record(&SiteAvailable { next_hop: &site.key, failed_seconds }, now);
 }
 
 /// A stored message could not be read.
 pub(crate) fn unreadable(log: &mut EventLog, now: UnixMillis, key: MessageKey, error: &LoadError) {
-    log.event("message_unreadable", now).number("key", key.0).display("error", error).end();
+    log.record(&MessageUnreadable { key: key.0, error }, now);
 }
 
 /// A queued message is damaged.
 pub(crate) fn quarantined(log: &mut EventLog, now: UnixMillis, id: MessageId, why: impl std::fmt::Display) {
-    log.event("message_quarantined", now).display("message", id).display("error", why).end();
+    log.record(&MessageQuarantined { message: id, error: &why }, now);
 }
 
 /// An operator wanted something done about a queued message, and it was.
-pub(crate) fn ordered(log: &mut EventLog, now: UnixMillis, act: &str, id: MessageId, by: &str) {
-    log.event("queue_act", now).str("act", act).display("message", id).str("by", by).end();
+pub(crate) fn ordered(log: &mut EventLog, now: UnixMillis, act: &'static str, id: MessageId, by: &str) {
+    log.record(&QueueActed { act: Word(act), message: id, by }, now);
 }
 
 /// How many recipients are queued, by where they stand, and since when.

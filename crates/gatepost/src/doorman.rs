@@ -19,6 +19,7 @@ use policy::TlsPolicy;
 use ring::ListenOptions;
 use ring::uring::listen_before;
 
+use crate::events::ClientsPutOff;
 use crate::refusal::StartError;
 
 /// The time between two looks at the doors. What is recovered needs the machine more than those who wait.
@@ -107,10 +108,8 @@ fn attend(mut doors: Vec<Door>, reply: &[u8], relief: &Receiver<Sender<Vec<Held>
         }
     }
     if told > 0 {
-        log.event("clients_put_off", SystemTime::now().into())
-            .number("clients", told)
-            .str("reason", "they came while the spool was recovered")
-            .end();
+        let put_off = ClientsPutOff { clients: told, reason: "they came while the spool was recovered" };
+        log.record(&put_off, SystemTime::now().into());
     }
     drop(log);
     while !leaving.clients.is_empty() {

@@ -2,6 +2,7 @@
 
 pub mod cli;
 mod doorman;
+mod events;
 mod opening;
 mod ports;
 mod prepare;
@@ -9,3 +10,5 @@ mod refusal;
 pub mod run;
 mod shares;
 pub mod worker;
+
+pub use events::EVENTS;

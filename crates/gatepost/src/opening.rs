@@ -11,6 +11,8 @@ use observe::EventLog;
 use ring::Disk;
 use spool::{Options, RecoveredSpool, RecoveryProgress, Spool, SpoolError};
 
+use crate::events::SpoolAwaited;
+
 /// The time between two tries: a killed process's ring takes some milliseconds to go even when the disk is quick.
 const TRY_INTERVAL: Duration = Duration::from_millis(50);
 /// A wait is reported when it has lasted so long, and again each time.
@@ -40,15 +42,12 @@ pub(crate) fn open_spool<D: Disk>(
         };
         if reported.elapsed() >= REPORT_INTERVAL {
             reported = Instant::now();
-            let event = watch.log.event("spool_awaited", SystemTime::now().into());
-            event
-                .display("file", path.display())
-                .str(
-                    "reason",
-                    "a write of a killed process has not ended: the disk is slow or does not answer",
-                )
-                .number("seconds", begun.elapsed().as_secs())
-                .end();
+            let awaited = SpoolAwaited {
+                file: &path,
+                reason: "a write of a killed process has not ended: the disk is slow or does not answer",
+                seconds: begun.elapsed().as_secs(),
+            };
+            watch.log.record(&awaited, SystemTime::now().into());
             watch.log.flush();
         }
         std::thread::sleep(TRY_INTERVAL);

@@ -10,9 +10,14 @@ use commons::{Answer, SnapshotCache, WorkerLink, WorkerState};
 use delivery::Delivery;
 use ingress::Ingress;
 use mail::UnixMillis;
-use observe::{EventLog, WorkerMetrics};
+use observe::{Event as Recorded, EventLog, Word, WorkerMetrics};
 use ring::{Completion, Instant, Ring};
 use spool::{Damage, Event, Recovered, Spool};
+
+use crate::events::{
+    MessageLost, MessagesLost, SpoolDamaged, SpoolLatched, SpoolRecovered, SpoolReturned,
+    SpoolShardNotRemoved, SpoolShardRemoved, SpoolVanished, SpoolWriteFailed,
+};
 
 /// The room number of the spool in a token.
 pub const SPOOL_ROOM: u8 = 2;
@@ -173,24 +178,23 @@ impl<R: Ring> Worker<R> {
     /// Says in the log and the metrics what the recovery of the shard found, damage above all.
     pub fn report_recovery(&mut self) {
         let (report, now) = (self.spool.recovery(), UnixMillis(self.ring.unix_millis()));
-        self.metrics.set_damaged_places(report.damage.len() as u64);
         for damage in &report.damage {
-            log_damage(&mut self.log, now, damage);
+            self.log.record_and_count(&damaged(damage), &self.metrics, now);
         }
         for shard in self.spool.shards() {
             let report = shard.recovery();
-            self.log
-                .event("spool_recovered", now)
-                .number("shard", shard.number().into())
-                .str("writes", if report.is_direct { "direct" } else { "buffered" })
-                .number("segments", report.segments as u64)
-                .number("messages", report.messages as u64)
-                .number("damaged_places", report.damage.len() as u64)
-                .number("bodies_missing", report.bodies_missing.len() as u64)
-                .number("not_understood", report.foreign as u64)
-                .number("bodies_kept", report.orphans_kept as u64)
-                .number("possible_duplicates", report.possible_duplicates)
-                .end();
+            let recovered = SpoolRecovered {
+                shard: shard.number().into(),
+                writes: Word(if report.is_direct { "direct" } else { "buffered" }),
+                segments: report.segments as u64,
+                messages: report.messages as u64,
+                damaged_places: report.damage.len() as u64,
+                bodies_missing: report.bodies_missing.len() as u64,
+                not_understood: report.foreign as u64,
+                bodies_kept: report.orphans_kept as u64,
+                possible_duplicates: report.possible_duplicates,
+            };
+            self.log.record(&recovered, now);
         }
         self.log.flush();
     }
@@ -225,14 +229,16 @@ impl<R: Ring> Worker<R> {
         if lost.is_empty() {
             return;
         }
-        let now = UnixMillis(self.ring.unix_millis());
         for id in lost.iter().take(LOST_NAMED_MAX) {
-            let record = self.log.event("message_lost", now).display("message", id);
-            record.str("reason", "its file in the spool was deleted, replaced, renamed or unmounted").end();
+            let reason = "its file in the spool was deleted, replaced, renamed or unmounted";
+            self.record(&MessageLost { message: *id, reason });
         }
-        let named = lost.len().min(LOST_NAMED_MAX);
-        let record = self.log.event("messages_lost", now).number("messages", lost.len() as u64);
-        record.number("named", named as u64).end();
+        let named = lost.len().min(LOST_NAMED_MAX) as u64;
+        self.record(&MessagesLost { messages: lost.len() as u64, named });
+    }
+
+    fn record<E: Recorded<Metrics = ()>>(&mut self, event: &E) {
+        self.log.record(event, UnixMillis(self.ring.unix_millis()));
     }
 
     fn set_state(&self, state: WorkerState) {
@@ -332,46 +338,37 @@ impl<R: Ring> Worker<R> {
                     self.ingress.large_failed(context!(self, ingress), waiter, refusal);
                 }
                 Event::Removed { shard, result } => {
-                    let now = UnixMillis(self.ring.unix_millis());
-                    let event = match &result {
-                        Ok(()) => self.log.event("spool_shard_removed", now),
-                        Err(error) => self.log.event("spool_shard_not_removed", now).display("error", error),
-                    };
-                    event.number("shard", shard.into()).end();
+                    let shard = shard.into();
+                    match &result {
+                        Ok(()) => self.record(&SpoolShardRemoved { shard }),
+                        Err(error) => self.record(&SpoolShardNotRemoved { error, shard }),
+                    }
                 }
                 Event::Damaged(damage) => {
-                    self.metrics.add_damaged_place();
-                    log_damage(&mut self.log, UnixMillis(self.ring.unix_millis()), &damage);
+                    let now = UnixMillis(self.ring.unix_millis());
+                    self.log.record_and_count(&damaged(&damage), &self.metrics, now);
                 }
                 Event::WriteFailed { path, error, is_quarantined } => {
                     if is_quarantined {
                         self.metrics.add_damaged_place();
                     }
-                    let now = UnixMillis(self.ring.unix_millis());
-                    let event = self.log.event("spool_write_failed", now);
-                    event.display("file", path.display()).display("error", error).end();
+                    self.record(&SpoolWriteFailed { file: &path, error: &error });
                 }
                 Event::Latched { ref path, ref error } => {
                     self.set_state(WorkerState::Latched);
-                    let now = UnixMillis(self.ring.unix_millis());
-                    let record = self.log.event("spool_latched", now);
-                    record.display("file", path.display()).display("error", error).end();
+                    self.record(&SpoolLatched { file: path, error });
                     self.ingress.latched(context!(self, ingress));
                     self.delivery.spool_event(context!(self, delivery), event);
                 }
                 Event::Withdrawn { waiter } => self.ingress.withdrawn(context!(self, ingress), waiter),
                 Event::Vanished { path } => {
                     self.set_state(WorkerState::Vanished);
-                    let now = UnixMillis(self.ring.unix_millis());
-                    let record = self.log.event("spool_vanished", now);
-                    record
-                        .display("file", path.display())
-                        .number("messages", self.spool.stats().messages)
-                        .str(
-                            "effect",
-                            "no mail is taken; what is queued goes out from the files that are still open",
-                        )
-                        .end();
+                    let vanished = SpoolVanished {
+                        file: &path,
+                        messages: self.spool.stats().messages,
+                        effect: "no mail is taken; what is queued goes out from the files that are still open",
+                    };
+                    self.record(&vanished);
                     self.ingress.vanished(context!(self, ingress));
                 }
                 Event::Returned => {
@@ -379,8 +376,7 @@ impl<R: Ring> Worker<R> {
                     if !stats.vanished && !stats.latched {
                         self.set_state(WorkerState::Ready);
                     }
-                    let now = UnixMillis(self.ring.unix_millis());
-                    self.log.event("spool_returned", now).number("messages", stats.messages).end();
+                    self.record(&SpoolReturned { messages: stats.messages });
                     self.delivery.spool_event(context!(self, delivery), event);
                 }
                 other => self.delivery.spool_event(context!(self, delivery), other),
@@ -392,10 +388,6 @@ impl<R: Ring> Worker<R> {
     }
 }
 
-fn log_damage(log: &mut EventLog, now: UnixMillis, damage: &Damage) {
-    log.event("spool_damaged", now)
-        .display("file", damage.path.display())
-        .number("offset_bytes", damage.offset)
-        .number("length_bytes", damage.bytes)
-        .end();
+fn damaged(damage: &Damage) -> SpoolDamaged<'_> {
+    SpoolDamaged { file: &damage.path, offset_bytes: damage.offset, length_bytes: damage.bytes }
 }

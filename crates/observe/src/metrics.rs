@@ -278,12 +278,7 @@ impl WorkerMetrics {
         self.quarantined_messages.store(messages, Ordering::Relaxed);
     }
 
-    /// Places in the shard's segments that the start found damaged.
-    pub fn set_damaged_places(&self, places: u64) {
-        self.damaged_places.store(places, Ordering::Relaxed);
-    }
-
-    /// One more such place, found since.
+    /// A place in the shard's segments is damaged.
     pub fn add_damaged_place(&self) {
         self.damaged_places.fetch_add(1, Ordering::Relaxed);
     }
