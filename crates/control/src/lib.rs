@@ -12,6 +12,7 @@ mod call_ahead;
 mod dns;
 mod door;
 mod error;
+mod events;
 pub mod explain;
 mod http;
 pub mod password;
@@ -32,7 +33,7 @@ use std::time::SystemTime;
 
 use commons::{Answer, ControlLink, Places, Question};
 use mail::UnixMillis;
-use observe::{EventLog, HttpPort, Registry};
+use observe::{EventLog, HttpPort, Registry, Word};
 use ring::Waker;
 use tokio::sync::{Notify, mpsc};
 
@@ -40,12 +41,14 @@ pub use admin::{AdminOptions, admin_routes};
 pub use call_ahead::CallAheadOptions;
 pub use door::HTTP_CONNECTIONS_MAX;
 pub use error::StartError;
+pub use events::EVENTS;
 pub use signals::Signals;
 
 use admin::{Admin, AdminSocket, Ways};
 use call_ahead::{CallAhead, Waiter};
 use dns::{Dns, Lists};
 use door::Doors;
+use events::{Draining, Killed, ResolverUnconfigured};
 use queue::Clerk;
 use reload::Reloader;
 use signals::{SIGNALLED, Signal};
@@ -269,7 +272,7 @@ impl Plane {
         let verifiers = Verifiers::start(verifiers, &link).map_err(StartError::Thread)?;
         let resolver = Dns::new(&dns);
         if let Some(warning) = resolver.warning() {
-            log.event("resolver_unconfigured", now()).str("error", warning).end();
+            log.record(&ResolverUnconfigured { error: warning }, now());
             log.flush();
         }
         let resolver = Arc::new(resolver);
@@ -367,11 +370,11 @@ impl Plane {
     /// The first signal drains; a second one means that its sender will not wait.
     fn drain(&mut self, signal: i32) {
         if self.link.commons().is_draining() {
-            self.log.event("killed", now()).str("reason", "second signal").end();
+            self.log.record(&Killed { reason: Word("second signal") }, now());
             self.log.flush();
             std::process::exit(SIGNALLED + signal);
         }
-        self.log.event("draining", now()).str("reason", "signal").end();
+        self.log.record(&Draining { reason: Word("signal") }, now());
         self.log.flush();
         self.link.commons().drain();
     }

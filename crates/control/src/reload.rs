@@ -18,6 +18,7 @@ use policy::Snapshot;
 use tokio::sync::mpsc;
 
 use crate::admin::Admin;
+use crate::events::{PolicyError, PolicyReloadFailed, PolicyReloaded, PolicyWarning};
 use crate::tls::{self, Certificate};
 
 /// How often a configuration out of force is looked at, until the last transaction has let go of it.
@@ -127,18 +128,18 @@ impl Reloader {
     }
 
     fn refuse(&self, refused: &Refused, log: &mut EventLog, now: UnixMillis) {
-        self.registry.reload_failed();
         if let Some(admin) = &self.admin {
             admin.reload_refused(now, &refused.to_string());
         }
         // Before the rest: where the log is full, this is what must not be missing.
-        log.event("policy_reload_failed", now)
-            .number("generation", self.commons.snapshot().generation)
-            .number("errors", refused.count as u64)
-            .str("error", &refused.shown[0])
-            .end();
+        let failed = PolicyReloadFailed {
+            generation: self.commons.snapshot().generation,
+            errors: refused.count as u64,
+            error: &refused.shown[0],
+        };
+        log.record_and_count(&failed, &self.registry, now);
         for error in &refused.shown {
-            log.event("policy_error", now).str("error", error).end();
+            log.record(&PolicyError { error }, now);
         }
     }
 
@@ -150,14 +151,15 @@ impl Reloader {
             tls::announce(tls, loaded.kept.listeners(), &self.registry, log, now);
         }
         show(&self.registry, &loaded.snapshot);
-        log.event("policy_reloaded", now)
-            .number("generation", loaded.snapshot.generation)
-            .number("tenants", loaded.snapshot.tenants().len() as u64)
-            .number("warnings", loaded.warnings.len() as u64)
-            .str("needs_a_restart", NEEDS_A_RESTART)
-            .end();
+        let reloaded = PolicyReloaded {
+            generation: loaded.snapshot.generation,
+            tenants: loaded.snapshot.tenants().len() as u64,
+            warnings: loaded.warnings.len() as u64,
+            needs_a_restart: NEEDS_A_RESTART,
+        };
+        log.record(&reloaded, now);
         for warning in warnings_summed_up(&loaded.warnings).iter().take(SHOWN_MAX) {
-            log.event("policy_warning", now).str("warning", &shortened(warning)).end();
+            log.record(&PolicyWarning { warning: &shortened(warning) }, now);
         }
         self.kept = Arc::new(loaded.kept);
         self.commons.publish(loaded.snapshot);

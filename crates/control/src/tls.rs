@@ -17,6 +17,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use smtp::server::ServerTls;
 
+use crate::events::CertificateExpiry;
+
 /// A TLS configuration for delivery. With `verify` the next hop's certificate must name it and lead
 /// to one of the system's authorities; without, any certificate will do, as opportunistic TLS takes
 /// it (RFC 7435): what it keeps out is the listener on the wire, not the impostor.
@@ -98,11 +100,8 @@ pub fn announce(
     let present = listeners.iter().filter(|listener| listener.tls != TlsPolicy::Off);
     registry.set_certificate_expiry(present.map(|listener| &*listener.name), expiry);
     if let Some(warning) = &tls.expiry_warning {
-        log.event("certificate_expiry", now)
-            .display("file", tls.certificate.display())
-            .number("unix_seconds", expiry)
-            .str("warning", warning)
-            .end();
+        let certificate = CertificateExpiry { file: &tls.certificate, unix_seconds: expiry, warning };
+        log.record(&certificate, now);
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::Admin;
 use super::problem::Problem;
 use crate::door::Peer;
+use crate::events::AdminUnauthorized;
 use crate::now;
 
 /// A request must be read and answered within this.
@@ -190,12 +191,10 @@ impl Admin {
         }
         access.wrong_logged.store(now().0, Ordering::Relaxed);
         let requests = access.wrong.swap(0, Ordering::Relaxed);
-        self.log(|log, now| {
-            let record = log.event("admin_unauthorized", now).number("requests", requests);
-            match peer {
-                Peer::Address(peer) => record.ip("client", peer).end(),
-                Peer::User(_) => record.end(),
-            }
-        });
+        let client = match peer {
+            Peer::Address(peer) => Some(peer),
+            Peer::User(_) => None,
+        };
+        self.log(|log, now| log.record(&AdminUnauthorized { requests, client }, now));
     }
 }

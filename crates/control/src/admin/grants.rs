@@ -12,6 +12,7 @@ use commons::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, NoRoom};
 use config::parse_duration;
 use ipnet::IpNet;
 use mail::UnixMillis;
+use observe::Word;
 use policy::{Reach, Snapshot};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use super::access::Principal;
 use super::problem::{Asked, Body, Problem};
 use super::{Admin, Terms};
+use crate::events::{GrantOpened, GrantRefused, GrantRevoked};
 use crate::now;
 
 /// A mailbox login that asks for a grant.
@@ -181,16 +183,16 @@ pub(super) async fn revoke(
     admin.show_grants();
     admin.log(|log, now| {
         for grant in &revoked {
-            log.event("grant_revoked", now)
-                .str("tenant", &grant.tenant)
-                .str("login", &grant.login)
-                .ip("client", grant.address)
-                .str("by", &principal.name)
-                .end();
+            log.record(&revoked_by(grant, &principal.name), now);
         }
     });
     let revoked: Vec<_> = revoked.iter().map(|grant| as_json(grant, now)).collect();
     Ok(Json(json!({ "revoked": revoked })))
+}
+
+/// A grant that `by` has ended.
+fn revoked_by<'a>(grant: &'a Grant, by: &'a str) -> GrantRevoked<'a> {
+    GrantRevoked { tenant: &grant.tenant, login: &grant.login, client: grant.address, by }
 }
 
 /// One grant, for a machine.
@@ -209,29 +211,29 @@ impl Admin {
     /// Opens or renews a grant for a login that its mailbox server has just accepted.
     pub(super) fn open_grant(&self, principal: &Principal, request: &Request<'_>) -> Result<Opened, Refusal> {
         let outcome = self.try_open(principal, request);
-        let metrics = self.0.registry.admin();
-        match &outcome {
-            Ok(_) => metrics.grant_opened(),
-            Err(refusal) => metrics.grant_refused(refusal.as_str()),
-        }
         self.show_grants();
+        let metrics = self.0.registry.admin();
         self.log(|log, now| match &outcome {
-            Ok(Opened { grant, renewed }) => log
-                .event("grant_opened", now)
-                .str("tenant", &grant.tenant)
-                .str("login", &grant.login)
-                .ip("client", grant.address)
-                .number("seconds", grant.until.since(grant.opened) / 1000)
-                .bool("renewed", *renewed)
-                .str("by", &principal.name)
-                .end(),
-            Err(refusal) => log
-                .event("grant_refused", now)
-                .str("login", request.login)
-                .ip("client", request.address)
-                .str("reason", refusal.as_str())
-                .str("by", &principal.name)
-                .end(),
+            Ok(Opened { grant, renewed }) => {
+                let opened = GrantOpened {
+                    tenant: &grant.tenant,
+                    login: &grant.login,
+                    client: grant.address,
+                    seconds: grant.until.since(grant.opened) / 1000,
+                    renewed: *renewed,
+                    by: &principal.name,
+                };
+                log.record_and_count(&opened, metrics, now);
+            }
+            Err(refusal) => {
+                let refused = GrantRefused {
+                    login: request.login,
+                    client: request.address,
+                    reason: Word(refusal.as_str()),
+                    by: &principal.name,
+                };
+                log.record_and_count(&refused, metrics, now);
+            }
         });
         outcome
     }
@@ -294,12 +296,7 @@ impl Admin {
         self.show_grants();
         self.log(|log, now| {
             for grant in &ended {
-                log.event("grant_revoked", now)
-                    .str("tenant", &grant.tenant)
-                    .str("login", &grant.login)
-                    .ip("client", grant.address)
-                    .str("by", "reload")
-                    .end();
+                log.record(&revoked_by(grant, "reload"), now);
             }
         });
     }

@@ -41,6 +41,7 @@ use tokio::task::spawn_blocking;
 
 use crate::StartError;
 use crate::door::{self, Doors};
+use crate::events::SuspensionsNotKept;
 use crate::now;
 use crate::queue::Clerk;
 use crate::recovery::Shards;
@@ -215,7 +216,7 @@ impl Admin {
         let admin = self.clone();
         let written = spawn_blocking(move || {
             if let Err(error) = admin.0.copy.renew(admin.0.commons.suspensions(), now()) {
-                admin.log(|log, now| log.event("suspensions_not_kept", now).display("error", error).end());
+                admin.log(|log, now| log.record(&SuspensionsNotKept { error: &error }, now));
             }
         });
         // A panic there was reported when it happened.

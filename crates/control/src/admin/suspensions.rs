@@ -17,6 +17,7 @@ use super::Admin;
 use super::access::Principal;
 use super::names::{no_login, no_tenant};
 use super::problem::{Asked, Body, Problem};
+use crate::events::{Resumed, Suspended, SuspensionChange};
 use crate::now;
 
 /// Whom a request means: a login, a client address (of a tenant, or of none), or a whole tenant.
@@ -101,7 +102,7 @@ pub(super) async fn suspend(
     let suspension = Suspension { cause: SuspensionCause::Operator, since: now, until };
     let suspended = admin.0.commons.suspensions().suspend(&subject, suspension);
     suspended.map_err(|full| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "table_full", full))?;
-    admin.log_suspension("suspended", &subject, &principal);
+    admin.log(|log, now| log.record(&Suspended(change(&subject, &principal, &snapshot)), now));
     admin.keep_suspensions().await;
     Ok((StatusCode::CREATED, Json(as_json(&subject, &suspension, &snapshot))))
 }
@@ -113,10 +114,11 @@ pub(super) async fn lift(
     Asked(meant): Asked<Meant>,
 ) -> Result<Json<Value>, Problem> {
     principal.must_change()?;
-    let subject = meant.subject(&principal, &admin.0.commons.snapshot())?;
+    let snapshot = admin.0.commons.snapshot();
+    let subject = meant.subject(&principal, &snapshot)?;
     let lifted = admin.0.commons.suspensions().lift(&subject);
     if lifted {
-        admin.log_suspension("resumed", &subject, &principal);
+        admin.log(|log, now| log.record(&Resumed(change(&subject, &principal, &snapshot)), now));
         admin.keep_suspensions().await;
     }
     Ok(Json(json!({ "lifted": lifted })))
@@ -152,18 +154,22 @@ fn as_json(subject: &Subject, suspension: &Suspension, snapshot: &Snapshot) -> V
     })
 }
 
-impl Admin {
-    fn log_suspension(&self, event: &str, subject: &Subject, principal: &Principal) {
-        let snapshot = self.0.commons.snapshot();
-        self.log(|log, now| {
-            let record =
-                log.event(event, now).str("tenant", tenant_of(subject, &snapshot).unwrap_or_default());
-            let record = match subject {
-                Subject::Tenant(_) => record,
-                Subject::Login(login) => record.str("login", login),
-                Subject::Client { ip, .. } => record.ip("client", *ip),
-            };
-            record.str("cause", SuspensionCause::Operator.as_str()).str("by", &principal.name).end();
-        });
+/// What `principal` has done about `subject`, for the log.
+fn change<'a>(
+    subject: &'a Subject,
+    principal: &'a Principal,
+    snapshot: &'a Snapshot,
+) -> SuspensionChange<'a> {
+    let (login, client) = match subject {
+        Subject::Tenant(_) => (None, None),
+        Subject::Login(login) => (Some(&**login), None),
+        Subject::Client { ip, .. } => (None, Some(*ip)),
+    };
+    SuspensionChange {
+        tenant: tenant_of(subject, snapshot).unwrap_or_default(),
+        login,
+        client,
+        cause: SuspensionCause::Operator,
+        by: &principal.name,
     }
 }

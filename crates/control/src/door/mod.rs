@@ -21,7 +21,7 @@ use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use observe::{EventLog, HttpPort, Registry};
+use observe::{EventLog, HttpPort, Registry, Word};
 use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,6 +32,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 pub(crate) use places::Peer;
 
 use crate::StartError;
+use crate::events::HttpPlacesShort;
 use places::Places;
 
 /// Descriptors of one port: a mailbox server keeps one or two connections open, a person one.
@@ -203,12 +204,12 @@ impl Door {
         self.said = Some(Instant::now());
         let connections = std::mem::take(&mut self.displaced);
         let mut log = self.common.log.lock();
-        let record = log.event("http_places_short", crate::now()).str("port", self.port.as_str());
-        let record = record.number("connections_ended", connections);
-        match peer {
-            Peer::Address(address) => record.ip("client", address).end(),
-            Peer::User(_) => record.end(),
-        }
+        let client = match peer {
+            Peer::Address(address) => Some(address),
+            Peer::User(_) => None,
+        };
+        let port = Word(self.port.as_str());
+        log.record(&HttpPlacesShort { port, connections_ended: connections, client }, crate::now());
         log.flush();
     }
 }

@@ -34,6 +34,7 @@ pub use store::{StoreError, read_stored};
 
 use crate::StartError;
 use crate::door::Doors;
+use crate::events::{TicketsDamaged, TicketsNotKept};
 use store::Store;
 
 /// Between two looks at what was denied: what a crash may lose, and no more than people wait.
@@ -85,7 +86,7 @@ pub(crate) fn start(
     let TicketOptions { path, capacity_bytes, keep, listeners, page, mut log, .. } = options;
     let (store, aside) = Store::open(&path, capacity_bytes, keep).map_err(StartError::Tickets)?;
     if let Some(aside) = aside {
-        log.event("tickets_damaged", crate::now()).display("moved_to", aside.display()).end();
+        log.record(&TicketsDamaged { moved_to: &aside }, crate::now());
         log.flush();
     }
     let tickets = Arc::new(Tickets {
@@ -204,8 +205,7 @@ impl Tickets {
         if let Err(error) = self.store.write(batch.values(), now) {
             self.lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
             let mut log = self.log.lock();
-            let record = log.event("tickets_not_kept", now).number("tickets", batch.len() as u64);
-            record.display("error", error).end();
+            log.record(&TicketsNotKept { tickets: batch.len() as u64, error: &error }, now);
             log.flush();
         }
         self.fresh.lock().writing = Arc::default();

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use commons::{QueueAct, QueueActed, QueueAnswer, QueueTask};
+use observe::Word;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,6 +12,7 @@ use super::super::access::Principal;
 use super::super::problem::{Body, Named, Problem};
 use super::filter::Filter;
 use super::look::{Cursor, Seen};
+use crate::events::QueueOrdered;
 
 /// Messages acted on by one request: a page of them.
 const ACT_MESSAGES_MAX: usize = 200;
@@ -154,16 +156,20 @@ fn add(sum: &mut QueueActed, answer: QueueAnswer) {
 
 impl Admin {
     fn log_order(&self, act: &QueueAct, order: &Order, principal: &Principal, acted: &QueueActed) {
-        self.log(|log, now| {
-            let record = log.event("queue_order", now).str("act", act.as_str()).str("by", &principal.name);
-            let words = order.filter().words();
-            let record = record.str("selection", if words.is_empty() { "all" } else { &words });
-            let record = match act {
-                QueueAct::Bounce(reason) => record.str("reason", reason),
-                _ => record,
-            };
-            let record = record.number("done", acted.done).number("unchanged", acted.unchanged);
-            record.number("under_way", acted.under_way).maybe_str("failure", acted.failure.as_deref()).end();
-        });
+        let words = order.filter().words();
+        let ordered = QueueOrdered {
+            act: Word(act.as_str()),
+            by: &principal.name,
+            selection: if words.is_empty() { "all" } else { &words },
+            reason: match act {
+                QueueAct::Bounce(reason) => Some(&**reason),
+                _ => None,
+            },
+            done: acted.done,
+            unchanged: acted.unchanged,
+            under_way: acted.under_way,
+            failure: acted.failure.as_deref(),
+        };
+        self.log(|log, now| log.record(&ordered, now));
     }
 }
