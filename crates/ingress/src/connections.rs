@@ -13,6 +13,7 @@ use ring::{Handle, Instant, Output, Ring, Socket, Token};
 use smtp::server::{Phase, Resume, Session, Step};
 
 use crate::connection::{Client, Connection, Waiting};
+use crate::events::AcceptPaused;
 use crate::handler::denial;
 use crate::handler::{self, SessionHandler};
 use crate::seats::Guest;
@@ -183,7 +184,7 @@ impl Ingress {
 
     pub(crate) fn accept_paused<R: Ring>(&mut self, cx: &mut Context<'_, R>, error: &std::io::Error) {
         if !self.accept_paused {
-            cx.log.event("accept_paused", cx.now()).display("error", error).end();
+            cx.log.record(&AcceptPaused { error }, cx.now());
             self.accept_paused = true;
             self.wheel.insert(cx.ring.now().after(ACCEPT_PAUSE), Timer::Accept);
         }

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use commons::machine;
 use mail::{Reason, Ticket, UnixMillis};
-use observe::{EventLog, Record};
+use observe::{EventLog, Word};
 use ring::Instant;
 
+use crate::events::RelayDenialsFolded;
 use crate::guesses::Guesses;
 
 /// Denials of one transaction that have a line each: more than a person's mistake makes, and enough to see what
@@ -87,18 +88,32 @@ impl Fold {
     }
 
     /// The line for all of them; `of` says what they have in common.
-    pub(crate) fn write(&self, log: &mut EventLog, now: UnixMillis, (of, client): (&str, Option<IpAddr>)) {
-        let record = log.event("relay_denials_folded", now).str("of", of).maybe_ip("client", client);
-        self.complete(record.number("denials", self.denials)).end();
+    pub(crate) fn write(
+        &self,
+        log: &mut EventLog,
+        now: UnixMillis,
+        (of, client): (&'static str, Option<IpAddr>),
+    ) {
+        let (first_ticket, last_ticket) = self.tickets();
+        let folded = RelayDenialsFolded {
+            of: Word(of),
+            client,
+            denials: self.denials,
+            reasons: &self.reasons(),
+            first_ticket,
+            last_ticket,
+        };
+        log.record(&folded, now);
     }
 
-    /// Adds why and which to a record that has told how many.
-    pub(crate) fn complete<'a>(&self, record: Record<'a>) -> Record<'a> {
-        let record = record.display("reasons", Reasons(&self.reasons));
-        match self.tickets {
-            Some((first, last)) => record.display("first_ticket", first).display("last_ticket", last),
-            None => record,
-        }
+    /// Why they were denied, for the log.
+    pub(crate) fn reasons(&self) -> impl Display {
+        Reasons(&self.reasons)
+    }
+
+    /// The first ticket and the last one, where one is known.
+    pub(crate) fn tickets(&self) -> (Option<Ticket>, Option<Ticket>) {
+        self.tickets.unzip()
     }
 }
 

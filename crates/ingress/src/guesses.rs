@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use mail::{Reason, Ticket};
 use ring::Instant;
 
+use crate::events::LoginFailuresFolded;
 use crate::folds::{Fold, Pen};
 
 /// Logins that are watched at a time: 1.5 KiB a second of log.
@@ -60,9 +61,17 @@ impl Guesses {
     /// Writes a line for each login, and begins anew.
     pub(crate) fn write(&mut self, pen: &mut Pen<'_>) {
         for guessed in &mut self.logins[..self.used] {
-            let record = pen.log.event("login_failures_folded", pen.unix_now).str("login", &guessed.login);
-            let record = guessed.fold.complete(record.number("failures", guessed.fold.denials()));
-            record.ip("first_client", guessed.first_client).ip("last_client", guessed.last_client).end();
+            let (first_ticket, last_ticket) = guessed.fold.tickets();
+            let folded = LoginFailuresFolded {
+                login: &guessed.login,
+                failures: guessed.fold.denials(),
+                reasons: &guessed.fold.reasons(),
+                first_ticket,
+                last_ticket,
+                first_client: guessed.first_client,
+                last_client: guessed.last_client,
+            };
+            pen.log.record(&folded, pen.unix_now);
         }
         self.used = 0;
     }

@@ -8,6 +8,7 @@
 
 mod connection;
 mod connections;
+mod events;
 mod findings;
 mod folds;
 mod guesses;
@@ -28,9 +29,11 @@ use ring::{Arena, Completion, Handle, Instant, ListenOptions, Listener, Ring, To
 use smtp::server::Resume;
 use spool::{Refusal, Spool};
 
+pub use events::EVENTS;
 pub use handler::proxy::Peers;
 
 use connection::{Connection, Waiting};
+use events::Accepted;
 use findings::Findings;
 use folds::{Folds, Pen};
 use handler::{Shared, denial};
@@ -260,17 +263,17 @@ impl Ingress {
         let transaction = &mut client.transaction;
         let id = transaction.id.expect("a committed message has an id");
         let tenant = transaction.tenant.map_or("", |tenant| &client.snapshot.tenant(tenant).name);
-        cx.log
-            .event("accepted", UnixMillis(cx.ring.unix_millis()))
-            .display("message", id)
-            .ip("client", client.address)
-            .maybe_ip("proxy", proxy)
-            .str("tenant", tenant)
-            .str("login", transaction.charged_to(&client.login, &client.snapshot))
-            .str("from", transaction.envelope.reverse_path().text())
-            .number("recipients", transaction.envelope.recipient_count() as u64)
-            .number("bytes", transaction.body_bytes)
-            .end();
+        let accepted = Accepted {
+            message: id,
+            client: client.address,
+            proxy,
+            tenant,
+            login: transaction.charged_to(&client.login, &client.snapshot),
+            from: transaction.envelope.reverse_path().text(),
+            recipients: transaction.envelope.recipient_count() as u64,
+            bytes: transaction.body_bytes,
+        };
+        cx.log.record(&accepted, UnixMillis(cx.ring.unix_millis()));
         if connection.ended {
             transaction.clear();
             return self.settle(cx, key);

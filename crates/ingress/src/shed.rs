@@ -8,6 +8,7 @@ use observe::ShedCause;
 use ring::{Instant, Ring};
 
 use crate::Context;
+use crate::events::ConnectionsShed;
 
 /// One record of a worker in so long, so that a flood of connections is none of the log.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
@@ -42,15 +43,17 @@ impl Shed {
         let Some(client) = self.client.take() else { return };
         self.not_before = now.after(REPORT_INTERVAL);
         let counts = std::mem::take(&mut self.counts);
-        let mut record = cx.log.event("connections_shed", cx.now()).ip("client", client);
-        for cause in ShedCause::ALL {
-            record = record.number(cause.as_str(), counts[cause as usize]);
-        }
-        record
-            .number("strangers", places.held_up_to(Holder::Stranger))
-            .number("strangers_max", places.ceiling(Holder::Stranger))
-            .number("connections", places.held_up_to(Holder::Login))
-            .number("connections_max", places.ceiling(Holder::Login))
-            .end();
+        let shed = ConnectionsShed {
+            client,
+            address: counts[ShedCause::Address as usize],
+            full: counts[ShedCause::Full as usize],
+            displaced: counts[ShedCause::Displaced as usize],
+            silent: counts[ShedCause::Silent as usize],
+            strangers: places.held_up_to(Holder::Stranger),
+            strangers_max: places.ceiling(Holder::Stranger),
+            connections: places.held_up_to(Holder::Login),
+            connections_max: places.ceiling(Holder::Login),
+        };
+        cx.log.record(&shed, cx.now());
     }
 }

@@ -3,6 +3,7 @@
 
 use commons::Sender;
 use mail::{Reason, SuspensionCause};
+use observe::Contained;
 use policy::Snapshot;
 use ring::Ring;
 
@@ -31,19 +32,20 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         let Some(contained) = self.cx.link.commons().incident(&client.snapshot, sender, cause, now) else {
             return;
         };
-        let tenant = &client.snapshot.tenant(contained.tenant).name;
-        self.cx.metrics.contained(tenant, cause);
-        let record = self.cx.log.event("contained", now).str("tenant", tenant);
-        let record = match sender {
-            Sender::Login(login) => record.str("login", login),
-            Sender::Client(ip) => record.ip("client", ip),
+        let (login, address) = match sender {
+            Sender::Login(login) => (Some(login), None),
+            Sender::Client(ip) => (None, Some(ip)),
         };
-        record
-            .str("cause", cause.as_str())
-            .number("more_than", u64::from(contained.threshold.count))
-            .number("within_seconds", contained.threshold.within.as_secs())
-            .display("until", contained.until.rfc3339())
-            .end();
+        let contained = Contained {
+            tenant: &client.snapshot.tenant(contained.tenant).name,
+            login,
+            client: address,
+            cause,
+            more_than: u64::from(contained.threshold.count),
+            within_seconds: contained.threshold.within.as_secs(),
+            until: contained.until,
+        };
+        self.cx.log.record_and_count(&contained, self.cx.metrics, now);
     }
 }
 

@@ -11,12 +11,14 @@ use std::net::IpAddr;
 
 use commons::WorkerLink;
 use mail::{Reason, Reply, Ticket};
+use observe::{Event as _, Listener, Word};
 use policy::{Decision, ReplyFacts, TenantIx};
 use ring::Ring;
 use spool::Refusal;
 
 use crate::Context;
 use crate::connection::{Client, Denied};
+use crate::events::RelayDenied;
 use crate::folds::{Folds, LINES_A_TRANSACTION_MAX, Side};
 use crate::handler::SessionHandler;
 
@@ -128,29 +130,26 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         ticket: Ticket,
     ) {
         let reason = decision.verdict.reason().expect("only a refusal is denied");
-        let tenant = decision.tenant.map(|tenant| &*self.client.snapshot.tenant(tenant).name);
-        self.cx.metrics.denied(self.client.listener, tenant, reason);
-        if !self.may_log((reason, ticket)) {
-            return self.count_refusal(reason);
-        }
-        let tenant = decision.tenant.map_or("", |tenant| &self.client.snapshot.tenant(tenant).name);
-        let now = self.cx.now();
-        let record = self.cx.log.event("relay_denied", now);
-        let record = record
-            .str("listener", &self.settings.listeners[self.client.listener].policy.name)
-            .ip("client", self.client.address)
-            .maybe_ip("proxy", self.client.proxy())
-            .str("tenant", tenant)
-            .str("login", &self.client.login)
-            .str("from", from)
-            .str("to", to)
-            .str("reason", reason.as_str())
-            .str("rule", decision.rule.as_str());
-        let record = match detail {
-            Some(detail) => record.display("detail", detail),
-            None => record,
+        let (may_log, now) = (self.may_log((reason, ticket)), self.cx.now());
+        let index = self.client.listener;
+        let denied = RelayDenied {
+            listener: Listener { index, name: &self.settings.listeners[index].policy.name },
+            client: self.client.address,
+            proxy: self.client.proxy(),
+            tenant: decision.tenant.map_or("", |tenant| &self.client.snapshot.tenant(tenant).name),
+            login: &self.client.login,
+            from,
+            to,
+            reason,
+            rule: Word(decision.rule.as_str()),
+            detail,
+            ticket,
         };
-        record.display("ticket", ticket).end();
+        if may_log {
+            self.cx.log.record_and_count(&denied, self.cx.metrics, now);
+        } else {
+            denied.count(self.cx.metrics);
+        }
         self.count_refusal(reason);
     }
 }

@@ -14,6 +14,7 @@ use ring::Ring;
 use smtp::server::{Credentials, SCRAM_NONCE_BYTES, ScramStart, Step};
 
 use crate::connection::Waiting;
+use crate::events::LoggedIn;
 use crate::handler::SessionHandler;
 
 /// From where a login succeeded within this time, no failures elsewhere lock it out, and its password
@@ -177,13 +178,9 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
             self.client.login.clear();
             return false;
         }
-        self.cx
-            .log
-            .event("login", now)
-            .ip("client", self.client.address)
-            .maybe_ip("proxy", self.client.proxy())
-            .str("login", &self.client.login)
-            .end();
+        let logged_in =
+            LoggedIn { client: self.client.address, proxy: self.client.proxy(), login: &self.client.login };
+        self.cx.log.record(&logged_in, now);
         true
     }
 }

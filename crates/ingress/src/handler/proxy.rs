@@ -7,11 +7,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use mail::{Reason, Reply};
-use observe::PeerFault;
+use observe::{Listener, PeerFault};
 use ring::Ring;
 use smtp::proxy::Fault;
 use smtp::server::{Introduction, Told, XClient, XClientRights};
 
+use crate::events::{ProxyHeaderWrong, WrongIntroduction, XClientRefused};
 use crate::handler::SessionHandler;
 
 /// The address of a client that has none: it is in no network.
@@ -72,15 +73,16 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
 
     /// Logs it as `proxy_header` or `xclient`, with the address that the connection itself has.
     fn record_peer_fault(&mut self, fault: PeerFault) {
-        self.cx.metrics.peer_fault(self.client.listener, fault);
-        let now = self.cx.now();
-        self.cx
-            .log
-            .event(fault.event(), now)
-            .str("listener", &self.settings.listeners[self.client.listener].policy.name)
-            .ip("peer", self.client.peer)
-            .str("reason", fault.as_str())
-            .end();
+        let (metrics, now) = (self.cx.metrics, self.cx.now());
+        let listener = &self.settings.listeners[self.client.listener].policy.name;
+        let listener = Listener { index: self.client.listener, name: listener };
+        let wrong = WrongIntroduction { listener, peer: self.client.peer, reason: fault };
+        match fault {
+            PeerFault::XClientUnlisted | PeerFault::XClientLogin => {
+                self.cx.log.record_and_count(&XClientRefused(wrong), metrics, now);
+            }
+            _ => self.cx.log.record_and_count(&ProxyHeaderWrong(wrong), metrics, now),
+        }
     }
 
     /// Takes what a listed peer says of its client, once: then it may say nothing more. A login of
