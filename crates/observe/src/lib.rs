@@ -25,7 +25,7 @@ pub use collect::{Registry, Totals};
 pub use event::{About, Event, Facts, Field, Sink};
 pub use events::{Contained, EVENTS};
 pub use http::{HttpMetrics, HttpPort};
-pub use log::{EventLog, Record, line};
+pub use log::{EventLog, line};
 pub use metrics::{DeliveryOutcome, PeerFault, ShedCause, WorkerMetrics};
 pub use tenants::TENANTS_SHOWN_DEFAULT;
 pub use value::{Kind, Listener, Value, Word};

@@ -1,5 +1,4 @@
 use std::fmt::{self, Display, Write as _};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -34,19 +33,6 @@ impl EventLog {
     #[must_use]
     pub fn discarding() -> Self {
         Self { channel: None, lines: String::new(), count: 0 }
-    }
-
-    /// Begins the record of `event` (a stable lower-case word); [`Record::end`] completes it.
-    pub fn event(&mut self, event: &str, now: UnixMillis) -> Record<'_> {
-        if let Some(channel) = &self.channel {
-            let start = self.lines.len();
-            // Writing to a String does not fail.
-            let _ = write!(self.lines, r#"{{"time":"{}","event":"{event}","node":"#, now.rfc3339());
-            self.lines.push_str(channel.node());
-            Record { start, log: self, live: true }
-        } else {
-            Record { start: 0, log: self, live: false }
-        }
     }
 
     /// Records `event`, which counts nowhere.
@@ -84,22 +70,6 @@ impl EventLog {
     }
 }
 
-impl EventLog {
-    fn end_record(&mut self, start: usize) {
-        let Some(channel) = &self.channel else { return };
-        self.lines.push_str("}\n");
-        if self.lines.len() > CHUNK_BYTES_MAX {
-            self.lines.truncate(start);
-            channel.lines_dropped().fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        self.count += 1;
-        if self.lines.len() >= CHUNK_BYTES {
-            self.flush();
-        }
-    }
-}
-
 impl Drop for EventLog {
     fn drop(&mut self) {
         self.flush();
@@ -114,78 +84,6 @@ impl Drop for EventLog {
 impl fmt::Debug for EventLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventLog").field("records", &self.count).finish_non_exhaustive()
-    }
-}
-
-/// A record that is being written. Keys are the program's own words and stand as they are; values are escaped.
-#[derive(Debug)]
-#[must_use = "a record counts when it is ended"]
-pub struct Record<'a> {
-    log: &'a mut EventLog,
-    start: usize,
-    live: bool,
-}
-
-impl Record<'_> {
-    /// A text.
-    pub fn str(self, key: &str, value: &str) -> Self {
-        self.display(key, value)
-    }
-
-    /// A text, where there is one.
-    pub fn maybe_str(self, key: &str, value: Option<&str>) -> Self {
-        match value {
-            Some(value) => self.display(key, value),
-            None => self,
-        }
-    }
-
-    /// Whatever prints as text.
-    pub fn display(self, key: &str, value: impl Display) -> Self {
-        if self.live {
-            let lines = &mut self.log.lines;
-            // Writing to a String does not fail; a value whose Display does ends early.
-            let _ = write!(lines, r#","{key}":""#);
-            let _ = write!(Escaped(lines), "{value}");
-            lines.push('"');
-        }
-        self
-    }
-
-    /// An address of a client or a destination.
-    pub fn ip(self, key: &str, value: IpAddr) -> Self {
-        self.display(key, value)
-    }
-
-    /// An address, where there is one.
-    pub fn maybe_ip(self, key: &str, value: Option<IpAddr>) -> Self {
-        match value {
-            Some(value) => self.ip(key, value),
-            None => self,
-        }
-    }
-
-    /// A number.
-    pub fn number(self, key: &str, value: u64) -> Self {
-        if self.live {
-            let _ = write!(self.log.lines, r#","{key}":{value}"#);
-        }
-        self
-    }
-
-    /// Yes or no.
-    pub fn bool(self, key: &str, value: bool) -> Self {
-        if self.live {
-            let _ = write!(self.log.lines, r#","{key}":{value}"#);
-        }
-        self
-    }
-
-    /// The record is complete.
-    pub fn end(self) {
-        if self.live {
-            self.log.end_record(self.start);
-        }
     }
 }
 

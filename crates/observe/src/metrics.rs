@@ -80,15 +80,6 @@ impl PeerFault {
             Self::XClientLogin => "xclient_login",
         }
     }
-
-    /// The name of the log's event.
-    #[must_use]
-    pub fn event(self) -> &'static str {
-        match self {
-            Self::XClientUnlisted | Self::XClientLogin => "xclient",
-            _ => "proxy_header",
-        }
-    }
 }
 
 /// Why a client's connection was turned away, or ended before its time, for want of places.
