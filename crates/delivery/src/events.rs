@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use mail::{MessageId, Reply, UnixMillis};
-use observe::{DeliveryOutcome, WorkerMetrics, Word};
+use observe::{DeliveryOutcome, Word, WorkerMetrics};
 
 observe::facts! {
     /// An attempt that ended, for one recipient of a message.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use commons::{Sender, SiteFailure};
 use mail::{Address, MessageId, QueueState, Reply, SuspensionCause, UnixMillis};
-use observe::{Contained, EventLog, WorkerMetrics, Word};
+use observe::{Contained, EventLog, Word, WorkerMetrics};
 use ring::Ring;
 use spool::{LoadError, MessageKey, Outcome, StoredMessage};
 
