@@ -58,7 +58,9 @@ pub(crate) fn count_failures<R: Ring>(cx: &mut Context<'_, R>, message: &StoredM
     let (now, cause) = (cx.unix_now(), SuspensionCause::Bounces);
     for _ in 0..count {
         let snapshot = cx.snapshots.load();
-        let Some(contained) = cx.link.commons().incident(snapshot, sender, cause, now) else { continue };
+        let Some(contained) = cx.link.commons().limits().incident(snapshot, sender, cause, now) else {
+            continue;
+        };
         let (login, client) = match sender {
             Sender::Login(login) => (Some(login), None),
             Sender::Client(ip) => (None, Some(ip)),

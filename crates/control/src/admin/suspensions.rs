@@ -75,7 +75,7 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Problem> {
     principal.must_read()?;
     let (snapshot, now) = (admin.0.commons.snapshot(), now());
-    let all = admin.0.commons.suspensions().list(now);
+    let all = admin.0.commons.limits().suspensions().list(now);
     let shown = all.iter().filter(|(subject, _)| {
         principal.is_for_all() || tenant_of(subject, &snapshot).is_some_and(|tenant| principal.is_for(tenant))
     });
@@ -100,7 +100,7 @@ pub(super) async fn suspend(
     }
     let until = duration.map(|duration| now.plus(duration.as_millis() as u64));
     let suspension = Suspension { cause: SuspensionCause::Operator, since: now, until };
-    let suspended = admin.0.commons.suspensions().suspend(&subject, suspension);
+    let suspended = admin.0.commons.limits().suspensions().suspend(&subject, suspension);
     suspended.map_err(|full| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "table_full", full))?;
     admin.log(|log, now| log.record(&Suspended(change(&subject, &principal, &snapshot)), now));
     admin.keep_suspensions().await;
@@ -116,7 +116,7 @@ pub(super) async fn lift(
     principal.must_change()?;
     let snapshot = admin.0.commons.snapshot();
     let subject = meant.subject(&principal, &snapshot)?;
-    let lifted = admin.0.commons.suspensions().lift(&subject);
+    let lifted = admin.0.commons.limits().suspensions().lift(&subject);
     if lifted {
         admin.log(|log, now| log.record(&Resumed(change(&subject, &principal, &snapshot)), now));
         admin.keep_suspensions().await;
