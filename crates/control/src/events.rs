@@ -51,7 +51,7 @@ observe::events! {
     }
     metric "gatepost_policy_generation"
 
-    /// A warning about the new configuration. Follows `policy_reloaded`, for the first of them.
+    /// A warning about the new configuration. Follows `policy_reloaded`, for the first hundred.
     pub(crate) struct PolicyWarning<'a> = "policy_warning" {
         /// File, line and remedy.
         warning: &'a str,
@@ -69,7 +69,7 @@ observe::events! {
     metric "gatepost_policy_reload_failures_total"
     counts |_failed, registry: &Registry| { registry.reload_failed(); }
 
-    /// An error of the refused configuration. Follows `policy_reload_failed`, for the first of them.
+    /// An error of the refused configuration. Follows `policy_reload_failed`, for the first hundred.
     pub(crate) struct PolicyError<'a> = "policy_error" {
         /// File, line and remedy.
         error: &'a str,
@@ -168,7 +168,7 @@ observe::events! {
         failure: Option<&'a str>,
     }
 
-    /// Requests to the admin API had no token that opens it. They are summed up: one record in a while.
+    /// Requests to the admin API had no token that opens it. At most one record a second.
     pub(crate) struct AdminUnauthorized = "admin_unauthorized" {
         /// How many since the last record.
         requests: u64,
@@ -177,7 +177,7 @@ observe::events! {
     }
     metric "gatepost_admin_unauthorized_total"
 
-    /// Connections to a port of HTTP were ended to make room for new ones. One record a minute and port.
+    /// Connections to a port of HTTP were ended to make room for new ones. At most one record a minute and port.
     pub(crate) struct HttpPlacesShort = "http_places_short" {
         /// Which: `metrics`, `tickets`, `admin` or `admin_socket`.
         port: Word,

@@ -25,7 +25,7 @@ observe::events! {
     pub(crate) struct LoggedIn<'a> = "login" {
         /// Its address.
         client: IpAddr,
-        /// The proxy that told it, where one did.
+        /// The peer that spoke for the client (PROXY header or XCLIENT), where one did.
         proxy: Option<IpAddr>,
         /// The login.
         login: &'a str,
@@ -37,7 +37,7 @@ observe::events! {
         message: MessageId,
         /// The client that sent it.
         client: IpAddr,
-        /// The proxy that told the client, where one did.
+        /// The peer that spoke for the client (PROXY header or XCLIENT), where one did.
         proxy: Option<IpAddr>,
         /// The tenant that it belongs to.
         tenant: &'a str,
@@ -58,7 +58,7 @@ observe::events! {
         listener: Listener<'a>,
         /// The client.
         client: IpAddr,
-        /// The proxy that told the client, where one did.
+        /// The peer that spoke for the client (PROXY header or XCLIENT), where one did.
         proxy: Option<IpAddr>,
         /// The tenant that is concerned; empty for a stranger.
         tenant: &'a str,
@@ -141,7 +141,7 @@ observe::events! {
     }
     metric "gatepost_connections_shed_total"
 
-    /// The system gives no more connections. All listeners pause for a moment.
+    /// The system gives no more connections. A listener pauses for a moment.
     pub(crate) struct AcceptPaused<'a> = "accept_paused" {
         /// What the system said.
         error: &'a dyn Display,
