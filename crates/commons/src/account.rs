@@ -8,8 +8,10 @@
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
-use mail::{Reason, UnixMillis};
-use policy::{Allowance, Counted, IdentityIx, RateLimit, Snapshot, TenantIx, Whom};
+use mail::{Reason, UnixMillis, Verdict};
+use policy::{
+    Allowance, Counted, Decision, IdentityIx, Period, RateLimit, Remedy, Rule, Snapshot, TenantIx, Whom,
+};
 
 use crate::{Commons, Rate, RateTable, Suspension, machine};
 
@@ -48,6 +50,14 @@ pub struct Use {
     pub limit: RateLimit,
     /// How much of it; more than there is where something large was charged.
     pub used: u64,
+}
+
+impl Over {
+    /// Why what is past the limit is refused: an amount in a day is a quota.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        if self.limit.per == Period::Day { Reason::QuotaExceeded } else { Reason::RateLimited }
+    }
 }
 
 impl Account {
@@ -151,6 +161,28 @@ impl Account {
             None => (Reason::ClientSuspended, suspensions.client(address, self.tenant.map(name), now)),
         };
         suspension.map(|suspension| (reason, suspension))
+    }
+
+    /// The refusal of what is suspended for `reason`, which [`Account::suspension`] gave: for now, where the
+    /// configuration says so.
+    #[must_use]
+    pub fn refusal_suspended(
+        &self,
+        snapshot: &Snapshot,
+        reason: Reason,
+        tenant: Option<TenantIx>,
+    ) -> Decision {
+        let verdict = match snapshot.limits.suspension_is_temporary {
+            true => Verdict::Defer(reason),
+            false => Verdict::Deny(reason),
+        };
+        Decision::refusal(Rule::Suspension, self.tenant.or(tenant), verdict, Remedy::LiftSuspension)
+    }
+
+    /// The refusal of what is past a limit: for now.
+    #[must_use]
+    pub fn refusal_over(&self, over: &Over) -> Decision {
+        Decision::refusal(Rule::Rate, self.tenant, Verdict::Defer(over.reason()), Remedy::Wait)
     }
 
     /// Charges what has happened to all of them.

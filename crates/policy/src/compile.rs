@@ -166,7 +166,7 @@ impl Compiler {
         Ok(Snapshot {
             generation: source.generation,
             scram_shape: ScramShape::commonest(&self.sources),
-            credential_of_nobody: nobody::credential(&self.sources),
+            credential_of_unknown: nobody::credential(&self.sources),
             sources: self.sources.into(),
             limits: source.limits.clone(),
             fronts: self.fronts.into(),

@@ -20,7 +20,7 @@ fn of_nobody(credentials: &[&str]) -> String {
         login
     };
     tenant.identities = credentials.iter().enumerate().map(login).collect();
-    Snapshot::compile(&source(vec![tenant])).unwrap().credential_of_nobody().to_owned()
+    Snapshot::compile(&source(vec![tenant])).unwrap().credential_of_unknown().to_owned()
 }
 
 #[test]

@@ -6,92 +6,47 @@
 //! whole and nothing but the spool is left to ask: however many began with the same room, no more
 //! end than it holds.
 
-use std::fmt;
-use std::net::IpAddr;
-
-use commons::{Account, Commons, ConnectionLease, GrantedIdentities, Holder, NoPlace, Over, machine};
-use mail::{Reason, Reply, Status, UnixMillis, Verdict};
-use observe::ShedCause;
-use policy::{Counted, Decision, IdentityIx, Period, Remedy, Rule, Snapshot, TenantIx, Whom};
+use commons::{Account, GrantedIdentities, Holder, NoPlace, Over, machine};
+use mail::{Reason, Status, UnixMillis};
+use policy::{Counted, Decision, IdentityIx, Rule, TenantIx};
 use ring::Ring;
 use smtp::server::XClientRights;
 
 use crate::connection::Standing;
 use crate::handler::SessionHandler;
+use crate::leases::Leases;
+use crate::refusal::{Detail, Names, Refusal, TurnedAway};
 use crate::seats::{Guest, address_key};
 
-/// The connections that this one counts as, as long as it lives.
-#[derive(Debug, Default)]
-pub(crate) struct Leases([Option<(u64, ConnectionLease)>; 4]);
-
-impl Leases {
-    /// Counts the connection for whom `account` says, and no longer for anyone else. The first
-    /// who has as many as it may: it is not counted there.
-    fn renew(
-        &mut self,
-        commons: &Commons,
-        snapshot: &Snapshot,
-        account: &Account,
-    ) -> Result<(), (Whom, u32)> {
-        for whom in [Whom::Tenant, Whom::Identity, Whom::Network, Whom::Client] {
-            let held = &mut self.0[whom as usize];
-            if held.as_ref().is_some_and(|(key, _)| *key != account.key(whom)) {
-                *held = None;
-            }
-        }
-        for (whom, key, allowance) in account.subjects(snapshot) {
-            let held = &mut self.0[whom as usize];
-            if held.is_some() {
-                continue;
-            }
-            let lease = match (whom, allowance.connections_max) {
-                // A stranger's address is counted by its places.
-                (Whom::Client, _) if account.tenant.is_none() => continue,
-                (Whom::Tenant, _) => commons.connect_tenant(snapshot, account.tenant),
-                (_, None) => continue,
-                (_, Some(limit)) => commons.connection_counts().take(key, limit),
-            };
-            let Some(lease) = lease else { return Err((whom, allowance.connections_max.unwrap_or(0))) };
-            *held = Some((key, lease));
-        }
-        Ok(())
-    }
-}
+/// Too many connections for now (RFC 3463).
+const CROWDED: Status = Status::new(4, 7, 0);
 
 impl<R: Ring> SessionHandler<'_, '_, R> {
-    /// Finds the client's tenant by its address and counts the connection for it. False: `reply`
-    /// turns the client away.
-    pub(crate) fn admit(&mut self, reply: &mut Reply) -> bool {
+    /// Finds the client's tenant by its address and counts the connection for it.
+    pub(crate) fn admit(&mut self) -> Result<(), TurnedAway> {
         self.client.renew_snapshot(self.cx.snapshots.load());
         // Of a connection that is another client's now, the counts are given back first.
         self.client.leases = Leases::default();
         self.client.account = Account::default();
         self.client.granted = GrantedIdentities::default();
-        if self.refused_by_client_list(reply) {
-            return false;
-        }
+        self.check_client_list()?;
         let tenant = self.client.snapshot.network_tenant(self.client.address);
-        if !self.take_place(tenant, reply) {
-            return false;
-        }
+        self.take_place(tenant)?;
         self.client.account = self.account(tenant, None);
-        if let Err((whom, limit)) = self.renew_leases() {
-            self.write_crowded(421, whom, limit, reply);
-            self.refuse_connection(tenant, Reason::ConnectionLimit, reply);
-            return false;
-        }
+        // Where there is no session yet, there is no other code (RFC 5321 section 3.1).
+        self.renew_leases(421)?;
         if let Some(over) = self.take((Counted::Connections, 1)) {
-            self.write_too_fast(&over, reply);
-            self.refuse_connection(tenant, reason(&over), reply);
-            return false;
+            let refusal = Refusal::for_reason(over.reason(), tenant).naming(Names::Client);
+            let text = Detail::ConnectionRate(over, self.client.account);
+            return Err(refusal.in_words(421, CROWDED, text).into());
         }
         self.client.standing = Standing::Unknown;
         self.ask_lists();
-        true
+        Ok(())
     }
 
-    /// Seats the client, once it is known whose connection it is. False: `reply` turns it away.
-    fn take_place(&mut self, tenant: Option<TenantIx>, reply: &mut Reply) -> bool {
+    /// Seats the client, once it is known whose connection it is.
+    fn take_place(&mut self, tenant: Option<TenantIx>) -> Result<(), NoPlace> {
         let (client, commons, now) = (&mut *self.client, self.cx.link.commons(), self.cx.ring.now());
         // A listed peer has not said yet whom it speaks for; the operator answers for it.
         let speaks_for_others = client.xclient != XClientRights::None;
@@ -108,89 +63,44 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
                 false => written.unwrap_or_else(|| self.seats.places().per_stranger()),
             },
         };
-        let Err(refused) = self.seats.take(client.key, guest, now) else { return true };
-        self.turn_away(refused, reply);
-        false
-    }
-
-    /// Words `reply` for a client for whom there is no place, and counts it.
-    pub(crate) fn turn_away(&mut self, refused: NoPlace, reply: &mut Reply) {
-        let (address, listener) = (self.client.address, self.client.listener);
-        let cause = match refused {
-            NoPlace::Address(limit) => {
-                let client = machine(address);
-                let text = format_args!("too many connections: {client} may have {limit} at the same time");
-                reply.set(421, Some(Status::new(4, 7, 0)), text);
-                self.cx.metrics.denied(listener, None, Reason::ConnectionLimit);
-                ShedCause::Address
-            }
-            NoPlace::Full(_) => {
-                let text = format_args!("no place is left for another connection; try again later");
-                reply.set(421, Some(Status::new(4, 3, 2)), text);
-                self.seats.places().missed(self.cx.now());
-                ShedCause::Full
-            }
-        };
-        self.cx.metrics.connection_shed(listener, cause);
-        self.seats.shed.add(cause, address);
+        self.seats.take(client.key, guest, now)
     }
 
     /// MAIL: whether who answers for the client, as `decision` says, is not suspended and has
     /// room for a message of `bytes`, as far as it said.
-    pub(crate) fn may_begin(
-        &mut self,
-        decision: &Decision,
-        from: &str,
-        bytes: Option<u64>,
-        reply: &mut Reply,
-    ) -> bool {
+    pub(crate) fn may_begin(&mut self, decision: &Decision, bytes: Option<u64>) -> Result<(), Refusal> {
         let who = (decision.tenant, decision.identity);
         if !self.client.account.is_for(&self.client.snapshot, who) {
             self.client.account = self.account(who.0, who.1);
         }
-        self.may_send(decision.tenant, bytes.unwrap_or(1), (from, ""), reply)
+        self.may_send(decision.tenant, bytes.unwrap_or(1))
     }
 
     /// The same of whom `account` says.
-    fn may_send(
-        &mut self,
-        tenant: Option<TenantIx>,
-        bytes: u64,
-        texts: (&str, &str),
-        reply: &mut Reply,
-    ) -> bool {
-        if self.refuse_suspended(tenant, texts, reply) {
-            return false;
-        }
-        if let Err((whom, limit)) = self.renew_leases() {
-            self.write_crowded(450, whom, limit, reply);
-            self.refuse_connection(tenant, Reason::ConnectionLimit, reply);
-            return false;
-        }
-        match self.over_message(bytes) {
-            Some(over) => self.refuse_over(&over, texts, reply),
-            None => true,
-        }
+    fn may_send(&mut self, tenant: Option<TenantIx>, bytes: u64) -> Result<(), Refusal> {
+        self.check_suspended(tenant)?;
+        self.renew_leases(450)?;
+        self.check_message_limits(bytes)
     }
 
-    /// Whether the login that has just proved itself is suspended; then `reply` says so.
-    pub(crate) fn refuse_suspended_login(&mut self, reply: &mut Reply) -> bool {
+    /// Whether the login that has just proved itself is not suspended.
+    pub(crate) fn check_login_suspended(&mut self) -> Result<(), Refusal> {
         if self.cx.link.commons().suspensions().is_empty() {
-            return false;
+            return Ok(());
         }
-        let Some(identity) = self.client.identity else { return false };
+        let Some(identity) = self.client.identity else { return Ok(()) };
         let tenant = Some(self.client.snapshot.identity_tenant(identity));
         self.client.account = self.account(tenant, Some(identity));
-        let is_refused = self.refuse_suspended(tenant, ("", ""), reply);
-        if is_refused {
+        let checked = self.check_suspended(tenant);
+        if checked.is_err() {
             self.client.account = Account::default();
         }
-        is_refused
+        checked.map_err(|refusal| refusal.naming(Names::Client))
     }
 
     /// RCPT: whether the recipient that policy took, as `decision` says, may be taken now. Then it
     /// is charged.
-    pub(crate) fn may_add(&mut self, decision: &Decision, to: &str, reply: &mut Reply) -> bool {
+    pub(crate) fn may_add(&mut self, decision: &Decision) -> Result<(), Refusal> {
         let before = self.client.account;
         let who = (decision.tenant, decision.identity);
         // A grant that was opened since MAIL: its login was not looked at there.
@@ -198,60 +108,49 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         if is_another {
             self.client.account = self.account(who.0, who.1);
         } else if self.cx.link.commons().suspensions().is_empty() && !self.counts_recipients() {
-            return true;
+            return Ok(());
         }
-        // The envelope lends its text to the refusal and has it back afterwards.
-        let envelope = std::mem::take(&mut self.client.transaction.envelope);
-        let texts = (envelope.reverse_path().text(), to);
-        let bytes = self.client.transaction.declared_bytes.max(1);
         let may_send = match is_another {
-            true => self.may_send(decision.tenant, bytes, texts, reply),
-            false => !self.refuse_suspended(decision.tenant, texts, reply),
+            true => self.may_send(decision.tenant, self.client.transaction.declared_bytes().max(1)),
+            false => self.check_suspended(decision.tenant),
         };
-        let may = may_send
-            && self.take((Counted::Recipients, 1)).is_none_or(|over| self.refuse_over(&over, texts, reply));
-        self.client.transaction.envelope = envelope;
-        if !may {
+        let may = may_send.and_then(|()| match self.take((Counted::Recipients, 1)) {
+            None => Ok(()),
+            Some(over) => Err(self.over(over)),
+        });
+        if may.is_err() {
             self.client.account = before;
         }
         may
     }
 
-    /// DATA: whether none was suspended since the recipients were taken.
-    pub(crate) fn may_go_on(&mut self, reply: &mut Reply) -> bool {
-        let tenant = self.client.transaction.tenant;
-        // The envelope lends its text to the refusal and has it back afterwards.
-        let envelope = std::mem::take(&mut self.client.transaction.envelope);
-        let is_refused = self.refuse_suspended(tenant, (envelope.reverse_path().text(), ""), reply);
-        self.client.transaction.envelope = envelope;
-        !is_refused
+    /// DATA: whether none was suspended since the recipients were taken, of whom `tenant` is.
+    pub(crate) fn may_go_on(&mut self, tenant: TenantIx) -> Result<(), Refusal> {
+        self.check_suspended(Some(tenant))
     }
 
-    /// The message is whole: whether there is still room for it. Then it is charged, whatever the
+    /// The message is whole: whether there is still room for its `bytes`. Then it is charged, whatever the
     /// spool makes of it.
-    pub(crate) fn may_end(&mut self, reply: &mut Reply) -> bool {
-        let bytes = self.client.transaction.body_bytes;
-        if let Some(over) = self.over_message(bytes) {
-            // The envelope lends its text to the refusal and has it back afterwards.
-            let envelope = std::mem::take(&mut self.client.transaction.envelope);
-            self.refuse_over(&over, (envelope.reverse_path().text(), ""), reply);
-            self.client.transaction.envelope = envelope;
-            return false;
-        }
+    pub(crate) fn may_end(&mut self, bytes: u64) -> Result<(), Refusal> {
+        self.check_message_limits(bytes)?;
         let (commons, now) = (self.cx.link.commons(), self.cx.now());
         let (account, snapshot) = (&self.client.account, &self.client.snapshot);
         // Between the two another worker may charge as well: what that is too much is owed.
         for use_of in message_uses(bytes) {
             account.charge(commons, snapshot, use_of, now);
         }
-        true
+        Ok(())
     }
 
-    /// The first limit that has no room for a message of `bytes`.
-    fn over_message(&self, bytes: u64) -> Option<Over> {
+    /// Whether each limit has room for a message of `bytes`.
+    fn check_message_limits(&self, bytes: u64) -> Result<(), Refusal> {
         let (commons, now) = (self.cx.link.commons(), self.cx.now());
         let (account, snapshot) = (&self.client.account, &self.client.snapshot);
-        message_uses(bytes).into_iter().find_map(|use_of| account.over(commons, snapshot, use_of, now))
+        let mut uses = message_uses(bytes).into_iter();
+        match uses.find_map(|use_of| account.over(commons, snapshot, use_of, now)) {
+            None => Ok(()),
+            Some(over) => Err(self.over(over)),
+        }
     }
 
     fn counts_recipients(&self) -> bool {
@@ -264,9 +163,15 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         Account::new(commons, snapshot, self.client.address, (tenant, identity))
     }
 
-    fn renew_leases(&mut self) -> Result<(), (Whom, u32)> {
+    /// Counts the connection for whom `account` says; where that is one too many, it is told so with `code`.
+    fn renew_leases(&mut self, code: u16) -> Result<(), Refusal> {
         let client = &mut *self.client;
-        client.leases.renew(self.cx.link.commons(), &client.snapshot, &client.account)
+        let renewed = client.leases.renew(self.cx.link.commons(), &client.snapshot, &client.account);
+        renewed.map_err(|(whom, limit)| {
+            let refusal = Refusal::for_reason(Reason::ConnectionLimit, client.account.tenant);
+            let text = Detail::Connections(whom, limit, client.account);
+            refusal.naming(Names::Client).in_words(code, CROWDED, text)
+        })
     }
 
     /// Charges a use where every limit has room for it; else the first that has none.
@@ -281,107 +186,29 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         over
     }
 
-    /// Always false: `reply` says which limit it was.
-    fn refuse_over(&mut self, over: &Over, (from, to): (&str, &str), reply: &mut Reply) -> bool {
-        let (client, snapshot) = (self.client.address, self.client.snapshot.clone());
+    fn over(&self, over: Over) -> Refusal {
         let account = self.client.account;
-        let decision =
-            Decision::refusal(Rule::Rate, account.tenant, Verdict::Defer(reason(over)), Remedy::Wait);
-        let text = over_text(over, &account, &snapshot, client, self.cx.now());
-        self.refuse_with(&decision, Some(format_args!("{text}")), (from, to), reply);
-        false
+        Refusal::new(account.refusal_over(&over)).because(Detail::Limit(over, account))
     }
 
-    fn write_crowded(&self, code: u16, whom: Whom, limit: u32, reply: &mut Reply) {
-        let (account, snapshot) = (&self.client.account, &self.client.snapshot);
-        let name = account.name(snapshot, self.client.address, whom);
-        let text = format_args!("too many connections: {name} may have {limit} at the same time");
-        reply.set(code, Some(Status::new(4, 7, 0)), text);
-    }
-
-    fn write_too_fast(&self, over: &Over, reply: &mut Reply) {
-        let (account, snapshot) = (&self.client.account, &self.client.snapshot);
-        let text = over_text(over, account, snapshot, self.client.address, self.cx.now());
-        // Where there is no session yet, there is no other code (RFC 5321 section 3.1).
-        reply.set(421, Some(Status::new(4, 7, 0)), format_args!("too many connections: {text}"));
-    }
-
-    /// Whether the sender is suspended, or `tenant`, whose the recipient is; then `reply` says so.
-    fn refuse_suspended(&mut self, tenant: Option<TenantIx>, texts: (&str, &str), reply: &mut Reply) -> bool {
-        if self.cx.link.commons().suspensions().is_empty() {
-            return false;
-        }
+    /// Whether neither the sender is suspended nor `tenant`, whose the recipient is.
+    fn check_suspended(&self, tenant: Option<TenantIx>) -> Result<(), Refusal> {
         let (commons, now) = (self.cx.link.commons(), self.cx.now());
-        let (client, snapshot) = (self.client.address, &self.client.snapshot);
-        let suspended = self.client.account.suspension(commons, snapshot, client, tenant, now);
-        let Some((reason, suspension)) = suspended else { return false };
-        let verdict = match self.client.snapshot.limits.suspension_is_temporary {
-            true => Verdict::Defer(reason),
-            false => Verdict::Deny(reason),
-        };
-        let tenant = self.client.account.tenant.or(tenant);
-        let decision = Decision::refusal(Rule::Suspension, tenant, verdict, Remedy::LiftSuspension);
-        let until = suspension.until.map(|until| clock(until, self.cx.now()));
-        let detail = fmt::from_fn(|f| match &until {
-            Some(until) => write!(f, "until {until}"),
-            None => f.write_str("until the suspension is lifted"),
-        });
-        self.refuse_with(&decision, Some(format_args!("{detail}")), texts, reply);
-        true
+        if commons.suspensions().is_empty() {
+            return Ok(());
+        }
+        let (account, snapshot) = (&self.client.account, &self.client.snapshot);
+        match account.suspension(commons, snapshot, self.client.address, tenant, now) {
+            None => Ok(()),
+            Some((reason, suspension)) => {
+                let decision = account.refusal_suspended(snapshot, reason, tenant);
+                Err(Refusal::new(decision).because(Detail::SuspendedUntil(suspension.until)))
+            }
+        }
     }
 }
 
 /// What a message of `bytes` uses.
 fn message_uses(bytes: u64) -> [(Counted, u64); 2] {
     [(Counted::Messages, 1), (Counted::Bytes, bytes)]
-}
-
-/// An amount in a day is a quota.
-fn reason(over: &Over) -> Reason {
-    if over.limit.per == Period::Day { Reason::QuotaExceeded } else { Reason::RateLimited }
-}
-
-fn over_text<'a>(
-    over: &'a Over,
-    account: &'a Account,
-    snapshot: &'a Snapshot,
-    client: IpAddr,
-    now: UnixMillis,
-) -> impl fmt::Display + 'a {
-    fmt::from_fn(move |f| {
-        let name = account.name(snapshot, client, over.whom);
-        write!(f, "{name} may use {}; free again at {}", over.limit, clock(over.frees, now))
-    })
-}
-
-/// A time to come as a person reads it: `12:34:56Z (in 7 s)`, with the date where it is not today.
-fn clock(time: UnixMillis, now: UnixMillis) -> impl fmt::Display {
-    const DAY_MILLIS: u64 = 86_400_000;
-    fmt::from_fn(move |f| {
-        // Rounded up: at the second that is told, it has come.
-        let seconds = time.0.div_ceil(1000);
-        let whole = UnixMillis(seconds * 1000);
-        if whole.0 / DAY_MILLIS == now.0 / DAY_MILLIS {
-            let of_day = seconds % 86_400;
-            write!(f, "{:02}:{:02}:{:02}Z", of_day / 3600, of_day % 3600 / 60, of_day % 60)?;
-        } else {
-            write!(f, "{}", whole.rfc5322())?;
-        }
-        write!(f, " (in {} s)", time.since(now).div_ceil(1000))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_told_by_the_clock_and_by_the_wait() {
-        let now = UnixMillis(1_795_390_496_789);
-        assert_eq!(clock(now.plus(6_500), now).to_string(), "23:35:04Z (in 7 s)");
-        assert_eq!(
-            clock(now.plus(3_600_000), now).to_string(),
-            "Mon, 23 Nov 2026 00:34:57 +0000 (in 3600 s)"
-        );
-    }
 }
