@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn nobodys_salt_is_stable_looks_like_others_and_depends_on_login_and_secret() {
+    fn the_salt_of_an_unknown_login_is_stable_looks_like_others_and_depends_on_login_and_secret() {
         let salt = |secret: u8, login: &str| of_unknown(&[secret; 32], login, 4096, 16).salt;
         assert_eq!(salt(1, "terri"), salt(1, "Terri"), "logins compare without regard to case");
         assert_eq!(salt(1, "terri").len(), 16);
