@@ -148,9 +148,7 @@ impl Client {
 
     /// Its session waits for an answer, and not for the client.
     pub(crate) fn waits(&self) -> bool {
-        self.attempt.is_verified()
-            || self.transaction.awaits().is_some()
-            || self.transaction.awaits_spool()
+        self.attempt.is_verified() || self.transaction.awaits().is_some() || self.transaction.awaits_spool()
     }
 
     /// Whose client it is: the transaction's tenant, and before a recipient has said that, the tenant of

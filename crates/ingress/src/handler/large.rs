@@ -63,7 +63,8 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
 
     fn write_pieces(&mut self) -> Result<Flow, Refusal> {
         let holder = self.holder();
-        let Client { transaction: Transaction::Body(incoming), buffers, key, address, .. } = &mut *self.client
+        let Client { transaction: Transaction::Body(incoming), buffers, key, address, .. } =
+            &mut *self.client
         else {
             return Ok(Flow::Continue);
         };

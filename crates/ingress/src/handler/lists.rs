@@ -24,8 +24,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         let tenant = tenant_in(latest, &client.snapshot, accepted.tenant);
         let from = client.buffers.envelope.reverse_path();
         let listed = latest.decide_client(client.address, &mut NoTrace);
-        let listed =
-            listed.or_else(|| latest.decide_lists(client.address, from, to, tenant, &mut NoTrace));
+        let listed = listed.or_else(|| latest.decide_lists(client.address, from, to, tenant, &mut NoTrace));
         let Some(listed) = listed else { return Ok(()) };
         // Told by the configuration that decided, of a tenant of the one that the transaction has.
         let Decision { tenant, identity, .. } = *accepted;

@@ -148,7 +148,8 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         }
         let asked = std::mem::take(&mut self.client.buffers.asked);
         let to = asked.recipients().next();
-        let step = to.map_or(Step::Refuse, |to| self.take_recipient(ForwardPath::Address(to), finding, reply));
+        let step =
+            to.map_or(Step::Refuse, |to| self.take_recipient(ForwardPath::Address(to), finding, reply));
         if step != Step::Wait {
             self.client.buffers.asked = asked;
         }

@@ -46,7 +46,8 @@ fn errors_and_idle_commands_have_a_budget() {
                 format!("too many commands without mail: at most {idle_commands_max} in a row"),
             ),
         ] {
-            let (mut session, mut handler) = (greeted(Settings { limits, ..settings() }), TestHandler::default());
+            let (mut session, mut handler) =
+                (greeted(Settings { limits, ..settings() }), TestHandler::default());
             let mut heard = String::new();
             for _ in 0..=count {
                 session.receive(command.as_bytes(), &mut handler);
@@ -112,7 +113,8 @@ fn a_client_that_never_reads_is_not_read_from() {
 
 #[test]
 fn a_paused_body_goes_on_where_it_stopped() {
-    let (mut session, mut handler) = (greeted(settings()), TestHandler { pauses: true, ..TestHandler::default() });
+    let (mut session, mut handler) =
+        (greeted(settings()), TestHandler { pauses: true, ..TestHandler::default() });
     session.receive(b"HELO a\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nfirst\r\n", &mut handler);
     assert_eq!(session.phase(), Phase::Waiting);
     session.receive(b"second\r\n.\r\nNOOP\r\n", &mut handler);
