@@ -239,19 +239,30 @@ impl Account {
         }
     }
 
-    /// Whom a person would call `whom`: what a stranger is told names no tenant.
+    /// As [`called`] for who answers.
     #[must_use]
-    pub fn name<'a>(&'a self, snapshot: &'a Snapshot, address: IpAddr, whom: Whom) -> impl fmt::Display + 'a {
-        fmt::from_fn(move |f| match (whom, self.tenant, self.identity) {
-            (Whom::Tenant, Some(tenant), _) => write!(f, "tenant {}", snapshot.tenant(tenant).name),
-            (Whom::Identity, _, Some(identity)) => write!(f, "login {}", snapshot.identity_login(identity)),
-            (Whom::Network, ..) => match snapshot.network_prefix(address) {
-                Some(prefix) => write!(f, "network {prefix}"),
-                None => write!(f, "the network of {address}"),
-            },
-            _ => write!(f, "{}", machine(address)),
-        })
+    pub fn name<'a>(&self, snapshot: &'a Snapshot, address: IpAddr, whom: Whom) -> impl fmt::Display + 'a {
+        called(whom, (self.tenant, self.identity), snapshot, address)
     }
+}
+
+/// How a person would call `whom`, where tenant and login are these: what a stranger is told names no tenant.
+#[must_use]
+pub fn called(
+    whom: Whom,
+    (tenant, identity): (Option<TenantIx>, Option<IdentityIx>),
+    snapshot: &Snapshot,
+    address: IpAddr,
+) -> impl fmt::Display {
+    fmt::from_fn(move |f| match (whom, tenant, identity) {
+        (Whom::Tenant, Some(tenant), _) => write!(f, "tenant {}", snapshot.tenant(tenant).name),
+        (Whom::Identity, _, Some(identity)) => write!(f, "login {}", snapshot.identity_login(identity)),
+        (Whom::Network, ..) => match snapshot.network_prefix(address) {
+            Some(prefix) => write!(f, "network {prefix}"),
+            None => write!(f, "the network of {address}"),
+        },
+        _ => write!(f, "{}", machine(address)),
+    })
 }
 
 fn rate(limit: &RateLimit) -> Rate {

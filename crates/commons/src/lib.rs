@@ -35,7 +35,7 @@ use crossbeam::queue::SegQueue;
 use policy::{Snapshot, TenantIx, Whom};
 use ring::Waker;
 
-pub use account::{Account, Over, Use};
+pub use account::{Account, Over, Use, called};
 pub use containment::{Contained, Sender};
 pub use counts::ConnectionCounts;
 pub use denials::{DENIALS_MAX, DENIED_RECIPIENTS_MAX, Denial};

@@ -7,9 +7,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use commons::{Account, Listing, NoPlace, Over, OverBudget};
+use commons::{Listing, NoPlace, Over, OverBudget, called};
 use mail::{Reason, Status, UnixMillis};
-use policy::{Decision, Snapshot, TenantIx, Whom};
+use policy::{Decision, IdentityIx, Snapshot, TenantIx, Whom};
 
 use crate::handler::author::Problem;
 
@@ -44,11 +44,11 @@ pub(crate) enum Detail {
     /// When a suspension ends; `None` where it must be lifted.
     SuspendedUntil(Option<UnixMillis>),
     /// A limit over time has no room.
-    Limit(Over, Account),
+    Limit(Over, Charged),
     /// The same of connections.
-    ConnectionRate(Over, Account),
+    ConnectionRate(Over, Charged),
     /// So many connections at the same time are all that one may have.
-    Connections(Whom, u32, Account),
+    Connections(Whom, u32, Charged),
     /// When a login is looked at again.
     LockedMinutes(u64),
     /// What is wrong with the header.
@@ -58,6 +58,9 @@ pub(crate) enum Detail {
     /// The DNS list, and what it says.
     DnsList(Arc<Listing>),
 }
+
+/// The tenant and the login that a use is charged to, where there are any.
+pub(crate) type Charged = (Option<TenantIx>, Option<IdentityIx>);
 
 /// Whom the records of a refusal name beside the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,15 +151,15 @@ impl Detail {
             Self::OverBudget(over) => write_over_budget(f, *over),
             Self::SuspendedUntil(Some(until)) => write!(f, "until {}", clock(*until, now)),
             Self::SuspendedUntil(None) => f.write_str("until the suspension is lifted"),
-            Self::Limit(over, account) | Self::ConnectionRate(over, account) => {
+            Self::Limit(over, charged) | Self::ConnectionRate(over, charged) => {
                 if matches!(self, Self::ConnectionRate(..)) {
                     f.write_str("too many connections: ")?;
                 }
-                let name = account.name(snapshot, address, over.whom);
+                let name = called(over.whom, *charged, snapshot, address);
                 write!(f, "{name} may use {}; free again at {}", over.limit, clock(over.frees, now))
             }
-            Self::Connections(whom, limit, account) => {
-                let name = account.name(snapshot, address, *whom);
+            Self::Connections(whom, limit, charged) => {
+                let name = called(*whom, *charged, snapshot, address);
                 write!(f, "too many connections: {name} may have {limit} at the same time")
             }
             Self::LockedMinutes(minutes) => {

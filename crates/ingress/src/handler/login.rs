@@ -146,7 +146,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         self.lock().remember_success(&self.client.login);
         self.seats.log_in(self.client.key, self.cx.ring.now());
         // Only a client that knows the password hears of a suspension.
-        self.check_login_suspended()?;
+        self.limits().check_login_suspended()?;
         let now = self.cx.now();
         self.cx
             .log

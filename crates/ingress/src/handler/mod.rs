@@ -5,6 +5,7 @@ pub(crate) mod author;
 mod containment;
 pub(crate) mod denial;
 mod large;
+mod limits;
 mod lists;
 pub(crate) mod login;
 pub(crate) mod proxy;
@@ -253,7 +254,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         if !decision.verdict.is_accept() {
             return Err(Refusal::new(decision));
         }
-        self.may_begin(&decision, size)?;
+        self.limits().may_begin(&decision, size)?;
         let Some(size) = size else { return Ok(()) };
         let limit = self.message_bytes_max(decision.tenant);
         if size > limit {
@@ -299,7 +300,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         if let Some(awaited) = self.look_up(address, &decision, finding)? {
             return Ok(self.wait_for(awaited, address));
         }
-        self.may_add(&decision)?;
+        self.limits().may_add(&decision)?;
         self.add_recipient(address, tenant, &decision);
         Ok(Step::Accept)
     }
@@ -336,7 +337,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
             unreachable!("DATA comes after a recipient that was taken");
         };
         self.check_spool()?;
-        self.may_go_on(responsible.tenant)?;
+        self.limits().may_go_on(responsible.tenant)?;
         self.may_hold(declared_bytes)?;
         self.client.transaction.begin_body(responsible);
         Ok(())
@@ -357,7 +358,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
             return Err(self.client.refusal_for(Reason::LoopDetected));
         }
         let bytes = incoming.bytes;
-        self.may_end(bytes)
+        self.limits().may_end(bytes)
     }
 
     /// Whether the spool takes mail at all.
