@@ -1,7 +1,7 @@
 //! What a check says no with, as a plain value: the decision, the words for it, and whom its records name.
 //!
-//! A check returns it and does no more: nothing is written, counted or allocated for it. `handler::denial` alone makes
-//! reply, ticket, record and metric of it.
+//! A check returns it and does no more: nothing is told or counted. `handler::denial` alone makes reply, ticket, log
+//! record and metric of it. Details stay numbers and shared names until they are told: a check builds no text.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -44,11 +44,11 @@ pub(crate) enum Detail {
     /// When a suspension ends; `None` where it must be lifted.
     SuspendedUntil(Option<UnixMillis>),
     /// A limit over time has no room.
-    Limit(Over, Charged),
+    Limit(Over, Who),
     /// The same of connections.
-    ConnectionRate(Over, Charged),
+    ConnectionRate(Over, Who),
     /// So many connections at the same time are all that one may have.
-    Connections(Whom, u32, Charged),
+    Connections(Whom, u32, Who),
     /// When a login is looked at again.
     LockedMinutes(u64),
     /// What is wrong with the header.
@@ -60,7 +60,7 @@ pub(crate) enum Detail {
 }
 
 /// The tenant and the login that a use is charged to, where there are any.
-pub(crate) type Charged = (Option<TenantIx>, Option<IdentityIx>);
+pub(crate) type Who = (Option<TenantIx>, Option<IdentityIx>);
 
 /// Whom the records of a refusal name beside the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

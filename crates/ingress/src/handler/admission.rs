@@ -8,7 +8,7 @@ use smtp::server::XClientRights;
 
 use crate::connection::Standing;
 use crate::handler::SessionHandler;
-use crate::handler::limits::Limits;
+use crate::handler::meter::Meter;
 use crate::leases::Leases;
 use crate::refusal::TurnedAway;
 use crate::seats::{Guest, address_key};
@@ -24,11 +24,11 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         self.check_client_list()?;
         let tenant = self.client.snapshot.network_tenant(self.client.address);
         self.take_place(tenant)?;
-        let mut limits = self.limits();
-        limits.client.account = limits.account(tenant, None);
+        let mut meter = self.meter();
+        meter.client.account = meter.account(tenant, None);
         // Where there is no session yet, there is no other code (RFC 5321 section 3.1).
-        limits.renew_leases(421)?;
-        limits.take_connection()?;
+        meter.renew_leases(421)?;
+        meter.take_connection()?;
         self.client.standing = Standing::Unknown;
         self.ask_lists();
         Ok(())
@@ -40,13 +40,13 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         // A listed peer has not said yet whom it speaks for; the operator answers for it.
         let speaks_for_others = client.xclient != XClientRights::None;
         let is_known = tenant.is_some() || speaks_for_others || {
-            client.renew_grants(commons.grants(), UnixMillis(self.cx.ring.unix_millis()));
+            client.renew_grants(commons.limits().grants(), UnixMillis(self.cx.ring.unix_millis()));
             !client.granted.as_slice().is_empty()
         };
         let written = client.snapshot.limits.client.connections_max;
         let guest = Guest {
             holder: if is_known { Holder::Network } else { Holder::Stranger },
-            address: address_key(commons, machine(client.address)),
+            address: address_key(machine(client.address)),
             address_max: match is_known || client.address.is_unspecified() {
                 true => u32::MAX,
                 false => written.unwrap_or_else(|| self.seats.places().per_stranger()),
@@ -56,8 +56,8 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
     }
 
     /// What limits and suspensions say of the client.
-    pub(crate) fn limits(&mut self) -> Limits<'_> {
-        let (commons, now) = (self.cx.link.commons(), self.cx.now());
-        Limits { client: self.client, commons, now }
+    pub(crate) fn meter(&mut self) -> Meter<'_> {
+        let (limits, now) = (self.cx.link.commons().limits(), self.cx.now());
+        Meter { client: self.client, limits, now }
     }
 }

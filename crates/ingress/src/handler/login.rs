@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use commons::{Commons, Login, Question, Rate, RateTable, Verification, machine};
+use commons::{Charged, Key, Limits, Login, Question, Rate, Verification, machine};
 use mail::{Reason, Reply, UnixMillis};
 use policy::{IdentityIx, Snapshot};
 use ring::{Handle, Ring};
@@ -146,7 +146,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         self.lock().remember_success(&self.client.login);
         self.seats.log_in(self.client.key, self.cx.ring.now());
         // Only a client that knows the password hears of a suspension.
-        self.limits().check_login_suspended()?;
+        self.meter().check_login_suspended()?;
         let now = self.cx.now();
         self.cx
             .log
@@ -166,8 +166,8 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
     }
 
     fn lock(&self) -> Lock<'_> {
-        let (commons, settings) = (self.cx.link.commons(), &self.settings.login);
-        Lock { commons, settings, client: self.client.address, now: self.cx.now() }
+        let (limits, settings) = (self.cx.link.commons().limits(), &self.settings.login);
+        Lock { limits, settings, client: self.client.address, now: self.cx.now() }
     }
 }
 
@@ -235,7 +235,7 @@ impl Asked {
 /// What failed is charged to the address and to the login, whether or not it exists, and is looked at before a
 /// credential is and before anything is said of it.
 struct Lock<'a> {
-    commons: &'a Commons,
+    limits: &'a Limits,
     settings: &'a LoginSettings,
     client: IpAddr,
     now: UnixMillis,
@@ -252,8 +252,8 @@ impl Lock<'_> {
     }
 
     fn until(&self, login: &str) -> Option<UnixMillis> {
-        let failures = self.commons.login_failures();
-        let keys = Keys::of(failures, self.client, login);
+        let failures = self.limits.login_failures();
+        let keys = Keys::of(self.client, login);
         let until = |key, rate: &Option<Rate>| failures.peek(key, 1, rate.as_ref()?, self.now).err();
         until(keys.address, &self.settings.failures_per_ip).or_else(|| {
             let until = until(keys.login, &self.settings.failures_per_identity)?;
@@ -263,13 +263,13 @@ impl Lock<'_> {
 
     /// The login has succeeded from the client's network lately.
     fn is_trusted(&self, login: &str) -> bool {
-        let successes = self.commons.login_successes();
-        successes.peek(trust(successes, self.client, login), 1, &TRUSTED, self.now).is_err()
+        let successes = self.limits.login_successes();
+        successes.peek(trust(self.client, login), 1, &TRUSTED, self.now).is_err()
     }
 
     fn charge_failure(&self, login: &str) {
-        let failures = self.commons.login_failures();
-        let keys = Keys::of(failures, self.client, login);
+        let failures = self.limits.login_failures();
+        let keys = Keys::of(self.client, login);
         let settings = self.settings;
         for (key, rate) in
             [(keys.address, settings.failures_per_ip), (keys.login, settings.failures_per_identity)]
@@ -281,28 +281,28 @@ impl Lock<'_> {
     }
 
     fn remember_success(&self, login: &str) {
-        let successes = self.commons.login_successes();
+        let successes = self.limits.login_successes();
         // Where it is charged already, it is trusted already.
-        let _ = successes.take(trust(successes, self.client, login), 1, &TRUSTED, self.now);
+        let _ = successes.take(trust(self.client, login), 1, &TRUSTED, self.now);
     }
 }
 
 /// What failures are charged to.
 struct Keys {
-    address: u64,
-    login: u64,
+    address: Key,
+    login: Key,
 }
 
 impl Keys {
-    fn of(failures: &RateTable, address: IpAddr, login: &str) -> Self {
-        let (network, login) = (machine(address), login.to_ascii_lowercase());
-        Self { address: failures.key(&("address", network)), login: failures.key(&("login", login.as_str())) }
+    fn of(address: IpAddr, login: &str) -> Self {
+        let address = Charged::Client { tenant: None, address: machine(address) };
+        Self { address: Key::of(address), login: Key::of(Charged::Login(login)) }
     }
 }
 
 /// What a success is charged to.
-fn trust(successes: &RateTable, address: IpAddr, login: &str) -> u64 {
-    successes.key(&(machine(address), login.to_ascii_lowercase().as_str()))
+fn trust(address: IpAddr, login: &str) -> Key {
+    Key::of(Charged::LoginFrom { login, address: machine(address) })
 }
 
 #[cfg(test)]
@@ -311,15 +311,14 @@ mod tests {
 
     #[test]
     fn failures_are_charged_to_an_address_or_a_64_and_to_a_login_in_whatever_case() {
-        let table = RateTable::new(64, [1, 2]);
-        let keys = |address: &str, login: &str| Keys::of(&table, address.parse().unwrap(), login);
+        let keys = |address: &str, login: &str| Keys::of(address.parse().unwrap(), login);
         let first = keys("2001:db8::1", "terri");
         assert_eq!(first.address, keys("2001:db8::ffff:2", "kim").address);
         assert_ne!(first.address, keys("2001:db8:0:1::1", "terri").address);
         assert_eq!(keys("192.0.2.1", "terri").address, keys("::ffff:192.0.2.1", "terri").address);
         assert_ne!(keys("192.0.2.1", "terri").address, keys("192.0.2.2", "terri").address);
         assert_eq!(first.login, keys("192.0.2.1", "Terri").login);
-        let trust = |address: &str, login: &str| trust(&table, address.parse().unwrap(), login);
+        let trust = |address: &str, login: &str| trust(address.parse().unwrap(), login);
         assert_eq!(trust("2001:db8::1", "terri"), trust("2001:db8::2", "Terri"));
         assert_ne!(trust("2001:db8::1", "terri"), trust("192.0.2.1", "terri"));
         assert_ne!(trust("2001:db8::1", "terri"), trust("2001:db8::1", "kim"));

@@ -5,9 +5,9 @@ pub(crate) mod author;
 mod containment;
 pub(crate) mod denial;
 mod large;
-mod limits;
 mod lists;
 pub(crate) mod login;
+mod meter;
 pub(crate) mod proxy;
 mod recipient;
 mod trace;
@@ -248,13 +248,13 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
     fn check_mail(&mut self, from: ReversePath<'_>, size: Option<u64>) -> Result<(), Refusal> {
         self.check_spool()?;
         self.check_client_list()?;
-        self.client.renew_grants(self.cx.link.commons().grants(), self.cx.now());
+        self.client.renew_grants(self.cx.link.commons().limits().grants(), self.cx.now());
         let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
         let decision = self.client.snapshot.decide_mail(&facts, from, &mut NoTrace);
         if !decision.verdict.is_accept() {
             return Err(Refusal::new(decision));
         }
-        self.limits().may_begin(&decision, size)?;
+        self.meter().may_begin(&decision, size)?;
         let Some(size) = size else { return Ok(()) };
         let limit = self.message_bytes_max(decision.tenant);
         if size > limit {
@@ -284,7 +284,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         to: ForwardPath<'_>,
         finding: Option<RecipientFinding>,
     ) -> Result<Step, Refusal> {
-        self.client.renew_grants(self.cx.link.commons().grants(), self.cx.now());
+        self.client.renew_grants(self.cx.link.commons().limits().grants(), self.cx.now());
         let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
         let known = self.client.transaction.tenant();
         let from = self.client.buffers.envelope.reverse_path();
@@ -300,7 +300,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         if let Some(awaited) = self.look_up(address, &decision, finding)? {
             return Ok(self.wait_for(awaited, address));
         }
-        self.limits().may_add(&decision)?;
+        self.meter().may_add(&decision)?;
         self.add_recipient(address, tenant, &decision);
         Ok(Step::Accept)
     }
@@ -337,7 +337,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
             unreachable!("DATA comes after a recipient that was taken");
         };
         self.check_spool()?;
-        self.limits().may_go_on(responsible.tenant)?;
+        self.meter().may_go_on(responsible.tenant)?;
         self.may_hold(declared_bytes)?;
         self.client.transaction.begin_body(responsible);
         Ok(())
@@ -358,7 +358,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
             return Err(self.client.refusal_for(Reason::LoopDetected));
         }
         let bytes = incoming.bytes;
-        self.limits().may_end(bytes)
+        self.meter().may_end(bytes)
     }
 
     /// Whether the spool takes mail at all.

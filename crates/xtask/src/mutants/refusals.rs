@@ -5,7 +5,7 @@ use super::{Judge, Mutant};
 
 const DENIAL: &str = "crates/ingress/src/handler/denial.rs";
 const HANDLER: &str = "crates/ingress/src/handler/mod.rs";
-const LIMITS: &str = "crates/ingress/src/handler/limits.rs";
+const METER: &str = "crates/ingress/src/handler/meter.rs";
 
 pub(super) const MUTANTS: [Mutant; 8] = [
     Mutant {
@@ -52,7 +52,7 @@ pub(super) const MUTANTS: [Mutant; 8] = [
     },
     Mutant {
         name: "the limits of a grant whose recipient was refused are those of the message",
-        file: LIMITS,
+        file: METER,
         original: "            self.client.account = before;\n",
         mutated: "            let _ = before;\n",
     },
@@ -65,7 +65,7 @@ pub(super) fn judges(file: &str) -> Option<&'static [Judge]> {
             ("gatepost", &["--test", "rows", "e4_containment"]),
         ],
         HANDLER => &[("gatepost", &["--test", "rows", "c2_headers"])],
-        LIMITS => &[("gatepost", &["--test", "rows", "e3_limits"])],
+        METER => &[("gatepost", &["--test", "rows", "e3_limits"])],
         _ => return None,
     };
     Some(judges)

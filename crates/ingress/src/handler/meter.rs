@@ -6,24 +6,24 @@
 //! whole and nothing but the spool is left to ask: however many began with the same room, no more
 //! end than it holds.
 
-use commons::{Account, Commons, Over};
+use commons::{Account, Limits, Over};
 use mail::{Reason, Status, UnixMillis};
 use policy::{Counted, Decision, IdentityIx, Rule, TenantIx};
 
 use crate::connection::Client;
-use crate::refusal::{Charged, Detail, Names, Refusal};
+use crate::refusal::{Detail, Names, Refusal, Who};
 
 /// Too many connections for now (RFC 3463).
 const CROWDED: Status = Status::new(4, 7, 0);
 
 /// The limits of whom a client's use is charged to, and what they leave it.
-pub(crate) struct Limits<'a> {
+pub(crate) struct Meter<'a> {
     pub(super) client: &'a mut Client,
-    pub(super) commons: &'a Commons,
+    pub(super) limits: &'a Limits,
     pub(super) now: UnixMillis,
 }
 
-impl Limits<'_> {
+impl Meter<'_> {
     /// MAIL: whether who answers for the client, as `decision` says, is not suspended and has
     /// room for a message of `bytes`, as far as it said.
     pub(crate) fn may_begin(&mut self, decision: &Decision, bytes: Option<u64>) -> Result<(), Refusal> {
@@ -43,7 +43,7 @@ impl Limits<'_> {
 
     /// Whether the login that has just proved itself is not suspended.
     pub(crate) fn check_login_suspended(&mut self) -> Result<(), Refusal> {
-        if self.commons.suspensions().is_empty() {
+        if self.limits.suspensions().is_empty() {
             return Ok(());
         }
         let Some(identity) = self.client.identity else { return Ok(()) };
@@ -65,7 +65,7 @@ impl Limits<'_> {
         let is_another = decision.rule == Rule::Sender && !before.is_for(&self.client.snapshot, who);
         if is_another {
             self.client.account = self.account(who.0, who.1);
-        } else if self.commons.suspensions().is_empty() && !self.counts_recipients() {
+        } else if self.limits.suspensions().is_empty() && !self.counts_recipients() {
             return Ok(());
         }
         let may_send = match is_another {
@@ -91,21 +91,21 @@ impl Limits<'_> {
     /// spool makes of it.
     pub(crate) fn may_end(&mut self, bytes: u64) -> Result<(), Refusal> {
         self.check_message_limits(bytes)?;
-        let (commons, now) = (self.commons, self.now);
+        let (limits, now) = (self.limits, self.now);
         let (account, snapshot) = (&self.client.account, &self.client.snapshot);
         // Between the two another worker may charge as well: what that is too much is owed.
         for use_of in message_uses(bytes) {
-            account.charge(commons, snapshot, use_of, now);
+            account.charge(limits, snapshot, use_of, now);
         }
         Ok(())
     }
 
     /// Whether each limit has room for a message of `bytes`.
     fn check_message_limits(&self, bytes: u64) -> Result<(), Refusal> {
-        let (commons, now) = (self.commons, self.now);
+        let (limits, now) = (self.limits, self.now);
         let (account, snapshot) = (&self.client.account, &self.client.snapshot);
         let mut uses = message_uses(bytes).into_iter();
-        match uses.find_map(|use_of| account.over(commons, snapshot, use_of, now)) {
+        match uses.find_map(|use_of| account.over(limits, snapshot, use_of, now)) {
             None => Ok(()),
             Some(over) => Err(self.over(over)),
         }
@@ -117,14 +117,13 @@ impl Limits<'_> {
     }
 
     pub(super) fn account(&self, tenant: Option<TenantIx>, identity: Option<IdentityIx>) -> Account {
-        let (commons, snapshot) = (self.commons, &self.client.snapshot);
-        Account::new(commons, snapshot, self.client.address, (tenant, identity))
+        Account::new(&self.client.snapshot, self.client.address, (tenant, identity))
     }
 
     /// Counts the connection for whom `account` says; where that is one too many, it is told so with `code`.
     pub(super) fn renew_leases(&mut self, code: u16) -> Result<(), Refusal> {
         let client = &mut *self.client;
-        let renewed = client.leases.renew(self.commons, &client.snapshot, &client.account);
+        let renewed = client.leases.renew(self.limits, &client.snapshot, &client.account);
         renewed.map_err(|(whom, limit)| {
             let refusal = Refusal::for_reason(Reason::ConnectionLimit, client.account.tenant);
             let text = Detail::Connections(whom, limit, charged(&client.account));
@@ -142,12 +141,12 @@ impl Limits<'_> {
 
     /// Charges a use where every limit has room for it; else the first that has none.
     fn take(&self, use_of: (Counted, u64)) -> Option<Over> {
-        let (commons, now) = (self.commons, self.now);
+        let (limits, now) = (self.limits, self.now);
         let (account, snapshot) = (&self.client.account, &self.client.snapshot);
-        let over = account.over(commons, snapshot, use_of, now);
+        let over = account.over(limits, snapshot, use_of, now);
         // Between the two another worker may charge as well: what that is too much is owed.
         if over.is_none() {
-            account.charge(commons, snapshot, use_of, now);
+            account.charge(limits, snapshot, use_of, now);
         }
         over
     }
@@ -159,12 +158,12 @@ impl Limits<'_> {
 
     /// Whether neither the sender is suspended nor `tenant`, whose the recipient is.
     fn check_suspended(&self, tenant: Option<TenantIx>) -> Result<(), Refusal> {
-        let (commons, now) = (self.commons, self.now);
-        if commons.suspensions().is_empty() {
+        let (limits, now) = (self.limits, self.now);
+        if limits.suspensions().is_empty() {
             return Ok(());
         }
         let (account, snapshot) = (&self.client.account, &self.client.snapshot);
-        match account.suspension(commons, snapshot, self.client.address, tenant, now) {
+        match account.suspension(limits, snapshot, self.client.address, tenant, now) {
             None => Ok(()),
             Some((reason, suspension)) => {
                 let decision = account.refusal_suspended(snapshot, reason, tenant);
@@ -179,6 +178,6 @@ fn message_uses(bytes: u64) -> [(Counted, u64); 2] {
     [(Counted::Messages, 1), (Counted::Bytes, bytes)]
 }
 
-fn charged(account: &Account) -> Charged {
+fn charged(account: &Account) -> Who {
     (account.tenant, account.identity)
 }
