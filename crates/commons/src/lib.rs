@@ -29,7 +29,7 @@ pub use limits::{
     Account, CONNECTION_COUNTS_MAX, Charged, ConnectionCounts, ConnectionLease, Contained, GRANTS_MAX,
     GRANTS_PER_ADDRESS_MAX, Grant, GrantedIdentities, Grants, INCIDENTS_MAX, Key, LOGIN_FAILURES_MAX,
     LOGIN_SUCCESSES_MAX, Limits, NoRoom, Over, RATES_MAX, Rate, RateTable, SUSPENSIONS_MAX, Sender, Subject,
-    Suspension, Suspensions, TooManySuspensions, Use, machine,
+    Suspension, Suspensions, TooManySuspensions, Use, called, machine,
 };
 pub use link::{
     Answer, CHECKS_MAX, ControlLink, DENIALS_MAX, DENIED_RECIPIENTS_MAX, Denial, ExchangeFailure, Exchanger,

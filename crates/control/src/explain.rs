@@ -3,12 +3,12 @@
 
 use std::net::IpAddr;
 
-use commons::{Account, Commons, Limits, Over};
+use commons::{Account, Commons, Limits};
 use config::{ListenerConfig, NodeConfig, nearest_name};
 use mail::{ForwardPath, Reason, Reply, ReversePath, UnixMillis, Verdict};
 use policy::{
-    Counted, Decision, Explanation, Facts, IdentityIx, Origin, Period, Remedy, ReplyFacts, Role, Rule,
-    Snapshot, TlsPolicy, Witness,
+    Counted, Decision, Explanation, Facts, IdentityIx, Origin, ReplyFacts, Role, Rule, Snapshot, TlsPolicy,
+    Witness,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -190,10 +190,6 @@ impl Asked<'_> {
         answer["suspension"] = Value::Null;
         if let Some((reason, suspension)) = account.suspension(limits, snapshot, client, decision.tenant, now)
         {
-            let verdict = match snapshot.limits.suspension_is_temporary {
-                true => Verdict::Defer(reason),
-                false => Verdict::Deny(reason),
-            };
             let end = match suspension.until {
                 Some(until) => format!("until {}", until.rfc3339()),
                 None => "until the suspension is lifted".to_owned(),
@@ -203,20 +199,17 @@ impl Asked<'_> {
                 "since": suspension.since.rfc3339().to_string(),
                 "until": suspension.until.map(|until| until.rfc3339().to_string()),
             });
-            let tenant = account.tenant.or(decision.tenant);
-            let refusal = Decision::refusal(Rule::Suspension, tenant, verdict, Remedy::LiftSuspension);
-            let remedy = format!("lift it: {}", self.resume(&account, reason, tenant));
+            let refusal = account.refusal_suspended(snapshot, reason, decision.tenant);
+            let remedy = format!("lift it: {}", self.resume(&account, reason, refusal.tenant));
             let detail = format!("{}, {end}", sentence(reason));
             return self.refuse(answer, &refusal, &detail, &end, &remedy);
         }
         let uses = [(Counted::Messages, 1), (Counted::Bytes, 1), (Counted::Recipients, 1)];
         let over = uses.into_iter().find_map(|use_of| account.over(limits, snapshot, use_of, now));
-        if let Some(Over { whom, limit, frees }) = over.filter(|_| decision.verdict.is_accept()) {
-            let is_quota = limit.per == Period::Day;
-            let reason = if is_quota { Reason::QuotaExceeded } else { Reason::RateLimited };
-            let refusal = Decision::refusal(Rule::Rate, account.tenant, Verdict::Defer(reason), Remedy::Wait);
-            let name = account.name(snapshot, client, whom);
-            let detail = format!("{name} may use {limit}; free again at {}", frees.rfc3339());
+        if let Some(over) = over.filter(|_| decision.verdict.is_accept()) {
+            let refusal = account.refusal_over(&over);
+            let name = account.name(snapshot, client, over.whom);
+            let detail = format!("{name} may use {}; free again at {}", over.limit, over.frees.rfc3339());
             self.refuse(answer, &refusal, &detail, &detail, "wait, or raise the limit");
         }
     }

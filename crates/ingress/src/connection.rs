@@ -3,24 +3,24 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use commons::{Account, GrantedIdentities, Grants, Hold, Listing, OverBudget, RecipientFinding};
-use mail::{Envelope, MessageId, Ticket, UnixMillis, Verdict};
+use commons::{Account, GrantedIdentities, Grants, Listing};
+use mail::{Reason, UnixMillis};
 use policy::{IdentityIx, Snapshot, TenantIx};
 use ring::{Handle, Instant, Socket, TimerKey};
 use smtp::server::{Session, XClientRights};
-use spool::LargeKey;
 
-use crate::folds::Fold;
-use crate::handler::admission::Leases;
-use crate::handler::author::Authorship;
-use crate::handler::login::Asked;
-use crate::headers::HeaderScan;
+use crate::handler::denial::Denials;
+use crate::handler::login::Attempt;
+use crate::leases::Leases;
+use crate::refusal::Refusal;
+use crate::transaction::{Buffers, Transaction};
 
 /// A connection from its acceptance until its last operation is over.
 pub(crate) struct Connection {
     pub(crate) socket: Socket,
     pub(crate) session: Session,
     pub(crate) client: Client,
+    pub(crate) denials: Denials,
     pub(crate) receiving: bool,
     pub(crate) sending: bool,
     /// The peer has sent its last byte, or is gone.
@@ -34,7 +34,7 @@ pub(crate) struct Connection {
     pub(crate) spare: Vec<u8>,
 }
 
-/// What the handler knows of a client, and the transaction it is in. Its memory is used by the next connection again.
+/// What the handler knows of a client, and the transaction it is in.
 pub(crate) struct Client {
     pub(crate) key: Handle,
     pub(crate) listener: usize,
@@ -60,67 +60,16 @@ pub(crate) struct Client {
     /// The configuration that the transaction began with, or the latest.
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) transaction: Transaction,
-    pub(crate) waiting: Waiting,
-    /// What the login under way is held against.
-    pub(crate) asked: Asked,
-    /// A denial that is being written: it goes to the control plane when the session has worked.
-    pub(crate) denial: Option<Box<commons::Denial>>,
-    /// The denials of its transaction that the log has a line of, and the others.
-    pub(crate) denials_logged: u32,
-    pub(crate) fold: Fold,
+    /// What its transactions use one after the other.
+    pub(crate) buffers: Buffers,
+    /// The login under way.
+    pub(crate) attempt: Attempt,
     /// Who answers for what it sends, as was known last.
     pub(crate) account: Account,
     /// Counts this connection as long as it lives.
     pub(crate) leases: Leases,
     /// What DNS lists say about its address.
     pub(crate) standing: Standing,
-}
-
-/// The mail transaction under way.
-#[derive(Default)]
-pub(crate) struct Transaction {
-    pub(crate) open: bool,
-    pub(crate) envelope: Envelope,
-    pub(crate) tenant: Option<TenantIx>,
-    /// The login or the grant that answers for its sender, where one does.
-    pub(crate) identity: Option<IdentityIx>,
-    pub(crate) body: Vec<u8>,
-    pub(crate) body_bytes: u64,
-    /// What the client said with SIZE; 0 where it said nothing.
-    pub(crate) declared_bytes: u64,
-    pub(crate) large: Option<LargeKey>,
-    /// What it holds of the budgets for unfinished messages.
-    pub(crate) hold: Option<Hold>,
-    /// The budget that it did not fit in.
-    pub(crate) over: Option<OverBudget>,
-    pub(crate) headers: HeaderScan,
-    pub(crate) authorship: Authorship,
-    pub(crate) trace: Vec<u8>,
-    /// What of a body that goes to a file does not: its header section, which a bounce quotes.
-    pub(crate) head: Vec<u8>,
-    /// Who answers for it, as the spool keeps it.
-    pub(crate) sender: String,
-    pub(crate) id: Option<MessageId>,
-    /// When the last dot came.
-    pub(crate) ended_at: Instant,
-    /// The spool would not take a piece of the body: how the message will be answered.
-    pub(crate) refused: Option<mail::Reason>,
-    /// The denial that was told last: others for the same cause have its ticket.
-    pub(crate) denied: Option<Denied>,
-    /// The recipient that is being asked about.
-    pub(crate) pending: String,
-    /// What was found out about it.
-    pub(crate) finding: Option<RecipientFinding>,
-}
-
-/// A denial that was told, within one transaction.
-#[derive(Clone, Copy)]
-pub(crate) struct Denied {
-    pub(crate) ticket: Ticket,
-    pub(crate) rule: policy::Rule,
-    pub(crate) verdict: Verdict,
-    /// The ticket is this transaction's own: what is denied further belongs to its record.
-    pub(crate) is_recorded: bool,
 }
 
 /// What DNS lists say about a client.
@@ -133,26 +82,7 @@ pub(crate) enum Standing {
     /// Nothing, or nothing that was heard.
     Clear,
     /// It stands on one.
-    Listed(Box<Listing>),
-}
-
-/// What a session waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waiting {
-    /// Nothing: the client's turn.
-    Nothing,
-    /// The verification of a login.
-    Login,
-    /// What DNS lists say about the client.
-    Listing,
-    /// What DNS, or the next hop, says about a recipient.
-    Recipient,
-    /// Room in the spool's open group.
-    Room,
-    /// The large file to take a piece, or to be synced.
-    Large,
-    /// The group with its message to be durable.
-    Commit,
+    Listed(Arc<Listing>),
 }
 
 impl Connection {
@@ -160,7 +90,8 @@ impl Connection {
     /// an idle one holds none that is out of force.
     pub(crate) fn renew_if_idle(&mut self, latest: &Arc<Snapshot>) {
         let client = &mut self.client;
-        if client.waiting == Waiting::Nothing && !client.transaction.open && !self.session.has_transaction() {
+        let is_idle = client.transaction.is_none() && !client.attempt.is_verified();
+        if is_idle && !self.session.has_transaction() {
             client.renew_snapshot(latest);
         }
     }
@@ -184,12 +115,9 @@ impl Client {
             identity: None,
             granted: GrantedIdentities::default(),
             snapshot,
-            transaction: Transaction::default(),
-            waiting: Waiting::Nothing,
-            asked: Asked::default(),
-            denial: None,
-            denials_logged: 0,
-            fold: Fold::default(),
+            transaction: Transaction::None,
+            buffers: Buffers::default(),
+            attempt: Attempt::None,
             account: Account::default(),
             leases: Leases::default(),
             standing: Standing::Unknown,
@@ -218,10 +146,15 @@ impl Client {
         self.granted = GrantedIdentities::default();
     }
 
+    /// Its session waits for an answer, and not for the client.
+    pub(crate) fn waits(&self) -> bool {
+        self.attempt.is_verified() || self.transaction.awaits().is_some() || self.transaction.awaits_spool()
+    }
+
     /// Whose client it is: the transaction's tenant, and before a recipient has said that, the tenant of
     /// the login, or of the network where no login was made.
     pub(crate) fn tenant(&self) -> Option<TenantIx> {
-        self.transaction.tenant.or_else(|| match self.identity {
+        self.transaction.tenant().or_else(|| match self.identity {
             Some(identity) => Some(self.snapshot.identity_tenant(identity)),
             None => self.snapshot.network_tenant(self.address),
         })
@@ -246,35 +179,27 @@ impl Client {
             None => grants.of(self.address, now, &self.snapshot),
         };
     }
-}
 
-impl Transaction {
-    /// Who is charged for it: the login or the grant that answers for its sender, else who has logged
-    /// in; empty without a login.
-    pub(crate) fn charged_to<'a>(&self, login: &'a str, snapshot: &'a Snapshot) -> &'a str {
-        self.identity.map_or(login, |identity| snapshot.identity_login(identity))
+    /// The refusal for a reason about which no decision was asked.
+    pub(crate) fn refusal_for(&self, reason: Reason) -> Refusal {
+        Refusal::for_reason(reason, self.tenant())
     }
 
-    /// Forgets the message; the memory stays, unless the message made it large.
-    pub(crate) fn clear(&mut self) {
-        const KEPT_BYTES_MAX: usize = 64 << 10;
-        self.open = false;
-        self.envelope.clear();
-        self.tenant = None;
-        self.identity = None;
-        self.body.clear();
-        self.body.shrink_to(KEPT_BYTES_MAX);
-        self.head = Vec::new();
-        self.body_bytes = 0;
-        self.declared_bytes = 0;
-        self.hold = None;
-        self.over = None;
-        self.headers.clear();
-        self.authorship.clear();
-        self.id = None;
-        self.refused = None;
-        self.denied = None;
-        self.pending.clear();
-        self.finding = None;
+    /// The refusal of what the spool does not take now.
+    pub(crate) fn refusal_of_spool(&self, refusal: spool::Refusal) -> Refusal {
+        Refusal::of_spool(refusal, self.tenant())
+    }
+
+    /// Who is charged for its message: the login or the grant that answers for its sender, else who has logged
+    /// in; empty without a login.
+    pub(crate) fn charged(&self) -> &str {
+        let identity = self.transaction.responsible().and_then(|responsible| responsible.identity);
+        identity.map_or(&self.login, |identity| self.snapshot.identity_login(identity))
+    }
+
+    /// Its message is answered: what was known of it is forgotten.
+    pub(crate) fn forget_message(&mut self) {
+        self.transaction = Transaction::None;
+        self.buffers.clear();
     }
 }

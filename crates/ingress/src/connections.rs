@@ -12,10 +12,11 @@ use observe::ShedCause;
 use ring::{Handle, Instant, Output, Ring, Socket, Token};
 use smtp::server::{Phase, Resume, Session, Step};
 
-use crate::connection::{Client, Connection, Waiting};
+use crate::connection::{Client, Connection};
 use crate::events::AcceptPaused;
-use crate::handler::denial;
+use crate::handler::denial::Denials;
 use crate::handler::{self, SessionHandler};
+use crate::refusal::TurnedAway;
 use crate::seats::Guest;
 use crate::{Context, Ingress, RECEIVE, ROOM, SEND, Timer};
 
@@ -67,8 +68,9 @@ impl Ingress {
         let settings = self.shared.settings.listeners[listener].session.clone();
         let key = self.connections.next();
         let mut client = Client::new(key, listener, peer, cx.snapshots.load().clone());
+        let mut denials = Denials::default();
         let now = cx.ring.now();
-        let mut handler = self.shared.handler(&mut client, cx);
+        let mut handler = self.shared.handler((&mut client, &mut denials), cx);
         let session = if self.draining {
             self.reply.set(421, Some(Status::new(4, 3, 2)), format_args!("{SHUTTING_DOWN}"));
             Session::refuse(settings, &self.reply)
@@ -76,17 +78,19 @@ impl Ingress {
             match handler.seats.take(key, PROXY, now) {
                 Ok(()) => Session::behind_proxy(settings),
                 Err(refused) => {
-                    handler.turn_away(refused, &mut self.reply);
+                    handler.turn_away(&TurnedAway::NoPlace(refused), &mut self.reply);
                     Session::refuse(settings, &self.reply)
                 }
             }
         } else {
             handler.client.xclient = handler.settings.peers.xclient_rights(peer);
-            if handler.admit(&mut self.reply) {
-                Session::new(settings)
-            } else {
-                handler.seats.leave(key);
-                Session::refuse(settings, &self.reply)
+            match handler.admit() {
+                Ok(()) => Session::new(settings),
+                Err(why) => {
+                    handler.turn_away(&why, &mut self.reply);
+                    handler.seats.leave(key);
+                    Session::refuse(settings, &self.reply)
+                }
             }
         };
         let deadline = now.after(patience(session.phase()));
@@ -94,6 +98,7 @@ impl Ingress {
             socket,
             session,
             client,
+            denials,
             receiving: false,
             sending: false,
             ended: false,
@@ -212,7 +217,8 @@ impl Ingress {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let mut handler = self.shared.handler(&mut connection.client, cx);
+        let Connection { client, denials, .. } = &mut **connection;
+        let mut handler = self.shared.handler((client, denials), cx);
         work(&mut handler, &mut self.reply);
     }
 
@@ -229,8 +235,8 @@ impl Ingress {
         let before = (connection.session.steps(), connection.session.carried());
         let allowance = self.allowance.min(IN_VAIN_A_VISIT_MAX);
         connection.session.set_allowance(allowance);
-        let Connection { session, client, .. } = &mut **connection;
-        work(session, &mut self.shared.handler(client, cx));
+        let Connection { session, client, denials, .. } = &mut **connection;
+        work(session, &mut self.shared.handler((client, denials), cx));
         self.allowance -= allowance - connection.session.allowance();
         let now = cx.ring.now();
         if connection.session.steps() != before.0 {
@@ -287,15 +293,9 @@ impl Ingress {
 
     /// Hands a finished message to the spool (again), outside of a call of its session.
     pub(crate) fn store<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        if !matches!(connection.client.waiting, Waiting::Room | Waiting::Large) {
-            return;
-        }
-        connection.client.waiting = Waiting::Nothing;
-        let mut handler = self.shared.handler(&mut connection.client, cx);
-        if handler.store(&mut self.reply) == Step::Refuse {
+        let mut step = Step::Wait;
+        self.handle(cx, key, |handler, reply| step = handler.store(reply));
+        if step == Step::Refuse {
             self.resume_message(cx, key);
         }
     }
@@ -306,9 +306,9 @@ impl Ingress {
             return;
         };
         // Before a reply goes: the reader of a ticket in it can look it up.
-        connection.client.hand_over_denial(cx.link);
+        connection.denials.hand_over(cx.link);
         if !connection.session.has_transaction() {
-            denial::end_fold(&mut connection.client, &mut self.shared.folds, cx);
+            connection.denials.end_fold(&connection.client, &mut self.shared.folds, cx);
         }
         // What has ended just now may have held a configuration that is out of force.
         connection.renew_if_idle(cx.snapshots.load());
@@ -318,7 +318,7 @@ impl Ingress {
             connection.client.tls = true;
             connection.client.tls_name.push_str(name);
         }
-        let waiting = connection.client.waiting != Waiting::Nothing;
+        let waiting = connection.client.waits();
         self.shared.seats.set_busy(key, waiting);
         if self.draining
             && !waiting
@@ -326,8 +326,8 @@ impl Ingress {
             && !connection.session.is_closing()
         {
             self.reply.set(421, Some(Status::new(4, 3, 2)), format_args!("{SHUTTING_DOWN}"));
-            let Connection { session, client, .. } = &mut **connection;
-            let handler = &mut self.shared.handler(client, cx);
+            let Connection { session, client, denials, .. } = &mut **connection;
+            let handler = &mut self.shared.handler((client, denials), cx);
             session.close_with(&self.reply, handler);
         }
         if !connection.sending && !connection.session.output().is_empty() {
@@ -385,7 +385,7 @@ impl Ingress {
         if !is_due {
             return;
         }
-        if connection.client.waiting != Waiting::Nothing {
+        if connection.client.waits() {
             return;
         }
         let text = match connection.session.phase() {
@@ -400,7 +400,7 @@ impl Ingress {
 
     fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
         let Some(mut connection) = self.connections.remove(key) else { return };
-        denial::end_fold(&mut connection.client, &mut self.shared.folds, cx);
+        connection.denials.end_fold(&connection.client, &mut self.shared.folds, cx);
         self.wheel.cancel(connection.timer);
         self.shared.seats.leave(key);
         cx.ring.close(connection.socket);

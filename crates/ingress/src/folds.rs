@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_is_told_when_its_window_is_over_though_nobody_comes_again() {
+    fn a_sum_is_told_when_its_window_is_over_though_no_client_comes_again() {
         let mut desk = Desk::new();
         for number in 0..150 {
             desk.deny(number, "2001:db8::1", STRANGER);

@@ -1,6 +1,6 @@
 //! Mail in: listeners, connections, admission and back-pressure of one worker.
 //!
-//! Each connection joins a sans-I/O SMTP session to the ring and to the handler, who asks `policy` and
+//! Each connection joins a sans-I/O SMTP session to the ring and to the handler, which asks `policy` and
 //! hands what is accepted to the spool. Nothing is answered 250 before the spool says that it is
 //! durable. A peer costs bounded memory: it is not read from while its session waits, while its
 //! output is not taken, or while the spool is behind; and bounded time and places: see `seats`. Fails towards
@@ -14,30 +14,33 @@ mod folds;
 mod guesses;
 mod handler;
 mod headers;
+mod leases;
+mod refusal;
 mod seats;
 mod shed;
+mod transaction;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commons::{Places, SnapshotCache, Unfinished, Verification, WorkerLink};
+use commons::{Places, SnapshotCache, Unfinished, WorkerLink};
 use mail::{Reason, Reply, Status, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
 use ring::{Arena, Completion, Handle, Instant, ListenOptions, Listener, Ring, Token, Wheel};
-use smtp::server::Resume;
-use spool::{Refusal, Spool};
+use spool::Spool;
 
 pub use events::EVENTS;
 pub use handler::proxy::Peers;
 
-use connection::{Connection, Waiting};
+use connection::Connection;
 use events::Accepted;
 use findings::Findings;
 use folds::{Folds, Pen};
-use handler::{Shared, denial};
+use handler::Shared;
 use seats::Seats;
+use transaction::Transaction;
 
 pub use handler::login::LoginSettings;
 
@@ -251,36 +254,33 @@ impl Ingress {
 
     /// The message of connection `key` is durable: its 250 may go.
     pub fn committed<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
-        let connection = self.connections.get_mut(key);
-        let Some(connection) = connection.filter(|one| one.client.waiting == Waiting::Commit) else {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let client = &mut connection.client;
+        let Some(message) = client.transaction.committing() else {
             // It was told to come again when another write failed, while this group was under way.
             debug_assert!(cx.spool.stats().latched, "the client of a durable message waits for its 250");
             return;
         };
-        let client = &mut connection.client;
-        client.waiting = Waiting::Nothing;
-        let proxy = client.proxy();
-        let transaction = &mut client.transaction;
-        let id = transaction.id.expect("a committed message has an id");
-        let tenant = transaction.tenant.map_or("", |tenant| &client.snapshot.tenant(tenant).name);
+        let (id, ended_at) = (message.id, message.ended_at);
+        let tenant = &client.snapshot.tenant(message.responsible.tenant).name;
         let accepted = Accepted {
             message: id,
             client: client.address,
-            proxy,
+            proxy: client.proxy(),
             tenant,
-            login: transaction.charged_to(&client.login, &client.snapshot),
-            from: transaction.envelope.reverse_path().text(),
-            recipients: transaction.envelope.recipient_count() as u64,
-            bytes: transaction.body_bytes,
+            login: client.charged(),
+            from: client.buffers.envelope.reverse_path().text(),
+            recipients: client.buffers.envelope.recipient_count() as u64,
+            bytes: message.bytes,
         };
         cx.log.record(&accepted, UnixMillis(cx.ring.unix_millis()));
         if connection.ended {
-            transaction.clear();
+            client.forget_message();
             return self.settle(cx, key);
         }
         cx.metrics.message_accepted(client.listener, tenant);
-        cx.metrics.observe_acceptance(cx.ring.now().since(transaction.ended_at));
-        transaction.clear();
+        cx.metrics.observe_acceptance(cx.ring.now().since(ended_at));
+        client.forget_message();
         self.reply.set(250, Some(Status::new(2, 0, 0)), format_args!("queued as {id}"));
         self.resume_message(cx, key);
     }
@@ -289,18 +289,18 @@ impl Ingress {
     pub fn room<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
         for _ in 0..self.shared.parked.len() {
             let Some(key) = self.shared.parked.pop_front() else { return };
-            self.store(cx, key);
+            if self.is_parked(key) {
+                self.store(cx, key);
+            }
         }
     }
 
-    /// The spool has latched: everyone who waits for it is told to come again.
+    /// The spool has latched: every client that waits for it is told to come again.
     pub fn latched<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
         self.shared.parked.clear();
         for index in 0..self.connections.end() {
-            let Some((key, _)) = self.connections.at(index) else { continue };
-            let waits = |waiting| matches!(waiting, Waiting::Room | Waiting::Large | Waiting::Commit);
-            if self.waiting(key).is_some_and(waits) {
-                self.put_off(cx, key, Refusal::Latched);
+            if let Some((key, _)) = self.connections.at(index) {
+                self.put_off(cx, key, spool::Refusal::Latched);
             }
         }
     }
@@ -309,58 +309,47 @@ impl Ingress {
     /// refused at their end, and of each group on its way the spool says what becomes of it.
     pub fn vanished<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
         while let Some(key) = self.shared.parked.pop_front() {
-            if self.waiting(key) == Some(Waiting::Room) {
-                self.put_off(cx, key, Refusal::Vanished);
+            if self.is_parked(key) {
+                self.put_off(cx, key, spool::Refusal::Vanished);
             }
         }
     }
 
+    fn is_parked(&mut self, key: Handle) -> bool {
+        self.connection(key).is_some_and(|connection| connection.client.transaction.is_parked())
+    }
+
     /// The message of connection `key` was withdrawn: its client is told to come again.
     pub fn withdrawn<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
-        if self.waiting(key) == Some(Waiting::Commit) {
-            self.put_off(cx, key, Refusal::Vanished);
+        let connection = self.connection(key);
+        if connection.is_some_and(|connection| connection.client.transaction.committing().is_some()) {
+            self.put_off(cx, key, spool::Refusal::Vanished);
         }
     }
 
-    fn waiting(&self, key: Handle) -> Option<Waiting> {
-        Some(self.connections.get(key)?.client.waiting)
-    }
-
-    /// The message of connection `key`, which waits for the spool, will not become durable.
-    fn put_off<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, refusal: Refusal) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let client = &mut connection.client;
-        client.waiting = Waiting::Nothing;
-        if connection.ended {
-            self.settle(cx, key);
-        } else if client.transaction.id.is_some() {
-            self.handle(cx, key, |handler, reply| {
-                handler.refuse_for_spool(refusal, reply);
-                handler.end_transaction();
-            });
-            self.resume_message(cx, key);
-        } else {
-            client.transaction.refused = Some(Reason::SpoolFailed);
-            self.drive(cx, key, |session, handler| session.resume(Resume::Continue, handler));
+    /// What connection `key` waits for the spool with, if it does, will not become durable.
+    fn put_off<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, refusal: spool::Refusal) {
+        let Some(connection) = self.connection(key) else { return };
+        match &connection.client.transaction {
+            Transaction::Message(_) if connection.ended => {
+                self.handle(cx, key, |handler, _| handler.end_transaction());
+                self.settle(cx, key);
+            }
+            Transaction::Message(_) => self.refuse_message(cx, key, refusal),
+            Transaction::Body(incoming) if incoming.is_paused => {
+                self.give_body_up(cx, key, Reason::SpoolFailed);
+            }
+            _ => {}
         }
     }
 
-    /// A login was verified.
-    pub fn verified<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, outcome: Verification) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        let client = &mut connection.client;
-        if client.waiting != Waiting::Login {
-            return;
-        }
-        client.waiting = Waiting::Nothing;
-        let mut reply = std::mem::take(&mut self.reply);
-        self.drive(cx, key, |session, handler| {
-            let accepted = handler.end_login(outcome, &mut reply);
-            session.resume(Resume::Auth((!accepted).then_some(&reply)), handler);
+    /// Answers a whole message that the spool does not take after all.
+    fn refuse_message<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, refusal: spool::Refusal) {
+        self.handle(cx, key, |handler, reply| {
+            handler.give_up(handler.client.refusal_of_spool(refusal));
+            handler.end_given_up(reply);
         });
-        self.reply = reply;
+        self.resume_message(cx, key);
     }
 
     /// Another configuration is in force: idle connections take it up within the next turns.
@@ -397,8 +386,8 @@ impl Ingress {
     pub fn close_log<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
         for index in 0..self.connections.end() {
             let Some((key, _)) = self.connections.at(index) else { continue };
-            let connection = &mut self.connections[key];
-            denial::end_fold(&mut connection.client, &mut self.shared.folds, cx);
+            let Connection { client, denials, .. } = &mut *self.connections[key];
+            denials.end_fold(client, &mut self.shared.folds, cx);
         }
         self.shared.folds.write_all(&mut cx.pen());
         cx.link.settle_repeated(UnixMillis(u64::MAX));

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_has_the_place_of_whoever_has_carried_nothing_for_longest() {
+    fn a_newcomer_has_the_place_of_the_client_that_has_carried_nothing_for_longest() {
         let mut seats = seats(8);
         for key in 0..4 {
             seats.take(of(key), stranger(u64::from(key)), at(u64::from(key))).expect("a place");
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_give_way_to_networks_and_nobody_to_those_who_come_with_less() {
+    fn strangers_give_way_to_networks_and_no_client_to_one_that_comes_with_less() {
         let mut seats = seats(16);
         for key in 0..8 {
             seats.take(of(key), stranger(u64::from(key)), at(0)).expect("a place");
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn where_places_are_short_nobody_is_waited_for_who_does_nothing() {
+    fn where_places_are_short_no_client_is_waited_for_that_does_nothing() {
         let mut seats = seats(16);
         for key in 0..6 {
             seats.take(of(key), stranger(u64::from(key)), at(u64::from(key))).expect("a place");

@@ -14,7 +14,7 @@ use crate::trace::{Outcome, Trace};
 
 impl Snapshot {
     /// Decides at MAIL: whether this client may begin a transaction here at all. The reverse-path
-    /// itself is judged at each recipient that means relaying, so that no insider gets less than
+    /// itself is looked at for each recipient that means relaying, so that no insider gets less than
     /// a stranger (DESIGN.md C1).
     ///
     /// On acceptance tenant and identity are those that would answer for the sender.

@@ -108,5 +108,5 @@ fn explained(
         }
         _ => remedy,
     };
-    Explanation { steps, decision, list: listed.map(|listed| listed.list.to_owned()), remedy }
+    Explanation { steps, decision, list: listed.map(|listed| listed.list.to_string()), remedy }
 }

@@ -23,7 +23,6 @@ mod logins;
 mod names;
 mod network;
 mod next_hop;
-mod nobody;
 mod patterns;
 mod presented;
 mod proof;
@@ -37,6 +36,7 @@ mod snapshot;
 mod source;
 mod trace;
 mod trie;
+mod unknown;
 mod witness;
 
 pub use checks::{HeaderChecks, HeaderField};

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use mail::{Address, ForwardPath, Reason, ReversePath};
 
@@ -27,7 +28,7 @@ pub struct Listed<'a> {
     /// The refusal.
     pub decision: Decision,
     /// The list, as a reply may name it.
-    pub list: &'a str,
+    pub list: &'a Arc<str>,
 }
 
 impl Entries<Address<'_>> for Patterns {
@@ -165,6 +166,6 @@ fn address_lists<'a>(
     None
 }
 
-fn refused(rule: Rule, reason: Reason, tenant: Option<TenantIx>, list: &str) -> Listed<'_> {
+fn refused(rule: Rule, reason: Reason, tenant: Option<TenantIx>, list: &Arc<str>) -> Listed<'_> {
     Listed { decision: Decision::deny(rule, tenant, reason, Remedy::TakeOffList), list }
 }

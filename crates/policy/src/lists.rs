@@ -18,7 +18,7 @@ pub(crate) struct Lists {
 #[derive(Debug)]
 pub(crate) struct List<E> {
     /// As a reply may name it.
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     pub(crate) file: Arc<str>,
     pub(crate) entries: E,
 }

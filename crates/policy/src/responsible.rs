@@ -136,7 +136,7 @@ impl Snapshot {
         trace: &mut impl Trace,
     ) -> Result<Responsible, Decision> {
         let Some(chosen) = self.responsible(facts, network, from) else {
-            return Err(self.nobody(facts, network, trace));
+            return Err(self.no_tenant(facts, network, trace));
         };
         self.trace_responsible(chosen, facts, trace);
         // Strict mode is the network's tenant's: a grant is no login there.
@@ -359,7 +359,7 @@ impl Snapshot {
         }
     }
 
-    fn nobody(&self, facts: &Facts<'_>, network: NetworkMatch, trace: &mut impl Trace) -> Decision {
+    fn no_tenant(&self, facts: &Facts<'_>, network: NetworkMatch, trace: &mut impl Trace) -> Decision {
         let client = facts.client.to_canonical();
         let excluded = match network {
             NetworkMatch::Excluded if trace.wants_lines() => self.network_line(client),

@@ -41,7 +41,7 @@ pub struct Snapshot {
     pub(crate) routes: Box<[Route]>,
     pub(crate) node_routes: Patterns,
     pub(crate) scram_shape: Option<ScramShape>,
-    pub(crate) credential_of_nobody: Box<str>,
+    pub(crate) credential_of_unknown: Box<str>,
 }
 
 /// What of a SCRAM verifier is shown to anyone who asks.
@@ -248,8 +248,8 @@ impl Snapshot {
     /// as for most: a credential of the commonest form and cost, which no password fits. Empty where
     /// no identity has one.
     #[must_use]
-    pub fn credential_of_nobody(&self) -> &str {
-        &self.credential_of_nobody
+    pub fn credential_of_unknown(&self) -> &str {
+        &self.credential_of_unknown
     }
 
     /// The tenant of an identity.

@@ -8,6 +8,7 @@
 mod delivery;
 mod http;
 mod outgoing;
+mod refusals;
 mod scheduler;
 mod sieges;
 mod storage;
@@ -85,13 +86,13 @@ static MUTANTS: [Mutant; 74] = [
     Mutant {
         name: "strangers are the first tenant's",
         file: NETWORK,
-        original: "NOBODY => NetworkMatch::Stranger,",
-        mutated: "NOBODY => NetworkMatch::Tenant(TenantIx(0)),",
+        original: "STRANGERS => NetworkMatch::Stranger,",
+        mutated: "STRANGERS => NetworkMatch::Tenant(TenantIx(0)),",
     },
     Mutant {
         name: "the table begins with everyone in a network",
         file: NETWORK,
-        original: "Self { v4: Trie::build(v4, NOBODY), v6: Trie::build(v6, NOBODY) }",
+        original: "Self { v4: Trie::build(v4, STRANGERS), v6: Trie::build(v6, STRANGERS) }",
         mutated: "Self { v4: Trie::build(v4, TENANTS), v6: Trie::build(v6, TENANTS) }",
     },
     Mutant {
@@ -363,8 +364,8 @@ static MUTANTS: [Mutant; 74] = [
     Mutant {
         name: "nobody heeds what a list says of a recipient",
         file: LISTS_ASKED,
-        original: "let Some(decision) = listed.map(|listed| listed.decision) else { return false };",
-        mutated: "let Some(decision) = listed.map(|listed| listed.decision).filter(|_| false) else { return false };",
+        original: "let Some(listed) = listed else { return Ok(()) };",
+        mutated: "let Some(listed) = listed.filter(|_| false) else { return Ok(()) };",
     },
     Mutant {
         name: "nothing is kept for those who come after strangers",
@@ -518,6 +519,7 @@ fn all() -> impl Iterator<Item = &'static Mutant> {
         &delivery::MUTANTS[..],
         &http::MUTANTS,
         &outgoing::MUTANTS,
+        &refusals::MUTANTS,
         &scheduler::MUTANTS,
         &sieges::MUTANTS,
         &storage::MUTANTS,
@@ -553,7 +555,7 @@ type Judge = (&'static str, &'static [&'static str]);
 
 /// The tests that may notice, the quick ones first.
 fn judges(file: &str) -> &'static [Judge] {
-    let of = [outgoing::judges, sieges::judges, storage::judges];
+    let of = [outgoing::judges, refusals::judges, sieges::judges, storage::judges];
     if let Some(judges) = of.into_iter().find_map(|judges| judges(file)) {
         return judges;
     }

@@ -8,8 +8,10 @@
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
-use mail::{Reason, UnixMillis};
-use policy::{Allowance, Counted, IdentityIx, RateLimit, Snapshot, TenantIx, Whom};
+use mail::{Reason, UnixMillis, Verdict};
+use policy::{
+    Allowance, Counted, Decision, IdentityIx, Period, RateLimit, Remedy, Rule, Snapshot, TenantIx, Whom,
+};
 
 use super::{Charged, Key, Limits, Rate, Suspension, machine};
 
@@ -48,6 +50,14 @@ pub struct Use {
     pub limit: RateLimit,
     /// How much of it; more than there is where something large was charged.
     pub used: u64,
+}
+
+impl Over {
+    /// Why what is past the limit is refused: an amount in a day is a quota.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        if self.limit.per == Period::Day { Reason::QuotaExceeded } else { Reason::RateLimited }
+    }
 }
 
 impl Account {
@@ -151,6 +161,28 @@ impl Account {
         suspension.map(|suspension| (reason, suspension))
     }
 
+    /// The refusal of what is suspended for `reason`, which [`Account::suspension`] gave: for now, where the
+    /// configuration says so.
+    #[must_use]
+    pub fn refusal_suspended(
+        &self,
+        snapshot: &Snapshot,
+        reason: Reason,
+        tenant: Option<TenantIx>,
+    ) -> Decision {
+        let verdict = match snapshot.limits.suspension_is_temporary {
+            true => Verdict::Defer(reason),
+            false => Verdict::Deny(reason),
+        };
+        Decision::refusal(Rule::Suspension, self.tenant.or(tenant), verdict, Remedy::LiftSuspension)
+    }
+
+    /// The refusal of what is past a limit: for now.
+    #[must_use]
+    pub fn refusal_over(&self, over: &Over) -> Decision {
+        Decision::refusal(Rule::Rate, self.tenant, Verdict::Defer(over.reason()), Remedy::Wait)
+    }
+
     /// Charges what has happened to all of them.
     pub fn charge(
         &self,
@@ -197,19 +229,30 @@ impl Account {
         }
     }
 
-    /// Whom a person would call `whom`: what a stranger is told names no tenant.
+    /// As [`called`] for who answers.
     #[must_use]
-    pub fn name<'a>(&'a self, snapshot: &'a Snapshot, address: IpAddr, whom: Whom) -> impl fmt::Display + 'a {
-        fmt::from_fn(move |f| match (whom, self.tenant, self.identity) {
-            (Whom::Tenant, Some(tenant), _) => write!(f, "tenant {}", snapshot.tenant(tenant).name),
-            (Whom::Identity, _, Some(identity)) => write!(f, "login {}", snapshot.identity_login(identity)),
-            (Whom::Network, ..) => match snapshot.network_prefix(address) {
-                Some(prefix) => write!(f, "network {prefix}"),
-                None => write!(f, "the network of {address}"),
-            },
-            _ => write!(f, "{}", machine(address)),
-        })
+    pub fn name<'a>(&self, snapshot: &'a Snapshot, address: IpAddr, whom: Whom) -> impl fmt::Display + 'a {
+        called(whom, (self.tenant, self.identity), snapshot, address)
     }
+}
+
+/// How a person would call `whom`, where tenant and login are these: what a stranger is told names no tenant.
+#[must_use]
+pub fn called(
+    whom: Whom,
+    (tenant, identity): (Option<TenantIx>, Option<IdentityIx>),
+    snapshot: &Snapshot,
+    address: IpAddr,
+) -> impl fmt::Display {
+    fmt::from_fn(move |f| match (whom, tenant, identity) {
+        (Whom::Tenant, Some(tenant), _) => write!(f, "tenant {}", snapshot.tenant(tenant).name),
+        (Whom::Identity, _, Some(identity)) => write!(f, "login {}", snapshot.identity_login(identity)),
+        (Whom::Network, ..) => match snapshot.network_prefix(address) {
+            Some(prefix) => write!(f, "network {prefix}"),
+            None => write!(f, "the network of {address}"),
+        },
+        _ => write!(f, "{}", machine(address)),
+    })
 }
 
 fn allowance(snapshot: &Snapshot, tenant: Option<TenantIx>, whom: Whom) -> &Allowance {

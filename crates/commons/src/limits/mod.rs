@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use policy::{Snapshot, TenantIx, Whom};
 
-pub use account::{Account, Over, Use};
+pub use account::{Account, Over, Use, called};
 pub use containment::{Contained, Sender};
 pub use counts::ConnectionCounts;
 pub use grants::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, GrantedIdentities, Grants, NoRoom};

@@ -532,7 +532,7 @@ fn lists_are_read_from_their_files_and_what_is_wrong_in_them_names_its_line() {
     folder.write("friends.txt", "192.0.2.7\n");
     let snapshot = folder.load().unwrap().snapshot;
     let client = |client: &str| snapshot.decide_client(client.parse().unwrap(), &mut policy::NoTrace);
-    assert_eq!(client("192.0.2.1").unwrap().list, "clients");
+    assert_eq!(&**client("192.0.2.1").unwrap().list, "clients");
     assert!(client("192.0.2.7").is_none() && client("192.0.3.1").is_none());
     folder.write("clients.txt", "192.0.2.1/24\nhost.example\n");
     folder.write("tenants/lists/senders.txt", "\nnobody@\n");

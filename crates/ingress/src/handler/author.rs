@@ -7,12 +7,11 @@
 use std::fmt;
 
 use mail::header::{self, HeaderError};
-use mail::{Reason, Reply, Verdict};
+use mail::{Reason, Verdict};
 use policy::{Decision, HeaderChecks, HeaderField, IdentityIx, Remedy, Rule, Snapshot, TenantIx};
-use ring::Ring;
 
-use crate::handler::SessionHandler;
 use crate::headers::Found;
+use crate::refusal::{Detail, Refusal};
 
 /// Who answers for the header of a message, and what is wrong with it.
 #[derive(Debug, Default)]
@@ -29,8 +28,9 @@ struct Author {
     checks: HeaderChecks,
 }
 
+/// What is wrong with a header.
 #[derive(Debug)]
-enum Problem {
+pub(crate) enum Problem {
     Missing,
     Twice(HeaderField),
     /// Too long, or its name is not written as a name must be.
@@ -54,11 +54,6 @@ impl fmt::Display for Problem {
 }
 
 impl Authorship {
-    /// Forgets the message.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     /// A recipient was accepted: gives what is to be found in the header, where it is not known yet.
     pub(crate) fn recipient_accepted(
         &mut self,
@@ -88,26 +83,30 @@ impl Authorship {
         } else {
             found
                 .value
-                .map_or(Some(Problem::Malformed(field)), |value| judge_field(snapshot, author, field, value))
+                .map_or(Some(Problem::Malformed(field)), |value| check_field(snapshot, author, field, value))
         };
     }
 
-    /// Whether the header is refused already.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.problem.is_some()
+    /// Why the message is refused for its header, as far as that went by.
+    pub(crate) fn refusal(&mut self) -> Option<Refusal> {
+        let (author, problem) = (self.author?, self.problem.take()?);
+        let verdict = Verdict::Deny(Reason::HeaderFromNotOwned);
+        let decision =
+            Decision::refusal(Rule::HeaderFrom, Some(author.tenant), verdict, Remedy::OwnHeaderFrom);
+        let decision = Decision { identity: author.identity, ..decision };
+        Some(Refusal::new(decision).because(Detail::Header(problem)))
     }
 
-    /// The header is over: whether it is refused.
-    pub(crate) fn end(&mut self) -> bool {
+    /// The header is over: what is missing in it is wrong too.
+    pub(crate) fn end(&mut self) {
         let wants_from = self.author.is_some_and(|author| author.checks.from);
         if wants_from && !self.seen[HeaderField::From as usize] && self.problem.is_none() {
             self.problem = Some(Problem::Missing);
         }
-        self.is_refused()
     }
 }
 
-fn judge_field(snapshot: &Snapshot, author: Author, field: HeaderField, value: &[u8]) -> Option<Problem> {
+fn check_field(snapshot: &Snapshot, author: Author, field: HeaderField, value: &[u8]) -> Option<Problem> {
     let mut foreign = None;
     let read = header::addresses(value, |address| {
         if !snapshot.owns_header_address(author.tenant, author.identity, address) {
@@ -118,23 +117,5 @@ fn judge_field(snapshot: &Snapshot, author: Author, field: HeaderField, value: &
         (Err(error), _) => Some(Problem::Unreadable(field, error)),
         (Ok(()), Some(address)) => Some(Problem::Foreign(field, address.text().into())),
         (Ok(()), None) => None,
-    }
-}
-
-impl<R: Ring> SessionHandler<'_, '_, R> {
-    /// Refuses a message for its header.
-    pub(crate) fn refuse_header(&mut self, reply: &mut Reply) {
-        let authorship = std::mem::take(&mut self.client.transaction.authorship);
-        // The envelope lends its text to the denial and has it back afterwards.
-        let envelope = std::mem::take(&mut self.client.transaction.envelope);
-        if let (Some(author), Some(problem)) = (authorship.author, &authorship.problem) {
-            let verdict = Verdict::Deny(Reason::HeaderFromNotOwned);
-            let tenant = Some(author.tenant);
-            let decision = Decision::refusal(Rule::HeaderFrom, tenant, verdict, Remedy::OwnHeaderFrom);
-            let decision = Decision { identity: author.identity, ..decision };
-            let from = envelope.reverse_path().text();
-            self.refuse_with(&decision, Some(format_args!("{problem}")), (from, ""), reply);
-        }
-        self.client.transaction.envelope = envelope;
     }
 }

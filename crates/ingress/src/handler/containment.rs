@@ -8,12 +8,12 @@ use policy::Snapshot;
 use ring::Ring;
 
 use crate::connection::Client;
-use crate::handler::SessionHandler;
+use crate::handler::denial::Door;
 
-impl<R: Ring> SessionHandler<'_, '_, R> {
+impl<R: Ring> Door<'_, '_, R> {
     /// A refusal for `reason` is on its way. What is refused for now is no denial, and what a
     /// suspended sender still tries does not hold it for longer.
-    pub(crate) fn count_refusal(&mut self, reason: Reason) {
+    pub(super) fn count_refusal(&mut self, reason: Reason) {
         let cause = match reason {
             Reason::LoginFailed => SuspensionCause::FailedLogins,
             Reason::TenantSuspended | Reason::IdentitySuspended | Reason::ClientSuspended => return,
@@ -21,7 +21,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
             _ => return,
         };
         let now = self.cx.now();
-        let client = &*self.client;
+        let client = self.client;
         let sender = match cause {
             SuspensionCause::FailedLogins => match client.snapshot.identity(&client.login) {
                 Some(identity) => Sender::Login(client.snapshot.identity_login(identity)),

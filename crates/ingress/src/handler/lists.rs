@@ -1,54 +1,39 @@
 //! Block and allow lists at work: they are asked of the latest configuration, so that a block acts
 //! at once, whatever a connection or a transaction began with.
 
-use std::sync::Arc;
-
-use mail::{ForwardPath, Reply};
-use policy::{Decision, NoTrace, Snapshot, TenantIx};
+use mail::ForwardPath;
+use policy::{Decision, Listed, NoTrace, Snapshot, TenantIx};
 use ring::Ring;
 
 use crate::handler::SessionHandler;
+use crate::refusal::{Detail, Names, Refusal};
 
 impl<R: Ring> SessionHandler<'_, '_, R> {
-    /// Refuses a client that the node's list blocks now.
-    pub(crate) fn refused_by_client_list(&mut self, reply: &mut Reply) -> bool {
-        let client = self.client.address;
-        if self.cx.snapshots.load().decide_client(client, &mut NoTrace).is_none() {
-            return false;
+    /// Whether the node's list blocks the client now.
+    pub(crate) fn check_client_list(&mut self) -> Result<(), Refusal> {
+        match self.cx.snapshots.load().decide_client(self.client.address, &mut NoTrace) {
+            None => Ok(()),
+            Some(listed) => Err(refusal(&listed, listed.decision).naming(Names::Client)),
         }
-        let latest = Arc::clone(self.cx.snapshots.load());
-        let Some(listed) = latest.decide_client(client, &mut NoTrace) else { return false };
-        self.refuse_with(&listed.decision, Some(format_args!("{}", listed.list)), ("", ""), reply);
-        true
     }
 
-    /// Refuses a recipient that was accepted as `accepted`, where a list says so now.
-    pub(crate) fn refused_by_lists(
-        &mut self,
-        accepted: &Decision,
-        to: ForwardPath<'_>,
-        reply: &mut Reply,
-    ) -> bool {
-        let client = self.client.address;
+    /// Whether a list says no now to a recipient that was accepted as `accepted`.
+    pub(crate) fn check_lists(&mut self, accepted: &Decision, to: ForwardPath<'_>) -> Result<(), Refusal> {
+        let client = &*self.client;
         let latest = self.cx.snapshots.load();
-        let tenant = tenant_in(latest, &self.client.snapshot, accepted.tenant);
-        let from = self.client.transaction.envelope.reverse_path();
-        let mut listed = latest.decide_client(client, &mut NoTrace);
-        listed = listed.or_else(|| latest.decide_lists(client, from, to, tenant, &mut NoTrace));
-        let Some(decision) = listed.map(|listed| listed.decision) else { return false };
+        let tenant = tenant_in(latest, &client.snapshot, accepted.tenant);
+        let from = client.buffers.envelope.reverse_path();
+        let listed = latest.decide_client(client.address, &mut NoTrace);
+        let listed = listed.or_else(|| latest.decide_lists(client.address, from, to, tenant, &mut NoTrace));
+        let Some(listed) = listed else { return Ok(()) };
         // Told by the configuration that decided, of a tenant of the one that the transaction has.
-        let latest = Arc::clone(latest);
-        // The envelope lends its text to the denial and has it back afterwards.
-        let envelope = std::mem::take(&mut self.client.transaction.envelope);
-        let from = envelope.reverse_path();
-        let mut listed = latest.decide_client(client, &mut NoTrace);
-        listed = listed.or_else(|| latest.decide_lists(client, from, to, tenant, &mut NoTrace));
-        let list = listed.map_or("", |listed| listed.list);
-        let decision = Decision { tenant: accepted.tenant, identity: accepted.identity, ..decision };
-        self.refuse_with(&decision, Some(format_args!("{list}")), (from.text(), to.text()), reply);
-        self.client.transaction.envelope = envelope;
-        true
+        let Decision { tenant, identity, .. } = *accepted;
+        Err(refusal(&listed, Decision { tenant, identity, ..listed.decision }))
     }
+}
+
+fn refusal(listed: &Listed<'_>, decision: Decision) -> Refusal {
+    Refusal::new(decision).because(Detail::List(listed.list.clone()))
 }
 
 /// The same tenant in another configuration.

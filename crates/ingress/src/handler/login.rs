@@ -7,15 +7,16 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use commons::{Charged, Key, Login, Question, Rate, Verification, machine};
+use commons::{Charged, Key, Limits, Login, Question, Rate, Verification, machine};
 use mail::{Reason, Reply, UnixMillis};
-use policy::{Decision, IdentityIx, Snapshot};
-use ring::Ring;
-use smtp::server::{Credentials, SCRAM_NONCE_BYTES, ScramStart, Step};
+use policy::{IdentityIx, Snapshot};
+use ring::{Handle, Ring};
+use smtp::server::{Credentials, Resume, SCRAM_NONCE_BYTES, ScramStart, Step};
 
-use crate::connection::Waiting;
 use crate::events::LoggedIn;
 use crate::handler::SessionHandler;
+use crate::refusal::{Detail, Refusal};
+use crate::{Context, Ingress};
 
 /// From where a login succeeded within this time, no failures elsewhere lock it out, and its password
 /// is believed for a while once it fitted.
@@ -55,99 +56,78 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         self.cx.snapshots.load().scram_shape().is_some()
     }
 
-    /// What the proof is held against; `None` while the login is locked.
-    pub(crate) fn begin_scram(&mut self, login: &str, reply: &mut Reply) -> Option<ScramStart> {
-        if self.refused_by_lock(login, reply) {
-            return None;
-        }
+    /// What the proof of `login` is held against.
+    pub(crate) fn begin_scram(&mut self, login: &str) -> Result<ScramStart, Refusal> {
+        self.lock().check(login)?;
         let snapshot = self.cx.snapshots.load();
         let Some(shape) = snapshot.scram_shape() else {
             // A reload took the last verifier away since the mechanism was announced.
-            self.client.login.clear();
-            self.client.login.push_str(login);
-            let decision = Decision::refusal_for(Reason::MechanismWithdrawn, None);
-            self.refuse_with(&decision, None, ("", ""), reply);
-            self.client.login.clear();
-            return None;
+            return Err(Refusal::for_reason(Reason::MechanismWithdrawn, None));
         };
         // Made for a known login too: it must not be answered sooner.
         let secret = &self.settings.login.secret;
-        let nobody = smtp::scram::of_nobody(secret, login, shape.iterations, shape.salt_bytes);
+        let unknown = smtp::scram::of_unknown(secret, login, shape.iterations, shape.salt_bytes);
         let identity = snapshot.identity(login);
-        self.client.asked = Asked::about(snapshot, identity);
+        self.client.attempt = Attempt::Proving(Asked::about(snapshot, identity));
         let known = identity.and_then(|identity| snapshot.scram(identity)).cloned();
-        let verifier = known.unwrap_or(nobody);
+        let verifier = known.unwrap_or(unknown);
         let mut nonce = [0; SCRAM_NONCE_BYTES];
         self.cx.ring.random(&mut nonce);
-        Some(ScramStart { verifier, nonce })
+        Ok(ScramStart { verifier, nonce })
     }
 
-    pub(crate) fn login(&mut self, credentials: Credentials<'_>, reply: &mut Reply) -> Step {
+    pub(crate) fn check_login(&mut self, credentials: Credentials<'_>) -> Result<Step, Refusal> {
         let (Credentials::Plain { authorization, login, .. }
         | Credentials::Scram { authorization, login, .. }) = credentials;
-        if self.refused_by_lock(login, reply) {
-            return Step::Refuse;
-        }
         self.client.login.clear();
         self.client.login.push_str(login);
+        self.lock().check(login)?;
         let for_itself = authorization.is_empty() || authorization == login;
         match credentials {
-            Credentials::Plain { password, .. } if for_itself => self.ask_for_verification(password, reply),
+            Credentials::Plain { password, .. } if for_itself => self.ask_for_verification(password),
             Credentials::Scram { proved: true, .. } if for_itself => {
-                match self.end_login(Verification::Fits, reply) {
-                    true => Step::Accept,
-                    false => Step::Refuse,
-                }
+                self.end_login(Verification::Fits).map(|()| Step::Accept)
             }
-            _ => {
-                self.end_login(Verification::Fails, reply);
-                Step::Refuse
-            }
+            _ => self.end_login(Verification::Fails).map(|()| Step::Refuse),
         }
     }
 
-    fn ask_for_verification(&mut self, password: &str, reply: &mut Reply) -> Step {
+    fn ask_for_verification(&mut self, password: &str) -> Result<Step, Refusal> {
         let snapshot = self.cx.snapshots.load();
         let identity = snapshot.identity(&self.client.login);
-        self.client.asked = Asked::about(snapshot, identity);
+        let asked = Asked::about(snapshot, identity);
         let credential: Box<str> = match identity {
-            None => snapshot.credential_of_nobody().into(),
+            None => snapshot.credential_of_unknown().into(),
             Some(identity) => match snapshot.credential(identity) {
                 "" => snapshot.scram(identity).map_or_else(String::new, ToString::to_string).into(),
                 hash => hash.into(),
             },
         };
-        let trusted_network =
-            self.is_trusted(&self.client.login, self.cx.now()).then(|| machine(self.client.address));
+        let is_trusted = self.lock().is_trusted(&self.client.login);
         let question = Question::Verify(Login {
             worker: self.settings.worker,
             key: self.client.key,
             credential,
             login: self.client.login.as_str().into(),
-            trusted_network,
+            trusted_network: is_trusted.then(|| machine(self.client.address)),
             password: password.to_owned().into(),
         });
         if self.cx.link.ask(question).is_err() {
-            self.end_login(Verification::Busy, reply);
-            return Step::Refuse;
+            return self.end_login(Verification::Busy).map(|()| Step::Refuse);
         }
-        self.client.waiting = Waiting::Login;
-        Step::Wait
+        self.client.attempt = Attempt::Verifying(asked);
+        Ok(Step::Wait)
     }
 
-    /// Takes the answer to the login under way: whether it is good, or `reply` says why not. What
-    /// fits what a reload has replaced meanwhile, or would open another tenant's login, fails.
-    pub(crate) fn end_login(&mut self, outcome: Verification, reply: &mut Reply) -> bool {
-        let now = self.cx.now();
-        // Guesses that waited together are answered one by one: past the limit none hears whether it was right.
-        let until = self.locked_until(&self.client.login, now).filter(|_| outcome != Verification::Busy);
-        if let Some(until) = until {
-            self.client.asked = Asked::default();
-            self.refuse_locked(until, now, reply);
-            return false;
+    /// Takes the answer to the login under way. What fits what a reload has replaced meanwhile, or would open
+    /// another tenant's login, fails.
+    pub(crate) fn end_login(&mut self, outcome: Verification) -> Result<(), Refusal> {
+        let asked = std::mem::take(&mut self.client.attempt).asked();
+        if outcome != Verification::Busy {
+            // Guesses that waited together are answered one by one: past the limit none hears whether it was right.
+            self.lock().check(&self.client.login)?;
         }
         self.client.renew_snapshot(self.cx.snapshots.load());
-        let asked = std::mem::take(&mut self.client.asked);
         let snapshot = &self.client.snapshot;
         let identity = match outcome {
             Verification::Fits => {
@@ -155,33 +135,79 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
                 known.filter(|_| Asked::about(snapshot, known) == asked)
             }
             Verification::Fails => None,
-            Verification::Busy => {
-                let decision = Decision::refusal_for(Reason::LoginBusy, None);
-                self.refuse_with(&decision, None, ("", ""), reply);
-                self.client.login.clear();
-                return false;
-            }
+            Verification::Busy => return Err(Refusal::for_reason(Reason::LoginBusy, None)),
         };
         self.client.identity = identity;
         if identity.is_none() {
-            self.charge_failure();
-            reply.deny(Reason::LoginFailed, format_args!("{LOGIN_FAILED}"));
-            self.add_ticket(Reason::LoginFailed, "", reply);
-            self.client.login.clear();
-            return false;
+            self.lock().charge_failure(&self.client.login);
+            let refusal = Refusal::for_reason(Reason::LoginFailed, None);
+            let (code, status) = (Reason::LoginFailed.code(), Reason::LoginFailed.status());
+            return Err(refusal.in_words(code, status, Detail::Text(LOGIN_FAILED)));
         }
-        self.remember_success();
+        self.lock().remember_success(&self.client.login);
         self.seats.log_in(self.client.key, self.cx.ring.now());
-        // Only who knows the password hears of a suspension.
-        if self.refuse_suspended_login(reply) {
-            self.client.identity = None;
-            self.client.login.clear();
-            return false;
-        }
+        // Only a client that knows the password hears of a suspension.
+        self.meter().check_login_suspended()?;
+        let now = self.cx.now();
         let logged_in =
             LoggedIn { client: self.client.address, proxy: self.client.proxy(), login: &self.client.login };
         self.cx.log.record(&logged_in, now);
-        true
+        Ok(())
+    }
+
+    /// Refuses the login that the client named: then it has none.
+    pub(crate) fn refuse_login(&mut self, refusal: &Refusal, reply: &mut Reply) {
+        self.refuse(refusal, "", reply);
+        self.client.identity = None;
+        self.client.login.clear();
+    }
+
+    fn lock(&self) -> Lock<'_> {
+        let (limits, settings) = (self.cx.link.commons().limits(), &self.settings.login);
+        Lock { limits, settings, client: self.client.address, now: self.cx.now() }
+    }
+}
+
+impl Ingress {
+    /// A login was verified.
+    pub fn verified<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle, outcome: Verification) {
+        if !self.connection(key).is_some_and(|connection| connection.client.attempt.is_verified()) {
+            return;
+        }
+        let mut reply = std::mem::take(&mut self.reply);
+        self.drive(cx, key, |session, handler| {
+            let refusal = handler.end_login(outcome).err();
+            if let Some(refusal) = &refusal {
+                handler.refuse_login(refusal, &mut reply);
+            }
+            session.resume(Resume::Auth(refusal.is_some().then_some(&reply)), handler);
+        });
+        self.reply = reply;
+    }
+}
+
+/// The login under way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Attempt {
+    #[default]
+    None,
+    /// The client is to prove that it knows the password.
+    Proving(Asked),
+    /// The control plane looks at the password.
+    Verifying(Asked),
+}
+
+impl Attempt {
+    /// The control plane looks at it.
+    pub(crate) fn is_verified(self) -> bool {
+        matches!(self, Self::Verifying(_))
+    }
+
+    fn asked(self) -> Asked {
+        match self {
+            Self::None => Asked::default(),
+            Self::Proving(asked) | Self::Verifying(asked) => asked,
+        }
     }
 }
 
@@ -203,64 +229,58 @@ impl Asked {
     }
 }
 
-// The lock: what failed is charged to the address and to the login, whether or not it exists, and is
-// looked at before a credential is and before anything is said of it.
-impl<R: Ring> SessionHandler<'_, '_, R> {
-    fn refused_by_lock(&mut self, login: &str, reply: &mut Reply) -> bool {
-        let now = self.cx.now();
-        let Some(until) = self.locked_until(login, now) else { return false };
-        self.client.login.clear();
-        self.client.login.push_str(login);
-        self.refuse_locked(until, now, reply);
-        true
-    }
+/// What failed is charged to the address and to the login, whether or not it exists, and is looked at before a
+/// credential is and before anything is said of it.
+struct Lock<'a> {
+    limits: &'a Limits,
+    settings: &'a LoginSettings,
+    client: IpAddr,
+    now: UnixMillis,
+}
 
-    /// For the login that the client names.
-    fn refuse_locked(&mut self, until: UnixMillis, now: UnixMillis, reply: &mut Reply) {
+impl Lock<'_> {
+    /// Whether `login` is looked at now.
+    fn check(&self, login: &str) -> Result<(), Refusal> {
         const MINUTE_MILLIS: u64 = 60_000;
-        let minutes = until.0.saturating_sub(now.0).div_ceil(MINUTE_MILLIS).max(1);
-        let plural = if minutes == 1 { "" } else { "s" };
-        let decision = Decision::refusal_for(Reason::LoginLocked, None);
-        let detail = format_args!("try again in {minutes} minute{plural}");
-        self.refuse_with(&decision, Some(detail), ("", ""), reply);
-        self.client.login.clear();
+        let Some(until) = self.until(login) else { return Ok(()) };
+        let minutes = until.0.saturating_sub(self.now.0).div_ceil(MINUTE_MILLIS).max(1);
+        let refusal = Refusal::for_reason(Reason::LoginLocked, None);
+        Err(refusal.because(Detail::LockedMinutes(minutes)))
     }
 
-    fn locked_until(&self, login: &str, now: UnixMillis) -> Option<UnixMillis> {
-        let failures = self.cx.link.commons().limits().login_failures();
-        let keys = Keys::of(self.client.address, login);
-        let settings = &self.settings.login;
-        let until = |key, rate: &Option<Rate>| failures.peek(key, 1, rate.as_ref()?, now).err();
-        until(keys.address, &settings.failures_per_ip).or_else(|| {
-            let until = until(keys.login, &settings.failures_per_identity)?;
-            (!self.is_trusted(login, now)).then_some(until)
+    fn until(&self, login: &str) -> Option<UnixMillis> {
+        let failures = self.limits.login_failures();
+        let keys = Keys::of(self.client, login);
+        let until = |key, rate: &Option<Rate>| failures.peek(key, 1, rate.as_ref()?, self.now).err();
+        until(keys.address, &self.settings.failures_per_ip).or_else(|| {
+            let until = until(keys.login, &self.settings.failures_per_identity)?;
+            (!self.is_trusted(login)).then_some(until)
         })
     }
 
     /// The login has succeeded from the client's network lately.
-    fn is_trusted(&self, login: &str, now: UnixMillis) -> bool {
-        let successes = self.cx.link.commons().limits().login_successes();
-        successes.peek(trust(self.client.address, login), 1, &TRUSTED, now).is_err()
+    fn is_trusted(&self, login: &str) -> bool {
+        let successes = self.limits.login_successes();
+        successes.peek(trust(self.client, login), 1, &TRUSTED, self.now).is_err()
     }
 
-    fn charge_failure(&mut self) {
-        let (failures, now) = (self.cx.link.commons().limits().login_failures(), self.cx.now());
-        let keys = Keys::of(self.client.address, &self.client.login);
-        let settings = &self.settings.login;
+    fn charge_failure(&self, login: &str) {
+        let failures = self.limits.login_failures();
+        let keys = Keys::of(self.client, login);
+        let settings = self.settings;
         for (key, rate) in
             [(keys.address, settings.failures_per_ip), (keys.login, settings.failures_per_identity)]
         {
             if let Some(rate) = rate {
-                failures.charge(key, 1, &rate, now);
+                failures.charge(key, 1, &rate, self.now);
             }
         }
     }
 
-    fn remember_success(&mut self) {
-        let (successes, now) = (self.cx.link.commons().limits().login_successes(), self.cx.now());
-        let trust = trust(self.client.address, &self.client.login);
+    fn remember_success(&self, login: &str) {
+        let successes = self.limits.login_successes();
         // Where it is charged already, it is trusted already.
-        let _ = successes.take(trust, 1, &TRUSTED, now);
+        let _ = successes.take(trust(self.client, login), 1, &TRUSTED, self.now);
     }
 }
 

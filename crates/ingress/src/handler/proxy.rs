@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
-use mail::{Reason, Reply};
+use mail::{Reason, Reply, Status};
 use observe::{Listener, PeerFault};
 use ring::Ring;
 use smtp::proxy::Fault;
@@ -14,9 +14,10 @@ use smtp::server::{Introduction, Told, XClient, XClientRights};
 
 use crate::events::{ProxyHeaderWrong, WrongIntroduction, XClientRefused};
 use crate::handler::SessionHandler;
+use crate::refusal::{Detail, Refusal, TurnedAway};
 
 /// The address of a client that has none: it is in no network.
-const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Peers that speak for others. The lists are short: they are looked through once a connection.
 #[derive(Clone, Debug, Default)]
@@ -50,10 +51,10 @@ fn is_listed(list: &[IpNet], address: IpAddr) -> bool {
 }
 
 impl<R: Ring> SessionHandler<'_, '_, R> {
-    pub(crate) fn take_proxied(&mut self, client: Option<SocketAddr>, reply: &mut Reply) -> bool {
-        self.client.address = client.map_or(NOBODY, |client| client.ip().to_canonical());
+    pub(crate) fn take_proxied(&mut self, client: Option<SocketAddr>) -> Result<(), TurnedAway> {
+        self.client.address = client.map_or(NO_ADDRESS, |client| client.ip().to_canonical());
         self.client.xclient = self.settings.peers.xclient_rights(self.client.address);
-        self.admit(reply)
+        self.admit()
     }
 
     pub(crate) fn record_proxy_fault(&mut self, fault: Fault) {
@@ -101,7 +102,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         let client = &mut *self.client;
         match &told.address {
             Some(Told::Value(address)) => client.address = *address,
-            Some(Told::Unavailable) => client.address = NOBODY,
+            Some(Told::Unavailable) => client.address = NO_ADDRESS,
             None => {}
         }
         client.helo.clear();
@@ -114,7 +115,8 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         client.identity = None;
         // Whatever comes from here on may be its client's own words, passed on.
         self.client.xclient = XClientRights::None;
-        if !self.admit(reply) {
+        if let Err(why) = self.admit() {
+            self.turn_away(&why, reply);
             return Introduction::TurnedAway;
         }
         if let Some(login) = login {
@@ -132,13 +134,14 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         let before = self.client.address;
         match &told.address {
             Some(Told::Value(address)) => self.client.address = *address,
-            Some(Told::Unavailable) => self.client.address = NOBODY,
+            Some(Told::Unavailable) => self.client.address = NO_ADDRESS,
             None => {}
         }
         let identity = self.client.identity.take();
         let own_login = std::mem::replace(&mut self.client.login, login.to_owned());
-        reply.set(550, Some(mail::Status::new(5, 7, 0)), format_args!("no such login here"));
-        self.add_ticket(Reason::LoginFailed, "", reply);
+        let refusal = Refusal::for_reason(Reason::LoginFailed, None);
+        let text = Detail::Text("no such login here");
+        self.refuse(&refusal.in_words(550, Status::new(5, 7, 0), text), "", reply);
         self.client.login = own_login;
         self.client.identity = identity;
         self.client.address = before;
@@ -175,7 +178,7 @@ mod tests {
 
     #[test]
     fn who_has_no_address_is_in_no_list() {
-        assert!(!peers().is_proxy(NOBODY));
-        assert_eq!(peers().xclient_rights(NOBODY), XClientRights::None);
+        assert!(!peers().is_proxy(NO_ADDRESS));
+        assert_eq!(peers().xclient_rights(NO_ADDRESS), XClientRights::None);
     }
 }

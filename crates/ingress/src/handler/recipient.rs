@@ -2,20 +2,23 @@
 //! the next hop of a relay domain knows the recipient, whether a domain takes mail at all.
 //!
 //! Asked only for what policy has accepted. The session waits for the answer, then the recipient is
-//! judged again from the start. What cannot be found out is no reason to deny
+//! looked at again from the start. What cannot be found out is no reason to deny
 //! (DESIGN.md B2, D1): a stranger comes again with 451, the mail of a tenant's own senders is taken and queued.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use commons::{Listing, Question, RecipientFinding, machine};
 use mail::{Address, ForwardPath, Reason, Reply, Verdict};
 use policy::{Decision, Remedy, Rule, TenantIx, Witness};
 use ring::{Handle, Ring};
-use smtp::server::{Handler, Resume, Step};
+use smtp::server::{Resume, Step};
 
-use crate::connection::{Client, Standing, Waiting};
+use crate::connection::{Client, Standing};
 use crate::handler::SessionHandler;
+use crate::refusal::{Detail, Refusal};
+use crate::transaction::{LookUp, Transaction};
 use crate::{Context, Ingress};
 
 impl<R: Ring> SessionHandler<'_, '_, R> {
@@ -31,42 +34,46 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         }
         let Client { key, address: client, .. } = *self.client;
         let question = Question::Listed { worker: self.settings.worker, key, client };
-        // Without room for the question nobody is denied for the answer.
+        // Without room for the question no client is denied for the answer.
         let is_asked = self.cx.link.ask(question).is_ok();
         self.client.standing = if is_asked { Standing::Asked } else { Standing::Clear };
     }
 
-    /// Whether a recipient that policy has accepted by `decision` may be taken, as far as that must be looked up.
-    pub(crate) fn check_recipient(
+    /// Whether a recipient that policy has accepted by `decision` may be taken, as far as that must be looked up:
+    /// gives what is to be awaited. `finding` is what was found out about it meanwhile.
+    pub(crate) fn look_up(
         &mut self,
         to: Address<'_>,
         decision: &Decision,
-        reply: &mut Reply,
-    ) -> Step {
+        finding: Option<RecipientFinding>,
+    ) -> Result<Option<LookUp>, Refusal> {
         let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
         if self.client.snapshot.looks_up_client(&facts, to, decision.tenant) {
             self.ask_lists();
-            match std::mem::replace(&mut self.client.standing, Standing::Clear) {
-                Standing::Asked => {
-                    self.client.standing = Standing::Asked;
-                    return self.wait(Waiting::Listing, to);
-                }
-                Standing::Listed(listing) => {
-                    self.refuse_listed(&listing, decision.tenant, to, reply);
-                    self.client.standing = Standing::Listed(listing);
-                    return Step::Refuse;
-                }
+            match &self.client.standing {
+                Standing::Asked => return Ok(Some(LookUp::Listing)),
+                Standing::Listed(listing) => return Err(listed(listing, decision.tenant)),
                 Standing::Unknown | Standing::Clear => {}
             }
         }
         let Some(witness) = self.client.snapshot.witness(decision.tenant, to.domain()) else {
-            return Step::Accept;
+            return Ok(None);
         };
-        let Some(finding) = self.find_out(witness, decision.tenant, to) else {
-            return self.wait(Waiting::Recipient, to);
-        };
+        match finding.or_else(|| self.find_out(witness, decision.tenant, to)) {
+            None => Ok(Some(LookUp::Recipient)),
+            Some(finding) => self.heed(finding, witness, decision.tenant).map(|()| None),
+        }
+    }
+
+    /// What follows from what was found out about a recipient of `tenant`.
+    fn heed(
+        &self,
+        finding: RecipientFinding,
+        witness: Witness,
+        tenant: Option<TenantIx>,
+    ) -> Result<(), Refusal> {
         let (rule, verdict, remedy) = match finding {
-            RecipientFinding::Good => return Step::Accept,
+            RecipientFinding::Good => return Ok(()),
             RecipientFinding::DomainMissing => {
                 (Rule::DomainExists, Verdict::Deny(Reason::RecipientDomainMissing), Remedy::CorrectDomain)
             }
@@ -76,13 +83,13 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
             RecipientFinding::Unknown => {
                 (Rule::CallAhead, Verdict::Deny(Reason::RecipientUnknown), Remedy::ListRecipient)
             }
-            RecipientFinding::Undecided if matches!(witness, Witness::Dns) => return Step::Accept,
-            RecipientFinding::Undecided if self.answers_for_sender(decision.tenant) => return Step::Accept,
+            RecipientFinding::Undecided if matches!(witness, Witness::Dns) => return Ok(()),
+            RecipientFinding::Undecided if self.answers_for_sender(tenant) => return Ok(()),
             RecipientFinding::Undecided => {
                 (Rule::CallAhead, Verdict::Defer(Reason::RecipientUnverified), Remedy::TryAgain)
             }
         };
-        self.refuse_recipient(&Decision::refusal(rule, decision.tenant, verdict, remedy), None, to, reply)
+        Err(Refusal::new(Decision::refusal(rule, tenant, verdict, remedy)))
     }
 
     /// Whether `tenant` is the one that answers for the sender: then a bounce finds its way home.
@@ -102,9 +109,6 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         tenant: Option<TenantIx>,
         to: Address<'_>,
     ) -> Option<RecipientFinding> {
-        if let Some(finding) = self.client.transaction.finding.take() {
-            return Some(finding);
-        }
         let name = match witness {
             Witness::NextHop(_) => to.text(),
             Witness::Dns => to.domain(),
@@ -127,43 +131,37 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         }
     }
 
-    /// Lets the session wait; the recipient is judged again when the answer is there.
-    fn wait(&mut self, waiting: Waiting, to: Address<'_>) -> Step {
-        self.client.waiting = waiting;
-        self.client.transaction.pending.clear();
-        self.client.transaction.pending.push_str(to.text());
+    /// Lets the session wait; the recipient is looked at again when the answer is there.
+    pub(crate) fn wait_for(&mut self, awaited: LookUp, to: Address<'_>) -> Step {
+        if let Transaction::Envelope(opening) = &mut self.client.transaction {
+            opening.awaits = Some(awaited);
+        }
+        self.client.buffers.asked.clear();
+        self.client.buffers.asked.push_recipient(to);
         Step::Wait
     }
 
-    fn refuse_listed(
-        &mut self,
-        listing: &Listing,
-        tenant: Option<TenantIx>,
-        to: Address<'_>,
-        reply: &mut Reply,
-    ) {
-        let verdict = Verdict::Deny(Reason::ClientBlocked);
-        let decision = Decision::refusal(Rule::Dnsbl, tenant, verdict, Remedy::TakeOffList);
-        let Listing { list, text } = listing;
-        match text {
-            Some(text) => self.refuse_recipient(&decision, Some(format_args!("{list}, {text}")), to, reply),
-            None => self.refuse_recipient(&decision, Some(format_args!("{list}")), to, reply),
-        };
+    /// Answers the recipient that waits.
+    fn take_asked(&mut self, finding: Option<RecipientFinding>, reply: &mut Reply) -> Step {
+        if let Transaction::Envelope(opening) = &mut self.client.transaction {
+            opening.awaits = None;
+        }
+        let asked = std::mem::take(&mut self.client.buffers.asked);
+        let to = asked.recipients().next();
+        let step =
+            to.map_or(Step::Refuse, |to| self.take_recipient(ForwardPath::Address(to), finding, reply));
+        if step != Step::Wait {
+            self.client.buffers.asked = asked;
+        }
+        step
     }
+}
 
-    fn refuse_recipient(
-        &mut self,
-        decision: &Decision,
-        detail: Option<std::fmt::Arguments<'_>>,
-        to: Address<'_>,
-        reply: &mut Reply,
-    ) -> Step {
-        // The envelope lends its text to the denial and has it back afterwards.
-        let envelope = std::mem::take(&mut self.client.transaction.envelope);
-        self.refuse_with(decision, detail, (envelope.reverse_path().text(), to.text()), reply);
-        self.client.transaction.envelope = envelope;
-        Step::Refuse
-    }
+/// The refusal of a client that stands on a DNS list.
+fn listed(listing: &Arc<Listing>, tenant: Option<TenantIx>) -> Refusal {
+    let verdict = Verdict::Deny(Reason::ClientBlocked);
+    let decision = Decision::refusal(Rule::Dnsbl, tenant, verdict, Remedy::TakeOffList);
+    Refusal::new(decision).because(Detail::DnsList(Arc::clone(listing)))
 }
 
 impl Ingress {
@@ -179,17 +177,15 @@ impl Ingress {
             return;
         };
         let client = &mut connection.client;
-        if client.waiting != Waiting::Recipient {
+        if client.transaction.awaits() != Some(LookUp::Recipient) {
             return;
         }
-        client.transaction.finding = Some(finding);
-        let pending = &client.transaction.pending;
-        let asks_next_hop = |address: &Address<'_>| client.snapshot.call_ahead(address.domain()).is_some();
-        if let Ok(address) = Address::parse(pending) {
-            let name = if asks_next_hop(&address) { address.text() } else { address.domain() };
+        if let Some(address) = client.buffers.asked.recipients().next() {
+            let asks_next_hop = client.snapshot.call_ahead(address.domain()).is_some();
+            let name = if asks_next_hop { address.text() } else { address.domain() };
             self.shared.findings.remember(name, finding, ttl, cx.ring.now());
         }
-        self.decide_again(cx, key);
+        self.decide_again(cx, key, Some(finding));
     }
 
     /// The DNS lists have answered about connection `key` when its client was `of`.
@@ -208,29 +204,25 @@ impl Ingress {
         if !matches!(client.standing, Standing::Asked) || client.address != of {
             return;
         }
-        client.standing = listing.map_or(Standing::Clear, Standing::Listed);
-        if client.waiting == Waiting::Listing {
-            self.decide_again(cx, key);
+        client.standing = listing.map_or(Standing::Clear, |listing| Standing::Listed(listing.into()));
+        if client.transaction.awaits() == Some(LookUp::Listing) {
+            self.decide_again(cx, key, None);
         }
     }
 
-    /// Judges the recipient that a session waits for from the start: what was asked is known now.
-    fn decide_again<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        connection.client.waiting = Waiting::Nothing;
-        let pending = std::mem::take(&mut connection.client.transaction.pending);
+    /// Looks at the recipient that a session waits for from the start: what was asked is known now. A `finding` is
+    /// about this recipient and no other, whether or not it comes to be needed.
+    fn decide_again<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        key: Handle,
+        finding: Option<RecipientFinding>,
+    ) {
         let mut step = Step::Refuse;
         self.handle(cx, key, |handler, reply| {
             reply.clear();
-            let to = ForwardPath::parse(&pending).expect("it was a path when it came");
-            step = handler.rcpt(to, reply);
+            step = handler.take_asked(finding, reply);
         });
-        if let Some(connection) = self.connection(key) {
-            // It was about this recipient and no other, whether or not it came to be needed.
-            connection.client.transaction.finding = None;
-        }
         if step == Step::Wait {
             return;
         }

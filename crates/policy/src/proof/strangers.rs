@@ -1,6 +1,6 @@
 //! The addresses that strangers have: representatives of all of them.
 //!
-//! They are taken from the [`Source`], not from the snapshot that is to be judged: a table that lost
+//! They are taken from the [`Source`], not from the snapshot that is to be proved: a table that lost
 //! or invented an entry must not choose its own witnesses.
 
 use std::cmp::Reverse;
@@ -34,7 +34,7 @@ const MAPPED: Claim = Claim { first: 0xffff << 32, last: 0xffff_ffff_ffff, owner
 /// Whose an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Owner {
-    Nobody,
+    None,
     Excluded,
     Tenant(u32),
     Ipv4,
@@ -77,7 +77,7 @@ impl Stranger {
             }
         }
         let is_stranger = |owner| match owner {
-            Owner::Nobody | Owner::Excluded => true,
+            Owner::None | Owner::Excluded => true,
             Owner::Tenant(_) => too_wide.contains(&owner),
             Owner::Ipv4 => false,
         };
@@ -113,7 +113,7 @@ impl Stranger {
 /// Calls `found` with the first address, the last and the owner of each range that no edge of a claim
 /// parts, from 0 to `end`. The claims are sorted, wider ones before those that they hold.
 fn ranges(claims: &[Claim], end: u128, mut found: impl FnMut(u128, u128, Owner)) {
-    let mut around = vec![Claim { first: 0, last: end, owner: Owner::Nobody }];
+    let mut around = vec![Claim { first: 0, last: end, owner: Owner::None }];
     // What has been found ends before it; there may be no address behind.
     let mut begin = Some(0);
     let mut until = |last: u128, owner: Owner| {
@@ -139,7 +139,7 @@ fn ranges(claims: &[Claim], end: u128, mut found: impl FnMut(u128, u128, Owner))
 /// Whose `address` is: of claims that are sorted so the last that holds it is the most specific.
 fn owner(claims: &[Claim], address: u128) -> Owner {
     let holds = |claim: &&Claim| claim.first <= address && address <= claim.last;
-    claims.iter().rfind(holds).map_or(Owner::Nobody, |claim| claim.owner)
+    claims.iter().rfind(holds).map_or(Owner::None, |claim| claim.owner)
 }
 
 fn number(ip: IpAddr) -> u128 {

@@ -79,11 +79,11 @@ impl Session {
     fn answer<H: Handler>(&mut self, client: Client, exchange: Exchange, line: &[u8], handler: &mut H) {
         match exchange.answer(line) {
             Next::Challenge(challenge, exchange) => self.challenge(client, &challenge, exchange),
-            Next::Shown(shown) => self.judge_shown(client, &shown, handler),
+            Next::Shown(shown) => self.check_shown(client, &shown, handler),
             Next::Verifier(first) => self.begin_scram(client, *first, handler),
             Next::Proof(proof) => {
                 let Proof { authorization, login, proved } = &*proof;
-                self.judge_login(
+                self.check_login(
                     client,
                     Credentials::Scram { authorization, login, proved: *proved },
                     handler,
@@ -127,14 +127,14 @@ impl Session {
         }
     }
 
-    fn judge_shown<H: Handler>(&mut self, client: Client, shown: &Shown, handler: &mut H) {
+    fn check_shown<H: Handler>(&mut self, client: Client, shown: &Shown, handler: &mut H) {
         let (authorization, login, password) = shown.parts();
         let (authorization, login) = (scram::prepared(authorization), scram::prepared(login));
         let (authorization, login) = (&*authorization, &*login);
-        self.judge_login(client, Credentials::Plain { authorization, login, password }, handler);
+        self.check_login(client, Credentials::Plain { authorization, login, password }, handler);
     }
 
-    fn judge_login<H: Handler>(&mut self, client: Client, credentials: Credentials<'_>, handler: &mut H) {
+    fn check_login<H: Handler>(&mut self, client: Client, credentials: Credentials<'_>, handler: &mut H) {
         self.reply.clear();
         match handler.auth(credentials, &mut self.reply) {
             Step::Accept => self.logged_in(),

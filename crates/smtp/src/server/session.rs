@@ -211,7 +211,7 @@ impl Session {
             State::Greeted | State::Ready(_) | State::Login(..) | State::Envelope(_) => Phase::Command,
             State::Body(body) if body.paused => Phase::Waiting,
             State::Body(_) => Phase::Data,
-            State::Verifying(_) | State::Recipient(_) | State::Judging(_) => Phase::Waiting,
+            State::Verifying(_) | State::Recipient(_) | State::Handed(_) => Phase::Waiting,
             State::Closing => Phase::Closing,
         }
     }
@@ -246,7 +246,7 @@ impl Session {
     /// Whether a transaction is under way, from MAIL to the answer to the final dot.
     #[must_use]
     pub fn has_transaction(&self) -> bool {
-        matches!(self.state, State::Envelope(_) | State::Recipient(_) | State::Body(_) | State::Judging(_))
+        matches!(self.state, State::Envelope(_) | State::Recipient(_) | State::Body(_) | State::Handed(_))
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) enum State {
     /// After 354.
     Body(Body),
     /// The handler has the message.
-    Judging(Client),
+    Handed(Client),
     /// Nothing is read any more.
     Closing,
 }
@@ -80,7 +80,7 @@ impl State {
             | Self::Handshake { .. }
             | Self::Verifying(_)
             | Self::Recipient(_)
-            | Self::Judging(_)
+            | Self::Handed(_)
             | Self::Closing => false,
         }
     }

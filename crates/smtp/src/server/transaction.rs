@@ -160,7 +160,7 @@ impl Session {
         let client = body.client;
         self.reply.clear();
         match handler.message_end(end, &mut self.reply) {
-            Step::Wait => self.state = State::Judging(client),
+            Step::Wait => self.state = State::Handed(client),
             Step::Accept | Step::Refuse => {
                 self.say();
                 self.message_answered(client, self.reply.is_positive(), handler);
@@ -169,7 +169,7 @@ impl Session {
     }
 
     pub(super) fn resume_message<H: Handler>(&mut self, reply: &Reply, handler: &mut H) {
-        let State::Judging(client) = self.state else { return };
+        let State::Handed(client) = self.state else { return };
         reply.write_to(self.sink());
         self.message_answered(client, reply.is_positive(), handler);
     }

@@ -49,8 +49,10 @@ pub(super) const MUTANTS: [Mutant; 9] = [
     Mutant {
         name: "what a client says it will send is held for it",
         file: LARGE,
-        original: "        fits.is_ok()\n",
-        mutated: "        fits.is_ok() && self.hold(bytes).is_ok()\n",
+        original: "        fits.map_err(|over| ",
+        mutated: "        let (client, holder) = (machine(self.client.address), self.holder());\n        \
+                  let mut hold = self.settings.unfinished.hold(client, holder);\n        \
+                  let _ = hold.grow_to(bytes);\n        std::mem::forget(hold);\n        fits.map_err(|over| ",
     },
     Mutant {
         name: "a true ticket is denied to those beside a guesser",
