@@ -59,6 +59,8 @@ pub struct SiteView<'a> {
     pub rest_until: u64,
     /// Connections, in whatever phase.
     pub connections: u32,
+    /// Jobs that are due.
+    pub jobs: u32,
     /// Recipients that are due.
     pub ready: u32,
     /// Recipients that are under way.
@@ -150,6 +152,7 @@ impl<'a> View<'a> {
             fails: entry.failing,
             rest_until: entry.rest_until,
             connections: entry.connections,
+            jobs: entry.sums.ready_jobs,
             ready: entry.sums.ready,
             active: entry.sums.active,
             deferred: entry.sums.deferred,
@@ -173,6 +176,12 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn domain_name(self, domain: DomainIx) -> Option<&'a str> {
         self.backlog.tree.domains.get(domain.0).map(|domain| &*domain.name)
+    }
+
+    /// The site to which a domain's mail goes; its queues may have yet to follow it there.
+    #[must_use]
+    pub fn domain_site(self, domain: DomainIx) -> Option<SiteIx> {
+        self.backlog.tree.domains.get(domain.0).map(|domain| SiteIx(domain.site))
     }
 
     /// Recipients that stand so: what is due at a site that fails counts as deferred.

@@ -187,6 +187,9 @@ impl Driver {
             let view = self.real.view().message(message).map(|view| (view.key, view.pending));
             assert_eq!(view, self.reference.message_key(message), "{}", at());
         }
+        for (domain, site) in self.reference.domain_sites() {
+            assert_eq!(self.real.view().domain_site(domain), Some(site), "{}", at());
+        }
         let expected = self.reference.site_views();
         assert_eq!(self.real.view().site_count() as usize, expected.len(), "{}", at());
         for mut facts in expected {
@@ -202,6 +205,7 @@ impl Driver {
                 fails: view.fails,
                 rest_until: view.rest_until,
                 connections: view.connections,
+                jobs: view.jobs,
                 sums,
             };
             assert_eq!(real, facts, "{}", at());
