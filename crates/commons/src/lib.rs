@@ -410,14 +410,26 @@ impl NotReady {
 #[derive(Debug)]
 pub(crate) struct Wakers {
     workers: Box<[OnceLock<Waker>]>,
+    /// Of each worker: a lease came back for which it waited, and it has not looked since.
+    leases_free: Box<[AtomicBool]>,
     control: OnceLock<Waker>,
     tickets: OnceLock<Waker>,
 }
 
 impl Wakers {
     fn new(workers: usize) -> Self {
-        let workers = (0..workers).map(|_| OnceLock::new()).collect();
-        Self { workers, control: OnceLock::new(), tickets: OnceLock::new() }
+        Self {
+            workers: (0..workers).map(|_| OnceLock::new()).collect(),
+            leases_free: (0..workers).map(|_| AtomicBool::new(false)).collect(),
+            control: OnceLock::new(),
+            tickets: OnceLock::new(),
+        }
+    }
+
+    /// A lease came back for which a worker waits: wakes it.
+    pub(crate) fn lease_free(&self, worker: u8) {
+        self.leases_free[usize::from(worker)].store(true, Ordering::Release);
+        self.wake(worker);
     }
 
     /// Wakes a worker; one that has not attached yet looks at its queue when it does.

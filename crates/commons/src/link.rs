@@ -2,6 +2,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
@@ -330,6 +331,14 @@ impl WorkerLink {
         }
         // The flag, not the queue, says whether to drain: so it is heard once, and never lost.
         (self.commons.is_draining() && !self.drained.replace(true)).then_some(Answer::Drain)
+    }
+
+    /// A lease came back for which this worker waited, of whatever site, since this was asked last.
+    #[must_use]
+    pub fn lease_came_free(&self) -> bool {
+        let flag = &self.commons.wakers.leases_free[usize::from(self.worker)];
+        // Mostly it did not, and a look is cheaper than a write.
+        flag.load(Ordering::Acquire) && flag.swap(false, Ordering::AcqRel)
     }
 
     /// The next thing that is wanted of this worker's queue; it is answered once.

@@ -6,10 +6,10 @@ use commons::{Sender, SiteFailure};
 use mail::{Address, MessageId, QueueState, Reply, SuspensionCause, UnixMillis};
 use observe::{DeliveryOutcome, EventLog, WorkerMetrics};
 use ring::Ring;
+use scheduler::View;
 use spool::{LoadError, MessageKey, Outcome, StoredMessage};
 
 use crate::Context;
-use crate::queue::Queue;
 use crate::site::Site;
 
 /// The end of an attempt for one recipient.
@@ -91,12 +91,18 @@ pub(crate) fn bounce_suppressed(log: &mut EventLog, message: &StoredMessage, now
         .end();
 }
 
-/// A site could not be reached, or a connection to it failed.
-pub(crate) fn site_unavailable(log: &mut EventLog, now: UnixMillis, site: &Site, failure: &SiteFailure) {
+/// A site could not be reached, or a connection to it failed; `jobs` of this worker are due there.
+pub(crate) fn site_unavailable(
+    log: &mut EventLog,
+    now: UnixMillis,
+    site: &Site,
+    jobs: u32,
+    failure: &SiteFailure,
+) {
     log.event("site_unavailable", now)
-        .str("next_hop", &site.key)
+        .str("next_hop", &site.name)
         .display("reply", &failure.reply)
-        .number("waiting_jobs", site.waiting.len() as u64)
+        .number("waiting_jobs", u64::from(jobs))
         .number("failures", u64::from(failure.failures))
         .display("since", failure.since.rfc3339())
         .number("retry_seconds", failure.next_try.since(now).div_ceil(1000))
@@ -106,7 +112,7 @@ pub(crate) fn site_unavailable(log: &mut EventLog, now: UnixMillis, site: &Site,
 /// A site that had failed works again.
 pub(crate) fn site_available(log: &mut EventLog, now: UnixMillis, site: &Site, failure: &SiteFailure) {
     log.event("site_available", now)
-        .str("next_hop", &site.key)
+        .str("next_hop", &site.name)
         .number("failed_seconds", now.since(failure.since) / 1000)
         .end();
 }
@@ -127,9 +133,9 @@ pub(crate) fn ordered(log: &mut EventLog, now: UnixMillis, act: &str, id: Messag
 }
 
 /// How many recipients are queued, by where they stand, and since when.
-pub(crate) fn queue(metrics: &WorkerMetrics, queue: &Queue) {
+pub(crate) fn queue(metrics: &WorkerMetrics, view: View<'_>) {
     for state in QueueState::ALL {
-        metrics.set_queue(state, queue.recipients_shown(state));
+        metrics.set_queue(state, view.recipients_in(state));
     }
-    metrics.set_oldest_arrival(queue.oldest());
+    metrics.set_oldest_arrival(view.oldest());
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use mail::{QueueState, UnixMillis};
 
 use crate::{
-    Action, ConnectionIx, DomainIx, Errand, Event, JobIx, Left, Now, Queued, Retry, Scheduler, Settings, SiteIx,
-    Start, Tenant, Via,
+    Action, ConnectionIx, DomainIx, Errand, Event, JobIx, Left, Now, Queued, Retry, Scheduler, Settings,
+    SiteIx, Start, Tenant, Via,
 };
 
 const TOUCHED_MAX: usize = 64;
@@ -90,7 +90,8 @@ impl World {
         self.messages += 1;
         let message = self.scheduler.add_message(key, self.now.unix, NonZeroU32::MIN);
         let tenant = Tenant(tenant);
-        let queued = Queued { message, tenant, via, routed: 0, recipients: &[Left::fresh(0)], attempts: 0, start };
+        let queued =
+            Queued { message, tenant, via, routed: 0, recipients: &[Left::fresh(0)], attempts: 0, start };
         self.tell(Event::Queued(queued))
     }
 

@@ -123,8 +123,15 @@ impl Gateway {
         registry.set_policy(1, ["proseware"].into_iter());
         let tls = ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("a configuration");
         let hostname = "relay.example".into();
-        let settings =
-            DeliverySettings { hostname, worker, retry, tls, connections_max: 256, private_destinations };
+        let settings = DeliverySettings {
+            hostname,
+            worker,
+            retry,
+            tls,
+            connections_max: 256,
+            private_destinations,
+            seed: 7,
+        };
         let mut gateway = Self {
             ring,
             shard,
