@@ -146,9 +146,10 @@ impl Desk {
     fn look_at_latest<R: Ring>(&mut self, cx: &mut Context<'_, R>, message: MessageIx) {
         let view = self.schedule.view();
         let latest = view.jobs_of(message).next().and_then(|job| view.job(job));
-        let Some(site) = latest.map(|job| job.site) else { return };
-        if self.schedule.site(site).fails && self.known(site).is_some() {
-            self.compare(cx, site);
+        let failing = latest.map(|job| job.site).filter(|&site| self.schedule.site(site).fails);
+        let Some(number) = failing else { return };
+        if self.known(number).is_some_and(|site| site.shared.failure().is_none()) {
+            self.compare(cx, number);
         }
     }
 }

@@ -26,7 +26,7 @@ use ring::{Completion, Instant, Ring};
 use spool::{Content, Event, LargeKey, NewMessage, Options, Spool};
 
 use destination::Destination;
-use given::{GROUND, Ground, snapshot, snapshot_of};
+use given::{GROUND, Ground, snapshot, snapshot_for, snapshot_of};
 use log::Log;
 
 pub(crate) const RETRY: Retry = Retry {
@@ -187,6 +187,7 @@ impl Gateway {
                 Answer::Exchangers { key, result, ttl } => {
                     self.delivery.exchangers(context!(self), key, result, ttl);
                 }
+                Answer::SnapshotChanged => {}
                 other => panic!("not asked: {other:?}"),
             }
         }
@@ -267,6 +268,13 @@ impl Gateway {
         self.log = writer.log();
         self.log_writer = Some(writer);
         log
+    }
+
+    /// Another configuration: this tenant, and all its mail to these next hops.
+    pub(crate) fn configure(&mut self, tenant: &str, next_hops: &[&str]) {
+        let mut next = snapshot_for(tenant, next_hops, 20, RouteTls::Off);
+        next.generation = self.snapshots.load().generation + 1;
+        self.link.commons().publish(next);
     }
 
     /// What came of the queue requests that were made, one at a time.
