@@ -96,7 +96,7 @@ impl Desk {
         }
         let (view, snapshot) = (self.schedule.view(), cx.snapshots.load());
         let seen = self.schedule.site(number);
-        let shared = |name: &str| cx.link.commons().site(name);
+        let shared = |name: &str| cx.link.commons().sites().site(name);
         let site = match (seen.domain, seen.key) {
             (Some(domain), _) => Site::of_domain(view.domain_name(domain).unwrap_or_default(), shared),
             (None, NOWHERE) => Site::nowhere(shared),

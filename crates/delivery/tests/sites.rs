@@ -80,11 +80,14 @@ fn domains_with_the_same_hosts_fail_once_and_rest_together() {
     let connections: u32 = scene.destinations.iter().map(|host| host.connections).sum();
     assert_eq!(connections, 2 * tries, "each host once a try, whatever domains wait");
     assert_eq!(named(&mut scene), [SITE, SITE]);
-    assert_eq!(scene.gateway.commons().failing_site_count(), 1);
+    assert_eq!(scene.gateway.commons().sites().failing_count(), 1);
     drop(scene);
     let records = log.records("site_unavailable");
     assert_eq!(records.len() as u32, tries);
-    assert!(records.iter().all(|record| record.contains(&format!("\"next_hop\":\"{SITE}\""))), "{records:#?}");
+    assert!(
+        records.iter().all(|record| record.contains(&format!("\"next_hop\":\"{SITE}\""))),
+        "{records:#?}"
+    );
 }
 
 #[test]
@@ -104,7 +107,7 @@ fn a_domain_whose_hosts_are_not_known_fails_by_its_own_name() {
     let hosts = scene.gateway.domains["a.example"].clone();
     scene.gateway.domains.insert("b.example".into(), hosts);
     scene.until("it is delivered", |scene| scene.gateway.delivered() == 2);
-    assert_eq!((failing(&mut scene), scene.gateway.commons().failing_site_count()), (Vec::new(), 0));
+    assert_eq!((failing(&mut scene), scene.gateway.commons().sites().failing_count()), (Vec::new(), 0));
 }
 
 #[test]

@@ -195,6 +195,12 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Recipients that are due, at sites that fail too.
+    #[must_use]
+    pub fn recipients_due(self) -> u64 {
+        self.backlog.tree.counts[QueueState::Ready as usize]
+    }
+
     /// Connections, in whatever phase.
     #[must_use]
     pub fn connection_count(self) -> u32 {

@@ -172,6 +172,7 @@ impl Driver {
                 (self.real.view().recipients_in(state), self.reference.recipients_in(state));
             assert_eq!(real, reference, "{state:?}, {}", at());
         }
+        assert_eq!(self.real.view().recipients_due(), self.reference.recipients_due(), "{}", at());
         assert_eq!(self.real.view().message_count() as usize, self.reference.message_count(), "{}", at());
         assert_eq!(self.real.view().oldest(), self.reference.oldest(), "{}", at());
         assert_eq!(self.stalled, self.reference.stalled(), "{}", at());

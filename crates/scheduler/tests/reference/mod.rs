@@ -343,6 +343,11 @@ impl Reference {
         }
     }
 
+    pub(crate) fn recipients_due(&self) -> u64 {
+        let due = self.jobs.iter().filter(|(_, job)| job.state.shown() == QueueState::Ready);
+        due.map(|(_, job)| job.recipients.len() as u64).sum()
+    }
+
     pub(crate) fn message_count(&self) -> usize {
         self.messages.iter().count()
     }
