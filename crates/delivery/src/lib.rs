@@ -249,10 +249,10 @@ impl Delivery {
     /// A recipient is being tried, is due, or may be until then.
     #[must_use]
     pub fn has_work_before(&self, until: Instant) -> bool {
-        let are_there = |state| self.desk.schedule.view().recipients_in(state) > 0;
-        let comes =
-            are_there(QueueState::Deferred) && self.next_deadline().is_some_and(|deadline| deadline <= until);
-        are_there(QueueState::Ready) || are_there(QueueState::Active) || comes
+        let view = self.desk.schedule.view();
+        let comes = view.recipients_in(QueueState::Deferred) > 0
+            && self.next_deadline().is_some_and(|deadline| deadline <= until);
+        view.recipients_due() > 0 || view.recipients_in(QueueState::Active) > 0 || comes
     }
 
     /// Messages that have a recipient without an outcome.
