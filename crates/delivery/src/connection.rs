@@ -11,10 +11,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use mail::Reply;
-use ring::{Instant, SharedBuffer, Socket, TimerKey};
+use ring::{Instant, Ring, SharedBuffer, Socket, TimerKey};
 use scheduler::{ConnectionIx, JobIx, SiteIx};
 use smtp::client::{Phase as SessionPhase, Session};
-use spool::{ReadKey, StoredMessage};
+use spool::{ReadKey, StoredContent, StoredMessage};
+
+use crate::Context;
 
 /// To open a connection to one address before the next one is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -302,6 +304,43 @@ impl Wire {
     /// Nothing of a body is left to be sent.
     pub(crate) fn is_body_out(&self) -> bool {
         !matches!(&self.task, Task::Sending(transaction) if !matches!(transaction.body, Body::None))
+    }
+
+    /// The answer to one recipient of the transaction, by its place there.
+    pub(crate) fn answered(&mut self, place: usize, reply: Reply) {
+        if let Some(transaction) = self.transaction() {
+            transaction.heard = true;
+        }
+        let Some(answer) = self.answers.get_mut(place) else { return };
+        if reply.is_positive() {
+            *answer = Answer::Accepted;
+            self.session.recycle(reply);
+        } else {
+            *answer = Answer::Refused(reply);
+        }
+    }
+
+    /// 354: the body may go.
+    pub(crate) fn send_body(&mut self) {
+        let Some(transaction) = self.transaction() else { return };
+        transaction.heard = true;
+        transaction.body = match transaction.message.content() {
+            StoredContent::Inline(buffer, range) => Body::Piece { buffer, range, then: Then::End },
+            StoredContent::Large { buffer, head, .. } => {
+                Body::Piece { buffer, range: head, then: Then::Open }
+            }
+        };
+    }
+
+    /// Nothing more is sent of the body. The spool's last word on the read takes its place in the loads.
+    pub(crate) fn abandon_body<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        let Some(transaction) = self.transaction() else { return };
+        match std::mem::replace(&mut transaction.body, Body::None) {
+            Body::Reading(read) | Body::Piece { then: Then::More(read), .. } => {
+                cx.spool.read_abort(cx.ring, read);
+            }
+            Body::Piece { .. } | Body::None => {}
+        }
     }
 
     /// QUIT was answered.

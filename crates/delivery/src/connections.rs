@@ -350,19 +350,17 @@ impl Connections {
         let Some(wire) = self.wire(key) else { return };
         match wire.task {
             Task::Greeting => self.address_failed(cx, desk, key, reply),
-            Task::Idle => self.idle_ended(cx, desk, key, reply),
+            Task::Idle => {
+                // A peer may end a connection that waits, once it has carried a message.
+                if self.all[key].messages == 0 {
+                    self.site_failed(cx, desk, key, reply);
+                }
+                self.close(cx, desk, key);
+            }
             Task::Quitting | Task::Over => self.close(cx, desk, key),
             Task::Loading(_) => self.unbegun(cx, desk, key, reply, false),
             Task::Sending(_) => self.interrupted(cx, desk, key, reply, heard_from),
         }
-    }
-
-    /// The peer has ended a connection that waited for a message, which it may once it has carried one.
-    fn idle_ended<R: Ring>(&mut self, cx: &mut Context<'_, R>, desk: &mut Desk, key: Handle, reply: Reply) {
-        if self.all[key].messages == 0 {
-            self.site_failed(cx, desk, key, reply);
-        }
-        self.close(cx, desk, key);
     }
 
     /// A connection that was open has ended in a way that is a failure of its site.
@@ -395,8 +393,10 @@ impl Connections {
 
     /// Closes a connection and gives its lease back.
     pub(crate) fn close<R: Ring>(&mut self, cx: &mut Context<'_, R>, desk: &mut Desk, key: Handle) {
-        self.abandon_body(cx, key);
         let Some(mut connection) = self.all.remove(key) else { return };
+        if let Some(wire) = connection.wire() {
+            wire.abandon_body(cx);
+        }
         if let Some(socket) = connection.take_socket() {
             cx.ring.close(socket);
         }

@@ -25,7 +25,7 @@ impl Desk {
         result: Result<StoredMessage, LoadError>,
     ) {
         self.bouncing -= usize::from(errand == Errand::Bounce);
-        // Whom an operator has given up he does not hold.
+        // What an operator has given up is not held.
         if self.schedule.job(job).held && errand != Errand::Bounce {
             return self.schedule.tell(cx, Event::GivenBack { job, interrupted: false });
         }

@@ -6,7 +6,7 @@ use mail::Reply;
 use ring::{Handle, Ring, SharedBuffer};
 use scheduler::{Event, JobIx};
 use smtp::client::{Event as Said, Phase as SessionPhase};
-use spool::{LoadError, StoredContent, StoredMessage};
+use spool::{LoadError, StoredMessage};
 
 use crate::connection::{Answer, Body, Flight, Phase, Task, Then, Transaction};
 use crate::connections::Connections;
@@ -88,8 +88,8 @@ impl Connections {
                         return;
                     }
                 }
-                Said::Recipient { index, reply } => self.answered(key, index, reply),
-                Said::SendBody => self.send_body(key),
+                Said::Recipient { index, reply } => wire.answered(index, reply),
+                Said::SendBody => wire.send_body(),
                 Said::Done { reply } => self.done(cx, desk, key, reply),
                 Said::TransactionRefused { reply } => self.finish(cx, desk, key, &reply, true),
                 Said::Failed { error } => return self.failed(cx, desk, key, &error),
@@ -103,21 +103,6 @@ impl Connections {
         match wire.end.take() {
             Some(reply) => self.ended(cx, desk, key, reply, false),
             None => self.arm(key, cx.ring.now()),
-        }
-    }
-
-    fn answered(&mut self, key: Handle, index: usize, reply: Reply) {
-        let Some(wire) = self.wire(key) else { return };
-        if let Some(transaction) = wire.transaction() {
-            transaction.heard = true;
-        }
-        let accepted = reply.is_positive();
-        let Some(place) = wire.answers.get_mut(index) else { return };
-        if accepted {
-            *place = Answer::Accepted;
-            wire.session.recycle(reply);
-        } else {
-            *place = Answer::Refused(reply);
         }
     }
 
@@ -161,18 +146,6 @@ impl Connections {
         self.arm(key, cx.ring.now());
         desk.tell_wanted(cx, site);
         desk.schedule.tell(cx, Event::Ready { connection: number });
-    }
-
-    /// 354: the body may go.
-    fn send_body(&mut self, key: Handle) {
-        let Some(transaction) = self.wire(key).and_then(|wire| wire.transaction()) else { return };
-        transaction.heard = true;
-        transaction.body = match transaction.message.content() {
-            StoredContent::Inline(buffer, range) => Body::Piece { buffer, range, then: Then::End },
-            StoredContent::Large { buffer, head, .. } => {
-                Body::Piece { buffer, range: head, then: Then::Open }
-            }
-        };
     }
 
     /// A piece is on its way out: asks the spool for the one after it.
@@ -224,17 +197,6 @@ impl Connections {
         wire.pieces = wire.pieces.wrapping_add(1);
         self.arm(key, cx.ring.now());
         self.flush(cx, desk, key);
-    }
-
-    /// Nothing more is sent of a connection's body. The spool's last word on the read takes its place in the loads.
-    pub(crate) fn abandon_body<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: Handle) {
-        let Some(transaction) = self.wire(key).and_then(|wire| wire.transaction()) else { return };
-        match std::mem::replace(&mut transaction.body, Body::None) {
-            Body::Reading(read) | Body::Piece { then: Then::More(read), .. } => {
-                cx.spool.read_abort(cx.ring, read);
-            }
-            Body::Piece { .. } | Body::None => {}
-        }
     }
 
     /// A large body has 8-bit bytes, as was not known before, and the next hop takes none: without its final
@@ -340,12 +302,12 @@ impl Connections {
         reply: &Reply,
         heard_from: bool,
     ) {
-        self.abandon_body(cx, key);
         let Some(connection) = self.all.get_mut(key) else { return };
         let hop = connection.hop_name.clone();
         let Some(wire) = connection.wire().filter(|wire| matches!(wire.task, Task::Sending(_))) else {
             return;
         };
+        wire.abandon_body(cx);
         let Task::Sending(transaction) = std::mem::replace(&mut wire.task, Task::Over) else { return };
         let (next_hop, answers) = (hop.as_deref(), &wire.answers[..]);
         let attempt = Attempt { next_hop, answers, reply, heard_from, give_up: false, by_operator: false };

@@ -41,8 +41,8 @@ pub(super) const MUTANTS: [Mutant; 21] = [
     Mutant {
         name: "a read outlives the connection that it was for",
         file: TRANSACTION,
-        original: "        self.abandon_body(cx, key);\n        let Some(connection) = self.all.get_mut(key)",
-        mutated: "        let Some(connection) = self.all.get_mut(key)",
+        original: "        wire.abandon_body(cx);\n        let Task::Sending(transaction)",
+        mutated: "        let Task::Sending(transaction)",
     },
     Mutant {
         name: "mail that must be sealed goes in the clear where no TLS is offered",
