@@ -78,7 +78,8 @@ fn domains_with_the_same_hosts_fail_once_and_rest_together() {
     let tries = site.failure.failures;
     assert!((8..=10).contains(&tries), "{tries} in an hour");
     let connections: u32 = scene.destinations.iter().map(|host| host.connections).sum();
-    assert_eq!(connections, 2 * tries, "each host once a try, whatever domains wait");
+    // As many are opened at once as messages wait, and two at most.
+    assert!((2 * tries..=4 * tries).contains(&connections), "{connections} connections in {tries} tries");
     assert_eq!(named(&mut scene), [SITE, SITE]);
     assert_eq!(scene.gateway.commons().sites().failing_count(), 1);
     drop(scene);
