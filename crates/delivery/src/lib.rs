@@ -8,7 +8,7 @@
 //!           sockets, spool, DNS ◀── Delivery::act ◀── Delivery::work ◀──┘ poll
 //! ```
 //!
-//! Whatever happens is told, and does nothing else of itself; [`Delivery::work`] is the one loop that does what the
+//! Whatever happens is told, and does nothing else of itself; `Delivery::work` is the one loop that does what the
 //! scheduler says to it, until that has nothing more to say and no session has. What a destination answers is in the
 //! spool's log at once, a bounce in the same group as the outcome that causes it. A site that is down is one
 //! fact with one back-off. Nothing is given up before its time: whatever fails here for reasons of

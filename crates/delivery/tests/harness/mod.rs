@@ -5,7 +5,7 @@ pub(crate) mod destination;
 mod given;
 mod log;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -54,6 +54,9 @@ pub(crate) struct Gateway {
     log_writer: Option<LogWriter>,
     next_id: u32,
     large: Option<LargeKey>,
+    /// That a connection has ended is heard a second late, as from a busy ring.
+    pub(crate) ends_late: bool,
+    late: VecDeque<(Instant, Completion)>,
     /// Names that the resolver knows.
     pub(crate) names: Vec<(&'static str, IpAddr)>,
     /// What it says of domains: the hosts that take their mail, with their preferences.
@@ -145,6 +148,8 @@ impl Gateway {
             log_writer: None,
             next_id: world.random(1 << 20) as u32,
             large: None,
+            ends_late: false,
+            late: VecDeque::new(),
             names: Vec::new(),
             domains: HashMap::new(),
             domains_asked: 0,
@@ -163,11 +168,20 @@ impl Gateway {
     fn turn_once(&mut self) -> bool {
         let mut asked = false;
         let mut completions = Vec::new();
-        let deadlines = [self.delivery.next_deadline(), self.shard.next_deadline(self.ring.now())];
+        let late = self.late.front().map(|(at, _)| *at);
+        let deadlines = [self.delivery.next_deadline(), self.shard.next_deadline(self.ring.now()), late];
         let deadline = deadlines.into_iter().flatten().min();
         self.ring.turn(deadline, &mut completions).expect("a simulated ring turns");
+        let now = self.ring.now();
+        while let Some((_, completion)) = self.late.pop_front_if(|(at, _)| *at <= now) {
+            self.delivery.complete(context!(self), completion);
+        }
         for completion in completions {
             match &completion {
+                Completion::Ended { .. } if self.ends_late => {
+                    self.late.push_back((now.after(Duration::from_secs(1)), completion));
+                    continue;
+                }
                 Completion::File { .. } => self.shard.complete(&mut self.ring, completion),
                 _ => self.delivery.complete(context!(self), completion),
             }
