@@ -118,7 +118,8 @@ impl Bench {
         let message = self.scheduler.add_message(key, self.now.unix, NonZeroU32::MIN);
         let via = Via::Route(&self.routes[site as usize]);
         let (tenant, start) = (Tenant(site % 100), Start::Due);
-        let queued = Queued { message, tenant, via, routed: 0, recipients: &[0], attempts: 0, start };
+        let queued =
+            Queued { message, tenant, via, routed: 0, recipients: &[Left::fresh(0)], attempts: 0, start };
         self.scheduler.handle(Event::Queued(queued), self.now);
         self.hear();
     }

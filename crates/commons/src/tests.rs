@@ -131,8 +131,10 @@ fn a_waiting_worker_is_seen_by_holders_and_woken_by_a_release() {
     assert!(!site.acquire_or_wait(1, 1));
     assert!(site.is_wanted(0));
     assert!(!site.is_wanted(1), "no worker yields to itself");
+    assert!(!links[1].lease_came_free());
     site.release(0);
     assert_eq!(woken.load(Ordering::SeqCst), before + 1);
+    assert_eq!([0, 1, 1].map(|worker| links[worker].lease_came_free()), [false, true, false], "told once");
     assert!(site.acquire_or_wait(1, 1));
     assert_eq!(site.leases(), 1);
 }

@@ -1,4 +1,5 @@
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ring::Waker;
 
@@ -6,14 +7,20 @@ use ring::Waker;
 #[derive(Debug)]
 pub(crate) struct Wakers {
     workers: Box<[OnceLock<Waker>]>,
+    /// Of each worker: a lease came back for which it waited, and it has not looked since.
+    leases_free: Box<[AtomicBool]>,
     control: OnceLock<Waker>,
     tickets: OnceLock<Waker>,
 }
 
 impl Wakers {
     pub(crate) fn new(workers: usize) -> Self {
-        let workers = (0..workers).map(|_| OnceLock::new()).collect();
-        Self { workers, control: OnceLock::new(), tickets: OnceLock::new() }
+        Self {
+            workers: (0..workers).map(|_| OnceLock::new()).collect(),
+            leases_free: (0..workers).map(|_| AtomicBool::new(false)).collect(),
+            control: OnceLock::new(),
+            tickets: OnceLock::new(),
+        }
     }
 
     /// Says how to wake a worker.
@@ -39,6 +46,19 @@ impl Wakers {
         if let Some(waker) = self.workers[usize::from(worker)].get() {
             waker.wake();
         }
+    }
+
+    /// A lease came back for which a worker waits: wakes it.
+    pub(crate) fn lease_free(&self, worker: u8) {
+        self.leases_free[usize::from(worker)].store(true, Ordering::Release);
+        self.wake(worker);
+    }
+
+    /// A lease came back for which a worker waited, since this was asked last.
+    pub(crate) fn take_lease_free(&self, worker: u8) -> bool {
+        let flag = &self.leases_free[usize::from(worker)];
+        // Mostly none did, and a look is cheaper than a write.
+        flag.load(Ordering::Acquire) && flag.swap(false, Ordering::AcqRel)
     }
 
     pub(crate) fn wake_tickets(&self) {

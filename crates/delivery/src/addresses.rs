@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use commons::ResolveFailure;
-use ring::Instant;
+use ring::{Handle, Instant};
 use slab::Slab;
 
 /// How long a failed look-up stands, so that a broken resolver is not asked for every connection.
@@ -42,6 +42,8 @@ struct Host {
     asked_until: Instant,
     /// Questions without an answer yet: until the last has come, this entry's key stays its own.
     unanswered: u32,
+    /// Connections that wait for an answer.
+    waiting: Vec<Handle>,
 }
 
 /// The cache.
@@ -79,15 +81,21 @@ impl Addresses {
         host.unanswered += 1;
     }
 
-    /// The answer to question `key`: addresses for `ttl`, or why there are none.
+    /// A connection waits for the answer to question `key`.
+    pub(crate) fn wait(&mut self, key: u32, connection: Handle) {
+        self.hosts[key as usize].waiting.push(connection);
+    }
+
+    /// The answer to question `key`: addresses for `ttl`, or why there are none. Gives the connections that waited
+    /// for it, of which some may be gone.
     pub(crate) fn answered(
         &mut self,
         key: u32,
         result: Result<Vec<IpAddr>, ResolveFailure>,
         ttl: Duration,
         now: Instant,
-    ) {
-        let Some(host) = self.hosts.get_mut(key as usize) else { return };
+    ) -> Vec<Handle> {
+        let Some(host) = self.hosts.get_mut(key as usize) else { return Vec::new() };
         host.asked_until = Instant::default();
         host.unanswered = host.unanswered.saturating_sub(1);
         match result {
@@ -105,6 +113,7 @@ impl Addresses {
                 host.until = now.after(FAILURE_TTL);
             }
         }
+        std::mem::take(&mut host.waiting)
     }
 
     fn add(&mut self, host: &str) -> u32 {
@@ -121,6 +130,7 @@ impl Addresses {
             until,
             asked_until: Instant::default(),
             unanswered: 0,
+            waiting: Vec::new(),
         });
         let key = u32::try_from(key).expect("fewer hosts than 2^32");
         self.keys.insert(host.into(), key);

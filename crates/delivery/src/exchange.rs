@@ -1,105 +1,57 @@
-//! Mail that no route matches: the hosts that its domain's MX records name (RFC 5321 section 5.1).
+//! What DNS says of a domain's mail (RFC 5321 section 5.1), as the key of a site or as a refusal.
 //!
 //! What DNS says in so many words is final: a domain that does not exist, or that takes no mail (RFC
 //! 7505), is told to the sender at once. A DNS that does not answer is a site that is down: one
-//! back-off, and the mail waits until it expires.
+//! back-off, and the mail waits until it expires. Pure.
 
-use std::time::Duration;
-
-use commons::{ExchangeFailure, Exchanger, Question};
+use commons::{ExchangeFailure, Exchanger};
 use mail::{Reply, Status};
-use policy::{NextHop, SMTP_PORT};
-use ring::Ring;
-use spool::StoredMessage;
 
-use crate::outcome::Attempt;
-use crate::queue::{JobIx, SiteIx};
-use crate::schedule::Errand;
-use crate::site::Hop;
-use crate::{Context, Delivery};
+use crate::own_reply;
 
-/// An answer stands this long at most, whatever its TTL.
-const TTL_MAX: Duration = Duration::from_secs(3600);
+/// Between hosts of the same preference.
+const EQUAL: char = '/';
+/// Between hosts and those that are tried after them.
+const AFTER: char = ',';
 
-impl Delivery {
-    /// Asks which hosts take the mail of a site's domain; false: there is no room for the question now.
-    pub(crate) fn ask_exchangers<R: Ring>(&mut self, cx: &mut Context<'_, R>, index: SiteIx) -> bool {
-        let site = self.sites.get_mut(index);
-        let Some(exchange) = &mut site.exchange else { return true };
-        let domain = exchange.domain.clone();
-        let question = Question::Exchangers { worker: self.settings.worker, key: index.0, domain };
-        exchange.asked = cx.link.ask(question).is_ok();
-        exchange.asked
-    }
-
-    /// The answer to the question of site `index` has come.
-    pub(crate) fn exchangers_found<R: Ring>(
-        &mut self,
-        cx: &mut Context<'_, R>,
-        index: SiteIx,
-        result: Result<Vec<Exchanger>, ExchangeFailure>,
-        ttl: Duration,
-    ) {
-        let now = cx.ring.now();
-        let site = self.sites.get_mut(index);
-        let Some(exchange) = &mut site.exchange else { return };
-        exchange.asked = false;
-        // A TTL of nothing still serves the connections that asked.
-        exchange.until = now.after(ttl.clamp(Duration::from_secs(1), TTL_MAX));
-        let found = result.map_err(|failure| refusal(&exchange.domain, failure));
-        match found.and_then(|found| before_us(found, &exchange.domain, &self.settings.hostname)) {
-            Ok(exchangers) => {
-                exchange.refusal = None;
-                let hops = exchangers.into_iter().map(|exchanger| {
-                    let next_hop = NextHop { host: exchanger.host, port: SMTP_PORT };
-                    Hop::new(next_hop, exchanger.preference)
-                });
-                let hops = hops.collect();
-                site.set_hops(hops);
-            }
-            Err(reply) if reply.is_permanent() => {
-                exchange.refusal = Some(reply);
-                exchange.until = now;
-                // The place at the site becomes the errand's.
-                self.errands.extend(site.waiting.drain(..).map(Errand::Refuse));
-                self.run_errands(cx);
-            }
-            Err(reply) => {
-                exchange.refusal = None;
-                exchange.until = now;
-                self.site_failed(cx, index, None, reply);
-            }
+/// The hosts as the key of their site, in the order of preference: domains with the same hosts share it. A key
+/// is a list of hosts again by [`hosts`], so that no domain chooses hosts for another one.
+pub(crate) fn key(found: &[Exchanger]) -> String {
+    let mut key = String::new();
+    for (index, exchanger) in found.iter().enumerate() {
+        if let Some(before) = index.checked_sub(1).map(|before| &found[before]) {
+            key.push(if before.preference == exchanger.preference { EQUAL } else { AFTER });
         }
-        self.serve(cx, index);
-        self.rest(index);
+        key.extend(exchanger.host.chars().map(|char| char.to_ascii_lowercase()));
     }
+    key
+}
 
-    /// Gives a job up whose domain takes no mail, unless DNS has come to say otherwise.
-    pub(crate) fn refuse<R: Ring>(&mut self, cx: &mut Context<'_, R>, job: JobIx, stored: &StoredMessage) {
-        let index = self.queue.job(job).site;
-        let site = self.sites.get_mut(index);
-        match site.exchange.as_ref().and_then(|exchange| exchange.refusal.clone()) {
-            Some(refusal) => self.conclude(cx, job, stored, &Attempt::unmade(&refusal)),
-            None => {
-                self.wait_at(index, job);
-                self.serve(cx, index);
-            }
-        }
-    }
+/// The hosts of a key, each with its rank among the preferences.
+pub(crate) fn hosts(key: &str) -> impl Iterator<Item = (u16, &str)> {
+    let ranks = (0..=u16::MAX).zip(key.split(AFTER));
+    ranks.flat_map(|(rank, equal)| equal.split(EQUAL).map(move |host| (rank, host)))
+}
 
-    /// Puts hosts of equal preference into another order for each connection, to share the load among them.
-    pub(crate) fn shuffle_exchangers<R: Ring>(&mut self, cx: &mut Context<'_, R>, index: SiteIx) {
-        let site = self.sites.get_mut(index);
-        // A connection that goes through the list must find it as it was.
-        if site.exchange.is_none() || site.opening > 0 {
-            return;
-        }
-        for equal in site.hops.chunk_by_mut(|a, b| a.preference == b.preference) {
-            for last in (1..equal.len()).rev() {
-                equal.swap(last, cx.random() as usize % (last + 1));
-            }
-        }
+/// What an answer means: hosts to which the mail of `domain` may go, best first, or why there is none.
+pub(crate) fn heard(
+    result: Result<Vec<Exchanger>, ExchangeFailure>,
+    domain: &str,
+    hostname: &str,
+) -> Result<Vec<Exchanger>, Reply> {
+    let mut found = result.map_err(|failure| refusal(domain, failure))?;
+    // What is no name has no address, and must not pass for a list of hosts.
+    found.retain(|exchanger| is_host(&exchanger.host));
+    if found.is_empty() {
+        return Err(own_reply(4, format_args!("the MX records of {domain} name no host")));
     }
+    before_us(found, domain, hostname)
+}
+
+/// A name, or an address.
+fn is_host(host: &str) -> bool {
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) || !byte.is_ascii();
+    host.parse::<std::net::IpAddr>().is_ok() || (!host.is_empty() && host.bytes().all(is_of_name))
 }
 
 /// The hosts that come before this one: a lesser host hands mail to the better
@@ -129,7 +81,7 @@ fn refusal(domain: &str, failure: ExchangeFailure) -> Reply {
             Reply::new(556, Some(Status::new(5, 1, 10)), text)
         }
         ExchangeFailure::Temporary => {
-            Delivery::own_reply(3, format_args!("DNS could not say which hosts take mail for {domain}"))
+            own_reply(3, format_args!("DNS could not say which hosts take mail for {domain}"))
         }
     }
 }
@@ -150,5 +102,23 @@ mod tests {
         assert_eq!(before_us(exchangers(&all), "d.example", "other.example").unwrap().len(), 4);
         let refusal = before_us(exchangers(&all[1..]), "d.example", "relay.example").unwrap_err();
         assert!(refusal.is_permanent() && refusal.to_string().contains("5.4.6"), "{refusal}");
+    }
+
+    #[test]
+    fn a_key_is_the_hosts_in_their_order_and_gives_them_again() {
+        let all = exchangers(&[(10, "a.example"), (10, "B.example"), (20, "2001:db8::1"), (35, "c.example")]);
+        assert_eq!(key(&all), "a.example/b.example,2001:db8::1,c.example");
+        let again: Vec<(u16, &str)> = hosts("a.example/b.example,2001:db8::1,c.example").collect();
+        assert_eq!(again, [(0, "a.example"), (0, "b.example"), (1, "2001:db8::1"), (2, "c.example")]);
+        let other = exchangers(&[(1, "a.example"), (1, "b.example"), (2, "2001:db8::1"), (3, "c.example")]);
+        assert_eq!(key(&all), key(&other), "the numbers themselves mean nothing");
+    }
+
+    #[test]
+    fn what_is_no_host_is_left_out() {
+        let all = [(10, "a.example,b.example"), (10, "a/b"), (20, "10.0.0.1:25 tls=Off"), (30, "mx.example")];
+        let heard = |list: &[(u16, &str)]| heard(Ok(exchangers(list)), "d.example", "relay.example");
+        assert_eq!(heard(&all), Ok(exchangers(&all[3..])));
+        assert!(heard(&all[..3]).is_err_and(|reply| !reply.is_permanent()));
     }
 }

@@ -1,59 +1,70 @@
-//! Mail out: schedule, connections, attempts, outcomes and bounces of one worker.
+//! Mail out: connections, attempts, outcomes and bounces of one worker. The shell around the [`scheduler`].
 //!
-//! Recipients of a message are grouped by the site that their route, or their domain's MX records,
-//! lead to; each group waits as a job for a connection, and a connection for a lease. What a destination answers is in the spool's log
-//! at once, a bounce in the same group as the outcome that causes it. A site that is down is one
+//! The scheduler says what is next, in numbers; here are the names, sockets, bytes and texts to these.
+//!
+//! ```text
+//! spool, ring, DNS, operator ──▶ what happened ──▶ Schedule::tell ──▶ scheduler
+//!                                                                       │
+//!           sockets, spool, DNS ◀── Delivery::act ◀── Delivery::work ◀──┘ poll
+//! ```
+//!
+//! Whatever happens is told, and does nothing else of itself; `Delivery::work` is the one loop that does what the
+//! scheduler says to it, until that has nothing more to say and no session has. What a destination answers is in the
+//! spool's log at once, a bounce in the same group as the outcome that causes it. A site that is down is one
 //! fact with one back-off. Nothing is given up before its time: whatever fails here for reasons of
 //! our own is tried again. No I/O but through the ring.
 
 mod addresses;
-mod ages;
 mod connection;
 mod connections;
+mod desk;
 mod dsn;
+mod errands;
 mod events;
 mod exchange;
 mod fit;
+mod intake;
 mod operator;
 mod outcome;
-mod queue;
 mod replies;
 mod report;
+mod routes;
 mod schedule;
 mod site;
-mod tally;
 mod tls;
 mod transaction;
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use commons::{ExchangeFailure, Exchanger, ResolveFailure, SnapshotCache, WorkerLink};
-use mail::{LastReply, Reply, UnixMillis};
+use mail::{QueueState, Reply, Status, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
-use ring::{Arena, Completion, Handle, Instant, Ring, Wheel};
-use spool::{Event, MessageKey, Recovered, Spool, StoredMessage};
+use ring::{Completion, Handle, Instant, Ring};
+use scheduler::{Action, DomainIx};
+use spool::{Event, LoadError, MessageKey, Recovered, Spool, StoredMessage};
 
 pub use events::EVENTS;
-pub use queue::{MESSAGE_BYTES_MAX, RECIPIENT_BYTES_MAX};
-pub use scheduler::Retry;
+pub use scheduler::{MESSAGE_BYTES_MAX, RECIPIENT_BYTES_MAX, Retry};
 pub use tls::ClientTlsConfigs;
 
-use addresses::Addresses;
-use connection::Connection;
-use operator::Operation;
-use outcome::Settlement;
-use queue::{JobIx, Queue, SiteIx, State};
-use schedule::{Errand, Load};
-use site::Sites;
+use connections::Connections;
+use desk::{Desk, Load};
+use operator::Operator;
+
+// With what the spool keeps, a queued message stays within 128 bytes, and so does each recipient (DESIGN.md S7).
+const _: () = assert!(MESSAGE_BYTES_MAX + spool::MEMORY_PER_MESSAGE_BYTES_MAX <= 128);
+const _: () = assert!(RECIPIENT_BYTES_MAX <= 128);
 
 /// The room number of delivery in a [`ring::Token`].
 pub const ROOM: u8 = 3;
 
 /// Timers are this coarse: the shortest of them is a retry after seconds.
 const TICK: Duration = Duration::from_millis(100);
+
+/// What the scheduler has to do at once takes so many of its turns in one of ours.
+const TICKS_PER_TURN_MAX: usize = 64;
 
 /// What delivery is told at the start.
 #[derive(Clone, Debug)]
@@ -70,6 +81,8 @@ pub struct DeliverySettings {
     pub connections_max: usize,
     /// Hosts that MX records name are connected to wherever they lie, in private networks too.
     pub private_destinations: bool,
+    /// Random: strangers who choose names do not choose where these meet in a table.
+    pub seed: u64,
 }
 
 /// The rooms that a turn of delivery works with.
@@ -100,53 +113,14 @@ impl<R: Ring> Context<'_, R> {
     }
 }
 
-/// What a timer is for.
-#[derive(Clone, Copy, Debug)]
-enum Timer {
-    /// Look at the deadline of the connection in this place. Its timer goes with it, so that the place is enough.
-    Connection(u32),
-    /// A deferred job is due.
-    Job(JobIx),
-    /// A site's back-off is over, or a lease may be free.
-    Site(SiteIx),
-    /// Offer outcomes to the spool again.
-    Outcomes,
-}
-
 /// All that goes out from one worker.
 #[derive(Debug)]
 pub struct Delivery {
-    settings: DeliverySettings,
-    queue: Queue,
-    sites: Sites,
-    addresses: Addresses,
-    connections: Arena<Box<Connection>>,
-    wheel: Wheel<Timer>,
-    loads: Arena<Load>,
-    errands: VecDeque<Errand>,
-    errands_loading: usize,
-    /// Outcomes that the spool was too busy to take.
-    unsettled: VecDeque<Settlement>,
-    /// Those whose bounce has no place while the spool's files have vanished.
-    stranded: Vec<Settlement>,
-    /// Connections whose session may have something to say.
-    busy: VecDeque<Handle>,
-    id_counter: Option<u32>,
-    draining: bool,
-    /// What an operator wants, while it is being done.
-    operation: Option<Operation>,
-    /// Jobs that are being read to be bounced by an operator, and what he says of it.
-    bouncing: usize,
-    bounce_reason: Box<str>,
-    /// Messages that are damaged.
-    quarantined: u64,
+    desk: Desk,
+    connections: Connections,
+    operator: Operator,
     /// The spool takes nothing more: outcomes that wait for it wait for the next life of the shard.
-    latched: bool,
-    /// Buffers that are used again: recipients being grouped, indexes, outcomes.
-    grouping: Vec<(SiteIx, u16)>,
-    indexes: Vec<u16>,
-    outcomes: Vec<(u16, spool::Outcome)>,
-    last_replies: Vec<LastReply>,
+    is_latched: bool,
 }
 
 impl Delivery {
@@ -154,51 +128,28 @@ impl Delivery {
     #[must_use]
     pub fn new(settings: DeliverySettings) -> Self {
         Self {
-            settings,
-            queue: Queue::default(),
-            sites: Sites::default(),
-            addresses: Addresses::default(),
-            connections: Arena::default(),
-            wheel: Wheel::new(TICK),
-            loads: Arena::default(),
-            errands: VecDeque::new(),
-            errands_loading: 0,
-            unsettled: VecDeque::new(),
-            stranded: Vec::new(),
-            busy: VecDeque::new(),
-            id_counter: None,
-            draining: false,
-            operation: None,
-            bouncing: 0,
-            bounce_reason: Box::default(),
-            quarantined: 0,
-            latched: false,
-            grouping: Vec::new(),
-            indexes: Vec::new(),
-            outcomes: Vec::new(),
-            last_replies: Vec::new(),
+            desk: Desk::new(settings),
+            connections: Connections::new(),
+            operator: Operator::default(),
+            is_latched: false,
         }
     }
 
     /// Takes up a message that has become durable, a bounce of ours too.
     pub fn enqueue<R: Ring>(&mut self, cx: &mut Context<'_, R>, key: MessageKey, message: StoredMessage) {
-        let pending = message.recipient_count();
-        let queued = self.queue.add_message(key, message.arrived(), pending as u32);
-        self.indexes.clear();
-        self.indexes.extend(0..u16::try_from(pending).expect("the spool numbers recipients with 16 bits"));
-        self.group(cx, queued, &message, 0);
+        self.desk.committed(cx, key, &message);
         self.work(cx);
     }
 
-    /// Takes up what a former life of the shard left. Its mail is read and sorted little by little.
+    /// Takes up what a former life of the shard left.
     pub fn recovered<R: Ring>(&mut self, cx: &mut Context<'_, R>, recovered: &Recovered) {
-        self.take_up(cx, recovered);
-        self.run_errands(cx);
+        self.desk.recovered(cx, recovered);
+        self.work(cx);
     }
 
     /// Takes a completion of this room's.
     pub fn complete<R: Ring>(&mut self, cx: &mut Context<'_, R>, completion: Completion) {
-        self.connection_completion(cx, completion);
+        self.connections.complete(cx, &mut self.desk, completion);
         self.work(cx);
     }
 
@@ -206,20 +157,36 @@ impl Delivery {
     /// [`Event::Piece`], [`Event::PieceFailed`]), or says that there is room again ([`Event::Room`],
     /// [`Event::Returned`]) or never will be; the others are none of its business.
     pub fn spool_event<R: Ring>(&mut self, cx: &mut Context<'_, R>, event: Event) {
+        let Self { desk, connections, .. } = self;
         match event {
             Event::Loaded { request, result } => self.loaded(cx, request, result),
-            Event::Piece { request, buffer, range, last } => self.piece(cx, request, buffer, range, last),
-            Event::PieceFailed { request, error } => self.piece_failed(cx, request, &error),
-            Event::Room | Event::Returned => self.settle_stranded(cx),
+            Event::Piece { request, buffer, range, last } => {
+                connections.piece(cx, desk, request, (buffer, range, last));
+            }
+            Event::PieceFailed { request, error } => connections.piece_failed(cx, desk, request, &error),
+            Event::Room | Event::Returned => desk.settle_stranded(cx),
             // What is sent from now on could not be noted, and would be sent again after the restart.
             Event::Latched { .. } => {
-                self.latched = true;
-                self.draining = true;
-                self.close_unused(cx);
+                self.is_latched = true;
+                desk.schedule.tell(cx, scheduler::Event::Drain);
             }
             _ => {}
         }
         self.work(cx);
+    }
+
+    /// The spool has read a message, or cannot.
+    fn loaded<R: Ring>(
+        &mut self,
+        cx: &mut Context<'_, R>,
+        request: Handle,
+        result: Result<StoredMessage, LoadError>,
+    ) {
+        match self.desk.loads.remove(request) {
+            Some(Load::Attempt(connection)) => self.connections.begin(cx, &mut self.desk, connection, result),
+            Some(Load::Errand(errand, job)) => self.desk.errand_loaded(cx, errand, job, result),
+            Some(Load::Body(_)) | None => {}
+        }
     }
 
     /// The resolver's answer to question `key`: addresses for `ttl`, or why there are none.
@@ -230,12 +197,11 @@ impl Delivery {
         result: Result<Vec<IpAddr>, ResolveFailure>,
         ttl: Duration,
     ) {
-        self.addresses.answered(key, result, ttl, cx.ring.now());
-        self.connect_resolved(cx, key);
+        self.connections.resolved(key, result, ttl, cx.ring.now());
         self.work(cx);
     }
 
-    /// The resolver's answer to the question of site `key`: the hosts that take its domain's mail for
+    /// The resolver's answer to the question of domain `key`: the hosts that take its mail for
     /// `ttl`, or why there are none.
     pub fn exchangers<R: Ring>(
         &mut self,
@@ -244,89 +210,123 @@ impl Delivery {
         result: Result<Vec<Exchanger>, ExchangeFailure>,
         ttl: Duration,
     ) {
-        self.exchangers_found(cx, SiteIx(key), result, ttl);
+        self.desk.hosts_found(cx, DomainIx(key), result, ttl);
         self.work(cx);
     }
 
-    /// Fires what is due, and offers the spool again what it was too busy to take.
+    /// Does what is due, and offers the spool again what it was too busy to take.
     pub fn tick<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
+        let Self { desk, connections, operator, .. } = self;
         let now = cx.ring.now();
-        self.settle_again(cx);
-        self.serve_starved(cx);
-        while let Some(timer) = self.wheel.expired(now) {
-            match timer {
-                Timer::Connection(connection) => self.check_deadline(cx, connection, now),
-                Timer::Job(job) => self.job_due(cx, job),
-                Timer::Site(site) => self.site_due(cx, site),
-                // Was done above; an outcome that still waits has set another timer.
-                Timer::Outcomes => {}
-            }
+        desk.settle_again(cx);
+        if cx.link.lease_came_free() {
+            desk.schedule.tell(cx, scheduler::Event::LeaseFree);
         }
-        self.operate(cx);
+        connections.look_at_deadlines(cx, desk);
+        for _ in 0..TICKS_PER_TURN_MAX {
+            if desk.schedule.next_deadline().is_none_or(|at| at > now) {
+                break;
+            }
+            desk.schedule.tell(cx, scheduler::Event::Tick);
+        }
+        operator.operate(cx, desk);
         self.work(cx);
-        report::queue(cx.metrics, &self.queue);
-        cx.metrics.set_quarantined(self.quarantined);
+        report::queue(cx.metrics, self.desk.schedule.view());
+        cx.metrics.set_quarantined(self.quarantined_messages());
     }
 
     /// Begins no more: what is under way is finished, the rest stays in the spool.
     pub fn drain<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
-        self.draining = true;
-        self.close_unused(cx);
+        self.desk.schedule.tell(cx, scheduler::Event::Drain);
         self.work(cx);
     }
 
     /// No connection is open, nothing is being read and no outcome waits for the spool.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.connections.is_empty() && self.loads.is_empty() && (self.latched || self.unsettled.is_empty())
+        let is_settled = self.is_latched || self.desk.outcomes.are_settled();
+        self.connections.all.is_empty() && self.desk.loads.is_empty() && is_settled
     }
 
     /// A recipient is being tried, is due, or may be until then.
     #[must_use]
     pub fn has_work_before(&self, until: Instant) -> bool {
-        let is_due = |state| self.queue.recipients_in(state) > 0;
-        let comes = self.queue.recipients_in(State::Deferred) > 0
+        let view = self.desk.schedule.view();
+        let comes = view.recipients_in(QueueState::Deferred) > 0
             && self.next_deadline().is_some_and(|deadline| deadline <= until);
-        is_due(State::Ready) || is_due(State::Active) || comes
+        view.recipients_due() > 0 || view.recipients_in(QueueState::Active) > 0 || comes
     }
 
     /// Messages that have a recipient without an outcome.
     #[must_use]
     pub fn queued_messages(&self) -> usize {
-        self.queue.message_count()
+        self.desk.schedule.view().message_count() as usize
     }
 
     /// Those of them that are damaged and will not be tried.
     #[must_use]
     pub fn quarantined_messages(&self) -> u64 {
-        self.quarantined
+        self.desk.quarantined.len() as u64
     }
 
-    /// Sites that are known: those of routes, and domains with mail or of late.
+    /// Sites that are known: those with mail or a connection, and of late.
     #[must_use]
     pub fn site_count(&self) -> usize {
-        self.sites.count()
+        self.desk.schedule.view().site_count() as usize
     }
 
     /// When [`Delivery::tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.operation.as_ref().is_some_and(Operation::goes_on) {
-            Some(Instant::default())
-        } else {
-            self.wheel.next()
+        if self.operator.goes_on() {
+            return Some(Instant::default());
         }
+        let Desk { schedule, outcomes, .. } = &self.desk;
+        let deadlines =
+            [schedule.next_deadline(), outcomes.next_deadline(), self.connections.next_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
-    /// Lets sessions speak until none has anything to say.
+    /// Does what the scheduler says, and lets sessions speak, until none of them has anything to say.
     fn work<R: Ring>(&mut self, cx: &mut Context<'_, R>) {
-        while let Some(connection) = self.busy.pop_front() {
-            self.converse(cx, connection);
+        loop {
+            if let Some(action) = self.desk.schedule.poll() {
+                self.act(cx, action);
+            } else if let Some(connection) = self.connections.busy.pop_front() {
+                self.connections.converse(cx, &mut self.desk, connection);
+            } else {
+                return;
+            }
         }
     }
 
-    /// A reply of our own making, where a destination gave none.
-    fn own_reply(detail: u16, text: impl std::fmt::Display) -> Reply {
-        Reply::new(451, Some(mail::Status::new(4, 4, detail)), text)
+    /// Does one thing that the scheduler says.
+    fn act<R: Ring>(&mut self, cx: &mut Context<'_, R>, action: Action) {
+        let Self { desk, connections, .. } = self;
+        match action {
+            Action::Learn(site) => desk.learn(cx, site),
+            Action::Forget(site) => desk.forget(site),
+            Action::ForgetDomain(domain) => drop(desk.refusals.remove(&domain)),
+            Action::Resolve(domain) => desk.ask_hosts(cx, domain),
+            Action::Lease(site) => desk.lease(cx, site),
+            Action::ReturnLease(site) => desk.release_lease(cx, site),
+            Action::StopWaiting(site) => desk.site(site).shared.stop_waiting(desk.settings.worker),
+            Action::Open(connection, site) => connections.open(cx, desk, connection, site),
+            Action::TryNext(connection) => connections.connect(cx, desk, connections.handle(connection)),
+            Action::GiveUp(connection) => connections.give_up(cx, desk, connections.handle(connection)),
+            Action::Start(connection, job) => {
+                connections.start(cx, desk, connections.handle(connection), job);
+            }
+            Action::Quit(connection) => connections.quit(cx, desk, connections.handle(connection)),
+            Action::Run(errand, job) => desk.run(cx, errand, job),
+            Action::Deferred { job, until, attempts } => desk.note_deferred(cx, job, until, attempts),
+            Action::Stalled(site) => desk.site(site).shared.stall(),
+            Action::Unstalled(site) => desk.site(site).shared.unstall(),
+        }
     }
+}
+
+/// A reply of our own making, where a destination gave none.
+fn own_reply(detail: u16, text: impl std::fmt::Display) -> Reply {
+    Reply::new(451, Some(Status::new(4, 4, detail)), text)
 }

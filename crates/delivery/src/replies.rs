@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use mail::{LastReply, Reply};
+use scheduler::Note;
 use slab::Slab;
 
 /// Different replies that are kept by one worker: 4 MiB at their longest. A thousand destinations
@@ -16,16 +17,7 @@ const CODES_MAX: usize = 1024;
 /// Bytes of a reply that are kept: what RFC 5321 section 4.5.3.1.5 lets one line have.
 const TEXT_BYTES_MAX: usize = 512;
 
-const _: () = assert!(REPLIES_MAX + CODES_MAX < ReplyIx::NONE.0 as usize);
-
-/// A reply that is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ReplyIx(u16);
-
-impl ReplyIx {
-    /// Nothing was said yet, or nothing is known of it.
-    pub(crate) const NONE: Self = Self(u16::MAX);
-}
+const _: () = assert!(REPLIES_MAX + CODES_MAX < Note::NONE.0 as usize);
 
 #[derive(Debug)]
 struct Kept {
@@ -37,12 +29,12 @@ struct Kept {
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
     kept: Slab<Kept>,
-    places: HashMap<Arc<LastReply>, ReplyIx>,
+    places: HashMap<Arc<LastReply>, Note>,
 }
 
 impl Replies {
     /// Keeps a reply for one more recipient.
-    pub(crate) fn keep(&mut self, reply: LastReply) -> ReplyIx {
+    pub(crate) fn keep(&mut self, reply: LastReply) -> Note {
         if let Some(known) = self.find(&reply) {
             return known;
         }
@@ -53,27 +45,27 @@ impl Replies {
         match self.find(&code) {
             Some(known) => known,
             None if self.kept.len() < REPLIES_MAX + CODES_MAX => self.add(code),
-            None => ReplyIx::NONE,
+            None => Note::NONE,
         }
     }
 
-    fn find(&mut self, reply: &LastReply) -> Option<ReplyIx> {
+    fn find(&mut self, reply: &LastReply) -> Option<Note> {
         let known = *self.places.get(reply)?;
         self.kept[usize::from(known.0)].recipients += 1;
         Some(known)
     }
 
-    fn add(&mut self, reply: LastReply) -> ReplyIx {
+    fn add(&mut self, reply: LastReply) -> Note {
         let reply = Arc::new(reply);
         let index = self.kept.insert(Kept { reply: reply.clone(), recipients: 1 });
-        let index = ReplyIx(u16::try_from(index).expect("fewer are kept"));
+        let index = Note(u16::try_from(index).expect("fewer are kept"));
         self.places.insert(reply, index);
         index
     }
 
     /// A recipient for which it was kept is gone, or has another.
-    pub(crate) fn release(&mut self, index: ReplyIx) {
-        if index == ReplyIx::NONE {
+    pub(crate) fn release(&mut self, index: Note) {
+        if index == Note::NONE {
             return;
         }
         let kept = &mut self.kept[usize::from(index.0)];
@@ -84,7 +76,7 @@ impl Replies {
         }
     }
 
-    pub(crate) fn get(&self, index: ReplyIx) -> Option<&Arc<LastReply>> {
+    pub(crate) fn get(&self, index: Note) -> Option<&Arc<LastReply>> {
         self.kept.get(usize::from(index.0)).map(|kept| &kept.reply)
     }
 }
@@ -114,7 +106,7 @@ mod tests {
         assert_eq!(replies.get(other).map(|reply| reply.told_to("")), Some("450 4.2.1 busy".to_owned()));
         replies.release(other);
         replies.release(third);
-        replies.release(ReplyIx::NONE);
+        replies.release(Note::NONE);
         assert!(replies.kept.is_empty() && replies.places.is_empty());
     }
 

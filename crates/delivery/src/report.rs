@@ -6,6 +6,7 @@ use commons::{Sender, SiteFailure};
 use mail::{Address, MessageId, QueueState, Reply, SuspensionCause, UnixMillis};
 use observe::{Contained, EventLog, Word, WorkerMetrics};
 use ring::Ring;
+use scheduler::View;
 use spool::{LoadError, MessageKey, Outcome, StoredMessage};
 
 use crate::Context;
@@ -13,7 +14,6 @@ use crate::events::{
     Attempt, BounceSuppressed, Bounced, Deferred, Delivered, Expired, Failed, MessageQuarantined,
     MessageUnreadable, QueueActed, SiteAvailable, SiteUnavailable,
 };
-use crate::queue::Queue;
 use crate::site::Site;
 
 /// The end of an attempt for one recipient.
@@ -89,12 +89,18 @@ pub(crate) fn bounce_suppressed(log: &mut EventLog, message: &StoredMessage, now
     log.record(&BounceSuppressed { message: message.id(), tenant: message.tenant() }, now);
 }
 
-/// A site could not be reached, or a connection to it failed.
-pub(crate) fn site_unavailable(log: &mut EventLog, now: UnixMillis, site: &Site, failure: &SiteFailure) {
+/// A site could not be reached, or a connection to it failed; `jobs` of this worker are due there.
+pub(crate) fn site_unavailable(
+    log: &mut EventLog,
+    now: UnixMillis,
+    site: &Site,
+    jobs: u32,
+    failure: &SiteFailure,
+) {
     let unavailable = SiteUnavailable {
-        next_hop: &site.key,
+        next_hop: &site.name,
         reply: &failure.reply,
-        waiting_jobs: site.waiting.len() as u64,
+        waiting_jobs: u64::from(jobs),
         failures: u64::from(failure.failures),
         since: failure.since,
         retry_seconds: failure.next_try.since(now).div_ceil(1000),
@@ -105,7 +111,7 @@ pub(crate) fn site_unavailable(log: &mut EventLog, now: UnixMillis, site: &Site,
 /// A site that had failed works again.
 pub(crate) fn site_available(log: &mut EventLog, now: UnixMillis, site: &Site, failure: &SiteFailure) {
     let failed_seconds = now.since(failure.since) / 1000;
-    log.record(&SiteAvailable { next_hop: &site.key, failed_seconds }, now);
+    log.record(&SiteAvailable { next_hop: &site.name, failed_seconds }, now);
 }
 
 /// A stored message could not be read.
@@ -124,9 +130,9 @@ pub(crate) fn ordered(log: &mut EventLog, now: UnixMillis, act: &'static str, id
 }
 
 /// How many recipients are queued, by where they stand, and since when.
-pub(crate) fn queue(metrics: &WorkerMetrics, queue: &Queue) {
+pub(crate) fn queue(metrics: &WorkerMetrics, view: View<'_>) {
     for state in QueueState::ALL {
-        metrics.set_queue(state, queue.recipients_shown(state));
+        metrics.set_queue(state, view.recipients_in(state));
     }
-    metrics.set_oldest_arrival(queue.oldest());
+    metrics.set_oldest_arrival(view.oldest());
 }

@@ -229,8 +229,12 @@ fn a_worker_yields_the_only_connection_to_one_that_waits() {
         scene.send(FROM, &TO, BODY);
     }
     scene.until("the first worker is at it", |scene| scene.gateway.delivered() > 5);
+    let asked = scene.world.now();
     scene.send_from_second(FROM, &TO, BODY);
     scene.until("the second had its turn", |scene| scene.others[0].delivered() == 1);
+    // It is told when the lease comes back. By itself it looks again after half a second.
+    let waited = scene.world.now().since(asked);
+    assert!(waited < Duration::from_millis(400), "{waited:?}");
     let by_first = scene.gateway.delivered();
     assert!(by_first < MANY / 2, "only after {by_first} messages of the first");
     scene.until("the first had the rest", |scene| scene.gateway.delivered() == MANY);

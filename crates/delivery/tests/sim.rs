@@ -90,6 +90,23 @@ fn a_next_hop_that_says_not_now_and_hangs_up_before_it_is_heard_fails_once_and_n
 }
 
 #[test]
+fn what_is_heard_late_of_one_address_does_not_concern_the_next_one() {
+    let mut scene = Scene::new(2, &["10.0.0.2:25", "10.0.0.3:25"]);
+    scene.gateway.ends_late = true;
+    scene.destination(2, |line| if line == "CONNECT" { "421 4.3.2 closing".into() } else { String::new() });
+    scene.destination(3, usual);
+    scene.send(FROM, &["kim@a.example"], BODY);
+    scene.until("the first is spoken to", |scene| scene.destinations[0].connections == 1);
+    scene.pass_by(Duration::from_secs(1));
+    scene.until("it is delivered", |scene| scene.gateway.delivered() == 1);
+    // The end of the first connection is heard while the second waits for mail.
+    scene.pass(Duration::from_secs(2));
+    scene.send(FROM, &["kim@a.example"], BODY);
+    scene.until("one more is delivered", |scene| scene.gateway.delivered() == 2);
+    assert_eq!((scene.destinations[0].connections, scene.destinations[1].connections), (1, 1));
+}
+
+#[test]
 fn a_next_hop_goes_by_name() {
     let mut scene = Scene::new(3, &["mx.partner.example:25"]);
     scene.gateway.names.push(("mx.partner.example", harness::ip(2)));

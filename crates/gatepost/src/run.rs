@@ -325,6 +325,8 @@ fn equip(
         opening::open_spool(&mut ring, &options, plan.workers, watch).map_err(StartError::new)?;
     spool.watch(spool::WATCH_INTERVAL);
     let ingress = Ingress::new(ingress_settings(plan, number), &mut ring);
+    let mut seed = [0; 8];
+    ring.random(&mut seed);
     let delivery = Delivery::new(DeliverySettings {
         hostname: plan.node.hostname.as_ref().into(),
         worker: number,
@@ -336,6 +338,7 @@ fn equip(
         tls: plan.client_tls.clone(),
         connections_max: next_hops_max() / plan.workers,
         private_destinations: plan.node.delivery.private_destinations,
+        seed: u64::from_le_bytes(seed),
     });
     let snapshots = link.commons().snapshot_cache();
     let mut worker = Worker {

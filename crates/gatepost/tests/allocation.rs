@@ -248,5 +248,6 @@ fn delivery() -> Delivery {
         tls: ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("no certificate is needed"),
         connections_max: 256,
         private_destinations: true,
+        seed: 7,
     })
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use mail::{QueueState, UnixMillis};
 
 use crate::{
-    Action, ConnectionIx, DomainIx, Errand, Event, JobIx, Now, Queued, Retry, Scheduler, Settings, SiteIx,
-    Start, Tenant, Via,
+    Action, ConnectionIx, DomainIx, Errand, Event, JobIx, Left, Now, Queued, Retry, Scheduler, Settings,
+    SiteIx, Start, Tenant, Via,
 };
 
 const TOUCHED_MAX: usize = 64;
@@ -90,7 +90,8 @@ impl World {
         self.messages += 1;
         let message = self.scheduler.add_message(key, self.now.unix, NonZeroU32::MIN);
         let tenant = Tenant(tenant);
-        let queued = Queued { message, tenant, via, routed: 0, recipients: &[0], attempts: 0, start };
+        let queued =
+            Queued { message, tenant, via, routed: 0, recipients: &[Left::fresh(0)], attempts: 0, start };
         self.tell(Event::Queued(queued))
     }
 
@@ -283,7 +284,7 @@ fn another_configuration_routes_half_a_million_anew() {
             tenant: Tenant(1),
             via: Via::Route("other:25"),
             routed: 1,
-            recipients: &[0],
+            recipients: &[Left::fresh(0)],
             attempts: 0,
             start: Start::Due,
         };

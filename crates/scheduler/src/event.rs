@@ -108,8 +108,8 @@ pub struct Queued<'a> {
     pub via: Via<'a>,
     /// The configuration that says so, as in [`Event::Configured`].
     pub routed: u32,
-    /// Their places in the envelope, ascending: 1 to [`crate::RECIPIENTS_MAX`].
-    pub recipients: &'a [u16],
+    /// Who they are, ascending: 1 to [`crate::RECIPIENTS_MAX`].
+    pub recipients: &'a [Left],
     /// Attempts that were deferred so far.
     pub attempts: u16,
     /// How they begin.
@@ -255,13 +255,21 @@ pub enum Event<'a> {
     Drain,
 }
 
-/// A recipient that is tried again.
+/// A recipient that is tried, for the first time or again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Left {
     /// Its place in the envelope.
     pub recipient: u16,
     /// What was said of it.
     pub note: Note,
+}
+
+impl Left {
+    /// A recipient of which nothing was said yet.
+    #[must_use]
+    pub const fn fresh(recipient: u16) -> Self {
+        Self { recipient, note: Note::NONE }
+    }
 }
 
 /// What is to be done.

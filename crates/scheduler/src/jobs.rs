@@ -10,7 +10,7 @@ use mail::{QueueState, UnixMillis};
 
 use crate::ages::{AGE_BYTES_MAX, Ages};
 use crate::calendar::{Slot, Timed};
-use crate::event::{ConnectionIx, Errand, JobIx, MessageIx, Note};
+use crate::event::{ConnectionIx, Errand, JobIx, Left, MessageIx, Note};
 use crate::table::{Linked, Links, NONE, Table};
 
 /// Recipients of one transaction: what every server must take (RFC 5321 section 4.5.3.1.8).
@@ -177,12 +177,12 @@ impl Jobs {
         &mut self,
         message: MessageIx,
         queue: u32,
-        recipients: &[u16],
+        recipients: &[Left],
         state: State,
     ) -> JobIx {
         let mut first_recipient = NONE;
-        for &index in recipients.iter().rev() {
-            let recipient = Recipient { next: first_recipient, index, note: Note::NONE };
+        for &Left { recipient: index, note } in recipients.iter().rev() {
+            let recipient = Recipient { next: first_recipient, index, note };
             first_recipient = self.recipients.insert(recipient);
         }
         let next_job = self.messages[message.0].first_job;

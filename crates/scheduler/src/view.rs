@@ -59,6 +59,8 @@ pub struct SiteView<'a> {
     pub rest_until: u64,
     /// Connections, in whatever phase.
     pub connections: u32,
+    /// Jobs that are due.
+    pub jobs: u32,
     /// Recipients that are due.
     pub ready: u32,
     /// Recipients that are under way.
@@ -150,6 +152,7 @@ impl<'a> View<'a> {
             fails: entry.failing,
             rest_until: entry.rest_until,
             connections: entry.connections,
+            jobs: entry.sums.ready_jobs,
             ready: entry.sums.ready,
             active: entry.sums.active,
             deferred: entry.sums.deferred,
@@ -175,6 +178,12 @@ impl<'a> View<'a> {
         self.backlog.tree.domains.get(domain.0).map(|domain| &*domain.name)
     }
 
+    /// The site to which a domain's mail goes; its queues may have yet to follow it there.
+    #[must_use]
+    pub fn domain_site(self, domain: DomainIx) -> Option<SiteIx> {
+        self.backlog.tree.domains.get(domain.0).map(|domain| SiteIx(domain.site))
+    }
+
     /// Recipients that stand so: what is due at a site that fails counts as deferred.
     #[must_use]
     pub fn recipients_in(self, state: QueueState) -> u64 {
@@ -184,6 +193,12 @@ impl<'a> View<'a> {
             QueueState::Deferred => count + self.backlog.tree.stalled,
             QueueState::Active | QueueState::Held | QueueState::Quarantined => count,
         }
+    }
+
+    /// Recipients that are due, at sites that fail too.
+    #[must_use]
+    pub fn recipients_due(self) -> u64 {
+        self.backlog.tree.counts[QueueState::Ready as usize]
     }
 
     /// Connections, in whatever phase.

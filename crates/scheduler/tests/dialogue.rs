@@ -67,7 +67,7 @@ impl Dialog {
             tenant,
             via,
             routed: 0,
-            recipients: &[0],
+            recipients: &[Left::fresh(0)],
             attempts: 0,
             start,
         }))

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mail::UnixMillis;
 use scheduler::{
-    Action, Event, MESSAGE_BYTES_MAX, Now, Queued, RECIPIENT_BYTES_MAX, Retry, Scheduler, Settings, Start,
-    Tenant, Via,
+    Action, Event, Left, MESSAGE_BYTES_MAX, Now, Queued, RECIPIENT_BYTES_MAX, Retry, Scheduler, Settings,
+    Start, Tenant, Via,
 };
 
 const SETTINGS: Settings = Settings {
@@ -48,7 +48,8 @@ fn bytes(sites: u32, domains: u32, deferred: bool) -> u64 {
             let later = Start::Deferred(now.unix.plus(1 + u64::from(number) * 4));
             let start = if deferred { later } else { Start::Due };
             let (tenant, via) = (Tenant(domain % 100), Via::Domain(&name));
-            let queued = Queued { message, tenant, via, routed: 0, recipients: &[0], attempts: 0, start };
+            let queued =
+                Queued { message, tenant, via, routed: 0, recipients: &[Left::fresh(0)], attempts: 0, start };
             scheduler.handle(Event::Queued(queued), now);
             while let Some(action) = scheduler.poll() {
                 if let Action::Resolve(domain) = action {

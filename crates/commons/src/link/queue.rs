@@ -28,7 +28,7 @@ pub const FAILING_SITES_MAX: usize = 1000;
 /// A site that fails and for which mail waits, as one worker sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailingSite {
-    /// Its name: its next hops, or `mx:` and a domain.
+    /// Its name: its next hops, the MX hosts of its domains, or `mx:` and a domain whose hosts are not known.
     pub key: Arc<str>,
     /// What is wrong with it.
     pub failure: Arc<SiteFailure>,
@@ -137,7 +137,7 @@ pub struct QueuedRecipient {
     pub state: QueueState,
     /// When it is tried again; 0 unless it is deferred.
     pub until: UnixMillis,
-    /// The name of the site to which it goes: its next hops, or `mx:` and a domain.
+    /// The name of the site to which it goes, as in [`FailingSite::key`].
     pub site: Option<Arc<str>>,
     /// What was last said of it, or of its site while that is what it waits for.
     pub reply: Option<Arc<LastReply>>,

@@ -99,6 +99,12 @@ impl WorkerLink {
         (self.commons.is_draining() && !self.drained.replace(true)).then_some(Answer::Drain)
     }
 
+    /// A lease came back for which this worker waited, of whatever site, since this was asked last.
+    #[must_use]
+    pub fn lease_came_free(&self) -> bool {
+        self.commons.link.wakers.take_lease_free(self.worker)
+    }
+
     /// The next thing that is wanted of this worker's queue; it is answered once.
     #[must_use]
     pub fn queue_request(&self) -> Option<QueueRequest> {

@@ -113,7 +113,7 @@ impl Site {
         if let Ok(waiting) = next
             && let Some(next) = next_after(waiting, worker)
         {
-            self.wakers.wake(next);
+            self.wakers.lease_free(next);
         }
     }
 

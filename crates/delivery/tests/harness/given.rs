@@ -8,6 +8,16 @@ pub(super) fn snapshot(next_hops: &[&str], connections_max: u32) -> Snapshot {
 }
 
 pub(super) fn snapshot_of(next_hops: &[&str], connections_max: u32, tls: RouteTls) -> Snapshot {
+    snapshot_for("proseware", next_hops, connections_max, tls)
+}
+
+/// The same with a tenant of this name.
+pub(super) fn snapshot_for(
+    tenant: &str,
+    next_hops: &[&str],
+    connections_max: u32,
+    tls: RouteTls,
+) -> Snapshot {
     let origin = Origin::new("gatepost.toml", 1);
     let route = RouteSource {
         origin: origin.clone(),
@@ -17,7 +27,7 @@ pub(super) fn snapshot_of(next_hops: &[&str], connections_max: u32, tls: RouteTl
         connections_max,
     };
     let tenant = TenantSource {
-        name: Sourced::new("proseware".into(), origin.clone()),
+        name: Sourced::new(tenant.into(), origin.clone()),
         networks: vec![Sourced::new("192.0.2.0/24".parse().expect("a prefix"), origin.clone())],
         excluded_networks: Vec::new(),
         senders: vec![Sourced::new("@proseware.example".into(), origin.clone())],

@@ -5,7 +5,7 @@ pub(crate) mod destination;
 mod given;
 mod log;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -26,7 +26,7 @@ use ring::{Completion, Instant, Ring};
 use spool::{Content, Event, LargeKey, NewMessage, Options, Spool};
 
 use destination::Destination;
-use given::{GROUND, Ground, snapshot, snapshot_of};
+use given::{GROUND, Ground, snapshot, snapshot_for, snapshot_of};
 use log::Log;
 
 pub(crate) const RETRY: Retry = Retry {
@@ -54,6 +54,9 @@ pub(crate) struct Gateway {
     log_writer: Option<LogWriter>,
     next_id: u32,
     large: Option<LargeKey>,
+    /// That a connection has ended is heard a second late, as from a busy ring.
+    pub(crate) ends_late: bool,
+    late: VecDeque<(Instant, Completion)>,
     /// Names that the resolver knows.
     pub(crate) names: Vec<(&'static str, IpAddr)>,
     /// What it says of domains: the hosts that take their mail, with their preferences.
@@ -123,8 +126,15 @@ impl Gateway {
         registry.set_policy(1, ["proseware"].into_iter());
         let tls = ClientTlsConfigs::new(rustls::RootCertStore::empty()).expect("a configuration");
         let hostname = "relay.example".into();
-        let settings =
-            DeliverySettings { hostname, worker, retry, tls, connections_max: 256, private_destinations };
+        let settings = DeliverySettings {
+            hostname,
+            worker,
+            retry,
+            tls,
+            connections_max: 256,
+            private_destinations,
+            seed: 7,
+        };
         let mut gateway = Self {
             ring,
             shard,
@@ -138,6 +148,8 @@ impl Gateway {
             log_writer: None,
             next_id: world.random(1 << 20) as u32,
             large: None,
+            ends_late: false,
+            late: VecDeque::new(),
             names: Vec::new(),
             domains: HashMap::new(),
             domains_asked: 0,
@@ -156,11 +168,20 @@ impl Gateway {
     fn turn_once(&mut self) -> bool {
         let mut asked = false;
         let mut completions = Vec::new();
-        let deadlines = [self.delivery.next_deadline(), self.shard.next_deadline(self.ring.now())];
+        let late = self.late.front().map(|(at, _)| *at);
+        let deadlines = [self.delivery.next_deadline(), self.shard.next_deadline(self.ring.now()), late];
         let deadline = deadlines.into_iter().flatten().min();
         self.ring.turn(deadline, &mut completions).expect("a simulated ring turns");
+        let now = self.ring.now();
+        while let Some((_, completion)) = self.late.pop_front_if(|(at, _)| *at <= now) {
+            self.delivery.complete(context!(self), completion);
+        }
         for completion in completions {
             match &completion {
+                Completion::Ended { .. } if self.ends_late => {
+                    self.late.push_back((now.after(Duration::from_secs(1)), completion));
+                    continue;
+                }
                 Completion::File { .. } => self.shard.complete(&mut self.ring, completion),
                 _ => self.delivery.complete(context!(self), completion),
             }
@@ -180,6 +201,7 @@ impl Gateway {
                 Answer::Exchangers { key, result, ttl } => {
                     self.delivery.exchangers(context!(self), key, result, ttl);
                 }
+                Answer::SnapshotChanged => {}
                 other => panic!("not asked: {other:?}"),
             }
         }
@@ -260,6 +282,13 @@ impl Gateway {
         self.log = writer.log();
         self.log_writer = Some(writer);
         log
+    }
+
+    /// Another configuration: this tenant, and all its mail to these next hops.
+    pub(crate) fn configure(&mut self, tenant: &str, next_hops: &[&str]) {
+        let mut next = snapshot_for(tenant, next_hops, 20, RouteTls::Off);
+        next.generation = self.snapshots.load().generation + 1;
+        self.link.commons().publish(next);
     }
 
     /// What came of the queue requests that were made, one at a time.

@@ -143,6 +143,8 @@ fn equip(
 ) -> Worker<SimRing> {
     let worker = link.worker();
     let ingress = Ingress::new(ingress_settings(worker, places), &mut ring);
+    let mut seed = [0; 8];
+    ring.random(&mut seed);
     let delivery = Delivery::new(DeliverySettings {
         hostname: "relay.example".into(),
         worker,
@@ -154,6 +156,7 @@ fn equip(
         tls: ClientTlsConfigs::new(super::guard::roots()).expect("a configuration"),
         connections_max: 256,
         private_destinations: true,
+        seed: u64::from_le_bytes(seed),
     });
     link.attach(ring.waker());
     let snapshots = link.commons().snapshot_cache();

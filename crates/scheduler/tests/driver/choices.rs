@@ -42,11 +42,11 @@ impl Driver {
 
     fn message(&mut self) {
         let parts = 1 + self.below(3);
-        let mut left: Vec<Vec<u16>> = Vec::new();
+        let mut left: Vec<Vec<Left>> = Vec::new();
         let mut next = 0;
         for _ in 0..parts {
             let count = 1 + self.below(3) as u16;
-            left.push((next..next + count).collect());
+            left.push((next..next + count).map(|index| self.recipient(index)).collect());
             next += count;
         }
         self.keys += 1;
@@ -64,7 +64,13 @@ impl Driver {
         }
     }
 
-    fn queue(&mut self, message: MessageIx, tenant: Tenant, way: usize, recipients: &[u16]) {
+    /// One of whom something was said in a former life, or nothing.
+    fn recipient(&mut self, recipient: u16) -> Left {
+        let note = Note(self.below(9) as u16);
+        if self.one_in(2) { Left { recipient, note } } else { Left::fresh(recipient) }
+    }
+
+    fn queue(&mut self, message: MessageIx, tenant: Tenant, way: usize, recipients: &[Left]) {
         let via = match way % 8 {
             way @ 0..6 => Via::Domain(DOMAINS[way]),
             way => Via::Route(ROUTES[way - 6]),
@@ -192,7 +198,8 @@ impl Driver {
     fn reroute(&mut self, job: JobIx) {
         self.rerouted = true;
         let view = self.real.view().job(job).expect("it is there");
-        let recipients: Vec<u16> = self.real.view().recipients(job).map(|(index, _)| index).collect();
+        let recipients = self.real.view().recipients(job);
+        let recipients: Vec<Left> = recipients.map(|(recipient, note)| Left { recipient, note }).collect();
         let (first, second) = recipients.split_at(self.below(recipients.len() + 1) as usize);
         for part in [first, second].into_iter().filter(|part| !part.is_empty()) {
             let way = self.below(8) as usize;

@@ -172,6 +172,7 @@ impl Driver {
                 (self.real.view().recipients_in(state), self.reference.recipients_in(state));
             assert_eq!(real, reference, "{state:?}, {}", at());
         }
+        assert_eq!(self.real.view().recipients_due(), self.reference.recipients_due(), "{}", at());
         assert_eq!(self.real.view().message_count() as usize, self.reference.message_count(), "{}", at());
         assert_eq!(self.real.view().oldest(), self.reference.oldest(), "{}", at());
         assert_eq!(self.stalled, self.reference.stalled(), "{}", at());
@@ -186,6 +187,9 @@ impl Driver {
         for message in messages {
             let view = self.real.view().message(message).map(|view| (view.key, view.pending));
             assert_eq!(view, self.reference.message_key(message), "{}", at());
+        }
+        for (domain, site) in self.reference.domain_sites() {
+            assert_eq!(self.real.view().domain_site(domain), Some(site), "{}", at());
         }
         let expected = self.reference.site_views();
         assert_eq!(self.real.view().site_count() as usize, expected.len(), "{}", at());
@@ -202,6 +206,7 @@ impl Driver {
                 fails: view.fails,
                 rest_until: view.rest_until,
                 connections: view.connections,
+                jobs: view.jobs,
                 sums,
             };
             assert_eq!(real, facts, "{}", at());

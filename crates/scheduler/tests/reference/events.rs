@@ -137,7 +137,7 @@ impl Reference {
             message: message.0 as usize,
             made,
             queue,
-            recipients: recipients.iter().map(|&index| (index, scheduler::Note::NONE)).collect(),
+            recipients: recipients.iter().map(|left| (left.recipient, left.note)).collect(),
             routed,
             attempts,
             state: State::Held,

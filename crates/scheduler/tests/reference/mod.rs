@@ -343,6 +343,11 @@ impl Reference {
         }
     }
 
+    pub(crate) fn recipients_due(&self) -> u64 {
+        let due = self.jobs.iter().filter(|(_, job)| job.state.shown() == QueueState::Ready);
+        due.map(|(_, job)| job.recipients.len() as u64).sum()
+    }
+
     pub(crate) fn message_count(&self) -> usize {
         self.messages.iter().count()
     }
@@ -393,9 +398,15 @@ impl Reference {
             fails: site.failing,
             rest_until: site.rest_until,
             connections: self.connections.iter().filter(|(_, entry)| entry.site == place).count() as u32,
+            jobs: self.ready_at(place).count() as u32,
             sums: self.sums(place),
         };
         self.sites.iter().map(view).collect()
+    }
+
+    /// The site to which each domain leads.
+    pub(crate) fn domain_sites(&self) -> impl Iterator<Item = (DomainIx, SiteIx)> {
+        self.domains.iter().map(|(place, domain)| (DomainIx(place as u32), SiteIx(domain.site as u32)))
     }
 
     pub(crate) fn next_deadline(&self) -> Option<u64> {
@@ -426,5 +437,6 @@ pub(crate) struct SiteFacts {
     pub(crate) fails: bool,
     pub(crate) rest_until: u64,
     pub(crate) connections: u32,
+    pub(crate) jobs: u32,
     pub(crate) sums: (u32, u32, u32, u32),
 }

@@ -35,14 +35,14 @@ pub(super) const MUTANTS: [Mutant; 21] = [
     Mutant {
         name: "each byte of a reply has a time of its own",
         file: CONNECTIONS,
-        original: "if std::mem::replace(&mut connection.awaited, step) == step {",
-        mutated: "if std::mem::replace(&mut connection.awaited, step).is_none() {",
+        original: "if std::mem::replace(&mut patience.awaited, step) == step {",
+        mutated: "if std::mem::replace(&mut patience.awaited, step).is_none() {",
     },
     Mutant {
         name: "a read outlives the connection that it was for",
         file: TRANSACTION,
-        original: "        self.abandon_body(cx, key);\n        let connection = &mut self.connections[key];\n",
-        mutated: "        let connection = &mut self.connections[key];\n        connection.body = Body::None;\n",
+        original: "        wire.abandon_body(cx);\n        let Task::Sending(transaction)",
+        mutated: "        let Task::Sending(transaction)",
     },
     Mutant {
         name: "mail that must be sealed goes in the clear where no TLS is offered",
@@ -65,14 +65,14 @@ pub(super) const MUTANTS: [Mutant; 21] = [
     Mutant {
         name: "TLS is never tried",
         file: CONNECTIONS,
-        original: "    match (site.tls, name) {\n        (RouteTls::Off, _) => ClientTls::Off,",
-        mutated: "    match (site.tls, name) {\n        _ if true => ClientTls::Off,\n        (RouteTls::Off, _) => ClientTls::Off,",
+        original: "    match (tls, name) {\n        (RouteTls::Off, _) => ClientTls::Off,",
+        mutated: "    match (tls, name) {\n        _ if true => ClientTls::Off,\n        (RouteTls::Off, _) => ClientTls::Off,",
     },
     Mutant {
         name: "a handshake that fails is the end of opportunism",
         file: CONNECTIONS,
-        original: "if self.sites.get(connection.site).tls == RouteTls::Opportunistic",
-        mutated: "if self.sites.get(connection.site).tls == RouteTls::Off",
+        original: "desk.site(connection.site).tls == RouteTls::Opportunistic",
+        mutated: "desk.site(connection.site).tls == RouteTls::Off",
     },
     Mutant {
         name: "required is opportunistic",
@@ -119,8 +119,8 @@ pub(super) const MUTANTS: [Mutant; 21] = [
     Mutant {
         name: "8-bit in a large body goes to a host that does not take it",
         file: TRANSACTION,
-        original: "if !connection.session.takes_eight_bit() && !buffer[range.clone()].is_ascii() {",
-        mutated: "if !connection.session.takes_eight_bit() && range.is_empty() {",
+        original: "if !takes_eight_bit && !buffer[range.clone()].is_ascii() {",
+        mutated: "if !takes_eight_bit && range.is_empty() {",
     },
     Mutant {
         name: "a stranger asks ahead as often as he likes",
