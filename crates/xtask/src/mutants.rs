@@ -590,7 +590,8 @@ fn judge(copy: &Path, file: &str) -> Result<bool, Failure> {
                 // Its own: cargo tells crates apart by where they lie below the workspace, and would
                 // take a mutant for the crate itself.
                 .env("CARGO_TARGET_DIR", copy.join("target"))
-                .env("RUSTFLAGS", "-A warnings")
+                // A mutant may leave something unused; flags of a caller must not make an error of that.
+                .env("RUSTFLAGS", "")
                 .into_inner()
                 .output()
                 .map_err(|error| Failure(format!("cannot run cargo: {error}")))
