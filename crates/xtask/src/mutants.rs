@@ -63,7 +63,7 @@ const REPLY: &str = "crates/mail/src/reply.rs";
 const RUN: &str = "crates/gatepost/src/run.rs";
 const WORKER: &str = "crates/gatepost/src/worker.rs";
 
-static MUTANTS: [Mutant; 74] = [
+static MUTANTS: [Mutant; 75] = [
     Mutant {
         name: "one client's denials take all records",
         file: DENIALS,
@@ -427,6 +427,12 @@ static MUTANTS: [Mutant; 74] = [
         mutated: "        if true || connection.session.steps() != before.0 {",
     },
     Mutant {
+        name: "clients who ask in vain never have their turn, and the worker spins",
+        file: PATIENCE,
+        original: "            if self.allowance == 0 {\n                return;",
+        mutated: "            if self.allowance != 0 {\n                return;",
+    },
+    Mutant {
         name: "a message may come as slowly as it likes",
         file: STEPS,
         original: "const STEP_BYTES: usize = 8 << 10;",
@@ -560,7 +566,11 @@ fn judges(file: &str) -> &'static [Judge] {
     match file {
         LISTS_ASKED => &[("gatepost", &["--test", "rows", "e2_lists"])],
         HEADERS => &[("gatepost", &["--test", "rows", "b3_chains"])],
-        PATIENCE => &[("gatepost", &["--test", "patience"])],
+        PATIENCE => &[
+            ("gatepost", &["--test", "patience"]),
+            ("gatepost", &["--test", "denials", "hears_each_no"]),
+            ("gatepost", &["--test", "simulation", "every_acknowledged"]),
+        ],
         SHARES | PLACES | DENIALS | UNFINISHED => &[("gatepost-commons", &["--lib"])],
         SEATS => &[("gatepost-ingress", &[])],
         STEPS | SIZES => &[("gatepost-smtp", &[])],
