@@ -78,7 +78,8 @@ mod tests {
         let (commons, _, _) = Commons::new(1, Snapshot::compile(&source).expect("it is sound"));
         let reply = Reply::new(421, None, "not now");
         let hour = Duration::from_secs(3600);
-        let (failure, _) = commons.site("a.example:25").failed(&reply, None, UnixMillis(1), hour, |_| hour);
+        let (failure, _) =
+            commons.sites().site("a.example:25").failed(&reply, None, UnixMillis(1), hour, |_| hour);
         let of_worker = |key: &str, messages, recipients| FailingSite {
             key: key.into(),
             failure: failure.clone(),
