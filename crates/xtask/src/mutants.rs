@@ -63,7 +63,7 @@ const REPLY: &str = "crates/mail/src/reply.rs";
 const RUN: &str = "crates/gatepost/src/run.rs";
 const WORKER: &str = "crates/gatepost/src/worker.rs";
 
-static MUTANTS: [Mutant; 75] = [
+static MUTANTS: [Mutant; 77] = [
     Mutant {
         name: "one client's denials take all records",
         file: DENIALS,
@@ -467,6 +467,18 @@ static MUTANTS: [Mutant; 75] = [
         file: WATCH,
         original: "        if is_elsewhere {\n",
         mutated: "        if is_elsewhere && false {\n",
+    },
+    Mutant {
+        name: "a look at some of the files says that all are back",
+        file: WATCH,
+        original: "self.watch.clean_looks >= names.div_ceil(FILES_A_LOOK_MAX)",
+        mutated: "self.watch.clean_looks >= names.min(1)",
+    },
+    Mutant {
+        name: "a look at the last of many bodies does not go on with the first",
+        file: WATCH,
+        original: "chain(self.large.named_numbers().take(from));",
+        mutated: "chain(self.large.named_numbers().take(from.min(0)));",
     },
     Mutant {
         name: "another file of the same name is ours",
