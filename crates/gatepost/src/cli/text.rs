@@ -307,7 +307,7 @@ mod tests {
         write_paragraph(&mut out, STRONG, "note:", &"word ".repeat(60), 2);
         let told = plain(&out);
         assert!(told.starts_with("note: word "), "{told}");
-        assert!(told.lines().skip(1).all(|line| line.starts_with("  word ")), "{told}");
+        assert!(told.lines().skip(1).all(|line| line.starts_with("  word")), "{told}");
         // The first line stands behind what its caller wrote: as many columns.
         assert!(told.lines().next().is_some_and(|line| line.len() <= width() - 2), "{told}");
         assert!(told.lines().all(|line| line.len() <= width()), "{told}");
