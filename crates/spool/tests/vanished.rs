@@ -68,9 +68,13 @@ impl Watched {
 
     /// A queued message whose body has a separate file.
     fn commit_large(&mut self, number: u32) -> spool::MessageKey {
+        self.commit_beside(number, LARGE_BYTES)
+    }
+
+    fn commit_beside(&mut self, number: u32, bytes: usize) -> spool::MessageKey {
         let ring = &mut self.bench.ring;
         let large = self.spool.large_begin(ring, 0, Handle::fixed(number)).expect("there is room");
-        self.spool.large_write(ring, large, &body(number, LARGE_BYTES));
+        self.spool.large_write(ring, large, &body(number, bytes));
         self.spool.large_finish(ring, large);
         let events = self.looks();
         assert!(events.iter().any(|event| matches!(event, Event::LargeFinished { .. })), "{events:?}");
@@ -125,6 +129,33 @@ fn a_shard_whose_files_are_where_they_were_is_never_called_vanished() {
     }
     assert!(!watched.spool.stats().vanished);
     assert_eq!(watched.spool.lost(&mut watched.bench.ring), []);
+}
+
+/// Two looks take them, and the second one begins anew with some.
+const MANY_BODIES: u32 = 400;
+
+#[test]
+fn of_more_bodies_than_one_look_takes_each_is_looked_at() {
+    let mut watched = Watched::new(11);
+    for number in 0..MANY_BODIES {
+        watched.commit_beside(number, 100);
+    }
+    let bodies = watched.names("large-");
+    assert_eq!(bodies.len(), MANY_BODIES as usize);
+    let both_looks = |watched: &mut Watched| {
+        let mut events = watched.looks();
+        events.extend(watched.looks());
+        events
+    };
+    // In which order they are looked at is not known here: many of them do not come in the first look.
+    for name in bodies.iter().step_by(20) {
+        let aside = PathBuf::from("/spool/aside");
+        watched.bench.ring.rename(name, &aside).expect("it was listed");
+        assert_eq!(count(&both_looks(&mut watched), is_vanished), 1, "{}", name.display());
+        watched.bench.ring.rename(&aside, name).expect("it was put there");
+        let events = both_looks(&mut watched);
+        assert_eq!(count(&events, |event| matches!(event, Event::Returned)), 1);
+    }
 }
 
 #[test]

@@ -277,6 +277,42 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn plain(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    #[test]
+    fn what_is_told_of_rules_stands_in_columns_and_within_the_width() {
+        let detail = "word ".repeat(60);
+        let step = |rule, place| StepLine { rule, outcome: "skip", word: "skip", detail: &detail, place };
+        let mut out = String::new();
+        write_step_lines(
+            &mut out,
+            "  ",
+            &[step("relay_domain", Some("a.toml:7".to_owned())), step("sender", None)],
+        );
+        let told = plain(&out);
+        assert!(told.lines().all(|line| line.chars().count() <= width()), "{told}");
+        // Two columns, the word in six, and the longer rule, with two columns after each.
+        let (first, second) = ("  skip    relay_domain  word", "  skip    sender        word");
+        assert!(told.starts_with(first) && told.contains(second), "{told}");
+        let others = told.lines().filter(|line| !line.starts_with(first) && !line.starts_with(second));
+        assert!(others.clone().count() > 2, "{told}");
+        assert!(others.clone().all(|line| line.find(|letter| letter != ' ') == Some(24)), "{told}");
+    }
+
+    #[test]
+    fn a_paragraph_stands_under_its_columns_and_within_the_width() {
+        let mut out = String::new();
+        write_paragraph(&mut out, STRONG, "note:", &"word ".repeat(60), 2);
+        let told = plain(&out);
+        assert!(told.starts_with("note: word "), "{told}");
+        assert!(told.lines().skip(1).all(|line| line.starts_with("  word")), "{told}");
+        // The first line stands behind what its caller wrote: as many columns.
+        assert!(told.lines().next().is_some_and(|line| line.len() <= width() - 2), "{told}");
+        assert!(told.lines().all(|line| line.len() <= width()), "{told}");
+    }
+
     #[test]
     fn a_terminal_obeys_our_styles_alone() {
         let ours = format!("{} {}\n\tgo on\n", styled(NO, "denied"), styled(FAINT, "ticket"));

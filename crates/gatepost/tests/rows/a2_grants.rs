@@ -158,6 +158,8 @@ fn in_a_hotel_to_elsewhere_is_accepted_for_ten_minutes_after_a_pop_login_from_th
     assert_eq!(listed["grants"][0]["address"], json!(HOTEL));
     assert_eq!(listed["grants"][0]["login"], LOGIN);
     assert_eq!(hotel.command(&["status"]).1["grants"], 1);
+    let (_, tenant) = hotel.command(&["tenants", "show", "proseware"]);
+    assert_eq!(tenant["grants"]["in_force"], 1);
     hotel.house.gateway.wait_metric("gatepost_grants", 1.0);
 }
 

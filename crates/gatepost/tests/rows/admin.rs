@@ -82,8 +82,14 @@ fn status_shows_a_gateway_at_a_glance_to_people_and_to_programs() {
         "relay.proseware.example  takes mail",
         "generation 1, 1 tenant",
         "0 ready, 0 active, 0 deferred, 0 held recipients",
+        "0 in force after mailbox logins",
+        "spool        0 messages,",
+        "suspended    none",
     ] {
         assert!(text.contains(line), "{line:?} is missing from\n{text}");
+    }
+    for line in ["quarantined", "found no room"] {
+        assert!(!text.contains(line), "{line:?} is in\n{text}");
     }
     assert!(output.status.success());
 }

@@ -233,7 +233,12 @@ fn every_limit_in_force_is_shown_the_usual_ones_included() {
              [limits.identity]\nrecipients_per_hour = 100\n",
         );
     });
-    let limits = &json(&house, &["tenants", "show", "proseware"])["limits"];
+    let tenant = json(&house, &["tenants", "show", "proseware"]);
+    assert_eq!(tenant["senders"], serde_json::json!(["@proseware.example"]));
+    assert_eq!(tenant["relay_domains"], serde_json::json!(["proseware.example"]));
+    assert_eq!(tenant["logins"], serde_json::json!([LOGIN]));
+    let limits = &tenant["limits"];
+    assert!(limits["network"].is_null(), "none is set: {limits}");
     assert_eq!((&limits["messages_per_minute"], &limits["connections"]), (&6000.into(), &500.into()));
     assert_eq!(limits["identity"]["recipients_per_hour"], 100);
     assert_eq!((&limits["recipients_per_message"], &limits["session_errors"]), (&10_000.into(), &20.into()));

@@ -52,7 +52,13 @@ pub struct Gateway {
     pub places: Arc<Places>,
     /// What its recovery found wrong.
     pub damage: Vec<String>,
+    /// The last turn's moment, and how many turns there were at it.
+    last_turns: (ring::Instant, u32),
 }
+
+/// Turns at one moment. In this world time stands still while a worker asks for its next turn at once, so that one
+/// that has nothing to do and asks all the same would turn for ever.
+const TURNS_AT_ONCE_MAX: u32 = 10_000;
 
 impl Gateway {
     /// Starts on what the disk holds.
@@ -87,11 +93,16 @@ impl Gateway {
         }
         let control = Control::new(control_ring, control_link, hosts(), random);
         let ended = vec![false; tuning.workers];
-        Ok(Self { workers, ended, control, commons, places, damage })
+        let last_turns = (control.ring.now(), 0);
+        Ok(Self { workers, ended, control, commons, places, damage, last_turns })
     }
 
     /// Lets both planes do what is due.
     pub fn turn(&mut self) {
+        let now = self.control.ring.now();
+        let turns = if self.last_turns.0 == now { self.last_turns.1 + 1 } else { 1 };
+        assert!(turns <= TURNS_AT_ONCE_MAX, "a worker spins");
+        self.last_turns = (now, turns);
         let mut completions = Vec::new();
         let deadline = self.control.deadline();
         self.control.ring.turn(deadline, &mut completions).expect("a simulated ring turns");

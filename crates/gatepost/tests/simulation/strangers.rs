@@ -24,10 +24,16 @@ enum Habit {
     Slow(&'static [u8]),
     /// Says this at once, and nothing more.
     Half(&'static [u8]),
+    /// Asks at once for more recipients than the gateway refuses in a turn, and reads what it is told.
+    Vain,
 }
 
-const HABITS: [Habit; 5] = [
+/// Recipients that are asked for in vain.
+const VAIN: usize = 200;
+
+const HABITS: [Habit; 6] = [
     Habit::Silent,
+    Habit::Vain,
     Habit::Slow(b"EHLO a.client.with.a.long.name.and.much.time.example\r\n"),
     Habit::Half(b"EHLO client.example\r\n"),
     Habit::Half(b"EHLO client.example\r\nAUTH LOGIN\r\n"),
@@ -137,6 +143,10 @@ impl Strangers {
                 match connection.habit {
                     Habit::Silent => {}
                     Habit::Half(words) => peer.say(words),
+                    Habit::Vain => {
+                        peer.say(b"EHLO client.example\r\nMAIL FROM:<ann@elsewhere.example>\r\n");
+                        peer.say("RCPT TO:<bob@adatum.example>\r\n".repeat(VAIN).as_bytes());
+                    }
                     Habit::Slow(_) => connection.next = Some(now.after(BYTE_INTERVAL)),
                 }
                 let _ = peer.pump(&mut self.ring);

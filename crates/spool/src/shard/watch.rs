@@ -46,7 +46,9 @@ pub(crate) struct Watch {
     next_large: usize,
     /// A name of this look that leads elsewhere.
     missing: bool,
-    /// A name leads elsewhere, and since then no look has found all of them.
+    /// Looks in a row that found each name they asked about.
+    clean_looks: usize,
+    /// A name leads elsewhere, and since then the looks have not found all of them.
     pub(crate) has_vanished: bool,
 }
 
@@ -98,7 +100,8 @@ impl Shard {
         *next_segment = from + FILES_A_LOOK_MAX;
         let bodies = self.large.named_count();
         let from = if bodies > FILES_A_LOOK_MAX { *next_large % bodies } else { 0 };
-        left.extend(self.large.named_numbers().skip(from).take(FILES_A_LOOK_MAX).map(Target::Large));
+        let some = self.large.named_numbers().skip(from).chain(self.large.named_numbers().take(from));
+        left.extend(some.take(FILES_A_LOOK_MAX).map(Target::Large));
         *next_large = from + FILES_A_LOOK_MAX;
         left.push(Target::Segment(self.segments.current));
     }
@@ -119,19 +122,32 @@ impl Shard {
         if is_elsewhere {
             self.vanish(self.path_of(target));
         }
-        let is_over = !self.watch.is_under_way();
-        if is_over && !self.watch.missing && std::mem::take(&mut self.watch.has_vanished) {
-            self.events.push_back(Event::Returned);
-            // What could not be prepared for want of a directory can be now.
-            self.segments.retry_at = None;
+        if !self.watch.is_under_way() {
+            self.end_look();
         }
         // The rest of this look, or the next one, where this one has taken long.
         self.watch(ring);
     }
 
+    /// Where one look does not take all names, one that finds its own says nothing of the others.
+    fn end_look(&mut self) {
+        if self.watch.missing {
+            return;
+        }
+        self.watch.clean_looks += 1;
+        let names = self.segments.list.len().max(self.large.named_count());
+        let are_all = self.watch.clean_looks >= names.div_ceil(FILES_A_LOOK_MAX);
+        if are_all && std::mem::take(&mut self.watch.has_vanished) {
+            self.events.push_back(Event::Returned);
+            // What could not be prepared for want of a directory can be now.
+            self.segments.retry_at = None;
+        }
+    }
+
     /// There is no such name any more; the next look says whether it has come back.
     pub(crate) fn vanish(&mut self, path: PathBuf) {
         self.watch.missing = true;
+        self.watch.clean_looks = 0;
         if !std::mem::replace(&mut self.watch.has_vanished, true) {
             self.events.push_back(Event::Vanished { path });
         }

@@ -27,16 +27,16 @@ pub(super) const MUTANTS: [Mutant; 8] = [
         mutated: "        drop(denial);\n        link.remember_ticket(",
     },
     Mutant {
-        name: "a refusal is in no metric",
+        name: "a refusal that the log sums up is in no metric",
         file: DENIAL,
-        original: "        self.cx.metrics.denied(client.listener, tenant, reason);\n        if self.may_log",
-        mutated: "        if self.may_log",
+        original: "            denied.count(self.cx.metrics);\n",
+        mutated: "",
     },
     Mutant {
         name: "a refusal has no line of the log",
         file: DENIAL,
-        original: "        if self.may_log((reason, ticket)) {\n",
-        mutated: "        if self.may_log((reason, ticket)) && false {\n",
+        original: "        if may_log {\n            self.cx.log.record_and_count",
+        mutated: "        if may_log && false {\n            self.cx.log.record_and_count",
     },
     Mutant {
         name: "a refusal is held against no sender",
