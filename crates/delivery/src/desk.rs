@@ -90,17 +90,16 @@ impl Desk {
     }
 
     /// A site came to be known.
-    pub(crate) fn learn<R: Ring>(&mut self, cx: &mut Context<'_, R>, number: SiteIx) {
+    pub(crate) fn learn<R: Ring>(&mut self, cx: &Context<'_, R>, number: SiteIx) {
         if self.known(number).is_some() {
             return;
         }
-        let (view, snapshot) = (self.schedule.view(), cx.snapshots.load());
-        let seen = self.schedule.site(number);
+        let (view, seen) = (self.schedule.view(), self.schedule.site(number));
         let shared = |name: &str| cx.link.commons().sites().site(name);
         let site = match (seen.domain, seen.key) {
             (Some(domain), _) => Site::of_domain(view.domain_name(domain).unwrap_or_default(), shared),
             (None, NOWHERE) => Site::nowhere(shared),
-            (None, key) => match self.routes.of_site(snapshot, key) {
+            (None, key) => match self.routes.of_site(key) {
                 Some(route) => Site::of_route(route, shared),
                 None => Site::of_hosts(key, shared),
             },
@@ -124,7 +123,7 @@ impl Desk {
         let (worker, now) = (self.settings.worker, cx.ring.now());
         let key = self.schedule.site(number).key;
         // Another configuration may have changed the limit.
-        let limit = self.routes.of_site(cx.snapshots.load(), key).map(|route| route.connections_max);
+        let limit = self.routes.of_site(key).map(|route| route.connections_max);
         let site = self.site_mut(number);
         site.connections_max = limit.unwrap_or(site.connections_max);
         let is_granted = if now < site.yields_until {

@@ -7,7 +7,7 @@ use spool::{HELD, MessageKey, Recovered, StoredMessage};
 
 use crate::desk::Desk;
 use crate::routes::Way;
-use crate::{Context, report, schedule};
+use crate::{Context, report};
 
 /// A recipient on its way into the schedule.
 struct Recipient<'a> {
@@ -61,7 +61,7 @@ impl Desk {
         attempts: u16,
     ) {
         let snapshot = cx.snapshots.load();
-        let answers = snapshot.tenant_named(tenant);
+        let (answers, generation) = (snapshot.tenant_named(tenant), snapshot.generation as u32);
         let recipients = recipients.map(|(Left { recipient, note }, domain)| Recipient {
             way: self.routes.way(snapshot, answers, domain),
             not_before: UnixMillis(0),
@@ -70,7 +70,7 @@ impl Desk {
             note,
         });
         let recipients = recipients.collect();
-        self.queue(cx, message, tenant, recipients, false);
+        self.queue(cx, message, (tenant, generation), recipients, false);
     }
 
     /// Takes up what recovery found, by where it goes and the time until which it was deferred.
@@ -86,6 +86,7 @@ impl Desk {
         let snapshot = cx.snapshots.load();
         // Whom a message is for that is not understood is not certain.
         let tenant = snapshot.tenant_named(&recovered.tenant).filter(|_| recovered.foreign.is_none());
+        let generation = snapshot.generation as u32;
         let recipients = recovered.pending.iter().map(|pending| Recipient {
             way: self.routes.way(snapshot, tenant, &pending.domain),
             not_before: pending.not_before,
@@ -95,20 +96,21 @@ impl Desk {
         });
         let recipients = recipients.collect();
         let is_apart = is_bodiless || recovered.foreign.is_some();
-        self.queue(cx, message, &recovered.tenant, recipients, is_apart);
+        self.queue(cx, message, (&*recovered.tenant, generation), recipients, is_apart);
     }
 
     /// Queues recipients of a message: those that go the same way side by side, as many at once as one
-    /// transaction carries.
+    /// transaction carries. Another configuration may hold by now than the one of `generation`, by which their way
+    /// was found.
     fn queue<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
         message: MessageIx,
-        tenant: &str,
+        (tenant, generation): (&str, u32),
         mut recipients: Vec<Recipient<'_>>,
         is_apart: bool,
     ) {
-        let (tenant, generation) = (self.schedule.tenant(tenant), schedule::generation(cx));
+        let tenant = self.schedule.tenant(tenant);
         let order = |a: &Recipient<'_>, b: &Recipient<'_>| {
             a.way.compare(&b.way).then_with(|| (a.not_before, a.index).cmp(&(b.not_before, b.index)))
         };

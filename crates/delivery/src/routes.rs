@@ -56,7 +56,8 @@ pub(crate) struct Routes {
     generation: Option<u64>,
     /// By [`RouteIx`], once mail has gone by it.
     keys: Vec<Option<Rc<str>>>,
-    by_key: HashMap<Rc<str>, RouteIx>,
+    /// The route of each of these keys; of several, one.
+    by_key: HashMap<Rc<str>, Route>,
 }
 
 impl Routes {
@@ -83,18 +84,17 @@ impl Routes {
         }
         let known = &mut self.keys[route.0 as usize];
         let key = known.get_or_insert_with(|| {
-            let Route { key, tls, .. } = snapshot.next_hops(route);
+            let route = snapshot.next_hops(route);
             // The same next hops with and without TLS are two sites: their connections are not alike.
-            let key: Rc<str> = format!("{key} tls={tls:?}").into();
-            self.by_key.insert(key.clone(), route);
+            let key: Rc<str> = format!("{} tls={:?}", route.key, route.tls).into();
+            self.by_key.insert(key.clone(), route.clone());
             key
         });
         key.clone()
     }
 
-    /// The route whose mail goes to the site of this key; of several, the one that was used last.
-    pub(crate) fn of_site<'s>(&self, snapshot: &'s Snapshot, key: &str) -> Option<&'s Route> {
-        let route = self.by_key.get(key).filter(|_| self.generation == Some(snapshot.generation))?;
-        Some(snapshot.next_hops(*route))
+    /// The route whose mail goes to the site of this key, if any has of late.
+    pub(crate) fn of_site(&self, key: &str) -> Option<&Route> {
+        self.by_key.get(key)
     }
 }

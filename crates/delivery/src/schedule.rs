@@ -63,7 +63,7 @@ impl Schedule {
 
     /// Says what happened. Of another configuration it is told first.
     pub(crate) fn tell<R: Ring>(&mut self, cx: &mut Context<'_, R>, event: Event<'_>) {
-        let (generation, now) = (generation(cx), now(cx));
+        let (generation, now) = (cx.snapshots.load().generation as u32, now(cx));
         if self.generation != Some(generation) {
             self.generation = Some(generation);
             self.scheduler.handle(Event::Configured { generation }, now);
@@ -140,11 +140,6 @@ impl Schedule {
     pub(crate) fn recipients(&self, job: JobIx) -> impl Iterator<Item = u16> {
         self.scheduler.view().recipients(job).map(|(recipient, _)| recipient)
     }
-}
-
-/// The number of the configuration in force, as the scheduler knows it.
-pub(crate) fn generation<R>(cx: &mut Context<'_, R>) -> u32 {
-    cx.snapshots.load().generation as u32
 }
 
 /// Milliseconds of the clock that is never set.
