@@ -68,7 +68,7 @@ impl Bench {
             opening_max: CONNECTIONS,
             messages_per_connection_max: 1000,
             addresses_tried_max: 10,
-            errands_max: 16,
+            tasks_max: 16,
             resting_max: 1024,
             lease_look: Duration::from_millis(500),
             seed: 1,

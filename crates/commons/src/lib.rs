@@ -32,8 +32,8 @@ pub use limits::{
     Suspension, Suspensions, TooManySuspensions, Use, called, machine,
 };
 pub use link::{
-    Answer, CHECKS_MAX, ControlLink, DENIALS_MAX, DENIED_RECIPIENTS_MAX, Denial, ExchangeFailure, Exchanger,
-    FAILING_SITES_MAX, FailingSite, Listing, Login, QUESTIONS_MAX, QUEUE_PAGE_MESSAGES_MAX,
+    Answer, CHECKS_MAX, ControlLink, DENIALS_MAX, DENIED_RECIPIENTS_MAX, Denial, FAILING_SITES_MAX,
+    FailingSite, Listing, Login, MxFailure, MxHost, QUESTIONS_MAX, QUEUE_PAGE_MESSAGES_MAX,
     QUEUE_PAGE_RECIPIENTS_MAX, QUEUE_REQUESTS_MAX, Question, QueueAct, QueueActed, QueueAnswer, QueueBusy,
     QueuePage, QueuePageRequest, QueueRequest, QueueTask, QueuedMessage, QueuedRecipient, RecipientFinding,
     ResolveFailure, VERIFICATIONS_MAX, Verification, WorkerLink,

@@ -274,7 +274,7 @@ fn checks_leave_room_for_the_questions_of_delivery() {
         link.ask(check(key)).expect("there is room");
     }
     assert!(link.ask(check(0)).is_err());
-    link.ask(Question::Exchangers { worker: 0, key: 0, domain: "adatum.example".into() })
+    link.ask(Question::MxHosts { worker: 0, key: 0, domain: "adatum.example".into() })
         .expect("delivery has room of its own");
     let ttl = std::time::Duration::from_secs(1);
     control.answer(0, Answer::Recipient { key: Handle::fixed(0), finding: RecipientFinding::Good, ttl });

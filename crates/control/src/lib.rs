@@ -49,7 +49,7 @@ use call_ahead::{CallAhead, Waiter};
 use dns::{Dns, Lists};
 use door::Doors;
 use events::{Draining, Killed, ResolverUnconfigured};
-use queue::Clerk;
+use queue::QueueClient;
 use reload::Reloader;
 use signals::{SIGNALLED, Signal};
 use tickets::{Keeper, TicketOptions};
@@ -216,7 +216,7 @@ struct Plane {
     dns: Arc<Dns>,
     lists: Arc<Lists>,
     call_ahead: CallAhead,
-    clerk: Clerk,
+    queues: QueueClient,
     verifiers: Verifiers,
     reloader: Reloader,
     /// Writes the last tickets at the end.
@@ -249,7 +249,7 @@ impl Plane {
             ..
         } = options;
         let recovery: recovery::Shards = recovery.into();
-        let clerk = Clerk::new(link.clone());
+        let queues = QueueClient::new(link.clone());
         let doors = Doors::new(registry.clone(), http_log);
         if let Some(listener) = opened.metrics {
             let router =
@@ -263,7 +263,7 @@ impl Plane {
             .unzip();
         let (commons, counts) = (link.commons().clone(), (registry.clone(), places));
         let admin = admin
-            .map(|admin| Admin::new(admin, commons, counts, tickets, recovery, clerk.clone()))
+            .map(|admin| Admin::new(admin, commons, counts, tickets, recovery, queues.clone()))
             .transpose()?;
         let socket = match &admin {
             Some(admin) => admin.start(opened.admin, &doors)?,
@@ -290,7 +290,7 @@ impl Plane {
                 dns: resolver,
                 lists: Arc::new(Lists::new(dns.lists)),
                 call_ahead,
-                clerk,
+                queues,
                 verifiers,
                 reloader,
                 _keeper: keeper,
@@ -306,7 +306,7 @@ impl Plane {
             tokio::select! {
                 () = self.asked.notified() => {
                     self.take_questions();
-                    self.clerk.deliver();
+                    self.queues.deliver();
                 }
                 read = self.reloader.read() => {
                     self.reloader.finish(read, &mut self.log, now());
@@ -351,9 +351,9 @@ impl Plane {
                     let (result, ttl) = dns.addresses(&host).await;
                     link.answer(worker, Answer::Resolved { key, result, ttl });
                 }
-                Question::Exchangers { worker, key, domain } => {
-                    let (result, ttl) = dns.exchangers(&domain).await;
-                    link.answer(worker, Answer::Exchangers { key, result, ttl });
+                Question::MxHosts { worker, key, domain } => {
+                    let (result, ttl) = dns.mx_hosts(&domain).await;
+                    link.answer(worker, Answer::MxHosts { key, result, ttl });
                 }
                 Question::Domain { worker, key, domain } => {
                     let (finding, ttl) = dns.recipient_domain(&domain).await;

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 /// Puts requests to workers; clones share it.
 #[derive(Clone)]
-pub(crate) struct Clerk(Arc<Desk>);
+pub(crate) struct QueueClient(Arc<Desk>);
 
 struct Desk {
     link: ControlLink,
@@ -21,7 +21,7 @@ struct Desk {
     waiting: Mutex<HashMap<u64, oneshot::Sender<QueueAnswer>>>,
 }
 
-impl Clerk {
+impl QueueClient {
     pub(crate) fn new(link: ControlLink) -> Self {
         Self(Arc::new(Desk { link, number: AtomicU64::new(0), waiting: Mutex::default() }))
     }
@@ -50,8 +50,8 @@ impl Clerk {
     }
 }
 
-impl fmt::Debug for Clerk {
+impl fmt::Debug for QueueClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Clerk")
+        f.write_str("QueueClient")
     }
 }

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use commons::{ExchangeFailure, Exchanger, Question};
+use commons::{MxFailure, MxHost, Question};
 use mail::Reply;
 use ring::{Arena, Handle, Ring};
-use scheduler::{DomainIx, Errand, Event, JobIx, MessageIx, SiteIx};
+use scheduler::{DomainIx, Event, JobIx, MessageIx, SiteIx, Task};
 
 use crate::outcome::Outcomes;
 use crate::replies::Replies;
@@ -33,7 +33,7 @@ pub(crate) enum Load {
     /// A connection sends its large body.
     Body(Handle),
     /// Something else must be done about a job of it.
-    Errand(Errand, JobIx),
+    Task(Task, JobIx),
 }
 
 /// What the shell keeps beside its connections.
@@ -218,7 +218,7 @@ impl Desk {
     /// Asks which hosts take the mail of a domain.
     pub(crate) fn ask_hosts<R: Ring>(&mut self, cx: &mut Context<'_, R>, domain: DomainIx) {
         let name = self.schedule.view().domain_name(domain).unwrap_or_default().into();
-        let question = Question::Exchangers { worker: self.settings.worker, key: domain.0, domain: name };
+        let question = Question::MxHosts { worker: self.settings.worker, key: domain.0, domain: name };
         if cx.link.ask(question).is_err() {
             let until = steady(cx) + QUESTION_LOOK.as_millis() as u64;
             self.schedule.tell(cx, Event::Unresolved { domain, until, fails: false });
@@ -230,7 +230,7 @@ impl Desk {
         &mut self,
         cx: &mut Context<'_, R>,
         domain: DomainIx,
-        result: Result<Vec<Exchanger>, ExchangeFailure>,
+        result: Result<Vec<MxHost>, MxFailure>,
         ttl: Duration,
     ) {
         let Some(name) = self.schedule.view().domain_name(domain) else { return };

@@ -4,7 +4,7 @@
 //! 7505), is told to the sender at once. A DNS that does not answer is a site that is down: one
 //! back-off, and the mail waits until it expires. Pure.
 
-use commons::{ExchangeFailure, Exchanger};
+use commons::{MxFailure, MxHost};
 use mail::{Reply, Status};
 
 use crate::own_reply;
@@ -16,13 +16,13 @@ const AFTER: char = ',';
 
 /// The hosts as the key of their site, in the order of preference: domains with the same hosts share it. A key
 /// is a list of hosts again by [`hosts`], so that no domain chooses hosts for another one.
-pub(crate) fn key(found: &[Exchanger]) -> String {
+pub(crate) fn key(found: &[MxHost]) -> String {
     let mut key = String::new();
-    for (index, exchanger) in found.iter().enumerate() {
+    for (index, mx_host) in found.iter().enumerate() {
         if let Some(before) = index.checked_sub(1).map(|before| &found[before]) {
-            key.push(if before.preference == exchanger.preference { EQUAL } else { AFTER });
+            key.push(if before.preference == mx_host.preference { EQUAL } else { AFTER });
         }
-        key.extend(exchanger.host.chars().map(|char| char.to_ascii_lowercase()));
+        key.extend(mx_host.host.chars().map(|char| char.to_ascii_lowercase()));
     }
     key
 }
@@ -35,13 +35,13 @@ pub(crate) fn hosts(key: &str) -> impl Iterator<Item = (u16, &str)> {
 
 /// What an answer means: hosts to which the mail of `domain` may go, best first, or why there is none.
 pub(crate) fn heard(
-    result: Result<Vec<Exchanger>, ExchangeFailure>,
+    result: Result<Vec<MxHost>, MxFailure>,
     domain: &str,
     hostname: &str,
-) -> Result<Vec<Exchanger>, Reply> {
+) -> Result<Vec<MxHost>, Reply> {
     let mut found = result.map_err(|failure| refusal(domain, failure))?;
     // What is no name has no address, and must not pass for a list of hosts.
-    found.retain(|exchanger| is_host(&exchanger.host));
+    found.retain(|mx_host| is_host(&mx_host.host));
     if found.is_empty() {
         return Err(own_reply(4, format_args!("the MX records of {domain} name no host")));
     }
@@ -56,10 +56,10 @@ fn is_host(host: &str) -> bool {
 
 /// The hosts that come before this one: a lesser host hands mail to the better
 /// ones only, or it would come back (RFC 5321 section 5.1).
-fn before_us(mut found: Vec<Exchanger>, domain: &str, hostname: &str) -> Result<Vec<Exchanger>, Reply> {
-    let ours = found.iter().filter(|exchanger| exchanger.host.eq_ignore_ascii_case(hostname));
-    if let Some(limit) = ours.map(|exchanger| exchanger.preference).min() {
-        found.retain(|exchanger| exchanger.preference < limit);
+fn before_us(mut found: Vec<MxHost>, domain: &str, hostname: &str) -> Result<Vec<MxHost>, Reply> {
+    let ours = found.iter().filter(|mx_host| mx_host.host.eq_ignore_ascii_case(hostname));
+    if let Some(limit) = ours.map(|mx_host| mx_host.preference).min() {
+        found.retain(|mx_host| mx_host.preference < limit);
     }
     if found.is_empty() {
         let text =
@@ -69,18 +69,18 @@ fn before_us(mut found: Vec<Exchanger>, domain: &str, hostname: &str) -> Result<
     Ok(found)
 }
 
-fn refusal(domain: &str, failure: ExchangeFailure) -> Reply {
+fn refusal(domain: &str, failure: MxFailure) -> Reply {
     match failure {
-        ExchangeFailure::Missing => {
+        MxFailure::Missing => {
             let text =
                 format_args!("the domain {domain} does not exist, or has neither MX records nor an address");
             Reply::new(550, Some(Status::new(5, 1, 2)), text)
         }
-        ExchangeFailure::NoMail => {
+        MxFailure::NoMail => {
             let text = format_args!("the domain {domain} says that it takes no mail (null MX)");
             Reply::new(556, Some(Status::new(5, 1, 10)), text)
         }
-        ExchangeFailure::Temporary => {
+        MxFailure::Temporary => {
             own_reply(3, format_args!("DNS could not say which hosts take mail for {domain}"))
         }
     }
@@ -90,35 +90,35 @@ fn refusal(domain: &str, failure: ExchangeFailure) -> Reply {
 mod tests {
     use super::*;
 
-    fn exchangers(list: &[(u16, &str)]) -> Vec<Exchanger> {
-        list.iter().map(|&(preference, host)| Exchanger { preference, host: host.into() }).collect()
+    fn mx_hosts(list: &[(u16, &str)]) -> Vec<MxHost> {
+        list.iter().map(|&(preference, host)| MxHost { preference, host: host.into() }).collect()
     }
 
     #[test]
     fn only_hosts_before_ours_are_used() {
         let all = [(10, "a.example"), (20, "Relay.example"), (20, "b.example"), (30, "c.example")];
-        let used = before_us(exchangers(&all), "d.example", "relay.example").expect("one is better");
-        assert_eq!(used, exchangers(&all[..1]));
-        assert_eq!(before_us(exchangers(&all), "d.example", "other.example").unwrap().len(), 4);
-        let refusal = before_us(exchangers(&all[1..]), "d.example", "relay.example").unwrap_err();
+        let used = before_us(mx_hosts(&all), "d.example", "relay.example").expect("one is better");
+        assert_eq!(used, mx_hosts(&all[..1]));
+        assert_eq!(before_us(mx_hosts(&all), "d.example", "other.example").unwrap().len(), 4);
+        let refusal = before_us(mx_hosts(&all[1..]), "d.example", "relay.example").unwrap_err();
         assert!(refusal.is_permanent() && refusal.to_string().contains("5.4.6"), "{refusal}");
     }
 
     #[test]
     fn a_key_is_the_hosts_in_their_order_and_gives_them_again() {
-        let all = exchangers(&[(10, "a.example"), (10, "B.example"), (20, "2001:db8::1"), (35, "c.example")]);
+        let all = mx_hosts(&[(10, "a.example"), (10, "B.example"), (20, "2001:db8::1"), (35, "c.example")]);
         assert_eq!(key(&all), "a.example/b.example,2001:db8::1,c.example");
         let again: Vec<(u16, &str)> = hosts("a.example/b.example,2001:db8::1,c.example").collect();
         assert_eq!(again, [(0, "a.example"), (0, "b.example"), (1, "2001:db8::1"), (2, "c.example")]);
-        let other = exchangers(&[(1, "a.example"), (1, "b.example"), (2, "2001:db8::1"), (3, "c.example")]);
+        let other = mx_hosts(&[(1, "a.example"), (1, "b.example"), (2, "2001:db8::1"), (3, "c.example")]);
         assert_eq!(key(&all), key(&other), "the numbers themselves mean nothing");
     }
 
     #[test]
     fn what_is_no_host_is_left_out() {
         let all = [(10, "a.example,b.example"), (10, "a/b"), (20, "10.0.0.1:25 tls=Off"), (30, "mx.example")];
-        let heard = |list: &[(u16, &str)]| heard(Ok(exchangers(list)), "d.example", "relay.example");
-        assert_eq!(heard(&all), Ok(exchangers(&all[3..])));
+        let heard = |list: &[(u16, &str)]| heard(Ok(mx_hosts(list)), "d.example", "relay.example");
+        assert_eq!(heard(&all), Ok(mx_hosts(&all[3..])));
         assert!(heard(&all[..3]).is_err_and(|reply| !reply.is_permanent()));
     }
 }

@@ -19,7 +19,6 @@ mod connection;
 mod connections;
 mod desk;
 mod dsn;
-mod errands;
 mod events;
 mod exchange;
 mod fit;
@@ -31,6 +30,7 @@ mod report;
 mod routes;
 mod schedule;
 mod site;
+mod tasks;
 mod tls;
 mod transaction;
 
@@ -38,7 +38,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commons::{ExchangeFailure, Exchanger, ResolveFailure, SnapshotCache, WorkerLink};
+use commons::{MxFailure, MxHost, ResolveFailure, SnapshotCache, WorkerLink};
 use mail::{QueueState, Reply, Status, UnixMillis};
 use observe::{EventLog, WorkerMetrics};
 use ring::{Completion, Handle, Instant, Ring};
@@ -184,7 +184,7 @@ impl Delivery {
     ) {
         match self.desk.loads.remove(request) {
             Some(Load::Attempt(connection)) => self.connections.begin(cx, &mut self.desk, connection, result),
-            Some(Load::Errand(errand, job)) => self.desk.errand_loaded(cx, errand, job, result),
+            Some(Load::Task(task, job)) => self.desk.task_loaded(cx, task, job, result),
             Some(Load::Body(_)) | None => {}
         }
     }
@@ -203,11 +203,11 @@ impl Delivery {
 
     /// The resolver's answer to the question of domain `key`: the hosts that take its mail for
     /// `ttl`, or why there are none.
-    pub fn exchangers<R: Ring>(
+    pub fn mx_hosts<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
         key: u32,
-        result: Result<Vec<Exchanger>, ExchangeFailure>,
+        result: Result<Vec<MxHost>, MxFailure>,
         ttl: Duration,
     ) {
         self.desk.hosts_found(cx, DomainIx(key), result, ttl);
@@ -318,7 +318,7 @@ impl Delivery {
                 connections.start(cx, desk, connections.handle(connection), job);
             }
             Action::Quit(connection) => connections.quit(cx, desk, connections.handle(connection)),
-            Action::Run(errand, job) => desk.run(cx, errand, job),
+            Action::Run(task, job) => desk.run(cx, task, job),
             Action::Deferred { job, until, attempts } => desk.note_deferred(cx, job, until, attempts),
             Action::Stalled(site) => desk.site(site).shared.stall(),
             Action::Unstalled(site) => desk.site(site).shared.unstall(),

@@ -25,8 +25,8 @@ const MESSAGES_PER_CONNECTION_MAX: u32 = 1000;
 /// connections one after the other rather than opening one for each message.
 const OPENING_MAX: u32 = 2;
 
-/// Messages that are read at once for errands, whatever waits: what they may take of memory and disk.
-const ERRANDS_MAX: u32 = 16;
+/// Messages that are read at once for tasks, whatever waits: what they may take of memory and disk.
+const TASKS_MAX: u32 = 16;
 
 /// Sites and domains that are remembered although nothing is under way for them: those of a
 /// busy hour, with which of their hosts to avoid; some 500 bytes each.
@@ -53,7 +53,7 @@ impl Schedule {
             opening_max: OPENING_MAX,
             messages_per_connection_max: MESSAGES_PER_CONNECTION_MAX,
             addresses_tried_max: ADDRESSES_TRIED_MAX,
-            errands_max: ERRANDS_MAX,
+            tasks_max: TASKS_MAX,
             resting_max: RESTING_MAX,
             lease_look: LEASE_LOOK,
             seed: settings.seed,

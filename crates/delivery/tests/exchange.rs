@@ -4,7 +4,7 @@ mod harness;
 
 use std::time::Duration;
 
-use commons::ExchangeFailure;
+use commons::MxFailure;
 use delivery::Retry;
 use harness::{RETRY, Scene, ip};
 
@@ -61,8 +61,8 @@ fn hosts_of_equal_preference_share_the_mail() {
 #[test]
 fn what_dns_says_in_so_many_words_is_told_to_the_sender_at_once() {
     for (answer, status) in [
-        (Err(ExchangeFailure::Missing), "5.1.2"),
-        (Err(ExchangeFailure::NoMail), "5.1.10"),
+        (Err(MxFailure::Missing), "5.1.2"),
+        (Err(MxFailure::NoMail), "5.1.10"),
         (Ok(vec![(5, "relay.example"), (10, "mx.adatum.example")]), "5.4.6"),
     ] {
         let mut scene = scene(4, &[("mx.adatum.example", 2), ("mx.proseware.example", 3)]);
@@ -84,7 +84,7 @@ fn what_dns_says_in_so_many_words_is_told_to_the_sender_at_once() {
 #[test]
 fn a_dns_that_does_not_answer_delays_the_mail_and_bounces_it_only_when_it_expires() {
     let mut scene = scene(5, &[("mx.adatum.example", 2)]);
-    scene.gateway.domains.insert("adatum.example".into(), Err(ExchangeFailure::Temporary));
+    scene.gateway.domains.insert("adatum.example".into(), Err(MxFailure::Temporary));
     scene.destination(2, usual);
     scene.send(FROM, &["bob@adatum.example"], BODY);
     scene.pass(Duration::from_secs(7200));
@@ -95,8 +95,8 @@ fn a_dns_that_does_not_answer_delays_the_mail_and_bounces_it_only_when_it_expire
 
     let retry = Retry { expire: Duration::from_secs(3600), ..RETRY };
     let mut scene = Scene::with(6, &[], 20, retry);
-    scene.gateway.domains.insert("adatum.example".into(), Err(ExchangeFailure::Temporary));
-    scene.gateway.domains.insert("proseware.example".into(), Err(ExchangeFailure::Temporary));
+    scene.gateway.domains.insert("adatum.example".into(), Err(MxFailure::Temporary));
+    scene.gateway.domains.insert("proseware.example".into(), Err(MxFailure::Temporary));
     scene.send(FROM, &["bob@adatum.example"], BODY);
     let expired = "gatepost_deliveries_total{tenant=\"proseware\",outcome=\"expired\"}";
     scene.until("it has expired", |scene| scene.gateway.metric(expired) >= 1);
@@ -105,7 +105,7 @@ fn a_dns_that_does_not_answer_delays_the_mail_and_bounces_it_only_when_it_expire
 #[test]
 fn a_domain_that_comes_to_be_before_its_message_is_read_again_gets_it() {
     let mut scene = scene(7, &[("mx.adatum.example", 2)]);
-    scene.gateway.domains.insert("adatum.example".into(), Err(ExchangeFailure::Temporary));
+    scene.gateway.domains.insert("adatum.example".into(), Err(MxFailure::Temporary));
     scene.destination(2, usual);
     scene.send(FROM, &["bob@adatum.example"], BODY);
     scene.pass(Duration::from_secs(1));

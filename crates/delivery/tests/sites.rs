@@ -4,7 +4,7 @@ mod harness;
 
 use std::time::Duration;
 
-use commons::{ExchangeFailure, FailingSite, QueueAct, QueueAnswer, QueuePageRequest, QueueTask};
+use commons::{FailingSite, MxFailure, QueueAct, QueueAnswer, QueuePageRequest, QueueTask};
 use harness::{Scene, ip};
 use mail::QueueState;
 
@@ -94,7 +94,7 @@ fn domains_with_the_same_hosts_fail_once_and_rest_together() {
 #[test]
 fn a_domain_whose_hosts_are_not_known_fails_by_its_own_name() {
     let mut scene = provider(3);
-    scene.gateway.domains.insert("b.example".into(), Err(ExchangeFailure::Temporary));
+    scene.gateway.domains.insert("b.example".into(), Err(MxFailure::Temporary));
     scene.destination(2, usual);
     scene.send(FROM, &["kim@a.example"], BODY);
     scene.send(FROM, &["bob@b.example"], BODY);

@@ -1,7 +1,7 @@
 //! The program: command line, the worker's turn, wiring, signals, drain. No logic besides.
 
 pub mod cli;
-mod doorman;
+mod early;
 mod events;
 mod opening;
 mod ports;

@@ -2,8 +2,8 @@
 //!
 //! A start is all or nothing: certificates, ports, the spool and the rings are tried before anything
 //! is served, and each failure is one sentence with its remedy. A worker's listeners open when its shards are
-//! recovered and their mail is taken up; until the first do, they are closed or, as configured, a doorman
-//! answers there.
+//! recovered and their mail is taken up; until the first do, they are closed or, as configured,
+//! early listeners answer there.
 
 use std::fmt;
 use std::path::Path;
@@ -23,7 +23,7 @@ use ring::uring::{UringOptions, UringRing};
 use ring::{RealDisk, Ring};
 use spool::{Options, RecoveryProgress};
 
-use crate::doorman::Doorman;
+use crate::early::EarlyListeners;
 use crate::opening::{self, Watch};
 use crate::ports;
 use crate::prepare::{self, Prepared, Unfit};
@@ -132,9 +132,11 @@ fn start_with(
         control::tls::announce(tls, kept.listeners(), &registry, &mut log, SystemTime::now().into());
         log.flush();
     }
-    let doorman = match node.spool.while_recovering {
+    let early = match node.spool.while_recovering {
         WhileRecovering::Closed => None,
-        WhileRecovering::Refuse => Some(Doorman::start(&node.listeners, &node.hostname, writer.log())?),
+        WhileRecovering::Refuse => {
+            Some(EarlyListeners::start(&node.listeners, &node.hostname, writer.log())?)
+        }
     };
     let (commons, links, control_link) = Commons::new(workers, snapshot);
     let recovery: Vec<Arc<RecoveryProgress>> = (0..workers).map(|_| Arc::default()).collect();
@@ -164,7 +166,7 @@ fn start_with(
 
     let unfinished =
         Arc::new(Unfinished::new(node.spool.unfinished_bytes, node.spool.unfinished_bytes_per_client));
-    let doorman = Mutex::new(doorman);
+    let early = Mutex::new(early);
     let plan = Arc::new(Plan {
         node,
         session_settings,
@@ -174,7 +176,7 @@ fn start_with(
         recovery,
         places,
         unfinished,
-        doorman,
+        early,
     });
     let running = Running { commons, control, workers: Vec::new(), log: writer, _spool: disk };
     start_workers(running, &plan, links, &registry)
@@ -203,7 +205,7 @@ fn start_workers(
     // Every worker reports once; one that cannot start ends them all.
     for outcome in outcomes.iter().take(plan.workers) {
         if let Err(error) = outcome {
-            drop(plan.doorman());
+            drop(plan.early());
             running.stop();
             return Err(error);
         }
@@ -264,13 +266,13 @@ struct Plan {
     places: Arc<Places>,
     unfinished: Arc<Unfinished>,
     /// On duty until the first worker opens listeners.
-    doorman: Mutex<Option<Doorman>>,
+    early: Mutex<Option<EarlyListeners>>,
 }
 
 impl Plan {
-    /// The doorman, for the first who asks.
-    fn doorman(&self) -> Option<Doorman> {
-        self.doorman.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The early listeners, for the first worker that asks.
+    fn early(&self) -> Option<EarlyListeners> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -357,7 +359,7 @@ fn equip(
     worker.report_recovery();
     worker.recover(recovered);
     // A large queue takes a while to take up, and from here on until the first turn no client is answered.
-    for (address, listener) in plan.doorman().map_or_else(Vec::new, Doorman::relieve) {
+    for (address, listener) in plan.early().map_or_else(Vec::new, EarlyListeners::relieve) {
         worker.ring.inherit(address, listener);
     }
     worker.ingress.open(&mut worker.ring, true).map_err(StartError::new)?;

@@ -292,8 +292,8 @@ impl<R: Ring> Worker<R> {
                 Answer::Resolved { key, result, ttl } => {
                     self.delivery.resolved(context!(self, delivery), key, result, ttl);
                 }
-                Answer::Exchangers { key, result, ttl } => {
-                    self.delivery.exchangers(context!(self, delivery), key, result, ttl);
+                Answer::MxHosts { key, result, ttl } => {
+                    self.delivery.mx_hosts(context!(self, delivery), key, result, ttl);
                 }
                 Answer::Recipient { key, finding, ttl } => {
                     self.ingress.recipient_found(context!(self, ingress), key, finding, ttl);

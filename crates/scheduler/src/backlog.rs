@@ -7,7 +7,7 @@ use mail::{QueueState, UnixMillis};
 
 use crate::Retry;
 use crate::calendar::Calendar;
-use crate::event::{Act, Action, Effect, Errand, JobIx, Now, Queued, Settings, Start};
+use crate::event::{Act, Action, Effect, JobIx, Now, Queued, Settings, Start, Task};
 use crate::jobs::{EXPIRY, Job, Jobs, PLACE, RECIPIENTS_MAX, State};
 use crate::table::List;
 use crate::tree::Tree;
@@ -165,11 +165,11 @@ impl Backlog {
         match self.jobs.jobs[job.0].state {
             State::Ready => self.tree.unlink(&mut self.jobs.jobs, job),
             State::Deferred => self.deferred.remove(&mut self.jobs.jobs, job.0),
-            State::Active | State::Errand(_) | State::Held | State::Quarantined => {}
+            State::Active | State::Task(_) | State::Held | State::Quarantined => {}
         }
     }
 
-    /// The time of a job is over: what is due and saw its site fail since is given up, as an errand.
+    /// The time of a job is over: what is due and saw its site fail since is given up, as a task.
     pub(crate) fn expires(&mut self, job: JobIx, now: Now) -> bool {
         let entry = &self.jobs.jobs[job.0];
         let age = now.unix.since(self.jobs.messages[entry.message.0].arrived);
@@ -178,7 +178,7 @@ impl Backlog {
         let was_tried = |overdue| site.failing && now.steady.saturating_sub(site.failed_at) <= overdue;
         if entry.state == State::Ready && overdue.is_some_and(was_tried) {
             self.tree.unlink(&mut self.jobs.jobs, job);
-            self.set_state(job, State::Errand(Errand::Expire));
+            self.set_state(job, State::Task(Task::Expire));
             return true;
         }
         let again = match overdue {
@@ -197,14 +197,14 @@ impl Backlog {
                 self.take_out(job);
                 self.set_state(job, State::Held);
             }
-            (Act::Hold, State::Active | State::Errand(_)) if !held => self.jobs.jobs[job.0].held = true,
+            (Act::Hold, State::Active | State::Task(_)) if !held => self.jobs.jobs[job.0].held = true,
             (Act::Release, State::Held) => self.make_due(job, false, now),
             (Act::Release, _) if held => self.jobs.jobs[job.0].held = false,
             (Act::Retry, State::Ready | State::Deferred) => self.try_now(job, state, now),
-            (Act::Bounce, State::Active | State::Errand(_)) => return Effect::UnderWay,
+            (Act::Bounce, State::Active | State::Task(_)) => return Effect::UnderWay,
             (Act::Bounce, State::Ready | State::Deferred | State::Held) => {
                 self.take_out(job);
-                self.set_state(job, State::Errand(Errand::Bounce));
+                self.set_state(job, State::Task(Task::Bounce));
                 self.bounces.push_back(&mut self.jobs.jobs, job.0);
             }
             (Act::Discard, State::Quarantined) => self.remove_job(job),

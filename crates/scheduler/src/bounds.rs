@@ -9,8 +9,8 @@ use std::time::Duration;
 use mail::{QueueState, UnixMillis};
 
 use crate::{
-    Action, ConnectionIx, DomainIx, Errand, Event, JobIx, Left, Now, Queued, Retry, Scheduler, Settings,
-    SiteIx, Start, Tenant, Via,
+    Action, ConnectionIx, DomainIx, Event, JobIx, Left, Now, Queued, Retry, Scheduler, Settings, SiteIx,
+    Start, Task, Tenant, Via,
 };
 
 const TOUCHED_MAX: usize = 64;
@@ -28,7 +28,7 @@ const SETTINGS: Settings = Settings {
     opening_max: 2,
     messages_per_connection_max: 1000,
     addresses_tried_max: 10,
-    errands_max: 16,
+    tasks_max: 16,
     resting_max: 1024,
     lease_look: Duration::from_millis(500),
     seed: 7,
@@ -164,17 +164,17 @@ fn a_domain_with_half_a_million_waiting_is_resolved_moves_and_is_refused() {
         let view = view.expect("it has a site");
         assert_eq!((view.key, view.ready), (site, WAITING));
     }
-    let mut errands = world.tell(Event::Refused { domain });
-    errands.extend(world.rest());
+    let mut tasks = world.tell(Event::Refused { domain });
+    tasks.extend(world.rest());
     let mut ended = 0;
-    while let Some(action) = errands.pop() {
-        let Action::Run(Errand::Refuse, job) = action else { continue };
+    while let Some(action) = tasks.pop() {
+        let Action::Run(Task::Refuse, job) = action else { continue };
         let message = world.scheduler.view().job(job).expect("it is being given up").message;
-        errands.extend(world.tell(Event::Concluded { job, left: &[] }));
+        tasks.extend(world.tell(Event::Concluded { job, left: &[] }));
         world.tell(Event::Settled { message, recipients: 1 });
-        errands.extend(world.rest());
+        tasks.extend(world.rest());
         ended += 1;
-        assert!(errands.len() < 64, "a few are read at once");
+        assert!(tasks.len() < 64, "a few are read at once");
     }
     assert_eq!((ended, world.scheduler.view().message_count()), (WAITING, 0));
 }
@@ -199,13 +199,13 @@ fn half_a_million_expire_at_once_where_their_site_fails() {
     let until = world.now.steady + 3_600_000;
     world.tell(Event::SiteFailed { site, until });
     world.pass(SETTINGS.retry.first + Duration::from_secs(300));
-    let mut errands = world.rest();
+    let mut tasks = world.rest();
     let mut expired = 0;
-    while let Some(action) = errands.pop() {
-        let Action::Run(Errand::Expire, job) = action else { continue };
+    while let Some(action) = tasks.pop() {
+        let Action::Run(Task::Expire, job) = action else { continue };
         expired += 1;
-        errands.extend(world.tell(Event::Concluded { job, left: &[] }));
-        errands.extend(world.rest());
+        tasks.extend(world.tell(Event::Concluded { job, left: &[] }));
+        tasks.extend(world.rest());
     }
     assert_eq!(expired, WAITING);
 }
@@ -270,14 +270,14 @@ fn twenty_thousand_connections_are_drained() {
 fn another_configuration_routes_half_a_million_anew() {
     let mut world = World::new();
     world.fill(WAITING, 1000, Via::Route("relay:25"), Start::Due);
-    let mut errands = world.tell(Event::Configured { generation: 1 });
+    let mut tasks = world.tell(Event::Configured { generation: 1 });
     // The next sign of life of the site will do.
-    errands.extend(world.queue(0, Via::Route("relay:25"), Start::Due));
-    errands.extend(world.tell(Event::LeaseGranted { site: SiteIx(0) }));
-    errands.extend(world.rest());
+    tasks.extend(world.queue(0, Via::Route("relay:25"), Start::Due));
+    tasks.extend(world.tell(Event::LeaseGranted { site: SiteIx(0) }));
+    tasks.extend(world.rest());
     let mut routed = 0;
-    while let Some(action) = errands.pop() {
-        let Action::Run(Errand::Route, job) = action else { continue };
+    while let Some(action) = tasks.pop() {
+        let Action::Run(Task::Route, job) = action else { continue };
         let message = world.scheduler.view().job(job).expect("it is routed").message;
         let queued = Queued {
             message,
@@ -288,9 +288,9 @@ fn another_configuration_routes_half_a_million_anew() {
             attempts: 0,
             start: Start::Due,
         };
-        errands.extend(world.tell(Event::Queued(queued)));
-        errands.extend(world.tell(Event::Rerouted { job }));
-        errands.extend(world.rest());
+        tasks.extend(world.tell(Event::Queued(queued)));
+        tasks.extend(world.tell(Event::Rerouted { job }));
+        tasks.extend(world.rest());
         routed += 1;
     }
     assert_eq!((routed, world.ready()), (WAITING + 1, u64::from(WAITING) + 1));
@@ -321,8 +321,8 @@ fn all_of_it_comes_at_once() {
     world.pass(Duration::from_secs(3700));
     world.tell(Event::Resolved { domain, site: "mx1", holds: Duration::from_secs(60) });
     let said = world.rest();
-    let errands = said.iter().filter(|action| matches!(action, Action::Run(Errand::Expire, _)));
-    assert!(errands.count() as u32 <= SETTINGS.errands_max);
+    let tasks = said.iter().filter(|action| matches!(action, Action::Run(Task::Expire, _)));
+    assert!(tasks.count() as u32 <= SETTINGS.tasks_max);
     let sites =
         (0..world.scheduler.view().site_end()).filter_map(|site| world.scheduler.view().site(SiteIx(site)));
     let ready: Vec<u32> =

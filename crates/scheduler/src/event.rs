@@ -31,8 +31,8 @@ pub struct Settings {
     pub messages_per_connection_max: u32,
     /// Addresses that an attempt to open a connection tries.
     pub addresses_tried_max: u8,
-    /// Messages that are read at once for errands, whatever waits.
-    pub errands_max: u32,
+    /// Messages that are read at once for tasks, whatever waits.
+    pub tasks_max: u32,
     /// Sites, and domains, that are remembered although nothing is under way for them.
     pub resting_max: u32,
     /// A site that was refused a lease asks again after this at the latest.
@@ -201,7 +201,7 @@ pub enum Event<'a> {
         /// Which one, whose job was concluded or given back.
         connection: ConnectionIx,
     },
-    /// An attempt or an errand is over: recipients that are not `left` have their outcome.
+    /// An attempt or a task is over: recipients that are not `left` have their outcome.
     Concluded {
         /// Which job.
         job: JobIx,
@@ -301,7 +301,7 @@ pub enum Action {
     Quit(ConnectionIx),
     /// Read a job's message and do this about it; where it is held by then, or DNS has come to say
     /// otherwise, give it back.
-    Run(Errand, JobIx),
+    Run(Task, JobIx),
     /// A job waits until then; note it.
     Deferred {
         /// Which job.
@@ -319,7 +319,7 @@ pub enum Action {
 
 /// What is done about a job that is not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Errand {
+pub enum Task {
     /// Find the way of its recipients anew.
     Route,
     /// Give it up: it has waited too long for a site that fails.
@@ -350,7 +350,7 @@ pub enum Act {
 pub enum Effect {
     /// It is done.
     Changed,
-    /// An attempt or an errand is under way, and decides.
+    /// An attempt or a task is under way, and decides.
     UnderWay,
     /// It makes no difference.
     Unchanged,

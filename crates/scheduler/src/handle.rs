@@ -193,7 +193,7 @@ impl Scheduler {
         let entry = &self.backlog.jobs.jobs[job.0];
         match (entry.connection(), entry.state) {
             (Some(connection), _) => self.connections[connection.0].phase = Phase::Busy(None),
-            (None, State::Errand(_)) => self.errands -= 1,
+            (None, State::Task(_)) => self.tasks -= 1,
             (None, state) => panic!("the shell had no job that is {state:?}"),
         }
     }

@@ -10,7 +10,7 @@ use mail::{QueueState, UnixMillis};
 
 use crate::ages::{AGE_BYTES_MAX, Ages};
 use crate::calendar::{Slot, Timed};
-use crate::event::{ConnectionIx, Errand, JobIx, Left, MessageIx, Note};
+use crate::event::{ConnectionIx, JobIx, Left, MessageIx, Note, Task};
 use crate::table::{Linked, Links, NONE, Table};
 
 /// Recipients of one transaction: what every server must take (RFC 5321 section 4.5.3.1.8).
@@ -75,7 +75,7 @@ pub(crate) enum State {
     /// With a connection.
     Active,
     /// With the shell, or waiting to be given to it.
-    Errand(Errand),
+    Task(Task),
     /// In the calendar of the deferred.
     Deferred,
     /// An operator holds it.
@@ -91,8 +91,8 @@ impl State {
     /// As operators see it, where the site works.
     pub(crate) fn shown(self) -> QueueState {
         match self {
-            Self::Ready | Self::Errand(Errand::Route | Errand::Expire | Errand::Refuse) => QueueState::Ready,
-            Self::Active | Self::Errand(Errand::Bounce) => QueueState::Active,
+            Self::Ready | Self::Task(Task::Route | Task::Expire | Task::Refuse) => QueueState::Ready,
+            Self::Active | Self::Task(Task::Bounce) => QueueState::Active,
             Self::Deferred => QueueState::Deferred,
             Self::Held => QueueState::Held,
             Self::Quarantined => QueueState::Quarantined,

@@ -22,7 +22,7 @@
 //!   takes constant time. A site that fails or returns is one record, whatever hangs below it.
 //! - Deadlines are lists on a ring of slots: a message's own retry and expiry, a site's back-off.
 //! - No step begins another. A site that may go on is put on the agenda, and a turn serves a few
-//!   sites of it. The same goes for what is due, for queues that move, for errands. What is left
+//!   sites of it. The same goes for what is due, for queues that move, for tasks. What is left
 //!   makes [`Scheduler::next_deadline`] say: at once.
 //!
 //! One source address exists, so a site and a path (a site by one source address) are one record yet.
@@ -52,8 +52,8 @@ use mail::UnixMillis;
 
 pub use backoff::Retry;
 pub use event::{
-    Act, Action, ConnectionIx, DomainIx, Effect, Errand, Event, JobIx, Left, MessageIx, Note, Now, Queued,
-    Settings, SiteIx, Start, Tenant, Via,
+    Act, Action, ConnectionIx, DomainIx, Effect, Event, JobIx, Left, MessageIx, Note, Now, Queued, Settings,
+    SiteIx, Start, Task, Tenant, Via,
 };
 pub use jobs::{MESSAGE_BYTES_MAX, RECIPIENT_BYTES_MAX, RECIPIENTS_MAX};
 pub use view::{JobView, MessageView, SiteView, View};
@@ -68,8 +68,8 @@ pub struct Scheduler {
     settings: Settings,
     backlog: Backlog,
     connections: Table<Connection>,
-    /// Errands that the shell is at.
-    errands: u32,
+    /// Tasks that the shell is at.
+    tasks: u32,
     /// Leases that are asked for.
     asking: u32,
     /// Sites without a lease that have yet to ask again, since one may be free.
@@ -89,7 +89,7 @@ impl Scheduler {
             settings,
             backlog: Backlog::new(&settings),
             connections: Table::default(),
-            errands: 0,
+            tasks: 0,
             asking: 0,
             woken: 0,
             generation: 0,
@@ -131,7 +131,7 @@ impl Scheduler {
         if self.has_more() {
             return Some(0);
         }
-        let expiry = if self.may_run_errands() { self.backlog.expiries.next() } else { None };
+        let expiry = if self.may_run_tasks() { self.backlog.expiries.next() } else { None };
         let others = [self.backlog.deferred.next(), self.backlog.tree.timers.next(), self.starves_until()];
         others.into_iter().chain([expiry]).flatten().min()
     }
@@ -141,8 +141,8 @@ impl Scheduler {
         self.paused || self.draining
     }
 
-    fn may_run_errands(&self) -> bool {
-        !self.is_stopped() && self.errands < self.settings.errands_max
+    fn may_run_tasks(&self) -> bool {
+        !self.is_stopped() && self.tasks < self.settings.tasks_max
     }
 
     fn may_connect(&self) -> bool {

@@ -95,7 +95,7 @@ pub(crate) enum Standing {
     Starved,
     /// It waits for a place among all connections.
     Crowded,
-    /// It waits until errands are done.
+    /// It waits until tasks are done.
     Blocked,
     /// Nothing is under way for it: it may be forgotten.
     Resting,

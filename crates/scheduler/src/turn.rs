@@ -2,7 +2,7 @@
 
 use crate::Scheduler;
 use crate::connection::Phase;
-use crate::event::{Action, ConnectionIx, DomainIx, Errand, JobIx, Now, SiteIx};
+use crate::event::{Action, ConnectionIx, DomainIx, JobIx, Now, SiteIx, Task};
 use crate::jobs::State;
 use crate::sites::Standing;
 use crate::table::NONE;
@@ -33,7 +33,7 @@ impl Scheduler {
                 None => break,
             }
         }
-        self.run_errands(now);
+        self.run_tasks(now);
         if self.draining {
             return self.drain_some();
         }
@@ -47,7 +47,7 @@ impl Scheduler {
     /// There is more to do at once.
     pub(crate) fn has_more(&self) -> bool {
         self.backlog.tree.is_settling()
-            || (!self.backlog.bounces.is_empty() && self.may_run_errands())
+            || (!self.backlog.bounces.is_empty() && self.may_run_tasks())
             || (self.draining && self.drained < self.connections.end())
             || (!self.is_stopped() && self.peek_site(0).is_some())
     }
@@ -64,7 +64,7 @@ impl Scheduler {
             site.map(|site| (site, standing))
         };
         first(Standing::Crowded, self.may_connect())
-            .or_else(|| first(Standing::Blocked, self.may_run_errands()))
+            .or_else(|| first(Standing::Blocked, self.may_run_tasks()))
             .or_else(|| first(Standing::Agenda, true))
             .or_else(|| {
                 let may = self.woken > 0 || self.starves_until().is_some_and(|until| until <= now);
@@ -82,7 +82,7 @@ impl Scheduler {
         Some(site)
     }
 
-    /// The next step of a site, one at a time: an errand, a message, a question, a lease.
+    /// The next step of a site, one at a time: a task, a message, a question, a lease.
     fn serve(&mut self, site: u32, now: Now) {
         if self.backlog.tree.sites[site].held {
             return;
@@ -109,15 +109,15 @@ impl Scheduler {
         self.connect(site, now);
     }
 
-    /// Runs the errand that the job whose turn it is at a site needs.
+    /// Runs the task that the job whose turn it is at a site needs.
     fn run_in_turn(&mut self, site: u32, job: JobIx) {
-        if !self.may_run_errands() {
+        if !self.may_run_tasks() {
             return self.backlog.tree.stand(site, Standing::Blocked);
         }
-        let errand = if self.backlog.tree.sites[site].refused { Errand::Refuse } else { Errand::Route };
+        let task = if self.backlog.tree.sites[site].refused { Task::Refuse } else { Task::Route };
         self.backlog.tree.take_turn(&mut self.backlog.jobs.jobs, site, job);
-        self.backlog.set_state(job, State::Errand(errand));
-        self.run(errand, job);
+        self.backlog.set_state(job, State::Task(task));
+        self.run(task, job);
         self.backlog.tree.call(site);
     }
 
@@ -184,27 +184,27 @@ impl Scheduler {
         self.backlog.tree.say(Action::Lease(SiteIx(site)));
     }
 
-    fn run(&mut self, errand: Errand, job: JobIx) {
-        self.errands += 1;
-        self.backlog.tree.say(Action::Run(errand, job));
+    fn run(&mut self, task: Task, job: JobIx) {
+        self.tasks += 1;
+        self.backlog.tree.say(Action::Run(task, job));
     }
 
     /// Bounces first, for an operator waits for them; then what expires.
-    fn run_errands(&mut self, now: Now) {
+    fn run_tasks(&mut self, now: Now) {
         for _ in 0..STEPS {
-            if !self.may_run_errands() {
+            if !self.may_run_tasks() {
                 return;
             }
             let Some(job) = self.backlog.bounces.pop_front(&mut self.backlog.jobs.jobs) else { break };
-            self.run(Errand::Bounce, JobIx(job));
+            self.run(Task::Bounce, JobIx(job));
         }
         for _ in 0..STEPS {
-            if !self.may_run_errands() {
+            if !self.may_run_tasks() {
                 return;
             }
             let Some(job) = self.backlog.expiries.pop(&mut self.backlog.jobs.jobs, now.steady) else { break };
             if self.backlog.expires(JobIx(job), now) {
-                self.run(Errand::Expire, JobIx(job));
+                self.run(Task::Expire, JobIx(job));
             }
         }
     }

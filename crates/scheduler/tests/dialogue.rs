@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mail::{QueueState, UnixMillis};
 use scheduler::{
-    Act, Action, ConnectionIx, DomainIx, Effect, Errand, Event, JobIx, Left, Note, Now, Queued, Retry,
-    Scheduler, Settings, SiteIx, Start, Tenant, Via,
+    Act, Action, ConnectionIx, DomainIx, Effect, Event, JobIx, Left, Note, Now, Queued, Retry, Scheduler,
+    Settings, SiteIx, Start, Task, Tenant, Via,
 };
 
 const SETTINGS: Settings = Settings {
@@ -19,7 +19,7 @@ const SETTINGS: Settings = Settings {
     opening_max: 1,
     messages_per_connection_max: 3,
     addresses_tried_max: 2,
-    errands_max: 2,
+    tasks_max: 2,
     resting_max: 10,
     lease_look: Duration::from_millis(500),
     seed: 1,
@@ -141,7 +141,7 @@ fn a_domain_that_dns_does_not_answer_for_rests_by_itself() {
 fn a_domain_that_takes_no_mail_gives_up_what_waits_a_few_at_a_time() {
     let mut dialog = Dialog::new(SETTINGS);
     (0..3).for_each(|_| drop(dialog.send(1, Via::Domain("a.example"))));
-    let run = |job| Action::Run(Errand::Refuse, JobIx(job));
+    let run = |job| Action::Run(Task::Refuse, JobIx(job));
     assert_eq!(dialog.tell(Event::Refused { domain: DomainIx(0) }), [run(0), run(1)]);
     assert_eq!(dialog.tell(Event::Concluded { job: JobIx(1), left: &[] }), [run(2)]);
 }
@@ -171,12 +171,12 @@ fn mail_expires_where_its_site_fails_and_not_before() {
     dialog.send(1, RELAY);
     let until = dialog.now.steady + 60_000;
     dialog.tell(Event::SiteFailed { site: SITE, until });
-    assert!(!dialog.pass(599_000).contains(&Action::Run(Errand::Expire, JobIx(0))));
+    assert!(!dialog.pass(599_000).contains(&Action::Run(Task::Expire, JobIx(0))));
     // It is over its time now, and the site was not tried since.
     assert_eq!(dialog.pass(2_000), []);
     let until = dialog.now.steady + 60_000;
     dialog.tell(Event::SiteFailed { site: SITE, until });
-    assert_eq!(dialog.pass(6_000), [Action::Run(Errand::Expire, JobIx(0))]);
+    assert_eq!(dialog.pass(6_000), [Action::Run(Task::Expire, JobIx(0))]);
 }
 
 #[test]

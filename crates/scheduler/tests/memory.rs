@@ -19,7 +19,7 @@ const SETTINGS: Settings = Settings {
     opening_max: 2,
     messages_per_connection_max: 1000,
     addresses_tried_max: 10,
-    errands_max: 16,
+    tasks_max: 16,
     resting_max: 1024,
     lease_look: Duration::from_millis(500),
     seed: 7,

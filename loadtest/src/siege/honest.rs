@@ -31,10 +31,10 @@ pub(crate) const LOGINS: u32 = 1000;
 const LOGIN_MAX: Duration = Duration::from_secs(1);
 /// A client that has not had a turn by then is not let in.
 const LOGINS_MAX: Duration = Duration::from_secs(4);
-/// Errands of half a round.
-pub(crate) const ERRANDS: u32 = 20;
+/// Tasks of half a round.
+pub(crate) const TASKS: u32 = 20;
 /// Within which one is to be done: a wait for the next hop ends in a 451 after five seconds.
-const ERRAND_MAX: Duration = Duration::from_millis(5500);
+const TASK_MAX: Duration = Duration::from_millis(5500);
 /// Over a megabyte, so that it is charged to the budget of unfinished messages.
 const LARGE_BYTES: usize = 1_200_000;
 
@@ -60,14 +60,14 @@ pub(crate) struct Half {
     pub(crate) logins: u32,
     pub(crate) log_bytes_a_second: f64,
     /// Those that were done; all of them where there are none.
-    pub(crate) errands: u32,
+    pub(crate) tasks: u32,
     /// What went wrong first, in the words of who met with it.
     pub(crate) complaint: Option<String>,
 }
 
 /// What else an honest client wants in one siege.
 #[derive(Clone, Debug)]
-pub(crate) enum Errand {
+pub(crate) enum Task {
     Nothing,
     /// A page of a true ticket, from an address that besieges.
     Page(IpAddr, String),
@@ -86,7 +86,7 @@ pub(crate) struct Crowd {
 
 impl Half {
     /// Takes the measures.
-    pub(crate) fn measure(stand: &Stand, mail: Mail, crowd: Crowd, errand: &Errand) -> Self {
+    pub(crate) fn measure(stand: &Stand, mail: Mail, crowd: Crowd, task: &Task) -> Self {
         let ports = stand.ports;
         let (begin, log_before) = (Instant::now(), stand.log_bytes());
         let (sent, health) = thread::scope(|scope| {
@@ -96,13 +96,13 @@ impl Half {
         });
         let log_bytes_a_second = (stand.log_bytes() - log_before) as f64 / begin.elapsed().as_secs_f64();
         let rest = thread::scope(|scope| {
-            let rest = scope
-                .spawn(|| alone(async { (log_in(ports, crowd).await, run_errands(ports, errand).await) }));
+            let rest =
+                scope.spawn(|| alone(async { (log_in(ports, crowd).await, run_tasks(ports, task).await) }));
             rest.join().expect("a client gives up")
         });
-        let ((logins, failure), errands) = rest;
+        let ((logins, failure), tasks) = rest;
         let complaint = [sent.complaint, health.complaint, failure].into_iter().flatten().next();
-        Self { mail: sent.times, health: health.times, logins, log_bytes_a_second, errands, complaint }
+        Self { mail: sent.times, health: health.times, logins, log_bytes_a_second, tasks, complaint }
     }
 }
 
@@ -231,26 +231,26 @@ async fn log_in_from(source: IpAddr, ports: Ports) -> io::Result<Client> {
 }
 
 /// All at once; gives how many were done in time.
-async fn run_errands(ports: Ports, errand: &Errand) -> u32 {
-    if matches!(errand, Errand::Nothing) {
-        return ERRANDS;
+async fn run_tasks(ports: Ports, task: &Task) -> u32 {
+    if matches!(task, Task::Nothing) {
+        return TASKS;
     }
-    let errands: Vec<_> = (0..ERRANDS)
-        .map(|number| tokio::spawn(timeout(ERRAND_MAX, run_errand(ports, errand.clone(), number))))
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|number| tokio::spawn(timeout(TASK_MAX, run_task(ports, task.clone(), number))))
         .collect();
     let mut done = 0;
-    for errand in errands {
-        done += u32::from(matches!(errand.await, Ok(Ok(Ok(())))));
+    for task in tasks {
+        done += u32::from(matches!(task.await, Ok(Ok(Ok(())))));
     }
     done
 }
 
-async fn run_errand(ports: Ports, errand: Errand, number: u32) -> io::Result<()> {
+async fn run_task(ports: Ports, task: Task, number: u32) -> io::Result<()> {
     static NEW: AtomicU32 = AtomicU32::new(0);
-    let heard = match errand {
-        Errand::Nothing => return Ok(()),
-        Errand::Page(source, path) => Client::get(source, ports.tickets, &path).await?,
-        Errand::Mailbox => {
+    let heard = match task {
+        Task::Nothing => return Ok(()),
+        Task::Page(source, path) => Client::get(source, ports.tickets, &path).await?,
+        Task::Mailbox => {
             let mut client = Client::hello(correspondent(number), ports.relay).await?;
             client.ask("MAIL FROM:<bob@adatum.example>", 250).await?;
             let new = NEW.fetch_add(1, Ordering::Relaxed);
@@ -260,6 +260,6 @@ async fn run_errand(ports: Ports, errand: Errand, number: u32) -> io::Result<()>
     };
     match heard {
         200 | 250 | 451 => Ok(()),
-        _ => Err(io::Error::other(format!("an errand: {heard}"))),
+        _ => Err(io::Error::other(format!("a task: {heard}"))),
     }
 }

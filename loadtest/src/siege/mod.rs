@@ -17,7 +17,7 @@ use testbed::net::eventually;
 
 use crate::siege::besiegers::{Siege, raise};
 use crate::siege::client::Client;
-use crate::siege::honest::{Crowd, Errand, Half, LOGINS, Mail, log_in, runtime};
+use crate::siege::honest::{Crowd, Half, LOGINS, Mail, Task, log_in, runtime};
 use crate::siege::stand::{Stand, stranger};
 use crate::storm::stay_beside;
 use crate::table::write_json;
@@ -116,12 +116,12 @@ pub(crate) fn run(binary: &Path, name: &str, rounds: u32, json: Option<&Path>) -
 
 fn measure(row: &Row, binary: &Path, rounds: u32) -> Result<Found, String> {
     let stand = Stand::start(binary, row.descriptors, row.siege == Siege::CallAhead)?;
-    let errand = match row.siege {
+    let task = match row.siege {
         Siege::Tickets => a_ticket(&stand)?,
-        Siege::CallAhead => Errand::Mailbox,
-        _ => Errand::Nothing,
+        Siege::CallAhead => Task::Mailbox,
+        _ => Task::Nothing,
     };
-    let half = || Half::measure(&stand, row.mail, row.crowd, &errand);
+    let half = || Half::measure(&stand, row.mail, row.crowd, &task);
     // Segments are there, and everyone is known who logs in, before anything is timed.
     let is_known = || runtime().block_on(log_in(stand.ports, row.crowd)).0 == LOGINS;
     let _ = (0..WARM_UPS_MAX).any(|_| is_known());
@@ -142,7 +142,7 @@ fn measure(row: &Row, binary: &Path, rounds: u32) -> Result<Found, String> {
 }
 
 /// A besieger of the ticket page was denied something, and was given this page.
-fn a_ticket(stand: &Stand) -> Result<Errand, String> {
+fn a_ticket(stand: &Stand) -> Result<Task, String> {
     let source = stranger(0);
     let denied = async {
         let mut client = Client::hello(source, stand.ports.relay).await?;
@@ -153,7 +153,7 @@ fn a_ticket(stand: &Stand) -> Result<Errand, String> {
     // The URL of its page follows the ticket where one is configured.
     let word = line.rsplit_once("ticket ").and_then(|(_, rest)| rest.split_whitespace().next());
     let path = word.map(|ticket| format!("/{ticket}"));
-    path.map(|path| Errand::Page(source, path)).ok_or_else(|| format!("a denial without a ticket: {line}"))
+    path.map(|path| Task::Page(source, path)).ok_or_else(|| format!("a denial without a ticket: {line}"))
 }
 
 /// Takes as many descriptors as the hard limit allows.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::meter::millis_at;
-use crate::siege::honest::{ERRANDS, Half, LOGINS};
+use crate::siege::honest::{Half, LOGINS, TASKS};
 
 /// Beside a siege mail and health may take so many times as long as without.
 const TIMES_MAX: f64 = 2.0;
@@ -18,7 +18,7 @@ pub(crate) const LEGEND: &str = "\
 Medians over the rounds, without the siege and beside it, in milliseconds. Mail is a
 whole session of one message, from the connection to its 250; \"never\" is one that
 failed or took more than 3 s. At most twice as long beside a siege; 1,000 of 1,000
-of the tenant's people greeted and logged in within a second; all of 20 errands: a
+of the tenant's people greeted and logged in within a second; all of 20 tasks: a
 ticket's page, an answer about a new mailbox; 700 kB/s of log.";
 
 /// Figures of one siege.
@@ -38,7 +38,7 @@ struct Figures {
     mail_p99_millis: f64,
     health_p99_millis: f64,
     logins: u32,
-    errands: u32,
+    tasks: u32,
     log_bytes_a_second: f64,
 }
 
@@ -49,7 +49,7 @@ impl Figures {
             mail_p99_millis: millis(&half.mail, 0.99),
             health_p99_millis: millis(&half.health, 0.99),
             logins: half.logins,
-            errands: half.errands,
+            tasks: half.tasks,
             log_bytes_a_second: half.log_bytes_a_second,
         }
     }
@@ -136,9 +136,9 @@ impl Found {
         if logins < f64::from(LOGINS) {
             exceeded.push(format!("{logins:.0} logins"));
         }
-        let [_, errands] = self.medians(|figures| f64::from(figures.errands));
-        if errands < f64::from(ERRANDS) {
-            exceeded.push(format!("{errands:.0} of {ERRANDS} errands done"));
+        let [_, tasks] = self.medians(|figures| f64::from(figures.tasks));
+        if tasks < f64::from(TASKS) {
+            exceeded.push(format!("{tasks:.0} of {TASKS} tasks done"));
         }
         let [_, log] = self.medians(|figures| figures.log_bytes_a_second);
         if log > LOG_BYTES_A_SECOND_MAX {
@@ -189,7 +189,7 @@ mod tests {
             health: times,
             logins,
             log_bytes_a_second: 0.0,
-            errands: ERRANDS,
+            tasks: TASKS,
             complaint: None,
         }
     }

@@ -2,7 +2,7 @@
 
 /// A host that takes mail for a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exchanger {
+pub struct MxHost {
     /// The lowest is tried first; equal ones share the load.
     pub preference: u16,
     /// Its name, without a final dot, or an address literal.
@@ -11,7 +11,7 @@ pub struct Exchanger {
 
 /// Why a domain has no host that takes its mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExchangeFailure {
+pub enum MxFailure {
     /// It does not exist, or has neither MX nor address.
     Missing,
     /// It says that it takes no mail (null MX, RFC 7505).

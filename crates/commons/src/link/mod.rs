@@ -13,7 +13,7 @@ use crossbeam::queue::ArrayQueue;
 
 pub use control::ControlLink;
 pub use denials::{DENIALS_MAX, DENIED_RECIPIENTS_MAX, Denial};
-pub use finding::{ExchangeFailure, Exchanger, Listing, RecipientFinding};
+pub use finding::{Listing, MxFailure, MxHost, RecipientFinding};
 pub use question::{Answer, Login, Question, ResolveFailure, Verification};
 pub use queue::{
     FAILING_SITES_MAX, FailingSite, QUEUE_PAGE_MESSAGES_MAX, QUEUE_PAGE_RECIPIENTS_MAX, QUEUE_REQUESTS_MAX,

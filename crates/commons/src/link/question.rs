@@ -7,7 +7,7 @@ use std::time::Duration;
 use ring::Handle;
 use zeroize::Zeroizing;
 
-use super::finding::{ExchangeFailure, Exchanger, Listing, RecipientFinding};
+use super::finding::{Listing, MxFailure, MxHost, RecipientFinding};
 
 /// A login that is to be verified.
 pub struct Login {
@@ -48,7 +48,7 @@ pub enum Question {
         host: Box<str>,
     },
     /// Which hosts take the mail of this domain (RFC 5321 section 5.1)?
-    Exchangers {
+    MxHosts {
         /// Who asks.
         worker: u8,
         /// What waits.
@@ -101,8 +101,8 @@ impl fmt::Debug for Question {
             Self::Resolve { worker, key, host } => {
                 write!(f, "Resolve {{ worker: {worker}, key: {key}, host: {host:?} }}")
             }
-            Self::Exchangers { worker, key, domain } => {
-                write!(f, "Exchangers {{ worker: {worker}, key: {key}, domain: {domain:?} }}")
+            Self::MxHosts { worker, key, domain } => {
+                write!(f, "MxHosts {{ worker: {worker}, key: {key}, domain: {domain:?} }}")
             }
             Self::Domain { worker, key, domain, .. } => {
                 write!(f, "Domain {{ worker: {worker}, key: {key:?}, domain: {domain:?}, .. }}")
@@ -156,12 +156,12 @@ pub enum Answer {
         /// How long this holds.
         ttl: Duration,
     },
-    /// To [`Question::Exchangers`].
-    Exchangers {
+    /// To [`Question::MxHosts`].
+    MxHosts {
         /// What waits.
         key: u32,
         /// The hosts, lowest preference first, at least one.
-        result: Result<Vec<Exchanger>, ExchangeFailure>,
+        result: Result<Vec<MxHost>, MxFailure>,
         /// How long this holds.
         ttl: Duration,
     },

@@ -43,7 +43,7 @@ use crate::StartError;
 use crate::door::{self, Doors};
 use crate::events::SuspensionsNotKept;
 use crate::now;
-use crate::queue::Clerk;
+use crate::queue::QueueClient;
 use crate::recovery::Shards;
 use crate::tickets::Tickets;
 use access::{Access, Door};
@@ -77,7 +77,7 @@ struct Rooms {
     places: Arc<Places>,
     tickets: Option<Arc<Tickets>>,
     recovery: Shards,
-    clerk: Clerk,
+    queues: QueueClient,
     node: NodeConfig,
     started: UnixMillis,
     log: Mutex<EventLog>,
@@ -133,7 +133,7 @@ impl Admin {
         counts: (Arc<Registry>, Arc<Places>),
         tickets: Option<Arc<Tickets>>,
         recovery: Shards,
-        clerk: Clerk,
+        queues: QueueClient,
     ) -> Result<Self, StartError> {
         let (AdminOptions { node, log }, (registry, places)) = (options, counts);
         let terms = ArcSwap::from_pointee(Terms::new(&node, &commons.snapshot()));
@@ -147,7 +147,7 @@ impl Admin {
             places,
             tickets,
             recovery,
-            clerk,
+            queues,
             node,
             started,
             log,

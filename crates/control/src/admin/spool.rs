@@ -135,7 +135,7 @@ impl Admin {
         if self.0.commons.state(worker) == WorkerState::Recovering {
             return Err(Problem::not_now(crate::recovery::sentence(&self.0.commons, &self.0.recovery)));
         }
-        let answer = self.0.clerk.ask(worker, task).await.map_err(Problem::not_now)?;
+        let answer = self.0.queues.ask(worker, task).await.map_err(Problem::not_now)?;
         answer.ok_or_else(|| Problem::not_now("the worker has ended"))
     }
 }

@@ -5,8 +5,8 @@
 //! An absence is reported where DNS says so in so many words; whatever else goes wrong is a passing
 //! failure, and no client is denied anything for it.
 
-mod exchangers;
 mod lists;
+mod mx_hosts;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use commons::ExchangeFailure;
+use commons::MxFailure;
 use testbed::dns::scripted::{Kind, Said, Scripted};
 
 use super::*;
@@ -38,9 +38,9 @@ const ADDRESS: Said = Said::A(Ipv4Addr::new(192, 0, 2, 7));
 const ADDRESS_V6: Said = Said::Aaaa(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7));
 
 /// What is found where MX, A and AAAA are answered so.
-fn exchangers(mx: Said, a: Said, aaaa: Said) -> Result<Vec<String>, ExchangeFailure> {
-    let (found, _) = ask(mx, a, aaaa, async |dns| dns.exchangers("adatum.example").await);
-    found.map(|found| found.into_iter().map(|exchanger| exchanger.host.into()).collect())
+fn mx_hosts(mx: Said, a: Said, aaaa: Said) -> Result<Vec<String>, MxFailure> {
+    let (found, _) = ask(mx, a, aaaa, async |dns| dns.mx_hosts("adatum.example").await);
+    found.map(|found| found.into_iter().map(|mx_host| mx_host.host.into()).collect())
 }
 
 fn ask<T>(mx: Said, a: Said, aaaa: Said, question: impl AsyncFn(&Dns) -> T) -> T {
@@ -72,7 +72,7 @@ fn a_domain_is_its_own_host_where_it_has_an_address_and_no_mx() {
             (Said::ServFail, ADDRESS_V6),
         ] {
             let told = format!("{mx:?} {a:?} {aaaa:?}");
-            assert_eq!(exchangers(mx.clone(), a, aaaa), Ok(vec!["adatum.example".to_owned()]), "{told}");
+            assert_eq!(mx_hosts(mx.clone(), a, aaaa), Ok(vec!["adatum.example".to_owned()]), "{told}");
         }
     }
 }
@@ -96,8 +96,8 @@ fn a_domain_is_missing_only_where_every_absence_is_proved() {
         // A referral is no absence of MX, even where there is an address.
         (&Said::Referral, &ADDRESS, &yes, false),
     ] {
-        let failure = if missing { ExchangeFailure::Missing } else { ExchangeFailure::Temporary };
-        let found = exchangers(mx.clone(), a.clone(), aaaa.clone());
+        let failure = if missing { MxFailure::Missing } else { MxFailure::Temporary };
+        let found = mx_hosts(mx.clone(), a.clone(), aaaa.clone());
         assert_eq!(found, Err(failure), "{mx:?} {a:?} {aaaa:?}");
     }
 }
@@ -131,9 +131,9 @@ fn an_absence_that_proves_nothing_is_not_remembered() {
     for (mx, remembered) in [(Said::Nothing, true), (Said::BareNothing, false)] {
         let server = Scripted::start(move |_, kind| if kind == Kind::Mx { mx.clone() } else { ADDRESS });
         let (first, second, ttl) = on(&server, async |dns| {
-            let (_, ttl) = dns.exchangers("adatum.example").await;
+            let (_, ttl) = dns.mx_hosts("adatum.example").await;
             let first = server.asked();
-            dns.exchangers("adatum.example").await.0.unwrap();
+            dns.mx_hosts("adatum.example").await.0.unwrap();
             (first, server.asked(), ttl)
         });
         assert_eq!(second == first, remembered, "{first} questions, then {second}");

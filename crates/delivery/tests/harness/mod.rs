@@ -13,9 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commons::{
-    Answer, Commons, ControlLink, ExchangeFailure, Exchanger, Question, QueueAct, QueueActed, QueueAnswer,
-    QueuePage, QueuePageRequest, QueueRequest, QueueTask, ResolveFailure, SiteFailure, SnapshotCache,
-    WorkerLink,
+    Answer, Commons, ControlLink, MxFailure, MxHost, Question, QueueAct, QueueActed, QueueAnswer, QueuePage,
+    QueuePageRequest, QueueRequest, QueueTask, ResolveFailure, SiteFailure, SnapshotCache, WorkerLink,
 };
 use delivery::{ClientTlsConfigs, Context, Delivery, DeliverySettings, Retry};
 use mail::{Address, Envelope, MessageId, ReversePath, UnixMillis};
@@ -60,7 +59,7 @@ pub(crate) struct Gateway {
     /// Names that the resolver knows.
     pub(crate) names: Vec<(&'static str, IpAddr)>,
     /// What it says of domains: the hosts that take their mail, with their preferences.
-    pub(crate) domains: HashMap<String, Result<Exchanges, ExchangeFailure>>,
+    pub(crate) domains: HashMap<String, Result<Exchanges, MxFailure>>,
     /// Questions about domains that were put.
     pub(crate) domains_asked: usize,
 }
@@ -198,8 +197,8 @@ impl Gateway {
                 Answer::Resolved { key, result, ttl } => {
                     self.delivery.resolved(context!(self), key, result, ttl);
                 }
-                Answer::Exchangers { key, result, ttl } => {
-                    self.delivery.exchangers(context!(self), key, result, ttl);
+                Answer::MxHosts { key, result, ttl } => {
+                    self.delivery.mx_hosts(context!(self), key, result, ttl);
                 }
                 Answer::SnapshotChanged => {}
                 other => panic!("not asked: {other:?}"),
@@ -219,12 +218,12 @@ impl Gateway {
                 let found = self.names.iter().find(|name| *name.0 == *host).map(|name| vec![name.1]);
                 Answer::Resolved { key, result: found.ok_or(ResolveFailure::Missing), ttl }
             }
-            Question::Exchangers { key, domain, .. } => {
+            Question::MxHosts { key, domain, .. } => {
                 self.domains_asked += 1;
-                let found = self.domains.get(&*domain).cloned().unwrap_or(Err(ExchangeFailure::Missing));
-                let exchanger = |(preference, host): (u16, &str)| Exchanger { preference, host: host.into() };
-                let result = found.map(|hosts| hosts.into_iter().map(exchanger).collect());
-                Answer::Exchangers { key, result, ttl }
+                let found = self.domains.get(&*domain).cloned().unwrap_or(Err(MxFailure::Missing));
+                let mx_host = |(preference, host): (u16, &str)| MxHost { preference, host: host.into() };
+                let result = found.map(|hosts| hosts.into_iter().map(mx_host).collect());
+                Answer::MxHosts { key, result, ttl }
             }
             other => panic!("delivery does not ask {other:?}"),
         }

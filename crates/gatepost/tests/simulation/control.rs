@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use commons::{
-    Answer, ControlLink, ExchangeFailure, Login, Question, RecipientFinding, ResolveFailure, Verification,
+    Answer, ControlLink, Login, MxFailure, Question, RecipientFinding, ResolveFailure, Verification,
 };
 use ring::sim::SimRing;
 use ring::{Instant, Ring};
@@ -58,9 +58,9 @@ impl Control {
             }
             // The configuration of the simulation routes everything: no question comes, and if one does,
             // there is no answer.
-            Question::Exchangers { worker, key, .. } => {
+            Question::MxHosts { worker, key, .. } => {
                 let ttl = Duration::from_secs(1);
-                (worker, Answer::Exchangers { key, result: Err(ExchangeFailure::Temporary), ttl })
+                (worker, Answer::MxHosts { key, result: Err(MxFailure::Temporary), ttl })
             }
             Question::Domain { worker, key, .. } | Question::CallAhead { worker, key, .. } => {
                 let (finding, ttl) = (RecipientFinding::Undecided, Duration::from_secs(1));

@@ -14,7 +14,7 @@ const KIM: &str = "kim@proseware.example";
 const BOB: &str = "bob@adatum.example";
 
 /// What a client is asked to do.
-struct Errand<'a> {
+struct Attempt<'a> {
     source: IpAddr,
     server: SocketAddr,
     /// TLS is started, and its certificate checked, where there is a login.
@@ -25,7 +25,7 @@ struct Errand<'a> {
 }
 
 /// A client: whether it sent the message, and what it said.
-type Client = fn(&Path, &Errand<'_>) -> Command;
+type Client = fn(&Path, &Attempt<'_>) -> Command;
 
 /// Runs `client` through everything that a client of the house may meet.
 fn relays_when_it_should(program: &str, client: Client) {
@@ -36,7 +36,7 @@ fn relays_when_it_should(program: &str, client: Client) {
     std::fs::write(&message, "Subject: by a client\r\n\r\nHello.\r\n")
         .expect("the test folder can be written");
     let (relay, submission) = (house.gateway.smtp(), house.submission);
-    let errand = |source, server, login, from| Errand {
+    let attempt = |source, server, login, from| Attempt {
         source,
         server,
         login,
@@ -44,29 +44,29 @@ fn relays_when_it_should(program: &str, client: Client) {
         certificate: &certificate,
         message: &message,
     };
-    for (arrived, errand) in
-        [(1, errand(HOTEL, submission, true, LOGIN)), (2, errand(INSIDE, relay, false, KIM))]
+    for (arrived, attempt) in
+        [(1, attempt(HOTEL, submission, true, LOGIN)), (2, attempt(INSIDE, relay, false, KIM))]
     {
-        let (sent, said) = run(client(&program, &errand));
+        let (sent, said) = run(client(&program, &attempt));
         assert!(sent, "{said}");
-        assert_eq!(house.elsewhere.wait_for(arrived)[arrived - 1].reverse_path, errand.from);
+        assert_eq!(house.elsewhere.wait_for(arrived)[arrived - 1].reverse_path, attempt.from);
     }
-    for (words, errand) in [
+    for (words, attempt) in [
         (
             "5.7.1 <bob@adatum.example>: relaying not permitted for 127.0.3.9",
-            errand(HOTEL, relay, false, LOGIN),
+            attempt(HOTEL, relay, false, LOGIN),
         ),
         (
             "5.7.1 <kim@proseware.example>: you may not send as this address",
-            errand(HOTEL, submission, true, KIM),
+            attempt(HOTEL, submission, true, KIM),
         ),
     ] {
-        let (sent, said) = run(client(&program, &errand));
+        let (sent, said) = run(client(&program, &attempt));
         assert!(!sent, "it was sent: {said}");
         assert!(said.contains(words), "{said:?} lacks {words:?}");
         assert!(said.contains("ticket "), "{said:?} lacks the ticket");
     }
-    let unprotected = errand(HOTEL, submission, false, LOGIN);
+    let unprotected = attempt(HOTEL, submission, false, LOGIN);
     let (sent, said) = run(client(&program, &unprotected));
     assert!(!sent && said.contains("530"), "{said}");
     house.gateway.wait_metric("gatepost_queue_recipients", 0.0);
@@ -83,47 +83,47 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/software/clients").join(name)
 }
 
-/// The scripts take their errand as words: source, port, login or "-", password, certificate, from, to, file.
-fn scripted(interpreter: &Path, name: &str, errand: &Errand<'_>) -> Command {
+/// The scripts take their attempt as words: source, port, login or "-", password, certificate, from, to, file.
+fn scripted(interpreter: &Path, name: &str, attempt: &Attempt<'_>) -> Command {
     let mut command = Command::new(interpreter);
     command
         .arg(script(name))
-        .args([errand.source.to_string(), errand.server.port().to_string()])
-        .args(if errand.login { [LOGIN, PASSWORD] } else { ["-", "-"] })
-        .arg(errand.certificate)
-        .args([errand.from, BOB])
-        .arg(errand.message)
+        .args([attempt.source.to_string(), attempt.server.port().to_string()])
+        .args(if attempt.login { [LOGIN, PASSWORD] } else { ["-", "-"] })
+        .arg(attempt.certificate)
+        .args([attempt.from, BOB])
+        .arg(attempt.message)
         .env("NODE_PATH", "/usr/share/nodejs");
     command
 }
 
 #[test]
 fn curl_relays_when_it_should() {
-    relays_when_it_should("curl", |program, errand| {
+    relays_when_it_should("curl", |program, attempt| {
         let mut curl = Command::new(program);
-        curl.args(["--silent", "--show-error", "--verbose", "--interface", &errand.source.to_string()])
-            .args(["--mail-from", errand.from, "--mail-rcpt", BOB])
+        curl.args(["--silent", "--show-error", "--verbose", "--interface", &attempt.source.to_string()])
+            .args(["--mail-from", attempt.from, "--mail-rcpt", BOB])
             .arg("--upload-file")
-            .arg(errand.message);
-        if errand.login {
+            .arg(attempt.message);
+        if attempt.login {
             curl.args(["--ssl-reqd", "--user", &format!("{LOGIN}:{PASSWORD}"), "--cacert"])
-                .arg(errand.certificate);
+                .arg(attempt.certificate);
         }
-        curl.arg(format!("smtp://localhost:{}", errand.server.port()));
+        curl.arg(format!("smtp://localhost:{}", attempt.server.port()));
         curl
     });
 }
 
 #[test]
 fn swaks_relays_when_it_should() {
-    relays_when_it_should("swaks", |program, errand| {
+    relays_when_it_should("swaks", |program, attempt| {
         let mut swaks = Command::new(program);
         swaks
-            .args(["--server", "127.0.0.1", "--port", &errand.server.port().to_string()])
-            .args(["--local-interface", &errand.source.to_string(), "--ehlo", "client.example"])
-            .args(["--from", errand.from, "--to", BOB, "--data"])
-            .arg(format!("@{}", errand.message.display()));
-        if errand.login {
+            .args(["--server", "127.0.0.1", "--port", &attempt.server.port().to_string()])
+            .args(["--local-interface", &attempt.source.to_string(), "--ehlo", "client.example"])
+            .args(["--from", attempt.from, "--to", BOB, "--data"])
+            .arg(format!("@{}", attempt.message.display()));
+        if attempt.login {
             swaks.args(["--tls", "--auth", "LOGIN", "--auth-user", LOGIN, "--auth-password", PASSWORD]);
         }
         swaks
@@ -132,19 +132,19 @@ fn swaks_relays_when_it_should() {
 
 #[test]
 fn msmtp_relays_when_it_should() {
-    relays_when_it_should("msmtp", |program, errand| {
+    relays_when_it_should("msmtp", |program, attempt| {
         let mut msmtp = Command::new("sh");
-        msmtp.args(["-c", "file=$1; shift; exec \"$@\" < \"$file\"", "sh"]).arg(errand.message).arg(program);
+        msmtp.args(["-c", "file=$1; shift; exec \"$@\" < \"$file\"", "sh"]).arg(attempt.message).arg(program);
         msmtp
             .args(["--file=/dev/null", "--host=localhost", "--domain=client.example"])
-            .arg(format!("--port={}", errand.server.port()))
-            .arg(format!("--source-ip={}", errand.source))
-            .arg(format!("--from={}", errand.from));
-        if errand.login {
+            .arg(format!("--port={}", attempt.server.port()))
+            .arg(format!("--source-ip={}", attempt.source))
+            .arg(format!("--from={}", attempt.from));
+        if attempt.login {
             msmtp
                 .args(["--auth=plain", "--tls=on", "--tls-starttls=on", &format!("--user={LOGIN}")])
                 .arg(format!("--passwordeval=echo '{PASSWORD}'"))
-                .arg(format!("--tls-trust-file={}", errand.certificate.display()));
+                .arg(format!("--tls-trust-file={}", attempt.certificate.display()));
         }
         msmtp.arg(BOB);
         msmtp
@@ -153,7 +153,7 @@ fn msmtp_relays_when_it_should() {
 
 #[test]
 fn python_smtplib_relays_when_it_should() {
-    relays_when_it_should("python3", |program, errand| scripted(program, "smtplib_client.py", errand));
+    relays_when_it_should("python3", |program, attempt| scripted(program, "smtplib_client.py", attempt));
 }
 
 #[test]
@@ -164,8 +164,8 @@ fn python_aiosmtplib_relays_when_it_should() {
     if !has_it.is_ok_and(|output| output.status.success()) {
         return tools::skip("relaying by aiosmtplib", "python3-aiosmtplib is not installed");
     }
-    relays_when_it_should("python3", |_, errand| {
-        scripted(Path::new("/usr/bin/python3"), "aiosmtplib_client.py", errand)
+    relays_when_it_should("python3", |_, attempt| {
+        scripted(Path::new("/usr/bin/python3"), "aiosmtplib_client.py", attempt)
     });
 }
 
@@ -174,5 +174,5 @@ fn nodemailer_relays_when_it_should() {
     if !Path::new("/usr/share/nodejs/nodemailer").exists() {
         return tools::skip("relaying by nodemailer", "node-nodemailer is not installed");
     }
-    relays_when_it_should("node", |program, errand| scripted(program, "nodemailer_client.js", errand));
+    relays_when_it_should("node", |program, attempt| scripted(program, "nodemailer_client.js", attempt));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mail::UnixMillis;
 use scheduler::{
-    Act, ConnectionIx, DomainIx, Effect, Errand, Event, JobIx, Left, MessageIx, Note, Queued, Start, Tenant,
+    Act, ConnectionIx, DomainIx, Effect, Event, JobIx, Left, MessageIx, Note, Queued, Start, Task, Tenant,
     Via,
 };
 
@@ -23,7 +23,7 @@ impl Driver {
             5..8 => self.answer(),
             8..11 => self.lease(),
             11..16 => self.connection(),
-            16..18 => self.errand(),
+            16..18 => self.task(),
             18 => self.settle(),
             19 => self.operate(),
             20 => self.site(),
@@ -155,7 +155,7 @@ impl Driver {
         self.tell(Event::Closed { connection });
     }
 
-    /// An attempt or an errand has come to an end.
+    /// An attempt or a task has come to an end.
     fn job_over(&mut self, job: JobIx, by_connection: bool) {
         match self.below(10) {
             0 => self.tell(Event::GivenBack { job, interrupted: by_connection }),
@@ -183,13 +183,13 @@ impl Driver {
         self.tell(Event::Settled { message, recipients });
     }
 
-    fn errand(&mut self) {
-        if self.errands.is_empty() {
+    fn task(&mut self) {
+        if self.tasks.is_empty() {
             return;
         }
-        let place = self.below(self.errands.len()) as usize;
-        let (errand, job) = self.errands.swap_remove(place);
-        if errand == Errand::Route && !self.one_in(4) {
+        let place = self.below(self.tasks.len()) as usize;
+        let (task, job) = self.tasks.swap_remove(place);
+        if task == Task::Route && !self.one_in(4) {
             return self.reroute(job);
         }
         self.job_over(job, false);
@@ -290,7 +290,7 @@ impl Driver {
         for site in std::mem::take(&mut self.leases) {
             self.tell(Event::LeaseGranted { site });
         }
-        for (_, job) in std::mem::take(&mut self.errands) {
+        for (_, job) in std::mem::take(&mut self.tasks) {
             self.end_well(job);
         }
         for (connection, phase) in self.connections.clone() {

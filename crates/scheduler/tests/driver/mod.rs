@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mail::{QueueState, UnixMillis};
 use scheduler::{
-    Action, ConnectionIx, DomainIx, Errand, Event, JobIx, MessageIx, Now, Retry, Scheduler, Settings, SiteIx,
+    Action, ConnectionIx, DomainIx, Event, JobIx, MessageIx, Now, Retry, Scheduler, Settings, SiteIx, Task,
 };
 
 use crate::reference::{Reference, SiteFacts};
@@ -43,7 +43,7 @@ pub(crate) struct Driver {
     questions: Vec<DomainIx>,
     leases: Vec<SiteIx>,
     connections: BTreeMap<ConnectionIx, Phase>,
-    errands: Vec<(Errand, JobIx)>,
+    tasks: Vec<(Task, JobIx)>,
     /// Outcomes that the spool has yet to take.
     unsettled: BTreeMap<MessageIx, u32>,
 }
@@ -61,7 +61,7 @@ impl Driver {
             opening_max: 1 + roll(&mut dice, 2) as u32,
             messages_per_connection_max: 1 + roll(&mut dice, 4) as u32,
             addresses_tried_max: 1 + roll(&mut dice, 3) as u8,
-            errands_max: 1 + roll(&mut dice, 3) as u32,
+            tasks_max: 1 + roll(&mut dice, 3) as u32,
             resting_max: roll(&mut dice, 3) as u32,
             lease_look: Duration::from_millis(500),
             seed,
@@ -86,7 +86,7 @@ impl Driver {
             questions: Vec::new(),
             leases: Vec::new(),
             connections: BTreeMap::new(),
-            errands: Vec::new(),
+            tasks: Vec::new(),
             unsettled: BTreeMap::new(),
         }
     }
@@ -158,7 +158,7 @@ impl Driver {
                 let before = self.connections.insert(connection, Phase::Busy(job));
                 assert_eq!(before, Some(Phase::Idle), "seed {}", self.seed);
             }
-            Action::Run(errand, job) => self.errands.push((errand, job)),
+            Action::Run(task, job) => self.tasks.push((task, job)),
             Action::Stalled(site) => assert!(self.stalled.insert(site)),
             Action::Unstalled(site) => assert!(self.stalled.remove(&site)),
         }

@@ -1,7 +1,7 @@
 //! What each event changes, by walking.
 
 use mail::UnixMillis;
-use scheduler::{Act, Action, ConnectionIx, Effect, Errand, Event, JobIx, Left, Now, Queued, SiteIx, Start};
+use scheduler::{Act, Action, ConnectionIx, Effect, Event, JobIx, Left, Now, Queued, SiteIx, Start, Task};
 
 use super::{Connection, Job, Phase, Reference, Standing, State};
 
@@ -209,7 +209,7 @@ impl Reference {
     fn take_back(&mut self, job: usize) {
         match self.jobs[job].state {
             State::Active(connection) => self.connections.of(connection).phase = Phase::Busy(None),
-            State::Errand(_) => self.errands -= 1,
+            State::Task(_) => self.tasks -= 1,
             state => panic!("{state:?}"),
         }
     }
@@ -274,7 +274,7 @@ impl Reference {
         let (state, held) = (self.jobs[job].state, self.jobs[job].held);
         let site = self.queues[self.jobs[job].queue].site;
         let is_due = matches!(state, State::Ready | State::Deferred(_));
-        let is_under_way = matches!(state, State::Active(_) | State::Errand(_));
+        let is_under_way = matches!(state, State::Active(_) | State::Task(_));
         match act {
             Act::Hold if is_due => {
                 self.deferred.remove(job);
@@ -294,7 +294,7 @@ impl Reference {
             Act::Bounce if is_under_way => return Effect::UnderWay,
             Act::Bounce if state != State::Quarantined => {
                 self.deferred.remove(job);
-                self.jobs.of(job).state = State::Errand(Errand::Bounce);
+                self.jobs.of(job).state = State::Task(Task::Bounce);
                 self.bounces.push(job);
             }
             Act::Discard if state == State::Quarantined => self.remove_job(job),

@@ -10,7 +10,7 @@ mod turn;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mail::{QueueState, UnixMillis};
-use scheduler::{Action, DomainIx, Errand, JobIx, JobView, MessageIx, Note, Now, Settings, SiteIx, Tenant};
+use scheduler::{Action, DomainIx, JobIx, JobView, MessageIx, Note, Now, Settings, SiteIx, Task, Tenant};
 
 /// Numbered entries; the number that was given back last is given next.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl<T> std::ops::Index<usize> for Places<T> {
 enum State {
     Ready,
     Active(usize),
-    Errand(Errand),
+    Task(Task),
     Deferred(u64),
     Held,
     Quarantined,
@@ -75,8 +75,8 @@ impl State {
     fn shown(self) -> QueueState {
         match self {
             Self::Ready => QueueState::Ready,
-            Self::Errand(Errand::Bounce) | Self::Active(_) => QueueState::Active,
-            Self::Errand(_) => QueueState::Ready,
+            Self::Task(Task::Bounce) | Self::Active(_) => QueueState::Active,
+            Self::Task(_) => QueueState::Ready,
             Self::Deferred(_) => QueueState::Deferred,
             Self::Held => QueueState::Held,
             Self::Quarantined => QueueState::Quarantined,
@@ -229,7 +229,7 @@ pub(crate) struct Reference {
     expiries: Deadlines,
     timers: Deadlines,
     bounces: Vec<usize>,
-    errands: u32,
+    tasks: u32,
     woken: u32,
     generation: u32,
     paused: bool,
@@ -254,7 +254,7 @@ impl Reference {
             expiries: Deadlines::new(settings.retry.expire),
             timers: Deadlines::new(settings.retry.longest_wait()),
             bounces: Vec::new(),
-            errands: 0,
+            tasks: 0,
             woken: 0,
             generation: 0,
             paused: false,
@@ -334,7 +334,7 @@ impl Reference {
         shown.filter(|(shown, _)| *shown == state).map(|(_, count)| count).sum()
     }
 
-    /// What waits for a site that fails is deferred, an errand of it too.
+    /// What waits for a site that fails is deferred, a task of it too.
     fn shown(&self, job: usize) -> QueueState {
         let entry = &self.jobs[job];
         match entry.state.shown() {
@@ -413,7 +413,7 @@ impl Reference {
         if self.has_more() {
             return Some(0);
         }
-        let expiry = if self.may_run_errands() { self.expiries.next() } else { None };
+        let expiry = if self.may_run_tasks() { self.expiries.next() } else { None };
         let starving = self.sites.iter().filter(|(_, site)| site.standing.0 == Standing::Starved);
         let stopped = self.paused || self.draining;
         let starves = starving.map(|(_, site)| site.starves_until).min().filter(|_| !stopped);

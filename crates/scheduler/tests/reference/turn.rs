@@ -1,6 +1,6 @@
 //! The same turn as the real one's, by walking.
 
-use scheduler::{Action, ConnectionIx, DomainIx, Errand, JobIx, Now, SiteIx, Via};
+use scheduler::{Action, ConnectionIx, DomainIx, JobIx, Now, SiteIx, Task, Via};
 
 use super::{Domain, Phase, Queue, Reference, Site, Standing, State};
 
@@ -22,7 +22,7 @@ impl Reference {
         for _ in 0..STEPS {
             self.settle();
         }
-        self.run_errands(now);
+        self.run_tasks(now);
         if self.draining {
             for _ in 0..STEPS {
                 if self.drained < self.connections.entries.len() {
@@ -48,12 +48,12 @@ impl Reference {
     pub(super) fn has_more(&self) -> bool {
         let settles = self.domains.iter().any(|(_, domain)| domain.unsettled > 0);
         let drains = self.draining && self.drained < self.connections.entries.len();
-        let bounces = !self.bounces.is_empty() && self.may_run_errands();
+        let bounces = !self.bounces.is_empty() && self.may_run_tasks();
         settles || drains || bounces || (!self.paused && !self.draining && self.next_site(0).is_some())
     }
 
-    pub(super) fn may_run_errands(&self) -> bool {
-        !self.paused && !self.draining && self.errands < self.settings.errands_max
+    pub(super) fn may_run_tasks(&self) -> bool {
+        !self.paused && !self.draining && self.tasks < self.settings.tasks_max
     }
 
     fn may_connect(&self) -> bool {
@@ -67,7 +67,7 @@ impl Reference {
             standing.min_by_key(|(_, site)| site.standing.1).map(|(place, _)| place)
         };
         first(Standing::Crowded, self.may_connect())
-            .or(first(Standing::Blocked, self.may_run_errands()))
+            .or(first(Standing::Blocked, self.may_run_tasks()))
             .or(first(Standing::Agenda, true))
             .or(first(Standing::Starved, self.woken > 0).or_else(|| {
                 first(Standing::Starved, true).filter(|&site| self.sites[site].starves_until <= now)
@@ -87,12 +87,12 @@ impl Reference {
         };
         let is_refused = self.sites[site].refused;
         if is_refused || self.jobs[job].routed != self.generation {
-            if !self.may_run_errands() {
+            if !self.may_run_tasks() {
                 return self.stand(site, Standing::Blocked);
             }
             self.take_turn(job);
-            let errand = if is_refused { Errand::Refuse } else { Errand::Route };
-            self.run(errand, job);
+            let task = if is_refused { Task::Refuse } else { Task::Route };
+            self.run(task, job);
             return self.call(site);
         }
         if let Some(connection) = self.last_idle(site) {
@@ -146,21 +146,21 @@ impl Reference {
         self.actions.push(Action::Lease(SiteIx(site as u32)));
     }
 
-    pub(super) fn run(&mut self, errand: Errand, job: usize) {
-        self.jobs.of(job).state = State::Errand(errand);
-        self.errands += 1;
-        self.actions.push(Action::Run(errand, JobIx(job as u32)));
+    pub(super) fn run(&mut self, task: Task, job: usize) {
+        self.jobs.of(job).state = State::Task(task);
+        self.tasks += 1;
+        self.actions.push(Action::Run(task, JobIx(job as u32)));
     }
 
-    fn run_errands(&mut self, now: Now) {
+    fn run_tasks(&mut self, now: Now) {
         for _ in 0..STEPS {
-            if self.may_run_errands() && !self.bounces.is_empty() {
+            if self.may_run_tasks() && !self.bounces.is_empty() {
                 let job = self.bounces.remove(0);
-                self.run(Errand::Bounce, job);
+                self.run(Task::Bounce, job);
             }
         }
         for _ in 0..STEPS {
-            if !self.may_run_errands() {
+            if !self.may_run_tasks() {
                 return;
             }
             let Some(job) = self.expiries.pop(now.steady) else { return };
@@ -170,7 +170,7 @@ impl Reference {
             let site = &self.sites[self.queues[self.jobs[job].queue].site];
             let failed_since = site.failing && left == 0 && now.steady - site.failed_at <= age - expire;
             if self.jobs[job].state == State::Ready && failed_since {
-                self.run(Errand::Expire, job);
+                self.run(Task::Expire, job);
                 continue;
             }
             let again = if left == 0 { self.settings.retry.first.as_millis() as u64 } else { left };

@@ -8,7 +8,7 @@ const TRANSACTION: &str = "crates/delivery/src/transaction.rs";
 const SCHEDULE: &str = "crates/delivery/src/schedule.rs";
 const DESK: &str = "crates/delivery/src/desk.rs";
 const INTAKE: &str = "crates/delivery/src/intake.rs";
-const ERRANDS: &str = "crates/delivery/src/errands.rs";
+const TASKS: &str = "crates/delivery/src/tasks.rs";
 const SHELL: &str = "crates/delivery/src/lib.rs";
 const EXCHANGE: &str = "crates/delivery/src/exchange.rs";
 const SITE: &str = "crates/delivery/src/site.rs";
@@ -55,9 +55,9 @@ pub(super) static MUTANTS: [Mutant; 22] = [
     },
     Mutant {
         name: "mail does not expire where its site fails",
-        file: ERRANDS,
-        original: "(Errand::Expire, Ok(stored)) => self.expire(cx, job, &stored),",
-        mutated: "(Errand::Expire, Ok(_)) => self.schedule.tell(cx, Event::GivenBack { job, interrupted: false }),",
+        file: TASKS,
+        original: "(Task::Expire, Ok(stored)) => self.expire(cx, job, &stored),",
+        mutated: "(Task::Expire, Ok(_)) => self.schedule.tell(cx, Event::GivenBack { job, interrupted: false }),",
     },
     Mutant {
         name: "a mute next hop is waited for without end",
@@ -123,8 +123,8 @@ pub(super) static MUTANTS: [Mutant; 22] = [
     Mutant {
         name: "a domain may name anything as its hosts",
         file: EXCHANGE,
-        original: "found.retain(|exchanger| is_host(&exchanger.host));",
-        mutated: "found.retain(|exchanger| !exchanger.host.is_empty());",
+        original: "found.retain(|mx_host| is_host(&mx_host.host));",
+        mutated: "found.retain(|mx_host| !mx_host.host.is_empty());",
     },
     Mutant {
         name: "what another worker found to work is tried when this one's rest is over",

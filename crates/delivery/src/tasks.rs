@@ -2,7 +2,7 @@
 
 use mail::{Reply, Status};
 use ring::Ring;
-use scheduler::{Errand, Event, JobIx};
+use scheduler::{Event, JobIx, Task};
 use spool::{LoadError, StoredMessage};
 
 use crate::desk::{Desk, Load};
@@ -10,30 +10,30 @@ use crate::outcome::Attempt;
 use crate::{Context, own_reply, report};
 
 impl Desk {
-    /// Reads what an errand needs.
-    pub(crate) fn run<R: Ring>(&mut self, cx: &mut Context<'_, R>, errand: Errand, job: JobIx) {
-        let request = self.loads.insert(Load::Errand(errand, job));
+    /// Reads what a task needs.
+    pub(crate) fn run<R: Ring>(&mut self, cx: &mut Context<'_, R>, task: Task, job: JobIx) {
+        let request = self.loads.insert(Load::Task(task, job));
         cx.spool.load(cx.ring, self.schedule.key(job), request);
     }
 
-    /// The message of an errand is here, or cannot be had.
-    pub(crate) fn errand_loaded<R: Ring>(
+    /// The message of a task is here, or cannot be had.
+    pub(crate) fn task_loaded<R: Ring>(
         &mut self,
         cx: &mut Context<'_, R>,
-        errand: Errand,
+        task: Task,
         job: JobIx,
         result: Result<StoredMessage, LoadError>,
     ) {
-        self.bouncing -= usize::from(errand == Errand::Bounce);
+        self.bouncing -= usize::from(task == Task::Bounce);
         // What an operator has given up is not held.
-        if self.schedule.job(job).held && errand != Errand::Bounce {
+        if self.schedule.job(job).held && task != Task::Bounce {
             return self.schedule.tell(cx, Event::GivenBack { job, interrupted: false });
         }
-        match (errand, result) {
-            (Errand::Route, Ok(stored)) => self.route(cx, job, &stored),
-            (Errand::Expire, Ok(stored)) => self.expire(cx, job, &stored),
-            (Errand::Refuse, Ok(stored)) => self.refuse(cx, job, &stored),
-            (Errand::Bounce, Ok(stored)) => self.bounce(cx, job, &stored),
+        match (task, result) {
+            (Task::Route, Ok(stored)) => self.route(cx, job, &stored),
+            (Task::Expire, Ok(stored)) => self.expire(cx, job, &stored),
+            (Task::Refuse, Ok(stored)) => self.refuse(cx, job, &stored),
+            (Task::Bounce, Ok(stored)) => self.bounce(cx, job, &stored),
             (_, Err(error)) => self.unreadable(cx, job, &error),
         }
     }

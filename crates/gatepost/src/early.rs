@@ -1,4 +1,4 @@
-//! The doorman: while the spool is recovered, it tells each client of a listener to come again.
+//! Early listeners: while the spool is recovered, they tell each client to come again.
 //!
 //! A separate thread, which waits for no client. It promises that no client is lost at its end: its sockets,
 //! with those who wait at them, go to the first worker that has listeners to open, or it tells those who wait
@@ -36,14 +36,14 @@ const READS_A_LOOK_MAX: u32 = 4;
 /// A listening socket, and the address that it was opened for.
 pub(crate) type Held = (SocketAddr, TcpListener);
 
-/// A doorman on duty. Dropping it tells those who wait, and closes.
-pub(crate) struct Doorman {
+/// Early listeners at work. Dropping them tells the clients that wait, and closes.
+pub(crate) struct EarlyListeners {
     /// Who asks for the sockets says where to; without it, they are not asked for.
     relief: Option<Sender<Sender<Vec<Held>>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Doorman {
+impl EarlyListeners {
     /// Listens at every address of `listeners` and answers for `hostname`.
     pub(crate) fn start(
         listeners: &[ListenerConfig],
@@ -57,9 +57,11 @@ impl Doorman {
         Reply::new(421, Some(Status::new(4, 3, 2)), text).write_to(&mut reply);
         let (relief, asked) = mpsc::channel();
         let thread = std::thread::Builder::new()
-            .name("doorman".into())
+            .name("early-listeners".into())
             .spawn(move || attend(doors, &reply, &asked, log))
-            .map_err(|error| StartError::new(format_args!("cannot start the doorman thread: {error}")))?;
+            .map_err(|error| {
+                StartError::new(format_args!("cannot start the thread of the early listeners: {error}"))
+            })?;
         Ok(Self { relief: Some(relief), thread: Some(thread) })
     }
 
@@ -75,7 +77,7 @@ impl Doorman {
     }
 }
 
-impl Drop for Doorman {
+impl Drop for EarlyListeners {
     fn drop(&mut self) {
         drop(self.relief.take());
         if let Some(thread) = self.thread.take() {
@@ -222,13 +224,14 @@ mod tests {
         ListenerConfig { policy, address: free_address() }
     }
 
-    fn on_duty(listener: &ListenerConfig) -> Doorman {
+    fn on_duty(listener: &ListenerConfig) -> EarlyListeners {
         let listeners = std::slice::from_ref(listener);
-        Doorman::start(listeners, "relay.example", EventLog::discarding()).expect("the address is free")
+        EarlyListeners::start(listeners, "relay.example", EventLog::discarding())
+            .expect("the address is free")
     }
 
     fn client(listener: &ListenerConfig) -> TcpStream {
-        let client = TcpStream::connect(listener.address).expect("the doorman listens");
+        let client = TcpStream::connect(listener.address).expect("the early listeners are open");
         client.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         client
     }
@@ -294,9 +297,9 @@ mod tests {
     #[test]
     fn those_who_wait_when_it_closes_are_told_and_then_nobody_listens() {
         let listener = listener(TlsPolicy::Off);
-        let doorman = on_duty(&listener);
+        let early = on_duty(&listener);
         let mut clients: Vec<_> = (0..2 * CLIENTS_A_LOOK_MAX).map(|_| client(&listener)).collect();
-        drop(doorman);
+        drop(early);
         for client in &mut clients {
             assert_eq!(heard(client), REPLY);
         }
@@ -312,7 +315,7 @@ mod tests {
         let (relief, asked) = mpsc::channel();
         let (held, hand) = mpsc::channel();
         relief.send(held).expect("it will be heard");
-        let doorman = std::thread::spawn(move || {
+        let early = std::thread::spawn(move || {
             attend(vec![door], REPLY.as_bytes(), &asked, EventLog::discarding());
         });
         let (address, socket) = hand.recv().expect("it gives them").pop().expect("it has one");
@@ -330,7 +333,7 @@ mod tests {
             assert_eq!(heard(client), REPLY);
         }
         drop(clients);
-        doorman.join().expect("it goes when they have gone");
+        early.join().expect("it goes when they have gone");
     }
 
     /// Whether a socket has the flag `O_NONBLOCK` (proc_pid_fdinfo(5)).
