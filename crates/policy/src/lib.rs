@@ -23,7 +23,6 @@ mod logins;
 mod names;
 mod network;
 mod next_hop;
-mod nobody;
 mod patterns;
 mod presented;
 mod proof;
@@ -35,6 +34,7 @@ mod rule;
 mod senders;
 mod snapshot;
 mod source;
+mod stand_in;
 mod trace;
 mod trie;
 mod witness;
@@ -57,11 +57,12 @@ pub use reach::Reach;
 pub use remedy::Remedy;
 pub use reply::{ReplyFacts, contact_is_url};
 pub use rule::Rule;
-pub use snapshot::{Route, ScramShape, Snapshot, Tenant};
+pub use snapshot::{Route, Snapshot, Tenant};
 pub use source::{
     BlockAllow, CONNECTIONS_DEFAULT, GrantTerms, IdentitySource, ListSource, ListsSource, LoginRequired,
     Origin, RecipientsSource, RelayDomainSource, ReservedSendersSource, RouteSource, RouteTls,
     SenderRulesSource, Source, Sourced, TenantSource,
 };
+pub use stand_in::{ScramShape, StandIn};
 pub use trace::{NoTrace, Outcome, Trace};
 pub use witness::Witness;

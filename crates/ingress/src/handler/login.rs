@@ -51,7 +51,7 @@ impl fmt::Debug for LoginSettings {
 
 impl<R: Ring> SessionHandler<'_, '_, R> {
     pub(crate) fn is_scram_offered(&mut self) -> bool {
-        self.cx.snapshots.load().scram_shape().is_some()
+        self.cx.snapshots.load().stand_in.scram_shape.is_some()
     }
 
     /// What the proof is held against; `None` while the login is locked.
@@ -60,7 +60,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
             return None;
         }
         let snapshot = self.cx.snapshots.load();
-        let Some(shape) = snapshot.scram_shape() else {
+        let Some(shape) = snapshot.stand_in.scram_shape else {
             // A reload took the last verifier away since the mechanism was announced.
             self.client.login.clear();
             self.client.login.push_str(login);
@@ -71,11 +71,11 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         };
         // Made for a known login too: it must not be answered sooner.
         let secret = &self.settings.login.secret;
-        let nobody = smtp::scram::of_nobody(secret, login, shape.iterations, shape.salt_bytes);
+        let stand_in = smtp::scram::stand_in(secret, login, shape.iterations, shape.salt_bytes);
         let identity = snapshot.identity(login);
         self.client.asked = Asked::about(snapshot, identity);
         let known = identity.and_then(|identity| snapshot.scram(identity)).cloned();
-        let verifier = known.unwrap_or(nobody);
+        let verifier = known.unwrap_or(stand_in);
         let mut nonce = [0; SCRAM_NONCE_BYTES];
         self.cx.ring.random(&mut nonce);
         Some(ScramStart { verifier, nonce })
@@ -110,7 +110,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         let identity = snapshot.identity(&self.client.login);
         self.client.asked = Asked::about(snapshot, identity);
         let credential: Box<str> = match identity {
-            None => snapshot.credential_of_nobody().into(),
+            None => snapshot.stand_in.credential.clone(),
             Some(identity) => match snapshot.credential(identity) {
                 "" => snapshot.scram(identity).map_or_else(String::new, ToString::to_string).into(),
                 hash => hash.into(),

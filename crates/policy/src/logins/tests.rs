@@ -187,7 +187,7 @@ proptest! {
 }
 
 #[test]
-fn the_table_is_shared_while_nobody_logs_in_otherwise() {
+fn the_table_is_shared_while_every_login_stays_as_it_was() {
     let tenant = |name: &str, login: &str| {
         let identities = vec![IdentitySource::new(at(login.to_owned()), String::new())];
         let named = TenantSource::named(at(name.to_owned()));

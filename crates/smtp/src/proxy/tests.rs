@@ -113,7 +113,7 @@ fn version_2_names_the_client() {
 }
 
 #[test]
-fn version_2_without_an_address_is_nobody() {
+fn version_2_without_an_address_names_no_client() {
     assert_eq!(said(&v2(&ProxyHeader::with_local())), Ok(None));
     assert_eq!(said(&v2(&from("0.0.0.0:0", SERVER))), Ok(None));
     let header = |command: u8, family: u8, rest: &[u8]| {

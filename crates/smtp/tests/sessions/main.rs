@@ -3,7 +3,7 @@
 
 mod client;
 mod dialogs;
-mod judge;
+mod handler;
 mod limits;
 mod pair;
 mod smuggling;

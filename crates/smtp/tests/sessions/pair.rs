@@ -7,19 +7,19 @@ use rustls::pki_types::ServerName;
 use smtp::client::{ClientTls, Event, Failure, Session as Client};
 use smtp::server::{Session as Server, Settings, TlsMode};
 
-use crate::judge::{Judge, settings};
+use crate::handler::{Recorder, settings};
 use crate::tls::tls_settings;
 
 struct Pair {
     server: Server,
-    judge: Judge,
+    handler: Recorder,
     client: Client,
 }
 
 impl Pair {
     fn new(settings: Settings, tls: ClientTls) -> Self {
         let server = Server::new(Arc::new(settings));
-        Self { server, judge: Judge::default(), client: Client::new("app.example", tls) }
+        Self { server, handler: Recorder::default(), client: Client::new("app.example", tls) }
     }
 
     /// Carries bytes in pieces of `step` until neither side has any.
@@ -31,7 +31,7 @@ impl Pair {
                 return;
             }
             for piece in forth.chunks(step) {
-                self.server.receive(piece, &mut self.judge);
+                self.server.receive(piece, &mut self.handler);
             }
             for piece in back.chunks(step) {
                 self.client.receive(piece);
@@ -75,7 +75,7 @@ fn messages_go_over_one_connection_one_after_the_other() {
         for step in [1, 1000, usize::MAX] {
             let body = [&b"Subject: x\r\n\r\n..\r\n"[..], &[b'y'; 100_000], b"\r\n.\r\n"].concat();
             assert_eq!(pair.deliver(&body, step), [250, 550, 250]);
-            assert_eq!(pair.judge.messages.pop().unwrap(), body[..body.len() - 3]);
+            assert_eq!(pair.handler.messages.pop().unwrap(), body[..body.len() - 3]);
         }
         assert_eq!(pair.client.is_plaintext(), !pair.server.is_tls());
         pair.client.quit();
@@ -103,7 +103,7 @@ fn recipients_are_verified_without_a_message() {
             }
         }
         assert_eq!(codes, [250, 550, 0]);
-        assert!(pair.judge.messages.is_empty() && !pair.server.has_transaction());
+        assert!(pair.handler.messages.is_empty() && !pair.server.has_transaction());
     }
 }
 

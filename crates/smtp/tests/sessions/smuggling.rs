@@ -2,7 +2,7 @@
 
 use smtp::server::MessageEnd;
 
-use crate::judge::{Judge, greeted, said, settings};
+use crate::handler::{Recorder, greeted, said, settings};
 
 const CASES: [&str; 12] = [
     "\n.\n",
@@ -32,15 +32,15 @@ fn nothing_but_crlf_dot_crlf_ends_a_message_wherever_it_is_cut() {
 }
 
 fn check(input: &[u8], cut: usize, case: &str) {
-    let (mut session, mut judge) = (greeted(settings()), Judge::default());
-    session.receive(&input[..cut], &mut judge);
-    session.receive(&input[cut..], &mut judge);
+    let (mut session, mut handler) = (greeted(settings()), Recorder::default());
+    session.receive(&input[..cut], &mut handler);
+    session.receive(&input[cut..], &mut handler);
     let said = said(&mut session);
     let end = "354 end with a dot on a line of its own\r\n550 5.6.11 bare_newline\r\n250 2.0.0 OK\r\n";
     assert!(said.ends_with(end), "{case:?} cut at {cut}: {said}");
-    assert!(judge.messages.is_empty());
-    assert_eq!(judge.refused, [MessageEnd::BareNewline]);
-    assert!(!judge.log.iter().any(|note| note.contains("smuggled")));
+    assert!(handler.messages.is_empty());
+    assert_eq!(handler.refused, [MessageEnd::BareNewline]);
+    assert!(!handler.log.iter().any(|note| note.contains("smuggled")));
 }
 
 #[test]
@@ -49,10 +49,10 @@ fn a_clean_message_is_handed_on_unaltered_wherever_it_is_cut() {
     let body = format!("Subject: y\r\n\r\n..\r\n..a\r\n.b\r\n{long}\r\n\u{e9}\r\n\r\n");
     let input = format!("HELO a\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n{body}.\r\nNOOP\r\n");
     for cut in 0..=input.len() {
-        let (mut session, mut judge) = (greeted(settings()), Judge::default());
-        session.receive(&input.as_bytes()[..cut], &mut judge);
-        session.receive(&input.as_bytes()[cut..], &mut judge);
-        assert_eq!(judge.messages, [body.as_bytes()]);
+        let (mut session, mut handler) = (greeted(settings()), Recorder::default());
+        session.receive(&input.as_bytes()[..cut], &mut handler);
+        session.receive(&input.as_bytes()[cut..], &mut handler);
+        assert_eq!(handler.messages, [body.as_bytes()]);
         assert!(said(&mut session).ends_with("250 2.0.0 taken\r\n250 2.0.0 OK\r\n"));
     }
 }

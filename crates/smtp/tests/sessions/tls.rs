@@ -7,7 +7,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
 use smtp::server::{Phase, ServerTls, Session, Settings, TlsMode};
 
-use crate::judge::{Judge, greeted, said, settings};
+use crate::handler::{Recorder, greeted, said, settings};
 
 /// Both ends' configuration around a fresh certificate for relay.example.
 pub(crate) fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
@@ -37,14 +37,14 @@ pub(crate) fn tls_settings(tls: TlsMode) -> (Settings, Arc<ClientConfig>) {
 }
 
 /// Carries records both ways until neither side has any; gives what the client could read.
-fn exchange(session: &mut Session, judge: &mut Judge, client: &mut ClientConnection) -> String {
+fn exchange(session: &mut Session, handler: &mut Recorder, client: &mut ClientConnection) -> String {
     let mut text = Vec::new();
     loop {
         let mut wire = Vec::new();
         while client.wants_write() {
             client.write_tls(&mut wire).unwrap();
         }
-        session.receive(&wire, judge);
+        session.receive(&wire, handler);
         let back = std::mem::take(session.output());
         if wire.is_empty() && back.is_empty() {
             return String::from_utf8(text).unwrap();
@@ -72,37 +72,37 @@ fn nothing_read_before_starttls_survives_it() {
     let settings = Arc::new(settings);
     // However it is cut, the injected text comes with the end of the command.
     for cut in 0..input.len() - injected.len() {
-        let (mut session, mut judge) = (Session::new(settings.clone()), Judge::default());
-        session.receive(&input.as_bytes()[..cut], &mut judge);
-        session.receive(&input.as_bytes()[cut..], &mut judge);
+        let (mut session, mut handler) = (Session::new(settings.clone()), Recorder::default());
+        session.receive(&input.as_bytes()[..cut], &mut handler);
+        session.receive(&input.as_bytes()[cut..], &mut handler);
         assert!(said(&mut session).ends_with("220 2.0.0 go ahead\r\n"));
-        assert_eq!(judge.log, ["reset", "helo before true", "mail <a@b.example> None false", "reset"]);
+        assert_eq!(handler.log, ["reset", "helo before true", "mail <a@b.example> None false", "reset"]);
         let mut client = connect(config.clone());
-        assert_eq!(exchange(&mut session, &mut judge, &mut client), "");
+        assert_eq!(exchange(&mut session, &mut handler, &mut client), "");
         assert!(session.is_tls());
         client.writer().write_all(b"MAIL FROM:<a@b.example>\r\n").unwrap();
-        assert_eq!(exchange(&mut session, &mut judge, &mut client), "503 5.5.1 say EHLO first\r\n");
-        assert!(!judge.log.iter().any(|note| note.contains("injected")));
+        assert_eq!(exchange(&mut session, &mut handler, &mut client), "503 5.5.1 say EHLO first\r\n");
+        assert!(!handler.log.iter().any(|note| note.contains("injected")));
     }
 }
 
 #[test]
 fn after_starttls_the_session_starts_afresh_and_logins_are_taken() {
     let (settings, config) = tls_settings(TlsMode::Required);
-    let (mut session, mut judge) = (greeted(settings), Judge::default());
-    session.receive(b"EHLO app\r\n", &mut judge);
+    let (mut session, mut handler) = (greeted(settings), Recorder::default());
+    session.receive(b"EHLO app\r\n", &mut handler);
     let offers = said(&mut session);
     assert!(offers.contains("250 STARTTLS\r\n") && !offers.contains("AUTH"), "{offers}");
-    session.receive(b"STARTTLS\r\n", &mut judge);
+    session.receive(b"STARTTLS\r\n", &mut handler);
     said(&mut session);
     let mut client = connect(config);
-    exchange(&mut session, &mut judge, &mut client);
-    assert_eq!(judge.log.last().unwrap(), "tls");
+    exchange(&mut session, &mut handler, &mut client);
+    assert_eq!(handler.log.last().unwrap(), "tls");
     client
         .writer()
         .write_all(b"EHLO app\r\nAUTH PLAIN AHRlcnJpAHNlY3JldA==\r\nSTARTTLS\r\nQUIT\r\n")
         .unwrap();
-    let heard = exchange(&mut session, &mut judge, &mut client);
+    let heard = exchange(&mut session, &mut handler, &mut client);
     let tail =
         "250 AUTH PLAIN LOGIN\r\n235 2.7.0 logged in\r\n503 5.5.1 TLS is up already\r\n221 2.0.0 bye\r\n";
     assert!(heard.ends_with(tail) && !heard.contains("250-STARTTLS"), "{heard}");
@@ -112,33 +112,33 @@ fn after_starttls_the_session_starts_afresh_and_logins_are_taken() {
 #[test]
 fn implicit_tls_greets_after_the_handshake() {
     let (settings, config) = tls_settings(TlsMode::Implicit);
-    let (mut session, mut judge) = (Session::new(Arc::new(settings)), Judge::default());
+    let (mut session, mut handler) = (Session::new(Arc::new(settings)), Recorder::default());
     assert_eq!((session.phase(), session.output().len()), (Phase::Handshake, 0));
     let mut client = connect(config);
-    assert_eq!(exchange(&mut session, &mut judge, &mut client), "220 relay.example ESMTP Gatepost\r\n");
-    assert_eq!(judge.log, ["tls"]);
+    assert_eq!(exchange(&mut session, &mut handler, &mut client), "220 relay.example ESMTP Gatepost\r\n");
+    assert_eq!(handler.log, ["tls"]);
 }
 
 #[test]
 fn garbage_instead_of_a_handshake_closes_with_an_alert() {
     let (settings, _) = tls_settings(TlsMode::Implicit);
-    let (mut session, mut judge) = (Session::new(Arc::new(settings)), Judge::default());
-    session.receive(b"EHLO app\r\nMAIL FROM:<a@b.example>\r\n", &mut judge);
+    let (mut session, mut handler) = (Session::new(Arc::new(settings)), Recorder::default());
+    session.receive(b"EHLO app\r\nMAIL FROM:<a@b.example>\r\n", &mut handler);
     assert!(session.is_closing());
     assert_eq!(session.output()[0], 21, "an alert record");
-    assert!(judge.log.is_empty());
+    assert!(handler.log.is_empty());
 }
 
 #[test]
 fn a_handshake_is_one_step_however_many_pieces_it_comes_in() {
     let (settings, client_config) = tls_settings(TlsMode::Implicit);
-    let (mut session, mut judge) = (Session::new(Arc::new(settings)), Judge::default());
+    let (mut session, mut handler) = (Session::new(Arc::new(settings)), Recorder::default());
     let mut client =
         ClientConnection::new(client_config, ServerName::try_from("relay.example").unwrap()).unwrap();
     let mut hello = Vec::new();
     client.write_tls(&mut hello).unwrap();
     for byte in &hello {
-        session.receive(std::slice::from_ref(byte), &mut judge);
+        session.receive(std::slice::from_ref(byte), &mut handler);
         assert_eq!((session.phase(), session.steps()), (Phase::Handshake, 0));
     }
     let mut answer = &std::mem::take(session.output())[..];
@@ -146,6 +146,6 @@ fn a_handshake_is_one_step_however_many_pieces_it_comes_in() {
         client.read_tls(&mut answer).unwrap();
         client.process_new_packets().unwrap();
     }
-    exchange(&mut session, &mut judge, &mut client);
+    exchange(&mut session, &mut handler, &mut client);
     assert_eq!((session.phase(), session.steps()), (Phase::Command, 1));
 }
