@@ -150,7 +150,7 @@ impl Config {
         report.warnings.extend(overlaps);
         let snapshot = match compiled {
             Ok(snapshot) => {
-                warn::of_unusual_scram(&source, snapshot.scram_shape(), &mut report);
+                warn::of_unusual_scram(&source, snapshot.stand_in.scram_shape, &mut report);
                 Some(snapshot)
             }
             Err(errors) => {

@@ -7,7 +7,7 @@ use crate::facts::Facts;
 use crate::index::TenantIx;
 use crate::network::NetworkMatch;
 use crate::remedy::Remedy;
-use crate::responsible::{reserved, with_names};
+use crate::responsible::{Line, reserved, with_names};
 use crate::rule::Rule;
 use crate::snapshot::Snapshot;
 use crate::source::Sourced;
@@ -23,30 +23,44 @@ impl Snapshot {
         to: Option<ForwardPath<'_>>,
         decision: &Decision,
     ) -> Option<String> {
+        let denial = Denial { snapshot: self, facts, from, to, decision };
         Some(match decision.remedy {
             Remedy::None => return None,
-            Remedy::LogIn => self.log_in(facts, decision),
-            Remedy::LogInOrAddNetwork => self.add_network(facts, from, decision),
-            Remedy::ListRecipient => self.list_recipient(to),
-            Remedy::AddSender => self.add_sender(from, decision),
-            Remedy::UseReservedLogin => self.use_reserved_login(from, decision),
-            Remedy::AllowNullSender => self.allow_null_sender(decision),
+            Remedy::LogIn => denial.log_in(),
+            Remedy::LogInOrAddNetwork => denial.add_network(),
+            Remedy::ListRecipient => denial.list_recipient(),
+            Remedy::AddSender => denial.add_sender(),
+            Remedy::UseReservedLogin => denial.use_reserved_login(),
+            Remedy::AllowNullSender => denial.allow_null_sender(),
             other => other.sentence(decision.rule).to_owned(),
         })
     }
+}
 
-    fn log_in(&self, facts: &Facts<'_>, decision: &Decision) -> String {
+/// A denial, and what it was about.
+struct Denial<'a> {
+    snapshot: &'a Snapshot,
+    facts: &'a Facts<'a>,
+    from: ReversePath<'a>,
+    to: Option<ForwardPath<'a>>,
+    decision: &'a Decision,
+}
+
+impl Denial<'_> {
+    fn log_in(&self) -> String {
+        let Self { snapshot, facts, decision, .. } = *self;
         match (decision.rule, decision.tenant) {
             (Rule::StrictLogin, Some(tenant)) => {
-                let origin = &self.tenant(tenant).login_required_origin;
+                let origin = &snapshot.tenant(tenant).login_required_origin;
                 format!("log in, or set login_required = \"never\" at {origin}")
             }
             _ => format!("log in on listener {}", facts.listener.name),
         }
     }
 
-    fn add_network(&self, facts: &Facts<'_>, from: ReversePath<'_>, decision: &Decision) -> String {
-        let own_denied = decision.tenant.and_then(|tenant| self.tenant(tenant).sender_rules.as_ref());
+    fn add_network(&self) -> String {
+        let Self { snapshot, facts, from, decision, .. } = *self;
+        let own_denied = decision.tenant.and_then(|tenant| snapshot.tenant(tenant).sender_rules.as_ref());
         if let Some(origin) = own_denied.and_then(|rules| rules.own_denied.as_ref())
             && decision.rule == Rule::Sender
         {
@@ -55,18 +69,18 @@ impl Snapshot {
             );
         }
         let client = facts.client.to_canonical();
-        if self.network(client) == NetworkMatch::Excluded
-            && let Some(Sourced { value: net, origin }) = self.network_line(client)
+        if snapshot.network(client) == NetworkMatch::Excluded
+            && let Some(Sourced { value: net, origin }) = snapshot.network_line(client)
         {
             return format!(
                 "log in on a submission listener, or list {client} in the networks of its tenant: \
                  it is more specific than the excluded range {net} at {origin}"
             );
         }
-        let mut tenants = (0..).zip(&self.tenants);
+        let mut tenants = (0..).zip(&snapshot.tenants);
         let owner = from.address().and_then(|address| {
             with_names(None, address, |names| {
-                tenants.find(|&(ix, _)| self.tenant_sender(TenantIx(ix), names).is_some())
+                tenants.find(|&(ix, _)| Line::tenant_sender(snapshot, TenantIx(ix), names).is_some())
             })
         });
         match owner {
@@ -89,46 +103,51 @@ impl Snapshot {
         }
     }
 
-    fn list_recipient(&self, to: Option<ForwardPath<'_>>) -> String {
+    fn list_recipient(&self) -> String {
+        let Self { snapshot, to, .. } = *self;
         let Some(ForwardPath::Address(address)) = to else { return "list the recipient".to_owned() };
-        let relay = self.relay_domains.get(address.domain());
-        match relay.and_then(|relay| relay.source(&self.sources).0.recipients.as_ref()) {
+        let relay = snapshot.relay_domains.get(address.domain());
+        match relay.and_then(|relay| relay.source(&snapshot.sources).0.recipients.as_ref()) {
             Some(list) => format!("add {address} to the list of recipients at {}", list.origin),
             None => format!("list {address} as a recipient"),
         }
     }
 
-    fn add_sender(&self, from: ReversePath<'_>, decision: &Decision) -> String {
+    fn add_sender(&self) -> String {
+        let Self { snapshot, from, decision, .. } = *self;
         let whose = match (decision.identity, decision.tenant) {
-            (Some(identity), _) if self.identity_at(identity).has_own_senders => {
-                format!("login {}", self.identity_login(identity))
+            (Some(identity), _) if snapshot.logins.at(identity).has_own_senders => {
+                format!("login {}", snapshot.identity_login(identity))
             }
-            (_, Some(tenant)) => format!("tenant {}", self.tenant(tenant).name),
+            (_, Some(tenant)) => format!("tenant {}", snapshot.tenant(tenant).name),
             _ => "a tenant".to_owned(),
         };
-        let first = decision.tenant.map(|tenant| self.first_sender(decision.identity, tenant));
-        let place = first.and_then(|line| self.origin(line));
+        let first = decision.tenant.map(|tenant| Line::first_sender(snapshot, decision.identity, tenant));
+        let place = first.and_then(|line| line.origin(snapshot));
         let place = place.map_or_else(String::new, |origin| format!(" at {origin}"));
         format!("add \"{}\" to the senders of {whose}{place}", from.text())
     }
 
-    fn use_reserved_login(&self, from: ReversePath<'_>, decision: &Decision) -> String {
-        let rules = decision.tenant.and_then(|tenant| self.sender_rules(tenant));
+    fn use_reserved_login(&self) -> String {
+        let Self { snapshot, from, decision, .. } = *self;
+        let rules = decision.tenant.and_then(|tenant| snapshot.tenant(tenant).sender_rules.as_deref());
         let block =
             from.address().and_then(|address| with_names(rules, address, |names| reserved(rules, names)));
         let Some(block) = block else { return "log in as an identity that owns the sender".to_owned() };
-        let logins: Vec<_> = block.identities.iter().map(|&login| self.identity_login(login)).collect();
+        let logins: Vec<_> = block.identities.iter().map(|&login| snapshot.identity_login(login)).collect();
         format!("log in as {}, or add an identity to the block at {}", logins.join(" or "), block.origin)
     }
 
-    fn allow_null_sender(&self, decision: &Decision) -> String {
+    fn allow_null_sender(&self) -> String {
+        let Self { snapshot, decision, .. } = *self;
         match (decision.identity, decision.tenant) {
             (Some(identity), _) => {
-                let (login, origin) = (self.identity_login(identity), self.identity_origin(identity));
+                let (login, origin) =
+                    (snapshot.identity_login(identity), &snapshot.identity_source(identity).login.origin);
                 format!("set null_sender = true for login {login} ({origin})")
             }
             (None, Some(tenant)) => {
-                let tenant = self.tenant(tenant);
+                let tenant = snapshot.tenant(tenant);
                 format!("set null_sender = true for tenant {} ({})", tenant.name, tenant.null_sender_origin)
             }
             (None, None) => "use a sender address".to_owned(),

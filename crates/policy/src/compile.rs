@@ -16,9 +16,9 @@ use crate::names::Names;
 use crate::network::Networks;
 use crate::patterns::Patterns;
 use crate::senders::Ending;
-use crate::snapshot::{RelayDomains, Route, ScramShape, Snapshot, Tenant};
+use crate::snapshot::{RelayDomains, Route, Snapshot, Tenant};
 use crate::source::{GrantTerms, IdentitySource, Origin, Source, TenantSource};
-use crate::unknown;
+use crate::stand_in::StandIn;
 
 /// The shortest IPv4 prefix of a network: 1/256 of the address space (DESIGN.md A5).
 pub const PREFIX_BITS_MIN_V4: u8 = 8;
@@ -165,8 +165,7 @@ impl Compiler {
         });
         Ok(Snapshot {
             generation: source.generation,
-            scram_shape: ScramShape::commonest(&self.sources),
-            credential_of_unknown: unknown::credential(&self.sources),
+            stand_in: StandIn::of(&self.sources),
             sources: self.sources.into(),
             limits: source.limits.clone(),
             fronts: self.fronts.into(),

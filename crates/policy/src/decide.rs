@@ -8,7 +8,7 @@ use crate::presented::Presented;
 use crate::remedy::Remedy;
 use crate::responsible::with_names;
 use crate::rule::Rule;
-use crate::snapshot::{RelayDomain, Snapshot};
+use crate::snapshot::{RelayDomain, Snapshot, Tenant};
 use crate::source::LoginRequired;
 use crate::trace::{Outcome, Trace};
 
@@ -20,12 +20,11 @@ impl Snapshot {
     /// On acceptance tenant and identity are those that would answer for the sender.
     #[must_use]
     pub fn decide_mail(&self, facts: &Facts<'_>, from: ReversePath<'_>, trace: &mut impl Trace) -> Decision {
-        let network = self.network_of(facts);
-        let responsible = self.responsible(facts, network, from);
+        let mut case = Case::new(self, facts, trace);
+        let responsible = case.responsible(from);
         let tenant = responsible.map(|responsible| responsible.tenant());
         let identity = responsible.and_then(|responsible| responsible.identity());
-        let refusal = self.admit(facts, tenant, trace);
-        refusal.unwrap_or_else(|| Decision::accept(Rule::Login, tenant, identity)).by(identity)
+        case.admit(tenant).unwrap_or_else(|| Decision::accept(Rule::Login, tenant, identity)).by(identity)
     }
 
     /// Decides at RCPT. `transaction_tenant` is the tenant of the recipients already accepted in
@@ -39,67 +38,77 @@ impl Snapshot {
         transaction_tenant: Option<TenantIx>,
         trace: &mut impl Trace,
     ) -> Decision {
-        self.decide_presented(facts, from, to, transaction_tenant, trace)
+        Case::new(self, facts, trace).recipient(from, to, transaction_tenant)
+    }
+}
+
+/// One decision on its way: what is known of the client, and who hears of each rule.
+pub(crate) struct Case<'a, T> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) facts: &'a Facts<'a>,
+    /// That of the client; of one who has logged in it is not asked for.
+    pub(crate) network: NetworkMatch,
+    pub(crate) trace: &'a mut T,
+}
+
+impl<'a, T: Trace> Case<'a, T> {
+    pub(crate) fn new(snapshot: &'a Snapshot, facts: &'a Facts<'a>, trace: &'a mut T) -> Self {
+        let network = match facts.identity {
+            Some(_) => NetworkMatch::Stranger,
+            None => snapshot.network(facts.client),
+        };
+        Self { snapshot, facts, network, trace }
     }
 
-    /// The same for paths that it looks at only where they matter.
-    pub(crate) fn decide_presented<'a>(
-        &self,
-        facts: &Facts<'_>,
-        from: impl Presented<ReversePath<'a>>,
-        to: impl Presented<ForwardPath<'a>>,
+    /// See [`Snapshot::decide_recipient`]; looks at the paths only where they matter.
+    pub(crate) fn recipient<'p>(
+        mut self,
+        from: impl Presented<ReversePath<'p>>,
+        to: impl Presented<ForwardPath<'p>>,
         transaction_tenant: Option<TenantIx>,
-        trace: &mut impl Trace,
     ) -> Decision {
-        let network = self.network_of(facts);
-        let sender_tenant = self.sender_tenant(facts, network);
-        if let Some(decision) = self.admit(facts, sender_tenant, trace) {
-            return decision.by(facts.identity);
+        let identity = self.facts.identity;
+        let sender_tenant = self.sender_tenant();
+        if let Some(decision) = self.admit(sender_tenant) {
+            return decision.by(identity);
         }
-        let address = match self.plain_recipient(to.look(), trace) {
+        let address = match self.plain_recipient(to.look()) {
             Ok(address) => address,
-            Err(decision) => return Decision { tenant: sender_tenant, ..decision }.by(facts.identity),
+            Err(decision) => return Decision { tenant: sender_tenant, ..decision }.by(identity),
         };
         // Before anything waits for the tenant, so that memory fetches both at the same time.
-        let relay = self.relay_domains.get(address.domain());
-        if let Some(decision) = self.strict_login(facts, network, LoginRequired::Always, trace) {
+        let relay = self.snapshot.relay_domains.get(address.domain());
+        if let Some(decision) = self.strict_login(LoginRequired::Always) {
             return decision;
         }
-        let accepted = match self.relay_domain(relay, address, trace) {
-            Some(Ok(relay)) => match self.own_sender_of_stranger(facts, network, from, relay, trace) {
+        let accepted = match self.relay_domain(relay, address) {
+            Some(Ok(relay)) => match self.own_sender_of_stranger(from, relay) {
                 Some(decision) => return decision,
-                None => Decision::accept(Rule::RelayDomain, Some(relay.tenant), facts.identity),
+                None => Decision::accept(Rule::RelayDomain, Some(relay.tenant), identity),
             },
-            Some(Err(decision)) => return decision.by(facts.identity),
-            None => match self.relaying(facts, network, from, trace) {
+            Some(Err(decision)) => return decision.by(identity),
+            None => match self.relaying(from) {
                 Ok(responsible) => {
                     Decision::accept(Rule::Sender, Some(responsible.tenant()), responsible.identity())
                 }
                 Err(decision) => return decision,
             },
         };
-        self.one_tenant(accepted, transaction_tenant, trace)
-    }
-
-    /// The network of a client; that of one who has logged in is not asked for.
-    fn network_of(&self, facts: &Facts<'_>) -> NetworkMatch {
-        match facts.identity {
-            Some(_) => NetworkMatch::Stranger,
-            None => self.network(facts.client),
-        }
+        self.one_tenant(accepted, transaction_tenant)
     }
 
     /// The tenant of the login, else that of the network, else that of a grant.
-    fn sender_tenant(&self, facts: &Facts<'_>, network: NetworkMatch) -> Option<TenantIx> {
-        let login = facts.identity.map(|identity| self.identity_tenant(identity));
-        login.or_else(|| network.tenant()).or_else(|| {
-            let grant = facts.grants_that_count().first();
-            grant.map(|&identity| self.identity_tenant(identity))
-        })
+    fn sender_tenant(&self) -> Option<TenantIx> {
+        let identity_tenant = |&identity| self.snapshot.identity_tenant(identity);
+        let login = self.facts.identity.as_ref().map(identity_tenant);
+        login
+            .or_else(|| self.network.tenant())
+            .or_else(|| self.facts.grants_that_count().first().map(identity_tenant))
     }
 
     /// TLS and login, where the listener demands them.
-    fn admit(&self, facts: &Facts<'_>, tenant: Option<TenantIx>, trace: &mut impl Trace) -> Option<Decision> {
+    fn admit(&mut self, tenant: Option<TenantIx>) -> Option<Decision> {
+        let Self { snapshot, facts, ref mut trace, .. } = *self;
         let listener = facts.listener;
         // Where a login is needed and none is taken in the clear, TLS comes first.
         let login_needs_tls = listener.role == Role::Submission
@@ -130,10 +139,10 @@ impl Snapshot {
                 Some(Decision::deny(Rule::Login, tenant, Reason::LoginRequired, Remedy::LogIn))
             }
             (_, Some(identity)) => {
-                let line = trace.wants_lines().then(|| self.identity_origin(identity));
+                let line = trace.wants_lines().then(|| &snapshot.identity_source(identity).login.origin);
                 trace.step(Rule::Login, Outcome::Pass, line, || {
-                    let tenant = self.tenant(self.identity_tenant(identity));
-                    format!("logged in as {}, of tenant {}", self.identity_login(identity), tenant.name)
+                    let tenant = snapshot.tenant(snapshot.identity_tenant(identity));
+                    format!("logged in as {}, of tenant {}", snapshot.identity_login(identity), tenant.name)
                 });
                 None
             }
@@ -147,22 +156,16 @@ impl Snapshot {
     }
 
     /// Strict mode (DESIGN.md A4): a client in the network of a tenant that asks for `level`.
-    pub(crate) fn strict_login(
-        &self,
-        facts: &Facts<'_>,
-        network: NetworkMatch,
-        level: LoginRequired,
-        trace: &mut impl Trace,
-    ) -> Option<Decision> {
-        if facts.identity.is_some() {
+    pub(crate) fn strict_login(&mut self, level: LoginRequired) -> Option<Decision> {
+        if self.facts.identity.is_some() {
             return None;
         }
-        let ix = network.tenant()?;
-        if self.front(ix).login_required != level {
+        let ix = self.network.tenant()?;
+        if self.snapshot.front(ix).login_required != level {
             return None;
         }
-        let tenant = self.tenant(ix);
-        trace.step(Rule::StrictLogin, Outcome::Deny, Some(&tenant.login_required_origin), || {
+        let tenant = self.snapshot.tenant(ix);
+        self.trace.step(Rule::StrictLogin, Outcome::Deny, Some(&tenant.login_required_origin), || {
             let what = match level {
                 LoginRequired::Always => "for every recipient",
                 LoginRequired::Outside | LoginRequired::Never => "for recipients outside its relay domains",
@@ -173,29 +176,29 @@ impl Snapshot {
     }
 
     /// Mail that comes in for a relay domain; `None` where the recipient is in none.
-    fn relay_domain<'a>(
-        &self,
+    fn relay_domain(
+        &mut self,
         relay: Option<&'a RelayDomain>,
         address: Address<'_>,
-        trace: &mut impl Trace,
     ) -> Option<Result<&'a RelayDomain, Decision>> {
+        let Self { snapshot, ref mut trace, .. } = *self;
         let Some(relay) = relay else {
             trace.step(Rule::RelayDomain, Outcome::Skip, None, || {
                 format!("{} is no relay domain: this would be relaying", address.domain())
             });
             return None;
         };
-        let name = &self.tenant(relay.tenant).name;
+        let name = &snapshot.tenant(relay.tenant).name;
         // The block, where it lists recipients, and the line of the domain.
-        let source = trace.wants_lines().then(|| relay.source(&self.sources));
+        let source = trace.wants_lines().then(|| relay.source(&snapshot.sources));
         let list = source.and_then(|(block, _)| Some(&block.recipients.as_ref()?.origin));
         trace.step(Rule::RelayDomain, Outcome::Pass, source.map(|(_, line)| line), || {
             format!("{} is a relay domain of tenant {name}: its mail comes in from anyone", address.domain())
         });
-        let rules = self.sender_rules_if(relay.has_sender_rules, relay.tenant);
+        let rules = snapshot.sender_rules(relay.has_sender_rules, relay.tenant);
         let is_known = !relay.is_listed
             || with_names(rules, address, |names| {
-                names.texts().any(|name| self.recipients.get(name).is_some())
+                names.texts().any(|name| snapshot.recipients.get(name).is_some())
             });
         if is_known {
             trace.step(Rule::Recipient, Outcome::Pass, list, || match relay.is_listed {
@@ -217,36 +220,28 @@ impl Snapshot {
     }
 
     /// A transaction belongs to one tenant: the second one's recipients come in another.
-    fn one_tenant(
-        &self,
-        accepted: Decision,
-        transaction_tenant: Option<TenantIx>,
-        trace: &mut impl Trace,
-    ) -> Decision {
+    fn one_tenant(&mut self, accepted: Decision, transaction_tenant: Option<TenantIx>) -> Decision {
         let Some(tenant) = accepted.tenant else { return accepted };
         if transaction_tenant.is_some_and(|other| other != tenant) {
-            trace.step(Rule::OneTenant, Outcome::Deny, None, || {
+            self.trace.step(Rule::OneTenant, Outcome::Deny, None, || {
                 "the recipients accepted so far belong to another tenant".to_owned()
             });
             let verdict = Verdict::Defer(Reason::SecondTenant);
             let remedy = Remedy::SeparateTransaction;
             return Decision::refusal(Rule::OneTenant, Some(tenant), verdict, remedy).by(accepted.identity);
         }
-        trace.step(Rule::OneTenant, Outcome::Accept, Some(&self.tenant(tenant).origin), || {
-            format!("accepted for tenant {}", self.tenant(tenant).name)
-        });
+        let Tenant { name, origin, .. } = self.snapshot.tenant(tenant);
+        self.trace
+            .step(Rule::OneTenant, Outcome::Accept, Some(origin), || format!("accepted for tenant {name}"));
         accepted
     }
 
     /// The mailbox, where it hides no other. A domain literal is a relay domain or nothing.
-    fn plain_recipient<'a>(
-        &self,
-        to: ForwardPath<'a>,
-        trace: &mut impl Trace,
-    ) -> Result<Address<'a>, Decision> {
+    fn plain_recipient<'p>(&mut self, to: ForwardPath<'p>) -> Result<Address<'p>, Decision> {
+        let Self { snapshot, ref mut trace, .. } = *self;
         let trick = match (to, to.routing_trick()) {
             (ForwardPath::Address(address), Some(RoutingTrick::DomainLiteral))
-                if self.relay_domains.get(address.domain()).is_some() =>
+                if snapshot.relay_domains.get(address.domain()).is_some() =>
             {
                 trace.step(Rule::RoutingSyntax, Outcome::Pass, None, || {
                     format!("{to} is a domain literal that the configuration names")

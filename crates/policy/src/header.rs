@@ -27,6 +27,6 @@ impl Snapshot {
             Some(identity) => Responsible::Login(tenant, identity),
             None => Responsible::Network(tenant),
         };
-        self.address_ownership(responsible, address).is_owned()
+        responsible.address_ownership(self, address).is_owned()
     }
 }

@@ -34,9 +34,9 @@ mod rule;
 mod senders;
 mod snapshot;
 mod source;
+mod stand_in;
 mod trace;
 mod trie;
-mod unknown;
 mod witness;
 
 pub use checks::{HeaderChecks, HeaderField};
@@ -57,11 +57,12 @@ pub use reach::Reach;
 pub use remedy::Remedy;
 pub use reply::{ReplyFacts, contact_is_url};
 pub use rule::Rule;
-pub use snapshot::{Route, ScramShape, Snapshot, Tenant};
+pub use snapshot::{Route, Snapshot, Tenant};
 pub use source::{
     BlockAllow, CONNECTIONS_DEFAULT, GrantTerms, IdentitySource, ListSource, ListsSource, LoginRequired,
     Origin, RecipientsSource, RelayDomainSource, ReservedSendersSource, RouteSource, RouteTls,
     SenderRulesSource, Source, Sourced, TenantSource,
 };
+pub use stand_in::{ScramShape, StandIn};
 pub use trace::{NoTrace, Outcome, Trace};
 pub use witness::Witness;

@@ -20,6 +20,12 @@ pub(crate) struct Logins {
     pub(crate) long_senders: Arc<[Patterns]>,
 }
 
+impl Logins {
+    pub(crate) fn at(&self, identity: IdentityIx) -> &Identity {
+        &self.identities[identity.0 as usize]
+    }
+}
+
 /// Whether the table of logins that was made of `before` is what would be made of `now`.
 ///
 /// Where a tenant comes, goes or moves, the numbers of others change, and with them the table.

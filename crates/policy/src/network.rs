@@ -67,7 +67,7 @@ impl Networks {
                 }
             }
         }
-        Self { v4: Trie::build(v4, STRANGERS), v6: Trie::build(v6, STRANGERS) }
+        Self { v4: Trie::build(v4, STRANGER), v6: Trie::build(v6, STRANGER) }
     }
 
     /// The most specific prefix that holds `ip`; IPv4 mapped into IPv6 counts as IPv4.
@@ -79,7 +79,7 @@ impl Networks {
             IpAddr::V6(ip) => self.v6.find(ip.into()),
         };
         match answer {
-            STRANGERS => NetworkMatch::Stranger,
+            STRANGER => NetworkMatch::Stranger,
             EXCLUDED => NetworkMatch::Excluded,
             tenant => NetworkMatch::Tenant(TenantIx(tenant - TENANTS)),
         }
@@ -87,7 +87,7 @@ impl Networks {
 }
 
 /// The answer for addresses in no prefix. All answers are small numbers, which take less room.
-const STRANGERS: u32 = 0;
+const STRANGER: u32 = 0;
 
 /// The answer for addresses in an excluded range.
 const EXCLUDED: u32 = 1;

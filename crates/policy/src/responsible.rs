@@ -3,8 +3,8 @@
 use mail::limits::ADDRESS_BYTES_MAX;
 use mail::{Address, Reason, ReversePath};
 
+use crate::decide::Case;
 use crate::decision::Decision;
-use crate::facts::Facts;
 use crate::front::Identity;
 use crate::index::{IdentityIx, TenantIx};
 use crate::network::NetworkMatch;
@@ -41,6 +41,80 @@ impl Responsible {
             Self::Network(_) => None,
         }
     }
+
+    /// Whether they may relay with this reverse-path.
+    pub(crate) fn ownership<'s>(self, snapshot: &'s Snapshot, from: ReversePath<'_>) -> Ownership<'s> {
+        match from {
+            ReversePath::Null => self.null_sender(snapshot),
+            ReversePath::Address(address) => self.address_ownership(snapshot, address),
+        }
+    }
+
+    /// Networks where their tenant allows it, logins and grants where they say so themselves.
+    fn null_sender(self, snapshot: &Snapshot) -> Ownership<'_> {
+        let (allowed, origin) = match self {
+            Self::Login(_, identity) | Self::Grant(_, identity) => {
+                (snapshot.logins.at(identity).null_sender, Line::Login(identity))
+            }
+            Self::Network(tenant) => {
+                (snapshot.front(tenant).null_sender, Line::At(&snapshot.tenant(tenant).null_sender_origin))
+            }
+        };
+        if allowed { Ownership::Owned(origin) } else { Ownership::Foreign(origin) }
+    }
+
+    /// Senders that are reserved belong to the identities named; of all others a login owns those of
+    /// its own list where it has one, else those of its tenant.
+    pub(crate) fn address_ownership<'s>(self, snapshot: &'s Snapshot, address: Address<'_>) -> Ownership<'s> {
+        let tenant = self.tenant();
+        let any_rules = match self.identity() {
+            Some(identity) => snapshot.logins.at(identity).has_sender_rules,
+            None => snapshot.front(tenant).has_sender_rules,
+        };
+        let rules = snapshot.sender_rules(any_rules, tenant);
+        with_names(rules, address, |names| {
+            if let Some(block) = reserved(rules, names) {
+                let may = self.identity().is_some_and(|identity| block.identities.contains(&identity));
+                return if may {
+                    Ownership::Owned(Line::At(&block.origin))
+                } else {
+                    Ownership::Reserved(Line::At(&block.origin))
+                };
+            }
+            match self.own_sender(snapshot, names) {
+                Some(line) => Ownership::Owned(line),
+                None => Ownership::Foreign(Line::first_sender(snapshot, self.identity(), tenant)),
+            }
+        })
+    }
+
+    /// The pattern of a login's own, else of the tenant's, that holds an address.
+    fn own_sender<'s>(self, snapshot: &'s Snapshot, names: Names<'_>) -> Option<Line<'s>> {
+        if let Some(ix) = self.identity()
+            && let Identity { senders, has_own_senders, .. } = snapshot.logins.at(ix)
+            && senders.is_any()
+        {
+            let long_senders = &snapshot.logins.long_senders;
+            let place = names.texts().find_map(|name| senders.find(name, long_senders));
+            let line = |place| match has_own_senders {
+                true => Line::LoginSender(ix, place),
+                false => Line::TenantSender(self.tenant(), place),
+            };
+            return place.map(line);
+        }
+        Line::tenant_sender(snapshot, self.tenant(), names)
+    }
+
+    /// For a person.
+    fn name(self, snapshot: &Snapshot) -> String {
+        match self {
+            Self::Login(_, identity) => format!("login {}", snapshot.identity_login(identity)),
+            Self::Network(tenant) => format!("tenant {}", snapshot.tenant(tenant).name),
+            Self::Grant(_, identity) => {
+                format!("login {}, which has a grant", snapshot.identity_login(identity))
+            }
+        }
+    }
 }
 
 /// Whether a sender is theirs, and the line that says so.
@@ -63,6 +137,34 @@ pub(crate) enum Line<'a> {
     TenantSender(TenantIx, u32),
     /// Where the login is written.
     Login(IdentityIx),
+}
+
+impl<'a> Line<'a> {
+    /// The pattern of a tenant that holds an address.
+    pub(crate) fn tenant_sender(snapshot: &Snapshot, tenant: TenantIx, names: Names<'_>) -> Option<Self> {
+        let senders = &snapshot.front(tenant).senders;
+        let place = names.texts().find_map(|name| senders.find(name, &snapshot.long_senders));
+        place.map(|place| Self::TenantSender(tenant, place))
+    }
+
+    /// The first line of the senders of a login that has its own, else of its tenant.
+    pub(crate) fn first_sender(snapshot: &Snapshot, identity: Option<IdentityIx>, tenant: TenantIx) -> Self {
+        match identity.filter(|&identity| snapshot.logins.at(identity).has_own_senders) {
+            Some(identity) => Self::LoginSender(identity, 0),
+            None => Self::TenantSender(tenant, 0),
+        }
+    }
+
+    /// Where it stands; `None` where there is no such line.
+    pub(crate) fn origin(self, snapshot: &'a Snapshot) -> Option<&'a Origin> {
+        let (senders, place) = match self {
+            Self::At(origin) => return Some(origin),
+            Self::Login(identity) => return Some(&snapshot.identity_source(identity).login.origin),
+            Self::LoginSender(identity, place) => (&snapshot.identity_source(identity).senders, place),
+            Self::TenantSender(tenant, place) => (&snapshot.tenant_source(tenant).senders, place),
+        };
+        senders.get(place as usize).map(|pattern| &pattern.origin)
+    }
 }
 
 impl Ownership<'_> {
@@ -126,190 +228,88 @@ pub(crate) fn reserved<'a>(rules: Option<&'a SenderRules>, names: Names<'_>) -> 
     rules?.reserved.iter().find(|block| holds_any(&block.senders, names))
 }
 
-impl Snapshot {
+impl<T: Trace> Case<'_, T> {
     /// Mail that goes out: a tenant must answer for the sender, and own it.
-    pub(crate) fn relaying<'a>(
-        &self,
-        facts: &Facts<'_>,
-        network: NetworkMatch,
-        from: impl Presented<ReversePath<'a>>,
-        trace: &mut impl Trace,
+    pub(crate) fn relaying<'p>(
+        &mut self,
+        from: impl Presented<ReversePath<'p>>,
     ) -> Result<Responsible, Decision> {
-        let Some(chosen) = self.responsible(facts, network, from) else {
-            return Err(self.no_tenant(facts, network, trace));
-        };
-        self.trace_responsible(chosen, facts, trace);
+        let chosen = self.responsible(from).ok_or_else(|| self.stranger())?;
+        self.trace_responsible(chosen);
         // Strict mode is the network's tenant's: a grant is no login there.
-        if let Some(decision) = self.strict_login(facts, network, LoginRequired::Outside, trace) {
+        if let Some(decision) = self.strict_login(LoginRequired::Outside) {
             return Err(decision);
         }
-        self.owns(chosen, from.look(), trace)
+        self.owns(chosen, from.look())
     }
 
     /// A login before a network before a grant. A sender that the network does not own may still be
     /// that of a grant: no insider gets less than a stranger. Where none owns the sender, the
     /// first of them answers for the denial.
-    pub(crate) fn responsible<'a>(
-        &self,
-        facts: &Facts<'_>,
-        network: NetworkMatch,
-        from: impl Presented<ReversePath<'a>>,
-    ) -> Option<Responsible> {
+    pub(crate) fn responsible<'p>(&self, from: impl Presented<ReversePath<'p>>) -> Option<Responsible> {
+        let Self { snapshot, facts, network, .. } = *self;
         if let Some(identity) = facts.identity {
-            return Some(Responsible::Login(self.identity_tenant(identity), identity));
+            return Some(Responsible::Login(snapshot.identity_tenant(identity), identity));
         }
         let network = network.tenant().map(Responsible::Network);
         let grants = facts.grants_that_count();
         if grants.is_empty() {
             return network;
         }
-        let grants = grants.iter().map(|&ix| Responsible::Grant(self.identity_tenant(ix), ix));
+        let grants = grants.iter().map(|&ix| Responsible::Grant(snapshot.identity_tenant(ix), ix));
         let mut candidates = network.into_iter().chain(grants);
         let first = candidates.next()?;
         let from = from.look();
-        if self.ownership(first, from).is_owned() {
+        let owns = |candidate: &Responsible| candidate.ownership(snapshot, from).is_owned();
+        if owns(&first) {
             return Some(first);
         }
-        Some(candidates.find(|&candidate| self.ownership(candidate, from).is_owned()).unwrap_or(first))
-    }
-
-    /// Whether `responsible` may relay with this reverse-path.
-    pub(crate) fn ownership(&self, responsible: Responsible, from: ReversePath<'_>) -> Ownership<'_> {
-        match from {
-            ReversePath::Null => self.null_sender(responsible),
-            ReversePath::Address(address) => self.address_ownership(responsible, address),
-        }
-    }
-
-    /// Networks where their tenant allows it, logins and grants where they say so themselves.
-    fn null_sender(&self, responsible: Responsible) -> Ownership<'_> {
-        let (allowed, origin) = match responsible {
-            Responsible::Login(_, identity) | Responsible::Grant(_, identity) => {
-                (self.identity_at(identity).null_sender, Line::Login(identity))
-            }
-            Responsible::Network(tenant) => {
-                (self.front(tenant).null_sender, Line::At(&self.tenant(tenant).null_sender_origin))
-            }
-        };
-        if allowed { Ownership::Owned(origin) } else { Ownership::Foreign(origin) }
-    }
-
-    /// Senders that are reserved belong to the identities named; of all others a login owns those of
-    /// its own list where it has one, else those of its tenant.
-    pub(crate) fn address_ownership(&self, responsible: Responsible, address: Address<'_>) -> Ownership<'_> {
-        let tenant = responsible.tenant();
-        let rules = match responsible.identity() {
-            Some(identity) => self.sender_rules_if(self.identity_at(identity).has_sender_rules, tenant),
-            None => self.sender_rules(tenant),
-        };
-        with_names(rules, address, |names| {
-            if let Some(block) = reserved(rules, names) {
-                let may = responsible.identity().is_some_and(|identity| block.identities.contains(&identity));
-                return if may {
-                    Ownership::Owned(Line::At(&block.origin))
-                } else {
-                    Ownership::Reserved(Line::At(&block.origin))
-                };
-            }
-            match self.own_sender(responsible, names) {
-                Some(line) => Ownership::Owned(line),
-                None => Ownership::Foreign(self.first_sender(responsible.identity(), tenant)),
-            }
-        })
-    }
-
-    /// The pattern of a login's own, else of the tenant's, that holds an address.
-    fn own_sender(&self, responsible: Responsible, names: Names<'_>) -> Option<Line<'_>> {
-        if let Some(ix) = responsible.identity()
-            && let Identity { senders, has_own_senders, .. } = self.identity_at(ix)
-            && senders.is_any()
-        {
-            let long_senders = &self.logins.long_senders;
-            let place = names.texts().find_map(|name| senders.find(name, long_senders));
-            let line = |place| match has_own_senders {
-                true => Line::LoginSender(ix, place),
-                false => Line::TenantSender(responsible.tenant(), place),
-            };
-            return place.map(line);
-        }
-        self.tenant_sender(responsible.tenant(), names)
-    }
-
-    /// The pattern of the tenant that holds an address.
-    pub(crate) fn tenant_sender(&self, tenant: TenantIx, names: Names<'_>) -> Option<Line<'_>> {
-        let senders = &self.front(tenant).senders;
-        let place = names.texts().find_map(|name| senders.find(name, &self.long_senders));
-        place.map(|place| Line::TenantSender(tenant, place))
-    }
-
-    /// The first line of the senders of a login that has its own, else of its tenant.
-    pub(crate) fn first_sender(&self, identity: Option<IdentityIx>, tenant: TenantIx) -> Line<'_> {
-        match identity.filter(|&identity| self.identity_at(identity).has_own_senders) {
-            Some(identity) => Line::LoginSender(identity, 0),
-            None => Line::TenantSender(tenant, 0),
-        }
-    }
-
-    /// Where a line stands; `None` where there is none.
-    pub(crate) fn origin<'a>(&'a self, line: Line<'a>) -> Option<&'a Origin> {
-        let (senders, place) = match line {
-            Line::At(origin) => return Some(origin),
-            Line::Login(identity) => return Some(self.identity_origin(identity)),
-            Line::LoginSender(identity, place) => (&self.identity_source(identity).senders, place),
-            Line::TenantSender(tenant, place) => (&self.tenant_source(tenant).senders, place),
-        };
-        senders.get(place as usize).map(|pattern| &pattern.origin)
+        Some(candidates.find(owns).unwrap_or(first))
     }
 
     /// A stranger's mail for a relay domain under the name of the tenant's own senders, where the
     /// tenant denies that (DESIGN.md B1).
-    pub(crate) fn own_sender_of_stranger<'a>(
-        &self,
-        facts: &Facts<'_>,
-        network: NetworkMatch,
-        from: impl Presented<ReversePath<'a>>,
+    pub(crate) fn own_sender_of_stranger<'p>(
+        &mut self,
+        from: impl Presented<ReversePath<'p>>,
         relay: &RelayDomain,
-        trace: &mut impl Trace,
     ) -> Option<Decision> {
+        let Self { snapshot, facts, network, .. } = *self;
         let ix = relay.tenant;
-        let rules = self.sender_rules_if(relay.has_sender_rules, ix)?;
+        let rules = snapshot.sender_rules(relay.has_sender_rules, ix)?;
         let origin = rules.own_denied.as_ref()?;
         let address = from.look().address()?;
         let identities = facts.identity.iter().chain(facts.grants_that_count());
         let is_own = network.tenant() == Some(ix)
-            || identities.into_iter().any(|&identity| self.identity_tenant(identity) == ix);
+            || identities.into_iter().any(|&identity| snapshot.identity_tenant(identity) == ix);
         let claims = || {
             with_names(Some(rules), address, |names| {
-                reserved(Some(rules), names).is_some() || self.tenant_sender(ix, names).is_some()
+                reserved(Some(rules), names).is_some() || Line::tenant_sender(snapshot, ix, names).is_some()
             })
         };
         if is_own || !claims() {
             return None;
         }
-        trace.step(Rule::Sender, Outcome::Deny, Some(origin), || {
+        let name = &snapshot.tenant(ix).name;
+        self.trace.step(Rule::Sender, Outcome::Deny, Some(origin), || {
             format!(
-                "{address} is one of the senders of tenant {}, and the client that sends it is a stranger",
-                self.tenant(ix).name
+                "{address} is one of the senders of tenant {name}, and the client that sends it is a stranger"
             )
         });
         let remedy = Remedy::LogInOrAddNetwork;
         Some(Decision::deny(Rule::Sender, Some(ix), Reason::SenderNotOwned, remedy).by(facts.identity))
     }
 
-    fn owns(
-        &self,
-        responsible: Responsible,
-        from: ReversePath<'_>,
-        trace: &mut impl Trace,
-    ) -> Result<Responsible, Decision> {
-        let ownership = self.ownership(responsible, from);
+    fn owns(&mut self, responsible: Responsible, from: ReversePath<'_>) -> Result<Responsible, Decision> {
+        let Self { snapshot, ref mut trace, .. } = *self;
+        let ownership = responsible.ownership(snapshot, from);
         let (outcome, line) = match ownership {
             Ownership::Owned(line) => (Outcome::Pass, line),
             Ownership::Foreign(line) | Ownership::Reserved(line) => (Outcome::Deny, line),
         };
-        let origin = trace.wants_lines().then(|| self.origin(line)).flatten();
+        let origin = trace.wants_lines().then(|| line.origin(snapshot)).flatten();
         trace.step(Rule::Sender, outcome, origin, || {
-            let who = self.responsible_name(responsible);
+            let who = responsible.name(snapshot);
             match (from, ownership) {
                 (ReversePath::Null, Ownership::Owned(_)) => {
                     format!("{who} may relay with the null sender <>")
@@ -330,27 +330,28 @@ impl Snapshot {
         Err(denial.by(responsible.identity()))
     }
 
-    fn trace_responsible(&self, responsible: Responsible, facts: &Facts<'_>, trace: &mut impl Trace) {
+    fn trace_responsible(&mut self, responsible: Responsible) {
+        let Self { snapshot, facts, ref mut trace, .. } = *self;
         let client = facts.client.to_canonical();
-        let name = &self.tenant(responsible.tenant()).name;
+        let name = &snapshot.tenant(responsible.tenant()).name;
         match responsible {
             Responsible::Login(_, identity) => {
-                let line = trace.wants_lines().then(|| self.identity_origin(identity));
+                let line = trace.wants_lines().then(|| &snapshot.identity_source(identity).login.origin);
                 trace.step(Rule::Responsibility, Outcome::Pass, line, || {
-                    format!("tenant {name} answers for its login {}", self.identity_login(identity))
+                    format!("tenant {name} answers for its login {}", snapshot.identity_login(identity))
                 });
             }
             Responsible::Grant(_, identity) => {
-                let line = trace.wants_lines().then(|| self.identity_origin(identity));
+                let line = trace.wants_lines().then(|| &snapshot.identity_source(identity).login.origin);
                 trace.step(Rule::Responsibility, Outcome::Pass, line, || {
                     format!(
                         "login {} of tenant {name} has a grant for {client}: it read its mail from there",
-                        self.identity_login(identity)
+                        snapshot.identity_login(identity)
                     )
                 });
             }
             Responsible::Network(_) => {
-                let line = trace.wants_lines().then(|| self.network_line(client)).flatten();
+                let line = trace.wants_lines().then(|| snapshot.network_line(client)).flatten();
                 trace.step(Rule::Responsibility, Outcome::Pass, line.map(|line| &line.origin), || {
                     let net = line.map_or_else(String::new, |line| line.value.to_string());
                     format!("{client} is in {net}, a network of tenant {name}")
@@ -359,10 +360,12 @@ impl Snapshot {
         }
     }
 
-    fn no_tenant(&self, facts: &Facts<'_>, network: NetworkMatch, trace: &mut impl Trace) -> Decision {
+    /// No tenant answers for the client.
+    fn stranger(&mut self) -> Decision {
+        let Self { snapshot, facts, network, ref mut trace } = *self;
         let client = facts.client.to_canonical();
         let excluded = match network {
-            NetworkMatch::Excluded if trace.wants_lines() => self.network_line(client),
+            NetworkMatch::Excluded if trace.wants_lines() => snapshot.network_line(client),
             _ => None,
         };
         let origin = excluded.map(|line| &line.origin);
@@ -377,15 +380,5 @@ impl Snapshot {
         });
         let remedy = Remedy::LogInOrAddNetwork;
         Decision::deny(Rule::Responsibility, None, Reason::RelayNotPermitted, remedy)
-    }
-
-    pub(crate) fn responsible_name(&self, responsible: Responsible) -> String {
-        match responsible {
-            Responsible::Login(_, identity) => format!("login {}", self.identity_login(identity)),
-            Responsible::Network(tenant) => format!("tenant {}", self.tenant(tenant).name),
-            Responsible::Grant(_, identity) => {
-                format!("login {}, which has a grant", self.identity_login(identity))
-            }
-        }
     }
 }

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use crate::next_hop::NextHop;
 use crate::patterns::Patterns;
 use crate::senders::SenderRules;
 use crate::source::{GrantTerms, IdentitySource, Origin, RelayDomainSource, RouteTls, Sourced, TenantSource};
+use crate::stand_in::StandIn;
 
 /// A configuration, compiled: what decides about mail. Immutable, and shared by all workers.
 #[derive(Debug)]
@@ -40,34 +40,8 @@ pub struct Snapshot {
     pub(crate) recipients: Names<()>,
     pub(crate) routes: Box<[Route]>,
     pub(crate) node_routes: Patterns,
-    pub(crate) scram_shape: Option<ScramShape>,
-    pub(crate) credential_of_unknown: Box<str>,
-}
-
-/// What of a SCRAM verifier is shown to anyone who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ScramShape {
-    /// Rounds of PBKDF2.
-    pub iterations: u32,
-    /// The length of the salt.
-    pub salt_bytes: usize,
-}
-
-impl ScramShape {
-    /// That of a verifier.
-    #[must_use]
-    pub fn of(verifier: &ScramVerifier) -> Self {
-        Self { iterations: verifier.iterations, salt_bytes: verifier.salt.len() }
-    }
-
-    pub(crate) fn commonest(tenants: &[Arc<TenantSource>]) -> Option<Self> {
-        let mut counts = BTreeMap::new();
-        let identities = tenants.iter().flat_map(|tenant| &tenant.identities);
-        for verifier in identities.filter_map(|identity| identity.scram.as_ref()) {
-            *counts.entry(Self::of(verifier)).or_insert(0_u32) += 1;
-        }
-        counts.into_iter().max_by_key(|(_, count)| *count).map(|(shape, _)| shape)
-    }
+    /// What a login that does not exist meets.
+    pub stand_in: StandIn,
 }
 
 /// One customer.
@@ -237,25 +211,10 @@ impl Snapshot {
         self.identity_source(identity).scram.as_ref()
     }
 
-    /// Iterations and salt bytes of most SCRAM verifiers, by which an unknown login is made to look
-    /// like a known one; `None` where no identity has a verifier.
-    #[must_use]
-    pub fn scram_shape(&self) -> Option<ScramShape> {
-        self.scram_shape
-    }
-
-    /// What a password is held against for a login that does not exist, so that the answer takes as long
-    /// as for most: a credential of the commonest form and cost, which no password fits. Empty where
-    /// no identity has one.
-    #[must_use]
-    pub fn credential_of_unknown(&self) -> &str {
-        &self.credential_of_unknown
-    }
-
     /// The tenant of an identity.
     #[must_use]
     pub fn identity_tenant(&self, identity: IdentityIx) -> TenantIx {
-        self.identity_at(identity).tenant
+        self.logins.at(identity).tenant
     }
 
     /// The login of an identity, as the configuration writes it.
@@ -304,25 +263,12 @@ impl Snapshot {
         &self.fronts[tenant.0 as usize]
     }
 
-    /// What a tenant says about senders beyond who they are, where it does.
-    pub(crate) fn sender_rules(&self, tenant: TenantIx) -> Option<&SenderRules> {
-        self.sender_rules_if(self.front(tenant).has_sender_rules, tenant)
-    }
-
-    /// The same for who knows already whether there are any.
-    pub(crate) fn sender_rules_if(&self, any: bool, tenant: TenantIx) -> Option<&SenderRules> {
+    /// What a tenant says about senders beyond who they are; `any` says whether it does.
+    pub(crate) fn sender_rules(&self, any: bool, tenant: TenantIx) -> Option<&SenderRules> {
         any.then(|| self.tenant(tenant).sender_rules.as_deref()).flatten()
     }
 
-    pub(crate) fn identity_origin(&self, identity: IdentityIx) -> &Origin {
-        &self.identity_source(identity).login.origin
-    }
-
     pub(crate) fn identity_source(&self, identity: IdentityIx) -> &IdentitySource {
-        self.identity_at(identity).source(&self.sources)
-    }
-
-    pub(crate) fn identity_at(&self, identity: IdentityIx) -> &Identity {
-        &self.logins.identities[identity.0 as usize]
+        self.logins.at(identity).source(&self.sources)
     }
 }

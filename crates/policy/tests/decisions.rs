@@ -133,7 +133,7 @@ fn the_most_specific_network_decides_and_an_excluded_range_makes_a_stranger() {
 }
 
 #[test]
-fn a_client_that_relays_owns_the_sender_and_foreign_senders_pass_to_relay_domains() {
+fn whoever_relays_owns_the_sender_and_foreign_senders_pass_to_relay_domains() {
     let snapshot = both();
     let terri = (Role::Submission, STRANGER, Some("Terri@Proseware.example"));
     let any = (Role::Submission, STRANGER, Some("any"));

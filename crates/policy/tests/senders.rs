@@ -41,7 +41,7 @@ fn explain(snapshot: &Snapshot, client: &str, login: Option<&str>, from: &str, t
 }
 
 #[test]
-fn reserved_senders_are_those_of_the_identities_named_and_of_no_other() {
+fn reserved_senders_are_those_of_the_identities_named_and_of_no_others() {
     let snapshot = snapshot(reserved());
     let out = "bob@d.example";
     for (login, from, fine) in [

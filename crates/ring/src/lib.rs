@@ -11,6 +11,7 @@
 mod arena;
 mod buffer;
 mod disk;
+mod request;
 #[cfg(test)]
 mod scratch;
 pub mod sim;
@@ -23,10 +24,13 @@ mod wheel;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::path::Path;
 
 pub use arena::{Arena, Handle};
 pub use buffer::{AlignedBuffer, BLOCK_BYTES, Output, SharedBuffer};
 pub use disk::{Disk, File, OpenMode, RealDisk};
+pub use request::{FileRequest, Source};
 pub use slab::{Pages, Slab};
 pub use time::Instant;
 pub use wheel::{TimerKey, Wheel};
@@ -237,8 +241,13 @@ pub trait Ring: Disk {
     /// completions swallowed. Bytes already sent still reach a peer that reads.
     fn close(&mut self, socket: Socket);
 
-    /// Opens (or creates) a file; completes with [`Completion::File`].
-    fn open_file(&mut self, path: &std::path::Path, mode: OpenMode, token: Token);
+    /// Asks for something to be done with files; it completes with [`Completion::File`].
+    fn file(&mut self, request: FileRequest<'_>, token: Token);
+
+    /// Opens (or creates) a file.
+    fn open_file(&mut self, path: &Path, mode: OpenMode, token: Token) {
+        self.file(FileRequest::Open { path, mode }, token);
+    }
 
     /// Writes all of `buffer[range]` at `offset`. With [`OpenMode::direct`], range and offset are multiples of [`BLOCK_BYTES`].
     fn write_file(
@@ -246,10 +255,13 @@ pub trait Ring: Disk {
         file: File,
         offset: u64,
         buffer: AlignedBuffer,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         durability: Durability,
         token: Token,
-    );
+    ) {
+        let source = Source::Own(buffer);
+        self.file(FileRequest::Write { file, offset, source, range, durability }, token);
+    }
 
     /// The same from a buffer that stays shared with its readers; it does not come back.
     fn write_shared(
@@ -257,10 +269,13 @@ pub trait Ring: Disk {
         file: File,
         offset: u64,
         buffer: SharedBuffer,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         durability: Durability,
         token: Token,
-    );
+    ) {
+        let source = Source::Shared(buffer);
+        self.file(FileRequest::Write { file, offset, source, range, durability }, token);
+    }
 
     /// Reads into `buffer[range]` from `offset`; with [`OpenMode::direct`], range and offset as for a write.
     fn read_file(
@@ -268,31 +283,47 @@ pub trait Ring: Disk {
         file: File,
         offset: u64,
         buffer: AlignedBuffer,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         token: Token,
-    );
+    ) {
+        self.file(FileRequest::Read { file, offset, buffer, range }, token);
+    }
 
     /// Reserves space (fallocate) up to `length` bytes, extending the file; does nothing where the file system
     /// cannot.
-    fn allocate_file(&mut self, file: File, length: u64, token: Token);
+    fn allocate_file(&mut self, file: File, length: u64, token: Token) {
+        self.file(FileRequest::Allocate { file, length }, token);
+    }
 
     /// Makes a file's data (and size) durable.
-    fn sync_file(&mut self, file: File, token: Token);
+    fn sync_file(&mut self, file: File, token: Token) {
+        self.file(FileRequest::Sync { file }, token);
+    }
 
     /// Renames a file.
-    fn rename_file(&mut self, from: &std::path::Path, to: &std::path::Path, token: Token);
+    fn rename_file(&mut self, from: &Path, to: &Path, token: Token) {
+        self.file(FileRequest::Rename { from, to }, token);
+    }
 
     /// Makes the names in a directory durable.
-    fn sync_directory_file(&mut self, path: &std::path::Path, token: Token);
+    fn sync_directory_file(&mut self, path: &Path, token: Token) {
+        self.file(FileRequest::SyncDirectory { path }, token);
+    }
 
     /// Removes a file.
-    fn remove_file(&mut self, path: &std::path::Path, token: Token);
+    fn remove_file(&mut self, path: &Path, token: Token) {
+        self.file(FileRequest::Remove { path }, token);
+    }
 
     /// Removes an empty directory.
-    fn remove_directory_file(&mut self, path: &std::path::Path, token: Token);
+    fn remove_directory_file(&mut self, path: &Path, token: Token) {
+        self.file(FileRequest::RemoveDirectory { path }, token);
+    }
 
     /// Says which file a name leads to: the completion's count is its [`Disk::identity`].
-    fn identify_file(&mut self, path: &std::path::Path, token: Token);
+    fn identify_file(&mut self, path: &Path, token: Token) {
+        self.file(FileRequest::Identify { path }, token);
+    }
 
     /// Submits what was asked for so far rather than with the next turn, and waits for nothing.
     fn submit(&mut self);

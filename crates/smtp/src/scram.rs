@@ -33,7 +33,7 @@ pub fn fits(verifier: &ScramVerifier, password: &str) -> bool {
 /// What a login that has no verifier meets: a separate salt that looks like any other, the same
 /// whenever it asks as long as `secret` stays, and a key that no client has.
 #[must_use]
-pub fn of_unknown(secret: &[u8; 32], login: &str, iterations: u32, salt_bytes: usize) -> ScramVerifier {
+pub fn stand_in(secret: &[u8; 32], login: &str, iterations: u32, salt_bytes: usize) -> ScramVerifier {
     let mut name = login.to_ascii_lowercase();
     let key = hmac::Key::new(hmac::HMAC_SHA512, secret);
     name.push('\0');
@@ -107,8 +107,8 @@ mod tests {
     }
 
     #[test]
-    fn the_salt_of_an_unknown_login_is_stable_looks_like_others_and_depends_on_login_and_secret() {
-        let salt = |secret: u8, login: &str| of_unknown(&[secret; 32], login, 4096, 16).salt;
+    fn the_salt_of_a_stand_in_is_stable_looks_like_others_and_depends_on_login_and_secret() {
+        let salt = |secret: u8, login: &str| stand_in(&[secret; 32], login, 4096, 16).salt;
         assert_eq!(salt(1, "terri"), salt(1, "Terri"), "logins compare without regard to case");
         assert_eq!(salt(1, "terri").len(), 16);
         assert_ne!(salt(1, "terri"), salt(1, "kim"));

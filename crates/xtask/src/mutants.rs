@@ -54,7 +54,8 @@ const UNFINISHED: &str = "crates/commons/src/places/unfinished.rs";
 const SEATS: &str = "crates/ingress/src/seats.rs";
 const PATIENCE: &str = "crates/ingress/src/connections.rs";
 const HEADERS: &str = "crates/ingress/src/headers.rs";
-const STEPS: &str = "crates/smtp/src/server/session.rs";
+const STEPS: &str = "crates/smtp/src/server/conduct.rs";
+const LOGIN_STEPS: &str = "crates/smtp/src/server/session.rs";
 const SIZES: &str = "crates/smtp/src/command.rs";
 const WATCH: &str = "crates/spool/src/shard/watch.rs";
 const COMMIT: &str = "crates/spool/src/shard/commit.rs";
@@ -86,13 +87,13 @@ static MUTANTS: [Mutant; 77] = [
     Mutant {
         name: "strangers are the first tenant's",
         file: NETWORK,
-        original: "STRANGERS => NetworkMatch::Stranger,",
-        mutated: "STRANGERS => NetworkMatch::Tenant(TenantIx(0)),",
+        original: "STRANGER => NetworkMatch::Stranger,",
+        mutated: "STRANGER => NetworkMatch::Tenant(TenantIx(0)),",
     },
     Mutant {
         name: "the table begins with everyone in a network",
         file: NETWORK,
-        original: "Self { v4: Trie::build(v4, STRANGERS), v6: Trie::build(v6, STRANGERS) }",
+        original: "Self { v4: Trie::build(v4, STRANGER), v6: Trie::build(v6, STRANGER) }",
         mutated: "Self { v4: Trie::build(v4, TENANTS), v6: Trie::build(v6, TENANTS) }",
     },
     Mutant {
@@ -200,20 +201,20 @@ static MUTANTS: [Mutant; 77] = [
     Mutant {
         name: "any domain literal is a relay domain",
         file: DECIDE,
-        original: "if self.relay_domains.get(address.domain()).is_some() =>",
+        original: "if snapshot.relay_domains.get(address.domain()).is_some() =>",
         mutated: "if true =>",
     },
     Mutant {
         name: "strict mode is not asked for everything",
         file: DECIDE,
-        original: "if self.front(ix).login_required != level {",
-        mutated: "if self.front(ix).login_required != level || level == LoginRequired::Always {",
+        original: "if self.snapshot.front(ix).login_required != level {",
+        mutated: "if self.snapshot.front(ix).login_required != level || level == LoginRequired::Always {",
     },
     Mutant {
         name: "strict mode is not asked for relaying",
         file: RESPONSIBLE,
-        original: "self.strict_login(facts, network, LoginRequired::Outside, trace)",
-        mutated: "self.strict_login(facts, network, LoginRequired::Always, trace)",
+        original: "self.strict_login(LoginRequired::Outside)",
+        mutated: "self.strict_login(LoginRequired::Always)",
     },
     Mutant {
         name: "a list of recipients takes everyone",
@@ -228,7 +229,7 @@ static MUTANTS: [Mutant; 77] = [
         mutated: "if transaction_tenant.is_some_and(|other| other != tenant && other.0 > 7) {",
     },
     Mutant {
-        name: "nobody is the first tenant",
+        name: "a stranger is the first tenant",
         file: RESPONSIBLE,
         original: "let network = network.tenant().map(Responsible::Network);",
         mutated: "let network = Some(Responsible::Network(network.tenant().unwrap_or(TenantIx(0))));",
@@ -236,8 +237,8 @@ static MUTANTS: [Mutant; 77] = [
     Mutant {
         name: "everyone owns every sender",
         file: RESPONSIBLE,
-        original: "None => Ownership::Foreign(self.first_sender(responsible.identity(), tenant)),",
-        mutated: "None => Ownership::Owned(self.first_sender(responsible.identity(), tenant)),",
+        original: "None => Ownership::Foreign(Line::first_sender(snapshot, self.identity(), tenant)),",
+        mutated: "None => Ownership::Owned(Line::first_sender(snapshot, self.identity(), tenant)),",
     },
     Mutant {
         name: "a login sends as all its tenant's senders",
@@ -255,7 +256,7 @@ static MUTANTS: [Mutant; 77] = [
         name: "reserved senders are everyone's",
         file: RESPONSIBLE,
         original: "return if may {",
-        mutated: "return if may || !responsible.identity().is_some() {",
+        mutated: "return if may || !self.identity().is_some() {",
     },
     Mutant {
         name: "a denial of ownership is passed over",
@@ -338,8 +339,8 @@ static MUTANTS: [Mutant; 77] = [
     Mutant {
         name: "strangers in the clear are the first tenant's",
         file: DECIDE,
-        original: "            None => self.network(facts.client),",
-        mutated: "            None => match self.network(facts.client) {\n                \
+        original: "            None => snapshot.network(facts.client),",
+        mutated: "            None => match snapshot.network(facts.client) {\n                \
                   NetworkMatch::Stranger if !facts.tls => NetworkMatch::Tenant(TenantIx(0)),\n                \
                   network => network,\n            },",
     },
@@ -362,7 +363,7 @@ static MUTANTS: [Mutant; 77] = [
         mutated: "            .or_else(|| address_lists(node, own, from, to, tenant, trace))",
     },
     Mutant {
-        name: "nobody heeds what a list says of a recipient",
+        name: "what a list says of a recipient is passed over",
         file: LISTS_ASKED,
         original: "let Some(listed) = listed else { return Ok(()) };",
         mutated: "let Some(listed) = listed.filter(|_| false) else { return Ok(()) };",
@@ -447,8 +448,8 @@ static MUTANTS: [Mutant; 77] = [
     },
     Mutant {
         name: "each line of a login is a step",
-        file: STEPS,
-        original: "if is_line && !matches!(self.state, State::Login(..)) {",
+        file: LOGIN_STEPS,
+        original: "if is_line && !matches!(dialog.state, State::Login(_)) {",
         mutated: "if is_line {",
     },
     Mutant {
@@ -587,7 +588,7 @@ fn judges(file: &str) -> &'static [Judge] {
         ],
         SHARES | PLACES | DENIALS | UNFINISHED => &[("gatepost-commons", &["--lib"])],
         SEATS => &[("gatepost-ingress", &[])],
-        STEPS | SIZES => &[("gatepost-smtp", &[])],
+        STEPS | LOGIN_STEPS | SIZES => &[("gatepost-smtp", &[])],
         delivery::ARENA => &[("gatepost-ring", &["--lib", "arena"])],
         WATCH | COMMIT => &[("gatepost-spool", &["--test", "vanished"])],
         TICKETS => &[("gatepost-control", &["--lib", "tickets"])],

@@ -53,24 +53,24 @@ impl fmt::Debug for LoginSettings {
 
 impl<R: Ring> SessionHandler<'_, '_, R> {
     pub(crate) fn is_scram_offered(&mut self) -> bool {
-        self.cx.snapshots.load().scram_shape().is_some()
+        self.cx.snapshots.load().stand_in.scram_shape.is_some()
     }
 
     /// What the proof of `login` is held against.
     pub(crate) fn begin_scram(&mut self, login: &str) -> Result<ScramStart, Refusal> {
         self.lock().check(login)?;
         let snapshot = self.cx.snapshots.load();
-        let Some(shape) = snapshot.scram_shape() else {
+        let Some(shape) = snapshot.stand_in.scram_shape else {
             // A reload took the last verifier away since the mechanism was announced.
             return Err(Refusal::for_reason(Reason::MechanismWithdrawn, None));
         };
         // Made for a known login too: it must not be answered sooner.
         let secret = &self.settings.login.secret;
-        let unknown = smtp::scram::of_unknown(secret, login, shape.iterations, shape.salt_bytes);
+        let stand_in = smtp::scram::stand_in(secret, login, shape.iterations, shape.salt_bytes);
         let identity = snapshot.identity(login);
         self.client.attempt = Attempt::Proving(Asked::about(snapshot, identity));
         let known = identity.and_then(|identity| snapshot.scram(identity)).cloned();
-        let verifier = known.unwrap_or(unknown);
+        let verifier = known.unwrap_or(stand_in);
         let mut nonce = [0; SCRAM_NONCE_BYTES];
         self.cx.ring.random(&mut nonce);
         Ok(ScramStart { verifier, nonce })
@@ -97,7 +97,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         let identity = snapshot.identity(&self.client.login);
         let asked = Asked::about(snapshot, identity);
         let credential: Box<str> = match identity {
-            None => snapshot.credential_of_unknown().into(),
+            None => snapshot.stand_in.credential.clone(),
             Some(identity) => match snapshot.credential(identity) {
                 "" => snapshot.scram(identity).map_or_else(String::new, ToString::to_string).into(),
                 hash => hash.into(),

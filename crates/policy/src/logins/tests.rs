@@ -12,7 +12,7 @@ const SENDERS: [&str; 5] = [
     "x@b.example",
     "@a-domain-whose-name-is-longer-than-what-a-line-of-memory-holds.example",
     "@*",
-    "no_one",
+    "nobody",
 ];
 const LOGINS: [&str; 7] = ["one", "two", "three", "four", "five", "six", "One"];
 const NETWORKS: [&str; 6] =
@@ -187,7 +187,7 @@ proptest! {
 }
 
 #[test]
-fn the_table_is_shared_while_no_client_logs_in_otherwise() {
+fn the_table_is_shared_while_every_login_stays_as_it_was() {
     let tenant = |name: &str, login: &str| {
         let identities = vec![IdentitySource::new(at(login.to_owned()), String::new())];
         let named = TenantSource::named(at(name.to_owned()));

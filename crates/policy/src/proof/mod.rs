@@ -29,6 +29,7 @@ use classes::RelayDomains;
 use parts::in_parts;
 use strangers::Stranger;
 
+use crate::decide::Case;
 use crate::explain::Step;
 use crate::facts::{Facts, Listener, TlsPolicy};
 use crate::presented::Watched;
@@ -248,7 +249,7 @@ impl<'a> Prover<'a> {
             let Asker { client, listener, tls } = asker;
             let facts = Facts { listener, client, tls, identity: None, grants: &[] };
             let shown = (Watched::new(path, &saw_sender), Watched::new(to, &saw_recipient));
-            let decision = self.snapshot.decide_presented(&facts, shown.0, shown.1, None, &mut NoTrace);
+            let decision = Case::new(self.snapshot, &facts, &mut NoTrace).recipient(shown.0, shown.1, None);
             proof.decisions += 1;
             is_accepted = decision.verdict.is_accept();
             if is_accepted {

@@ -287,19 +287,19 @@ proptest! {
 
     /// A table that was compiled from another configuration is wrong in every way that there is.
     #[test]
-    fn what_no_decision_looked_at_could_have_changed_none(proved in source(), compiled in source(), same in any::<bool>()) {
-        let compiled = if same { &proved } else { &compiled };
+    fn what_no_decision_looked_at_could_have_changed_none(tried in source(), compiled in source(), same in any::<bool>()) {
+        let compiled = if same { &tried } else { &compiled };
         let listeners = listeners();
         let snapshot = Snapshot::compile(compiled);
         prop_assume!(snapshot.is_ok());
         let snapshot = snapshot.unwrap();
-        let proof = snapshot.prove(&proved, &Doors { listeners: &listeners, hostname: HOSTNAME });
+        let proof = snapshot.prove(&tried, &Doors { listeners: &listeners, hostname: HOSTNAME });
         for Opening { client, listener, tls, from, to, .. } in &proof.openings {
             let listener = listeners.iter().find(|other| other.name == *listener).unwrap();
-            prop_assert!(is_stranger(&proved, *client) && accepts(&snapshot, (listener, *tls), *client, from, to));
-            prop_assert!(!is_relay_domain(&proved, to.rsplit('@').next().unwrap()), "{} is at home", to);
+            prop_assert!(is_stranger(&tried, *client) && accepts(&snapshot, (listener, *tls), *client, from, to));
+            prop_assert!(!is_relay_domain(&tried, to.rsplit('@').next().unwrap()), "{} is at home", to);
         }
-        if let Some(open) = open(&snapshot, &proved, &listeners) {
+        if let Some(open) = open(&snapshot, &tried, &listeners) {
             prop_assert!(!proof.holds(), "not found: {:?}", open);
         }
     }

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::disk::{HostDisk, InodeId, SECTOR_BYTES};
+use super::disk::{HostDisk, InodeId};
+use super::inode::SECTOR_BYTES;
 use super::random::Random;
 use crate::Instant;
 
@@ -27,7 +28,7 @@ pub struct Rot {
 pub(super) enum Turn {
     /// It is made.
     Goes,
-    /// EIO, and what is on the disk then is anybody's guess.
+    /// EIO, and what is on the disk then is unknown.
     Fails,
     /// The power goes while it is made.
     Dies,

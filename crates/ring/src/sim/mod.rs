@@ -8,8 +8,11 @@
 //! [`World::digest`] tells two runs apart; what was durable survives [`World::crash`] and what was
 //! not is lost, kept or torn as the seed has it. Fails as a host would, with the error numbers of Linux.
 
+mod course;
 mod disk;
+mod endpoint;
 mod faults;
+mod inode;
 mod network;
 mod operation;
 mod random;
@@ -18,27 +21,22 @@ mod ring;
 mod tests;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use self::course::{Course, Event, RingState, Step};
 use self::disk::{HostDisk, InodeId};
 pub use self::faults::Rot;
-use self::network::{Endpoint, ListenerState, NetworkEvent};
+use self::network::Network;
 use self::operation::Operation;
 use self::random::Random;
 pub use self::ring::SimRing;
-use crate::{Completion, Instant, OpenMode, Token};
-
-/// The wall clock when a world begins: 2026-01-01 00:00:00 UTC, in milliseconds since 1970.
-const EPOCH_UNIX_MILLIS: u64 = 1_767_225_600_000;
-
-/// The monotonic clock when a world begins: not zero, so that a moment before it can be named.
-const START: Instant = Instant(1_000_000_000);
+use crate::{Instant, OpenMode};
 
 /// What can go wrong in a world, and how slow it is. Probabilities are from 0 to 1.
 #[derive(Clone, Debug)]
@@ -74,7 +72,7 @@ pub struct SimOptions {
     /// change of a directory that was not synced is lost or kept by itself.
     pub names_are_ordered: bool,
     /// That a write, allocation, flush, rename, creation or removal fails with EIO, what is on the
-    /// disk then being anybody's guess.
+    /// disk then being unknown.
     pub write_error_probability: f64,
     /// The size of each host's disk in bytes; past it, ENOSPC.
     pub disk_capacity_bytes: u64,
@@ -113,18 +111,9 @@ impl World {
     #[must_use]
     pub fn new(seed: u64, options: SimOptions) -> Self {
         Self(Rc::new(RefCell::new(State {
-            now: START,
-            wall_jumps_millis: 0,
-            sequence: 0,
-            digest: 0xcbf2_9ce4_8422_2325,
-            random: Random::new(seed),
-            options,
-            events: BTreeMap::new(),
-            rings: BTreeMap::new(),
+            course: Course::new(seed, options),
+            network: Network::default(),
             disks: BTreeMap::new(),
-            endpoints: BTreeMap::new(),
-            connects: BTreeMap::new(),
-            listeners: BTreeMap::new(),
             files: BTreeMap::new(),
             operations: BTreeMap::new(),
         })))
@@ -137,13 +126,11 @@ impl World {
     pub fn host(&self, ip: IpAddr) -> SimRing {
         let state = &mut *self.0.borrow_mut();
         state.host_disk(ip);
-        let id = state.next_id();
+        let course = &mut state.course;
+        let (id, clocks) = (course.next_id(), (course.now, course.unix_millis()));
         let woken = Arc::new(AtomicBool::new(false));
-        let due = Some(state.now);
-        let ready = VecDeque::new();
-        let ring = RingState { ip, ready, due, woken: Arc::clone(&woken), is_wake_told: false };
-        state.rings.insert(id, ring);
-        SimRing::new(self.clone(), id, (state.now, state.unix_millis()), woken)
+        course.rings.insert(id, RingState::new(ip, course.now, Arc::clone(&woken)));
+        SimRing::new(self.clone(), id, clocks, woken)
     }
 
     /// Cuts a host's power: its processes are gone (their rings answer nothing any more), its
@@ -167,30 +154,30 @@ impl World {
     /// The time of this world.
     #[must_use]
     pub fn now(&self) -> Instant {
-        self.0.borrow().now
+        self.0.borrow().course.now
     }
 
     /// The wall clock of this world, in milliseconds since 1970.
     #[must_use]
     pub fn unix_millis(&self) -> u64 {
-        self.0.borrow().unix_millis()
+        self.0.borrow().course.unix_millis()
     }
 
     /// For the harness's own choices, a number below `limit` from the seed (0 when the limit is 0).
     #[must_use]
     pub fn random(&self, limit: u64) -> u64 {
-        self.0.borrow_mut().random.below(limit)
+        self.0.borrow_mut().course.random.below(limit)
     }
 
     /// A hash of everything that has happened: equal for two runs that were the same.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        self.0.borrow().digest
+        self.0.borrow().course.digest
     }
 
     /// Changes what can go wrong from now on, to let a run come to rest. Disks keep their size.
     pub fn set_options(&self, options: SimOptions) {
-        self.0.borrow_mut().options = options;
+        self.0.borrow_mut().course.options = options;
     }
 
     /// Takes a directory away with all names in it, as another process on the host may: files that are open stay so.
@@ -224,7 +211,7 @@ impl World {
     /// Connections to a host that were asked for, whatever came of them.
     #[must_use]
     pub fn connects(&self, to: IpAddr) -> u64 {
-        self.0.borrow().connects.get(&to).copied().unwrap_or(0)
+        self.0.borrow().network.connects.get(&to).copied().unwrap_or(0)
     }
 
     /// How often a host has lost its power.
@@ -261,7 +248,7 @@ impl World {
 
     /// Sets every host's wall clock forward by so many milliseconds, or back. The monotonic one goes on.
     pub fn jump_wall_clock(&self, millis: i64) {
-        self.0.borrow_mut().wall_jumps_millis += millis;
+        self.0.borrow_mut().course.wall_jumps_millis += millis;
     }
 
     /// The disk of a host is there before its first process: a fault may be planned for that one's start.
@@ -272,36 +259,6 @@ impl World {
     }
 }
 
-/// Whose completion it is: with its object it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
-    Socket(u32),
-    Listener(u32),
-    File(u32),
-    Nobody,
-}
-
-#[derive(Debug)]
-enum Ready {
-    /// Becomes a chunk of the ring when it is handed over.
-    Received {
-        token: Token,
-        bytes: Vec<u8>,
-    },
-    Other(Completion),
-}
-
-#[derive(Debug)]
-struct RingState {
-    ip: IpAddr,
-    ready: VecDeque<(Owner, Ready)>,
-    /// When the harness should turn this ring.
-    due: Option<Instant>,
-    woken: Arc<AtomicBool>,
-    /// The harness was told of it: a ring that it leaves alone does not hold time up.
-    is_wake_told: bool,
-}
-
 #[derive(Debug)]
 struct OpenFile {
     ring: u32,
@@ -310,137 +267,41 @@ struct OpenFile {
     mode: OpenMode,
 }
 
-#[derive(Debug)]
-enum Event {
-    Network(NetworkEvent),
-    /// The end of the operation of this number.
-    Disk(u32),
-}
-
 /// Ordered maps throughout: what is iterated must not depend on a hash.
 #[derive(Debug)]
 struct State {
-    now: Instant,
-    wall_jumps_millis: i64,
-    /// The last number given to an event or an object.
-    sequence: u64,
-    digest: u64,
-    random: Random,
-    options: SimOptions,
-    events: BTreeMap<(Instant, u64), Event>,
-    rings: BTreeMap<u32, RingState>,
+    course: Course,
+    network: Network,
     disks: BTreeMap<IpAddr, HostDisk>,
-    endpoints: BTreeMap<u32, Endpoint>,
-    /// Connections that were asked for, by the host they were to go to.
-    connects: BTreeMap<IpAddr, u64>,
-    listeners: BTreeMap<u32, ListenerState>,
     files: BTreeMap<u32, OpenFile>,
     operations: BTreeMap<u32, Operation>,
 }
 
 impl State {
     fn host_disk(&mut self, ip: IpAddr) -> (&mut HostDisk, &mut Random) {
-        let capacity_bytes = self.options.disk_capacity_bytes;
+        let capacity_bytes = self.course.options.disk_capacity_bytes;
         let disk = self.disks.entry(ip).or_insert_with(|| HostDisk::new(capacity_bytes));
-        (disk, &mut self.random)
-    }
-
-    fn next_sequence(&mut self) -> u64 {
-        self.sequence += 1;
-        self.sequence
-    }
-
-    fn next_id(&mut self) -> u32 {
-        u32::try_from(self.next_sequence()).expect("a simulation has fewer than 2^32 events")
-    }
-
-    fn unix_millis(&self) -> u64 {
-        let elapsed = self.now.since(START).as_millis() as u64;
-        (EPOCH_UNIX_MILLIS + elapsed).saturating_add_signed(self.wall_jumps_millis)
+        (disk, &mut self.course.random)
     }
 
     /// The host is dark: its processes are gone, and with them what was not durable.
     fn cut_power(&mut self, ip: IpAddr) {
-        let rings: Vec<u32> = (self.rings.iter()).filter(|(_, r)| r.ip == ip).map(|(id, _)| *id).collect();
+        let Self { course, network, .. } = self;
+        let rings: Vec<u32> = (course.rings.iter()).filter(|(_, r)| r.ip == ip).map(|(id, _)| *id).collect();
         for ring in &rings {
-            self.cut_connections(*ring);
-            self.rings.remove(ring);
+            network.cut_connections(course, *ring);
+            course.rings.remove(ring);
         }
         self.crash_disk(ip);
-        self.note(&[7, u64::from(rings.len() as u32)]);
-    }
-
-    fn schedule(&mut self, at: Instant, event: Event) {
-        let sequence = self.next_sequence();
-        self.events.insert((at, sequence), event);
-    }
-
-    /// FNV-1a over whatever happens.
-    fn note(&mut self, facts: &[u64]) {
-        for fact in facts {
-            self.digest = (self.digest ^ fact).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
-        }
-    }
-
-    fn note_bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.digest = (self.digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-
-    /// A stall that the seed may add to a latency.
-    fn stall(&mut self) -> Duration {
-        if self.random.chance(self.options.stall_probability) {
-            self.random.between((Duration::ZERO, self.options.stall_max))
-        } else {
-            Duration::ZERO
-        }
-    }
-
-    fn push_ready(&mut self, ring: u32, owner: Owner, ready: Ready) {
-        let now = self.now;
-        if let Some(ring) = self.rings.get_mut(&ring) {
-            ring.ready.push_back((owner, ready));
-            ring.due = Some(now);
-        }
-    }
-
-    /// Takes back what was not handed over yet of an object that is closed.
-    fn swallow(&mut self, ring: u32, owner: Owner) {
-        if let Some(ring) = self.rings.get_mut(&ring) {
-            ring.ready.retain(|(of, _)| *of != owner);
-        }
+        self.course.note(&[7, u64::from(rings.len() as u32)]);
     }
 
     fn step(&mut self, limit: Option<Instant>) -> bool {
-        let now = self.now;
-        for ring in self.rings.values_mut() {
-            if ring.woken.load(Ordering::Acquire) && !ring.is_wake_told {
-                (ring.due, ring.is_wake_told) = (Some(now), true);
-            }
-        }
-        let due = self.rings.values().filter_map(|ring| ring.due).min();
-        let event = self.events.first_key_value().map(|((at, _), _)| *at);
-        let next = match (due, event) {
-            (Some(due), Some(event)) => Some(due.min(event)),
-            (due, event) => due.or(event),
-        };
-        let Some(next) = next.filter(|next| limit.is_none_or(|limit| *next <= limit)) else {
-            self.now = self.now.max(limit.unwrap_or(self.now));
-            return false;
-        };
-        self.now = self.now.max(next);
-        if due.is_some_and(|due| due <= next) {
-            let now = self.now;
-            for ring in self.rings.values_mut() {
-                ring.due = ring.due.filter(|due| *due > now);
-            }
-        } else if let Some(((at, sequence), event)) = self.events.pop_first() {
-            self.note(&[at.0, sequence]);
-            match event {
-                Event::Network(event) => self.network_event(event),
-                Event::Disk(operation) => self.operation_due(operation),
-            }
+        match self.course.step(limit) {
+            Step::Over => return false,
+            Step::Due => {}
+            Step::Event(Event::Network(event)) => self.network.event(&mut self.course, event),
+            Step::Event(Event::Disk(operation)) => self.operation_due(operation),
         }
         true
     }

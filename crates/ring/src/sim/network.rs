@@ -1,12 +1,13 @@
 //! Connections between hosts: latencies, streams in random pieces, windows, refusals and resets.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::course::{Course, Event, NetworkEvent, Owner, Ready};
 use super::disk::errno;
-use super::{Event, Owner, Ready, State};
+use super::endpoint::{Endpoint, Sending};
 use crate::{Completion, Handle, Instant, ListenOptions, Listener, Output, Socket, Token};
 
 /// Between processes of one host.
@@ -20,77 +21,7 @@ const SYN_ATTEMPTS_MAX: u32 = 6;
 const EPHEMERAL_PORTS: std::ops::Range<u16> = 32_768..60_999;
 
 #[derive(Debug)]
-pub(super) enum NetworkEvent {
-    /// A request to connect reaches the host of `to`.
-    Syn {
-        client: u32,
-        attempt: u32,
-    },
-    /// The client hears that no server is there.
-    Refused {
-        client: u32,
-        code: i32,
-    },
-    /// The client hears that the connection stands.
-    Established {
-        client: u32,
-        server: u32,
-    },
-    Piece {
-        from: u32,
-        to: u32,
-        bytes: Vec<u8>,
-    },
-    Fin {
-        to: u32,
-    },
-    Reset {
-        to: u32,
-    },
-    /// The peer took so many bytes: there is room again.
-    Window {
-        to: u32,
-        bytes: usize,
-    },
-    /// The last byte of a send is in the window.
-    SendDone {
-        socket: u32,
-    },
-}
-
-/// One end of a connection, from `connect` or the handshake to `close`.
-#[derive(Debug)]
-pub(super) struct Endpoint {
-    ring: u32,
-    local: SocketAddr,
-    remote: SocketAddr,
-    peer: Option<u32>,
-    connecting: Option<Token>,
-    receiving: Option<Token>,
-    /// Arrived and not taken yet.
-    arrived: VecDeque<Vec<u8>>,
-    /// How the incoming stream ended: 0 in order, else an error number.
-    end: Option<i32>,
-    sending: Option<Sending>,
-    /// No more can be sent, and why.
-    broken: Option<i32>,
-    /// Sent and not taken by the peer yet.
-    in_flight_bytes: usize,
-    /// When the last piece arrives at the peer: none overtakes it.
-    last_arrival: Instant,
-    /// When the last word of a peer that closed arrives here: a reset comes after it.
-    last_word: Instant,
-}
-
-#[derive(Debug)]
-struct Sending {
-    token: Token,
-    output: Output,
-    at: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct ListenerState {
+struct ListenerState {
     ring: u32,
     ip: IpAddr,
     address: SocketAddr,
@@ -101,42 +32,32 @@ pub(super) struct ListenerState {
     waiting: VecDeque<u32>,
 }
 
-impl Endpoint {
-    fn new(ring: u32, local: SocketAddr, remote: SocketAddr, now: Instant) -> Self {
-        Self {
-            ring,
-            local,
-            remote,
-            peer: None,
-            connecting: None,
-            receiving: None,
-            arrived: VecDeque::new(),
-            end: None,
-            sending: None,
-            broken: None,
-            in_flight_bytes: 0,
-            last_arrival: now,
-            last_word: now,
-        }
-    }
+/// The connections of all hosts.
+#[derive(Debug, Default)]
+pub(super) struct Network {
+    endpoints: BTreeMap<u32, Endpoint>,
+    listeners: BTreeMap<u32, ListenerState>,
+    /// Connections that were asked for, by the host they were to go to.
+    pub(super) connects: BTreeMap<IpAddr, u64>,
 }
 
 /// What a ring asks for.
-impl State {
+impl Network {
     pub(super) fn listen(
         &mut self,
+        course: &mut Course,
         ring: u32,
         options: ListenOptions,
         token: Token,
     ) -> io::Result<(Listener, SocketAddr)> {
-        let ip = self.rings.get(&ring).ok_or_else(|| errno(libc::ENETDOWN))?.ip;
+        let ip = course.rings.get(&ring).ok_or_else(|| errno(libc::ENETDOWN))?.ip;
         let mut address = options.address;
         let asked = address.ip();
         if asked != ip && !asked.is_unspecified() && !asked.is_loopback() {
             return Err(errno(libc::EADDRNOTAVAIL));
         }
         if address.port() == 0 {
-            address.set_port(self.ephemeral_port());
+            address.set_port(ephemeral_port(course));
         }
         let overlaps = |other: SocketAddr| {
             other.port() == address.port()
@@ -148,7 +69,7 @@ impl State {
         if self.listeners.values().any(taken) {
             return Err(errno(libc::EADDRINUSE));
         }
-        let id = self.next_id();
+        let id = course.next_id();
         let listener = ListenerState {
             ring,
             ip,
@@ -163,67 +84,70 @@ impl State {
         Ok((Listener(id), address))
     }
 
-    fn ephemeral_port(&mut self) -> u16 {
-        let span = u64::from(EPHEMERAL_PORTS.end - EPHEMERAL_PORTS.start);
-        EPHEMERAL_PORTS.start + (self.next_sequence() % span) as u16
-    }
-
-    pub(super) fn set_accepting(&mut self, ring: u32, listener: Listener, accepting: bool) {
+    pub(super) fn set_accepting(
+        &mut self,
+        course: &mut Course,
+        ring: u32,
+        listener: Listener,
+        accepting: bool,
+    ) {
         if let Some(state) = self.listeners.get_mut(&listener.0).filter(|state| state.ring == ring) {
             state.accepting = accepting;
-            self.accept_waiting(listener.0);
+            self.accept_waiting(course, listener.0);
         }
     }
 
-    pub(super) fn close_listener(&mut self, ring: u32, listener: u32) {
+    pub(super) fn close_listener(&mut self, course: &mut Course, ring: u32, listener: u32) {
         if self.listeners.get(&listener).is_none_or(|state| state.ring != ring) {
             return;
         }
         let Some(state) = self.listeners.remove(&listener) else { return };
         let mut orphans: Vec<u32> = state.waiting.into();
-        for (owner, ready) in self.rings.get(&ring).iter().flat_map(|ring| &ring.ready) {
+        for (owner, ready) in course.rings.get(&ring).iter().flat_map(|ring| &ring.ready) {
             if let (Ready::Other(Completion::Accepted { socket, .. }), true) =
                 (ready, *owner == Owner::Listener(listener))
             {
                 orphans.push(socket.0.index());
             }
         }
-        self.swallow(ring, Owner::Listener(listener));
+        course.swallow(ring, Owner::Listener(listener));
         for orphan in orphans {
-            self.cut(orphan);
+            self.cut(course, orphan);
         }
     }
 
     pub(super) fn connect(
         &mut self,
+        course: &mut Course,
         ring: u32,
         to: SocketAddr,
         source: Option<IpAddr>,
         token: Token,
     ) -> Socket {
-        let id = self.next_id();
+        let id = course.next_id();
         *self.connects.entry(to.ip()).or_default() += 1;
-        let own = self.rings.get(&ring).map(|ring| ring.ip);
+        let own = course.rings.get(&ring).map(|ring| ring.ip);
         if let Some(own) = own {
             let ip = source.unwrap_or(if to.ip().is_loopback() { to.ip() } else { own });
-            let local = SocketAddr::new(ip, self.ephemeral_port());
-            let mut endpoint = Endpoint::new(ring, local, to, self.now);
+            let local = SocketAddr::new(ip, ephemeral_port(course));
+            let mut endpoint = Endpoint::new(ring, local, to, course.now);
             endpoint.connecting = Some(token);
             self.endpoints.insert(id, endpoint);
-            if self.random.chance(self.options.descriptor_error_probability) {
-                self.schedule_refusal(self.now, id, libc::EMFILE);
+            if course.random.chance(course.options.descriptor_error_probability) {
+                let now = course.now;
+                schedule_refusal(course, now, id, libc::EMFILE);
                 return Socket(Handle::of(id, ring));
             }
-            let at = self.now.after(self.latency(self.is_local(ring, to.ip())));
-            self.schedule(at, Event::Network(NetworkEvent::Syn { client: id, attempt: 0 }));
+            let at = arrival(course, ring, to.ip());
+            course.schedule(at, Event::Network(NetworkEvent::Syn { client: id, attempt: 0 }));
         }
         Socket(Handle::of(id, ring))
     }
 
-    pub(super) fn receive(&mut self, socket: Socket, token: Token) {
+    pub(super) fn receive(&mut self, course: &mut Course, socket: Socket, token: Token) {
         if let Some(endpoint) = self.endpoint(socket) {
             endpoint.receiving = Some(token);
-            self.deliver(socket.0.index());
+            self.deliver(course, socket.0.index());
         }
     }
 
@@ -233,7 +157,7 @@ impl State {
         }
     }
 
-    pub(super) fn send(&mut self, socket: Socket, output: Output, token: Token) {
+    pub(super) fn send(&mut self, course: &mut Course, socket: Socket, output: Output, token: Token) {
         let Some(endpoint) = self.endpoint(socket) else { return };
         assert!(endpoint.sending.is_none(), "a send of this socket is still under way");
         if endpoint.peer.is_none() && endpoint.broken.is_none() {
@@ -241,76 +165,76 @@ impl State {
         }
         endpoint.sending = Some(Sending { token, output, at: 0 });
         if endpoint.broken.is_some() {
-            self.fail_send(socket.0.index());
+            self.fail_send(course, socket.0.index());
         } else {
-            self.pump(socket.0.index());
+            self.pump(course, socket.0.index());
         }
     }
 
-    pub(super) fn close(&mut self, socket: Socket) {
-        self.swallow(socket.0.generation(), Owner::Socket(socket.0.index()));
+    pub(super) fn close(&mut self, course: &mut Course, socket: Socket) {
+        course.swallow(socket.0.generation(), Owner::Socket(socket.0.index()));
         if self.endpoint(socket).is_none() {
             return;
         }
         let Some(endpoint) = self.endpoints.remove(&socket.0.index()) else { return };
         let Some(peer) = endpoint.peer.filter(|_| endpoint.broken.is_none()) else { return };
-        let at = self.arrival(&endpoint);
-        self.schedule(at, Event::Network(NetworkEvent::Fin { to: peer }));
+        let at = arrival(course, endpoint.ring, endpoint.remote.ip()).max(endpoint.last_arrival);
+        course.schedule(at, Event::Network(NetworkEvent::Fin { to: peer }));
         if let Some(peer) = self.endpoints.get_mut(&peer) {
             peer.last_word = at;
         }
         // What is unread will never be taken: its sender hears so, after our last byte.
         if !endpoint.arrived.is_empty() {
-            self.schedule(at, Event::Network(NetworkEvent::Reset { to: peer }));
+            course.schedule(at, Event::Network(NetworkEvent::Reset { to: peer }));
         }
     }
 
     /// Sends the end of our stream and goes on receiving.
-    pub(super) fn end_sending(&mut self, socket: Socket) {
+    pub(super) fn end_sending(&mut self, course: &mut Course, socket: Socket) {
         let Some(endpoint) = self.endpoint(socket).filter(|endpoint| endpoint.broken.is_none()) else {
             return;
         };
         endpoint.broken = Some(libc::EPIPE);
         let id = socket.0.index();
-        self.fail_send(id);
+        self.fail_send(course, id);
         let Some(endpoint) = self.endpoints.remove(&id) else { return };
-        let at = self.arrival(&endpoint);
+        let at = arrival(course, endpoint.ring, endpoint.remote.ip()).max(endpoint.last_arrival);
         if let Some(peer) = endpoint.peer {
-            self.schedule(at, Event::Network(NetworkEvent::Fin { to: peer }));
+            course.schedule(at, Event::Network(NetworkEvent::Fin { to: peer }));
         }
         self.endpoints.insert(id, endpoint);
     }
 
     /// The owner of this end breaks the connection.
-    pub(super) fn reset_by(&mut self, socket: Socket) {
-        self.swallow(socket.0.generation(), Owner::Socket(socket.0.index()));
+    pub(super) fn reset_by(&mut self, course: &mut Course, socket: Socket) {
+        course.swallow(socket.0.generation(), Owner::Socket(socket.0.index()));
         if self.endpoint(socket).is_some() {
-            self.cut(socket.0.index());
+            self.cut(course, socket.0.index());
         }
     }
 
     /// The power of this ring's host is gone: its peers hear resets.
-    pub(super) fn cut_connections(&mut self, ring: u32) {
+    pub(super) fn cut_connections(&mut self, course: &mut Course, ring: u32) {
         self.listeners.retain(|_, listener| listener.ring != ring);
         for id in self.endpoints_of(ring) {
-            self.cut(id);
+            self.cut(course, id);
         }
     }
 
     /// The process of this ring ended: the kernel closes what it had.
-    pub(super) fn close_connections(&mut self, ring: u32) {
+    pub(super) fn close_connections(&mut self, course: &mut Course, ring: u32) {
         let listeners = self.listeners.iter().filter(|(_, listener)| listener.ring == ring);
         for id in listeners.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.close_listener(ring, id);
+            self.close_listener(course, ring, id);
         }
         for id in self.endpoints_of(ring) {
-            self.close(Socket(Handle::of(id, ring)));
+            self.close(course, Socket(Handle::of(id, ring)));
         }
     }
 }
 
 /// How it goes on.
-impl State {
+impl Network {
     fn endpoint(&mut self, socket: Socket) -> Option<&mut Endpoint> {
         self.endpoints.get_mut(&socket.0.index()).filter(|endpoint| endpoint.ring == socket.0.generation())
     }
@@ -319,75 +243,58 @@ impl State {
         self.endpoints.iter().filter(|(_, endpoint)| endpoint.ring == ring).map(|(id, _)| *id).collect()
     }
 
-    fn is_local(&self, ring: u32, to: IpAddr) -> bool {
-        to.is_loopback() || self.rings.get(&ring).is_some_and(|ring| ring.ip == to)
-    }
-
-    fn latency(&mut self, local: bool) -> Duration {
-        let range = if local { LOOPBACK_LATENCY } else { self.options.network_latency };
-        self.random.between(range) + self.stall()
-    }
-
-    /// When something that leaves now arrives at the peer, in order.
-    fn arrival(&mut self, endpoint: &Endpoint) -> Instant {
-        let local = self.is_local(endpoint.ring, endpoint.remote.ip());
-        self.now.after(self.latency(local)).max(endpoint.last_arrival)
-    }
-
     /// Ends an endpoint without a word to its owner; the peer hears a reset.
-    fn cut(&mut self, id: u32) {
+    fn cut(&mut self, course: &mut Course, id: u32) {
         let Some(endpoint) = self.endpoints.remove(&id) else { return };
         if let Some(peer) = endpoint.peer.filter(|_| endpoint.broken != Some(libc::ECONNRESET)) {
-            let at = self.arrival(&endpoint);
-            self.schedule(at, Event::Network(NetworkEvent::Reset { to: peer }));
+            let at = arrival(course, endpoint.ring, endpoint.remote.ip()).max(endpoint.last_arrival);
+            course.schedule(at, Event::Network(NetworkEvent::Reset { to: peer }));
         }
     }
 
-    pub(super) fn network_event(&mut self, event: NetworkEvent) {
+    pub(super) fn event(&mut self, course: &mut Course, event: NetworkEvent) {
         match event {
-            NetworkEvent::Syn { client, attempt } => self.handshake(client, attempt),
-            NetworkEvent::Refused { client, code } => self.connect_failed(client, code),
-            NetworkEvent::Established { client, server } => self.connected(client, server),
+            NetworkEvent::Syn { client, attempt } => self.handshake(course, client, attempt),
+            NetworkEvent::Refused { client, code } => self.connect_failed(course, client, code),
+            NetworkEvent::Established { client, server } => self.connected(course, client, server),
             NetworkEvent::Piece { from, to, bytes } => {
-                self.note(&[1, u64::from(to), bytes.len() as u64]);
-                self.note_bytes(&bytes);
+                course.note(&[1, u64::from(to), bytes.len() as u64]);
+                course.note_bytes(&bytes);
                 match self.endpoints.get_mut(&to) {
                     Some(endpoint) if endpoint.end.is_none() => {
                         endpoint.arrived.push_back(bytes);
-                        self.deliver(to);
+                        self.deliver(course, to);
                     }
                     Some(_) => {}
-                    None => self.answer_with_reset(from),
+                    None => self.answer_with_reset(course, from),
                 }
             }
             NetworkEvent::Fin { to } => {
-                self.note(&[2, u64::from(to)]);
+                course.note(&[2, u64::from(to)]);
                 if let Some(endpoint) = self.endpoints.get_mut(&to) {
                     endpoint.end.get_or_insert(0);
-                    self.deliver(to);
+                    self.deliver(course, to);
                 }
             }
-            NetworkEvent::Reset { to } => self.reset(to),
+            NetworkEvent::Reset { to } => self.reset(course, to),
             NetworkEvent::Window { to, bytes } => {
                 if let Some(endpoint) = self.endpoints.get_mut(&to) {
                     endpoint.in_flight_bytes = endpoint.in_flight_bytes.saturating_sub(bytes);
-                    self.pump(to);
+                    self.pump(course, to);
                 }
             }
-            NetworkEvent::SendDone { socket } => self.send_done(socket),
+            NetworkEvent::SendDone { socket } => self.send_done(course, socket),
         }
     }
 
-    fn handshake(&mut self, client: u32, attempt: u32) {
+    fn handshake(&mut self, course: &mut Course, client: u32, attempt: u32) {
         let Some(endpoint) = self.endpoints.get(&client) else { return };
         let (ring, local, to) = (endpoint.ring, endpoint.local, endpoint.remote);
-        let Some(own) = self.rings.get(&ring).map(|ring| ring.ip) else { return };
+        let Some(own) = course.rings.get(&ring).map(|ring| ring.ip) else { return };
         let host = if to.ip().is_loopback() { own } else { to.ip() };
-        let is_local = self.is_local(ring, to.ip());
-        let back = self.now.after(self.latency(is_local));
-        if !self.rings.values().any(|ring| ring.ip == host) {
-            let at = self.now.after(UNREACHABLE_AFTER);
-            return self.schedule_refusal(at, client, libc::EHOSTUNREACH);
+        let (now, back) = (course.now, arrival(course, ring, to.ip()));
+        if !course.rings.values().any(|ring| ring.ip == host) {
+            return schedule_refusal(course, now.after(UNREACHABLE_AFTER), client, libc::EHOSTUNREACH);
         }
         let reaches = |listener: &ListenerState| {
             let address = listener.address;
@@ -396,69 +303,65 @@ impl State {
         };
         let candidates: Vec<u32> =
             self.listeners.iter().filter(|(_, listener)| reaches(listener)).map(|(id, _)| *id).collect();
-        if candidates.is_empty() || self.random.chance(self.options.refuse_probability) {
-            return self.schedule_refusal(back, client, libc::ECONNREFUSED);
+        if candidates.is_empty() || course.random.chance(course.options.refuse_probability) {
+            return schedule_refusal(course, back, client, libc::ECONNREFUSED);
         }
         // As SO_REUSEPORT does, whether or not that one is accepting.
-        let chosen = candidates[self.random.below(candidates.len() as u64) as usize];
-        let server = self.next_id();
+        let chosen = candidates[course.random.below(candidates.len() as u64) as usize];
+        let server = course.next_id();
         let Some(listener) = self.listeners.get_mut(&chosen) else { return };
         if listener.waiting.len() > listener.backlog {
             if attempt == SYN_ATTEMPTS_MAX {
-                return self.schedule_refusal(self.now, client, libc::ETIMEDOUT);
+                return schedule_refusal(course, now, client, libc::ETIMEDOUT);
             }
-            let again = self.now.after(Duration::from_secs(1 << attempt));
+            let again = now.after(Duration::from_secs(1 << attempt));
             let event = NetworkEvent::Syn { client, attempt: attempt + 1 };
-            return self.schedule(again, Event::Network(event));
+            return course.schedule(again, Event::Network(event));
         }
         listener.waiting.push_back(server);
         let mut endpoint = Endpoint::new(listener.ring, to, local, back);
         endpoint.peer = Some(client);
         self.endpoints.insert(server, endpoint);
-        self.note(&[3, u64::from(client), u64::from(server)]);
-        self.schedule(back, Event::Network(NetworkEvent::Established { client, server }));
-        self.accept_waiting(chosen);
+        course.note(&[3, u64::from(client), u64::from(server)]);
+        course.schedule(back, Event::Network(NetworkEvent::Established { client, server }));
+        self.accept_waiting(course, chosen);
     }
 
-    fn schedule_refusal(&mut self, at: Instant, client: u32, code: i32) {
-        self.schedule(at, Event::Network(NetworkEvent::Refused { client, code }));
-    }
-
-    fn connect_failed(&mut self, client: u32, code: i32) {
+    fn connect_failed(&mut self, course: &mut Course, client: u32, code: i32) {
         if let Some(endpoint) = self.endpoints.remove(&client)
             && let Some(token) = endpoint.connecting
         {
-            self.note(&[4, u64::from(client), code as u64]);
+            course.note(&[4, u64::from(client), code as u64]);
             let completion = Completion::Connected { token, result: Err(errno(code)) };
-            self.push_ready(endpoint.ring, Owner::Socket(client), Ready::Other(completion));
+            course.push_ready(endpoint.ring, Owner::Socket(client), Ready::Other(completion));
         }
     }
 
-    fn connected(&mut self, client: u32, server: u32) {
+    fn connected(&mut self, course: &mut Course, client: u32, server: u32) {
         let Some(endpoint) = self.endpoints.get_mut(&client) else {
             // Closed meanwhile: the server's end goes too.
-            return self.reset(server);
+            return self.reset(course, server);
         };
         endpoint.peer = Some(server);
         let ring = endpoint.ring;
         if let Some(token) = endpoint.connecting.take() {
             let completion = Completion::Connected { token, result: Ok(endpoint.local) };
-            self.push_ready(ring, Owner::Socket(client), Ready::Other(completion));
+            course.push_ready(ring, Owner::Socket(client), Ready::Other(completion));
         }
     }
 
-    fn accept_waiting(&mut self, id: u32) {
+    fn accept_waiting(&mut self, course: &mut Course, id: u32) {
         loop {
-            let fails = self.options.accept_error_probability;
+            let fails = course.options.accept_error_probability;
             let Some(listener) = self.listeners.get_mut(&id) else { return };
             if !listener.accepting || listener.waiting.is_empty() {
                 return;
             }
             let (ring, token) = (listener.ring, listener.token);
-            if self.random.chance(fails) {
+            if course.random.chance(fails) {
                 listener.accepting = false;
                 let completion = Completion::AcceptPaused { token, error: errno(libc::EMFILE) };
-                return self.push_ready(ring, Owner::Nobody, Ready::Other(completion));
+                return course.push_ready(ring, Owner::None, Ready::Other(completion));
             }
             let Some(socket) = listener.waiting.pop_front() else { return };
             let Some(endpoint) = self.endpoints.get(&socket) else { continue };
@@ -468,29 +371,28 @@ impl State {
                 peer: endpoint.remote,
                 local: endpoint.local,
             };
-            self.push_ready(ring, Owner::Listener(id), Ready::Other(completion));
+            course.push_ready(ring, Owner::Listener(id), Ready::Other(completion));
         }
     }
 
     /// Hands what has arrived to a receiver.
-    fn deliver(&mut self, id: u32) {
+    fn deliver(&mut self, course: &mut Course, id: u32) {
         loop {
             let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
             let (Some(token), ring) = (endpoint.receiving, endpoint.ring) else { return };
             if let Some(bytes) = endpoint.arrived.pop_front() {
                 let (peer, remote, taken) = (endpoint.peer, endpoint.remote.ip(), bytes.len());
-                self.push_ready(ring, Owner::Socket(id), Ready::Received { token, bytes });
+                course.push_ready(ring, Owner::Socket(id), Ready::Received { token, bytes });
                 if let Some(peer) = peer {
-                    let local = self.is_local(ring, remote);
-                    let at = self.now.after(self.latency(local));
-                    self.schedule(at, Event::Network(NetworkEvent::Window { to: peer, bytes: taken }));
+                    let at = arrival(course, ring, remote);
+                    course.schedule(at, Event::Network(NetworkEvent::Window { to: peer, bytes: taken }));
                 }
             } else {
                 if let Some(code) = endpoint.end {
                     endpoint.receiving = None;
                     let result = if code == 0 { Ok(()) } else { Err(errno(code)) };
                     let completion = Completion::Ended { token, result };
-                    self.push_ready(ring, Owner::Socket(id), Ready::Other(completion));
+                    course.push_ready(ring, Owner::Socket(id), Ready::Other(completion));
                 }
                 return;
             }
@@ -498,53 +400,52 @@ impl State {
     }
 
     /// What `id` sent came to an end that is gone.
-    fn answer_with_reset(&mut self, id: u32) {
+    fn answer_with_reset(&mut self, course: &mut Course, id: u32) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
         let (ring, remote, last_word) = (endpoint.ring, endpoint.remote.ip(), endpoint.last_word);
-        let local = self.is_local(ring, remote);
-        let at = self.now.after(self.latency(local)).max(last_word);
-        self.schedule(at, Event::Network(NetworkEvent::Reset { to: id }));
+        let at = arrival(course, ring, remote).max(last_word);
+        course.schedule(at, Event::Network(NetworkEvent::Reset { to: id }));
     }
 
     /// The connection is broken for this end; what had arrived can still be read.
-    fn reset(&mut self, id: u32) {
-        self.note(&[5, u64::from(id)]);
+    fn reset(&mut self, course: &mut Course, id: u32) {
+        course.note(&[5, u64::from(id)]);
         if let Some(endpoint) = self.endpoints.get_mut(&id) {
             endpoint.end.get_or_insert(libc::ECONNRESET);
             endpoint.broken = Some(libc::ECONNRESET);
-            self.fail_send(id);
-            self.deliver(id);
+            self.fail_send(course, id);
+            self.deliver(course, id);
         }
     }
 
-    fn fail_send(&mut self, id: u32) {
+    fn fail_send(&mut self, course: &mut Course, id: u32) {
         if let Some(endpoint) = self.endpoints.get_mut(&id)
             && let Some(Sending { token, output, .. }) = endpoint.sending.take()
         {
             let ring = endpoint.ring;
             let code = endpoint.broken.unwrap_or(libc::EPIPE);
             let completion = Completion::Sent { token, result: Err(errno(code)), output };
-            self.push_ready(ring, Owner::Socket(id), Ready::Other(completion));
+            course.push_ready(ring, Owner::Socket(id), Ready::Other(completion));
         }
     }
 
     /// Moves bytes of a send into the window, piece by piece.
-    fn pump(&mut self, id: u32) {
+    fn pump(&mut self, course: &mut Course, id: u32) {
         loop {
-            let window = self.options.window_bytes;
-            let most = match self.random.below(8) {
+            let window = course.options.window_bytes;
+            let most = match course.random.below(8) {
                 0 => 8,
                 1 | 2 => 256,
-                _ => self.options.piece_bytes_max,
+                _ => course.options.piece_bytes_max,
             };
-            let piece = self.random.up_to(most.min(self.options.piece_bytes_max));
+            let piece = course.random.up_to(most.min(course.options.piece_bytes_max));
             let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
             let (ring, remote, last) = (endpoint.ring, endpoint.remote.ip(), endpoint.last_arrival);
             let (Some(peer), Some(sending)) = (endpoint.peer, &mut endpoint.sending) else { return };
             let rest = &sending.output.bytes()[sending.at..];
             if rest.is_empty() {
-                let at = self.now.after(self.random.between(SEND_LATENCY));
-                return self.schedule(at, Event::Network(NetworkEvent::SendDone { socket: id }));
+                let at = course.now.after(course.random.between(SEND_LATENCY));
+                return course.schedule(at, Event::Network(NetworkEvent::SendDone { socket: id }));
             }
             let count = piece.min(rest.len()).min(window.saturating_sub(endpoint.in_flight_bytes));
             if count == 0 {
@@ -553,26 +454,39 @@ impl State {
             let bytes = rest[..count].to_vec();
             sending.at += count;
             endpoint.in_flight_bytes += count;
-            let local = self.is_local(ring, remote);
-            let at = self.now.after(self.latency(local)).max(last);
-            if let Some(endpoint) = self.endpoints.get_mut(&id) {
-                endpoint.last_arrival = at;
+            let at = arrival(course, ring, remote).max(last);
+            endpoint.last_arrival = at;
+            if course.random.chance(course.options.reset_probability) {
+                course.schedule(at, Event::Network(NetworkEvent::Reset { to: peer }));
+                return self.reset(course, id);
             }
-            if self.random.chance(self.options.reset_probability) {
-                self.schedule(at, Event::Network(NetworkEvent::Reset { to: peer }));
-                return self.reset(id);
-            }
-            self.schedule(at, Event::Network(NetworkEvent::Piece { from: id, to: peer, bytes }));
+            course.schedule(at, Event::Network(NetworkEvent::Piece { from: id, to: peer, bytes }));
         }
     }
 
-    fn send_done(&mut self, id: u32) {
+    fn send_done(&mut self, course: &mut Course, id: u32) {
         if let Some(endpoint) = self.endpoints.get_mut(&id)
             && let Some(done) = endpoint.sending.take_if(|sending| sending.at == sending.output.bytes().len())
         {
             let ring = endpoint.ring;
             let completion = Completion::Sent { token: done.token, result: Ok(()), output: done.output };
-            self.push_ready(ring, Owner::Socket(id), Ready::Other(completion));
+            course.push_ready(ring, Owner::Socket(id), Ready::Other(completion));
         }
     }
+}
+
+fn ephemeral_port(course: &mut Course) -> u16 {
+    let span = u64::from(EPHEMERAL_PORTS.end - EPHEMERAL_PORTS.start);
+    EPHEMERAL_PORTS.start + (course.next_sequence() % span) as u16
+}
+
+/// When what leaves the process of this ring now is at a host.
+fn arrival(course: &mut Course, ring: u32, to: IpAddr) -> Instant {
+    let is_local = to.is_loopback() || course.rings.get(&ring).is_some_and(|ring| ring.ip == to);
+    let range = if is_local { LOOPBACK_LATENCY } else { course.options.network_latency };
+    course.now.after(course.random.between(range) + course.stall())
+}
+
+fn schedule_refusal(course: &mut Course, at: Instant, client: u32, code: i32) {
+    course.schedule(at, Event::Network(NetworkEvent::Refused { client, code }));
 }

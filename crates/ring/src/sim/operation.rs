@@ -6,12 +6,15 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::disk::{HostDisk, InodeId, SECTOR_BYTES, errno};
+use super::course::{Event, Owner, Ready};
+use super::disk::{HostDisk, InodeId, errno};
 use super::faults::Turn;
+use super::inode::SECTOR_BYTES;
 use super::random::Random;
-use super::{Event, OpenFile, Owner, Ready, State};
+use super::{OpenFile, State};
+use crate::request::{FileRequest, Source};
 use crate::transfer::Transfer;
-use crate::{AlignedBuffer, BLOCK_BYTES, Completion, Durability, File, OpenMode, SharedBuffer, Token};
+use crate::{AlignedBuffer, BLOCK_BYTES, Completion, Durability, File, OpenMode, Token};
 
 #[derive(Debug)]
 pub(super) struct Operation {
@@ -41,21 +44,6 @@ pub(super) enum Action {
     Identify { path: PathBuf },
 }
 
-#[derive(Debug)]
-pub(super) enum Source {
-    Own(AlignedBuffer),
-    Shared(SharedBuffer),
-}
-
-impl Source {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Own(buffer) => buffer,
-            Self::Shared(buffer) => buffer,
-        }
-    }
-}
-
 /// What a step of an operation comes to.
 enum Step {
     /// There is another one.
@@ -71,6 +59,29 @@ impl Step {
 }
 
 impl Action {
+    /// `direct`: the file that it is about was opened so.
+    fn new(request: FileRequest<'_>, direct: bool) -> Self {
+        match request {
+            FileRequest::Open { path, mode } => Self::Open { path: path.to_path_buf(), mode },
+            FileRequest::Write { offset, source, range, durability, .. } => {
+                let transfer = Transfer::new(offset, range.len(), direct);
+                Self::Write { transfer, source, range, durability }
+            }
+            FileRequest::Read { offset, buffer, range, .. } => {
+                Self::Read { transfer: Transfer::new(offset, range.len(), direct), buffer, range }
+            }
+            FileRequest::Allocate { length, .. } => Self::Allocate { length },
+            FileRequest::Sync { .. } => Self::Sync,
+            FileRequest::Rename { from, to } => {
+                Self::Rename { from: from.to_path_buf(), to: to.to_path_buf() }
+            }
+            FileRequest::SyncDirectory { path } => Self::SyncDirectory { path: path.to_path_buf() },
+            FileRequest::Remove { path } => Self::Remove { path: path.to_path_buf() },
+            FileRequest::RemoveDirectory { path } => Self::RemoveDirectory { path: path.to_path_buf() },
+            FileRequest::Identify { path } => Self::Identify { path: path.to_path_buf() },
+        }
+    }
+
     /// What the disk counts as a change, and may refuse.
     fn is_change(&self) -> bool {
         match self {
@@ -92,7 +103,8 @@ impl Action {
 
     fn into_buffer(self) -> Option<AlignedBuffer> {
         match self {
-            Self::Write { source: Source::Own(buffer), .. } | Self::Read { buffer, .. } => Some(buffer),
+            Self::Write { source, .. } => source.into_buffer(),
+            Self::Read { buffer, .. } => Some(buffer),
             _ => None,
         }
     }
@@ -101,7 +113,7 @@ impl Action {
 impl State {
     /// A process's host, while it lives.
     pub(super) fn ip_of(&self, ring: u32) -> io::Result<IpAddr> {
-        self.rings.get(&ring).map(|ring| ring.ip).ok_or_else(|| errno(libc::EIO))
+        self.course.rings.get(&ring).map(|ring| ring.ip).ok_or_else(|| errno(libc::EIO))
     }
 
     pub(super) fn disk_of(&mut self, ring: u32) -> io::Result<&mut HostDisk> {
@@ -113,8 +125,12 @@ impl State {
         self.files.get(&file.0).filter(|open| open.ring == ring).ok_or_else(|| errno(libc::EBADF))
     }
 
-    pub(super) fn start(&mut self, ring: u32, token: Token, file: Option<File>, action: Action) {
+    pub(super) fn start(&mut self, ring: u32, request: FileRequest<'_>, token: Token) {
         let Ok(ip) = self.ip_of(ring) else { return };
+        let file = request.file();
+        let open = file.and_then(|file| self.open_file(ring, file).ok());
+        let is_direct = open.is_some_and(|open| open.mode.direct);
+        let action = Action::new(request, is_direct);
         let held = match file.map(|file| Ok((file, self.check(ring, file, &action)?))).transpose() {
             Ok(held) => held,
             Err(error) => return self.report(ring, token, file, Err(error), None, action.into_buffer()),
@@ -122,15 +138,13 @@ impl State {
         if let (Some((_, inode)), Some(disk)) = (held, self.disks.get_mut(&ip)) {
             disk.hold(inode);
         }
-        let id = self.next_id();
-        let started = self.sequence;
-        let moves = matches!(action, Action::Write { .. } | Action::Read { .. });
-        let is_direct = |file| self.open_file(ring, file).is_ok_and(|open| open.mode.direct);
-        let is_left_to_the_device = moves && file.is_some_and(is_direct);
+        let id = self.course.next_id();
+        let started = self.course.sequence;
+        let is_left_to_the_device = is_direct && matches!(action, Action::Write { .. } | Action::Read { .. });
         let operation = Operation { ring, ip, token, file: held, action, started, is_left_to_the_device };
         self.operations.insert(id, operation);
-        let at = self.now.after(self.disk_latency());
-        self.schedule(at, Event::Disk(id));
+        let at = self.course.now.after(self.disk_latency());
+        self.course.schedule(at, Event::Disk(id));
     }
 
     /// What the kernel refuses before it asks the disk.
@@ -154,21 +168,21 @@ impl State {
     }
 
     fn disk_latency(&mut self) -> Duration {
-        let stalls = self.random.chance(self.options.disk_stall_probability);
-        let longest = if stalls { self.options.disk_stall_max } else { Duration::ZERO };
-        self.random.between(self.options.disk_latency)
-            + self.stall()
-            + self.random.between((Duration::ZERO, longest))
+        let stalls = self.course.random.chance(self.course.options.disk_stall_probability);
+        let longest = if stalls { self.course.options.disk_stall_max } else { Duration::ZERO };
+        self.course.random.between(self.course.options.disk_latency)
+            + self.course.stall()
+            + self.course.random.between((Duration::ZERO, longest))
     }
 
     /// An operation's time is over; on a frozen disk it goes on waiting.
     pub(super) fn operation_due(&mut self, id: u32) {
         let ip = self.operations.get(&id).map(|operation| operation.ip);
         let thaws = ip.and_then(|ip| self.disks.get(&ip)).and_then(|disk| disk.faults.frozen_until);
-        match thaws.filter(|thaws| *thaws > self.now) {
+        match thaws.filter(|thaws| *thaws > self.course.now) {
             Some(thaws) => {
-                let at = thaws.after(self.random.between(self.options.disk_latency));
-                self.schedule(at, Event::Disk(id));
+                let at = thaws.after(self.course.random.between(self.course.options.disk_latency));
+                self.course.schedule(at, Event::Disk(id));
             }
             None => self.operation_ends(id),
         }
@@ -179,12 +193,12 @@ impl State {
         let Operation { ring, ip, token, .. } = operation;
         let result = match self.perform(&mut operation) {
             // It is the process that asks for the rest.
-            Ok(Step::Again) if self.rings.contains_key(&ring) => return self.go_on(id, operation),
+            Ok(Step::Again) if self.course.rings.contains_key(&ring) => return self.go_on(id, operation),
             Ok(Step::Again) => Ok((0, None)),
             Ok(Step::Done(count, opened)) => Ok((count, opened)),
             Err(error) => Err(error),
         };
-        self.note(&[6, u64::from(ring), result.as_ref().map_or(u64::MAX, |(count, _)| *count as u64)]);
+        self.course.note(&[6, u64::from(ring), result.as_ref().map_or(u64::MAX, |(count, _)| *count as u64)]);
         if let (Some((_, inode)), Some(disk)) = (operation.file, self.disks.get_mut(&ip)) {
             disk.let_go(inode);
         }
@@ -198,10 +212,10 @@ impl State {
 
     /// The next step of an operation, which takes as long as any.
     fn go_on(&mut self, id: u32, operation: Operation) {
-        self.note(&[8, u64::from(operation.ring)]);
+        self.course.note(&[8, u64::from(operation.ring)]);
         self.operations.insert(id, operation);
-        let at = self.now.after(self.disk_latency());
-        self.schedule(at, Event::Disk(id));
+        let at = self.course.now.after(self.disk_latency());
+        self.course.schedule(at, Event::Disk(id));
     }
 
     /// A completion for the owner; swallowed when its process or its file is gone.
@@ -214,14 +228,14 @@ impl State {
         opened: Option<File>,
         buffer: Option<AlignedBuffer>,
     ) {
-        let owner = on.map_or(Owner::Nobody, |file| Owner::File(file.0));
+        let owner = on.map_or(Owner::None, |file| Owner::File(file.0));
         let completion = Completion::File { token, result, file: opened, buffer };
-        self.push_ready(ring, owner, Ready::Other(completion));
+        self.course.push_ready(ring, owner, Ready::Other(completion));
     }
 
     /// Does it or a step of it, or fails at it.
     fn perform(&mut self, operation: &mut Operation) -> io::Result<Step> {
-        let at = self.next_sequence();
+        let at = self.course.next_sequence();
         if operation.action.is_change() {
             self.suffer(operation)?;
         }
@@ -266,10 +280,10 @@ impl State {
         let left = transfer.rest().len();
         let (least, unit) =
             if operation.is_left_to_the_device { (BLOCK_BYTES, SECTOR_BYTES as usize) } else { (1, 1) };
-        if left <= least || !self.random.chance(self.options.short_transfer_probability) {
+        if left <= least || !self.course.random.chance(self.course.options.short_transfer_probability) {
             return left;
         }
-        least + self.random.below(((left - least) / unit) as u64) as usize * unit
+        least + self.course.random.below(((left - least) / unit) as u64) as usize * unit
     }
 
     /// Fails at an operation, or loses the power over it, when that is its turn.
@@ -280,13 +294,13 @@ impl State {
         match (turn, &operation.action) {
             (Turn::Goes, _) => return Ok(()),
             (Turn::Dies, action) => {
-                half_done(disk, inode, action, &mut self.random);
+                half_done(disk, inode, action, &mut self.course.random);
                 self.cut_power(operation.ip);
             }
-            (Turn::Fails, Action::Sync) => disk.sync_failed(inode, &mut self.random),
+            (Turn::Fails, Action::Sync) => disk.sync_failed(inode, &mut self.course.random),
             (Turn::Fails, action) => {
                 if let Some((offset, bytes)) = action.unwritten() {
-                    disk.write_maimed(inode, offset, bytes, &mut self.random);
+                    disk.write_maimed(inode, offset, bytes, &mut self.course.random);
                 }
             }
         }
@@ -296,22 +310,22 @@ impl State {
     /// What becomes of the next change of a host's disk.
     pub(super) fn change(&mut self, ip: IpAddr) -> Turn {
         let turn = self.disks.get_mut(&ip).map_or(Turn::Goes, |disk| disk.faults.count());
-        let fails = self.random.chance(self.options.write_error_probability);
+        let fails = self.course.random.chance(self.course.options.write_error_probability);
         if fails && turn == Turn::Goes { Turn::Fails } else { turn }
     }
 
     /// Opens a file for a process; for one that is gone, nothing stays open.
     pub(super) fn open(&mut self, ring: u32, ip: IpAddr, path: &Path, mode: OpenMode) -> io::Result<File> {
-        if self.random.chance(self.options.descriptor_error_probability) {
+        if self.course.random.chance(self.course.options.descriptor_error_probability) {
             return Err(errno(libc::EMFILE));
         }
         let disk = self.disks.get_mut(&ip).ok_or_else(|| errno(libc::EIO))?;
         let inode = disk.open(path, mode.create_new)?;
-        if !self.rings.contains_key(&ring) {
+        if !self.course.rings.contains_key(&ring) {
             disk.let_go(inode);
             return Err(errno(libc::EIO));
         }
-        let id = self.next_id();
+        let id = self.course.next_id();
         self.files.insert(id, OpenFile { ring, ip, inode, mode });
         Ok(File(id))
     }
@@ -328,7 +342,7 @@ impl State {
                 self.operation_ends(id);
             }
         }
-        self.swallow(ring, Owner::File(file.0));
+        self.course.swallow(ring, Owner::File(file.0));
         if let Some(open) = self.files.remove(&file.0)
             && let Some(disk) = self.disks.get_mut(&open.ip)
         {
@@ -351,7 +365,7 @@ impl State {
     pub(super) fn lock(&mut self, ring: u32, path: &Path, owner: &str) -> io::Result<Result<(), String>> {
         let ip = self.ip_of(ring)?;
         if let Some((holder, text)) = self.disks.get(&ip).and_then(|disk| disk.locks.get(path))
-            && (self.rings.contains_key(holder) || self.is_ending(ip))
+            && (self.course.rings.contains_key(holder) || self.is_ending(ip))
         {
             return Ok(Err(text.clone()));
         }
@@ -361,8 +375,9 @@ impl State {
     /// A killed process of this host has calls under way, each in a thread, without which it does not end;
     /// a write or read that a file takes directly needs none, and is in no one's way.
     fn is_ending(&self, ip: IpAddr) -> bool {
-        let holds_up =
-            |it: &Operation| it.ip == ip && !self.rings.contains_key(&it.ring) && !it.is_left_to_the_device;
+        let holds_up = |it: &Operation| {
+            it.ip == ip && !self.course.rings.contains_key(&it.ring) && !it.is_left_to_the_device
+        };
         self.operations.values().any(holds_up)
     }
 
@@ -399,9 +414,9 @@ impl State {
                 continue;
             }
             let inode = operation.file.map_or(0, |(_, inode)| inode);
-            half_done(disk, inode, &operation.action, &mut self.random);
+            half_done(disk, inode, &operation.action, &mut self.course.random);
         }
-        disk.crash(&mut self.random, self.options.names_are_ordered);
+        disk.crash(&mut self.course.random, self.course.options.names_are_ordered);
     }
 }
 

@@ -2,19 +2,18 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::course::{Course, Ready};
 use super::disk::errno;
 use super::faults::Turn;
-use super::operation::{Action, Source};
-use super::{Ready, World};
-use crate::transfer::Transfer;
+use super::network::Network;
+use super::{State, World};
 use crate::{
-    AlignedBuffer, Chunk, Completion, Disk, Durability, File, Instant, ListenOptions, Listener, OpenMode,
-    Output, Ring, SharedBuffer, Socket, Token, Waker,
+    Chunk, Completion, Disk, File, FileRequest, Instant, ListenOptions, Listener, OpenMode, Output, Ring,
+    Socket, Token, Waker,
 };
 
 /// As many chunks as the io_uring backend lends: a room that keeps them starves here too.
@@ -52,32 +51,24 @@ impl SimRing {
     /// Sends the end of our stream and goes on receiving, as a client does with a half close. A
     /// send under way fails.
     pub fn end_sending(&mut self, socket: Socket) {
-        if socket.0.generation() == self.id {
-            self.world.0.borrow_mut().end_sending(socket);
-        }
+        self.with_socket(socket, |network, course| network.end_sending(course, socket));
     }
 
     /// Ends a connection with a reset, as SO_LINGER with no time does. The socket is forgotten.
     pub fn reset(&mut self, socket: Socket) {
+        self.with_socket(socket, |network, course| network.reset_by(course, socket));
+    }
+
+    fn with_network<T>(&self, act: impl FnOnce(&mut Network, &mut Course) -> T) -> T {
+        let State { network, course, .. } = &mut *self.world.0.borrow_mut();
+        act(network, course)
+    }
+
+    /// Does nothing where the socket is another process's.
+    fn with_socket(&self, socket: Socket, act: impl FnOnce(&mut Network, &mut Course)) {
         if socket.0.generation() == self.id {
-            self.world.0.borrow_mut().reset_by(socket);
+            self.with_network(act);
         }
-    }
-
-    fn read_clocks(&mut self) {
-        let state = self.world.0.borrow();
-        self.now = state.now;
-        self.unix_millis = state.unix_millis();
-    }
-
-    fn start(&mut self, token: Token, file: Option<File>, action: Action) {
-        self.world.0.borrow_mut().start(self.id, token, file, action);
-    }
-
-    fn transfer(&self, file: File, offset: u64, range: &Range<usize>) -> Transfer {
-        let state = self.world.0.borrow();
-        let direct = state.open_file(self.id, file).is_ok_and(|open| open.mode.direct);
-        Transfer::new(offset, range.len(), direct)
     }
 
     fn lend(&mut self, bytes: Vec<u8>) -> Chunk {
@@ -115,9 +106,10 @@ impl Drop for SimRing {
     fn drop(&mut self) {
         // Refused only while a panic unwinds out of the world itself.
         if let Ok(mut state) = self.world.0.try_borrow_mut() {
-            state.close_connections(self.id);
+            let State { network, course, .. } = &mut *state;
+            network.close_connections(course, self.id);
             state.close_files(self.id);
-            state.rings.remove(&self.id);
+            state.course.rings.remove(&self.id);
         }
     }
 }
@@ -164,11 +156,11 @@ impl Disk for SimRing {
             return Err(errno(libc::EBADF));
         }
         let (ip, inode) = (open.ip, open.inode);
-        let at = state.next_sequence();
+        let at = state.course.next_sequence();
         let turn = state.change(ip);
         let disk = state.disks.get_mut(&ip).ok_or_else(|| errno(libc::EIO))?;
         if turn != Turn::Goes {
-            disk.write_maimed(inode, offset, bytes, &mut state.random);
+            disk.write_maimed(inode, offset, bytes, &mut state.course.random);
             if turn == Turn::Dies {
                 state.cut_power(ip);
             }
@@ -186,7 +178,7 @@ impl Disk for SimRing {
         let state = &mut *self.world.0.borrow_mut();
         let open = state.open_file(self.id, file)?;
         let (inode, write) = (open.inode, open.mode.write);
-        let at = state.next_sequence();
+        let at = state.course.next_sequence();
         if write { state.disk_of(self.id)?.allocate(inode, length, at) } else { Err(errno(libc::EBADF)) }
     }
 
@@ -194,13 +186,13 @@ impl Disk for SimRing {
         let state = &mut *self.world.0.borrow_mut();
         let open = state.open_file(self.id, file)?;
         let (ip, inode) = (open.ip, open.inode);
-        let before = state.next_sequence();
+        let before = state.course.next_sequence();
         let turn = state.change(ip);
         let disk = state.disks.get_mut(&ip).ok_or_else(|| errno(libc::EIO))?;
         match turn {
             Turn::Goes => {}
             Turn::Fails => {
-                disk.sync_failed(inode, &mut state.random);
+                disk.sync_failed(inode, &mut state.course.random);
                 return Err(errno(libc::EIO));
             }
             Turn::Dies => {
@@ -270,7 +262,7 @@ impl Ring for SimRing {
     }
 
     fn random(&mut self, bytes: &mut [u8]) {
-        self.world.0.borrow_mut().random.fill(bytes);
+        self.world.0.borrow_mut().course.random.fill(bytes);
     }
 
     fn waker(&self) -> Waker {
@@ -279,35 +271,31 @@ impl Ring for SimRing {
     }
 
     fn listen(&mut self, options: ListenOptions, token: Token) -> io::Result<(Listener, SocketAddr)> {
-        self.world.0.borrow_mut().listen(self.id, options, token)
+        self.with_network(|network, course| network.listen(course, self.id, options, token))
     }
 
     fn accept(&mut self, listener: Listener) {
-        self.world.0.borrow_mut().set_accepting(self.id, listener, true);
+        self.with_network(|network, course| network.set_accepting(course, self.id, listener, true));
     }
 
     fn stop_accepting(&mut self, listener: Listener) {
-        self.world.0.borrow_mut().set_accepting(self.id, listener, false);
+        self.with_network(|network, course| network.set_accepting(course, self.id, listener, false));
     }
 
     fn close_listener(&mut self, listener: Listener) {
-        self.world.0.borrow_mut().close_listener(self.id, listener.0);
+        self.with_network(|network, course| network.close_listener(course, self.id, listener.0));
     }
 
     fn connect(&mut self, to: SocketAddr, source: Option<IpAddr>, token: Token) -> Socket {
-        self.world.0.borrow_mut().connect(self.id, to, source, token)
+        self.with_network(|network, course| network.connect(course, self.id, to, source, token))
     }
 
     fn receive(&mut self, socket: Socket, token: Token) {
-        if socket.0.generation() == self.id {
-            self.world.0.borrow_mut().receive(socket, token);
-        }
+        self.with_socket(socket, |network, course| network.receive(course, socket, token));
     }
 
     fn pause(&mut self, socket: Socket) {
-        if socket.0.generation() == self.id {
-            self.world.0.borrow_mut().pause(socket);
-        }
+        self.with_socket(socket, |network, _| network.pause(socket));
     }
 
     fn chunk(&self, chunk: &Chunk) -> &[u8] {
@@ -321,109 +309,37 @@ impl Ring for SimRing {
         self.chunks[chunk.buffer as usize] = None;
         self.free.push(chunk.buffer);
         if was_exhausted {
-            let state = &mut *self.world.0.borrow_mut();
-            let now = state.now;
-            if let Some(ring) = state.rings.get_mut(&self.id) {
+            let course = &mut self.world.0.borrow_mut().course;
+            let now = course.now;
+            if let Some(ring) = course.rings.get_mut(&self.id) {
                 ring.due = Some(now);
             }
         }
     }
 
     fn send(&mut self, socket: Socket, output: Output, token: Token) {
-        if socket.0.generation() == self.id {
-            self.world.0.borrow_mut().send(socket, output, token);
-        }
+        self.with_socket(socket, |network, course| network.send(course, socket, output, token));
     }
 
     fn close(&mut self, socket: Socket) {
-        if socket.0.generation() == self.id {
-            self.world.0.borrow_mut().close(socket);
-        }
+        self.with_socket(socket, |network, course| network.close(course, socket));
     }
 
-    fn open_file(&mut self, path: &Path, mode: OpenMode, token: Token) {
-        self.start(token, None, Action::Open { path: path.to_path_buf(), mode });
-    }
-
-    fn write_file(
-        &mut self,
-        file: File,
-        offset: u64,
-        buffer: AlignedBuffer,
-        range: Range<usize>,
-        durability: Durability,
-        token: Token,
-    ) {
-        let transfer = self.transfer(file, offset, &range);
-        let action = Action::Write { transfer, source: Source::Own(buffer), range, durability };
-        self.start(token, Some(file), action);
-    }
-
-    fn write_shared(
-        &mut self,
-        file: File,
-        offset: u64,
-        buffer: SharedBuffer,
-        range: Range<usize>,
-        durability: Durability,
-        token: Token,
-    ) {
-        let transfer = self.transfer(file, offset, &range);
-        let action = Action::Write { transfer, source: Source::Shared(buffer), range, durability };
-        self.start(token, Some(file), action);
-    }
-
-    fn read_file(
-        &mut self,
-        file: File,
-        offset: u64,
-        buffer: AlignedBuffer,
-        range: Range<usize>,
-        token: Token,
-    ) {
-        let transfer = self.transfer(file, offset, &range);
-        self.start(token, Some(file), Action::Read { transfer, buffer, range });
-    }
-
-    fn allocate_file(&mut self, file: File, length: u64, token: Token) {
-        self.start(token, Some(file), Action::Allocate { length });
-    }
-
-    fn sync_file(&mut self, file: File, token: Token) {
-        self.start(token, Some(file), Action::Sync);
-    }
-
-    fn rename_file(&mut self, from: &Path, to: &Path, token: Token) {
-        self.start(token, None, Action::Rename { from: from.to_path_buf(), to: to.to_path_buf() });
-    }
-
-    fn sync_directory_file(&mut self, path: &Path, token: Token) {
-        self.start(token, None, Action::SyncDirectory { path: path.to_path_buf() });
-    }
-
-    fn remove_file(&mut self, path: &Path, token: Token) {
-        self.start(token, None, Action::Remove { path: path.to_path_buf() });
-    }
-
-    fn remove_directory_file(&mut self, path: &Path, token: Token) {
-        self.start(token, None, Action::RemoveDirectory { path: path.to_path_buf() });
-    }
-
-    fn identify_file(&mut self, path: &Path, token: Token) {
-        self.start(token, None, Action::Identify { path: path.to_path_buf() });
+    fn file(&mut self, request: FileRequest<'_>, token: Token) {
+        self.world.0.borrow_mut().start(self.id, request, token);
     }
 
     fn submit(&mut self) {}
 
     fn turn(&mut self, deadline: Option<Instant>, completions: &mut Vec<Completion>) -> io::Result<()> {
-        self.read_clocks();
         let before = completions.len();
         if self.woken.swap(false, Ordering::AcqRel) {
             completions.push(Completion::Woken);
         }
         let world = self.world.clone();
-        let state = &mut *world.0.borrow_mut();
-        let Some(ring) = state.rings.get_mut(&self.id) else { return Ok(()) };
+        let course = &mut world.0.borrow_mut().course;
+        (self.now, self.unix_millis) = (course.now, course.unix_millis());
+        let Some(ring) = course.rings.get_mut(&self.id) else { return Ok(()) };
         ring.is_wake_told = false;
         let mut kept = VecDeque::new();
         for (owner, ready) in std::mem::take(&mut ring.ready) {

@@ -13,8 +13,9 @@ use io_uring::{opcode, types};
 
 use super::queue::{Ended, Kind, Operation, Queue};
 use crate::disk::{FILE_MODE, allocated, identity_of};
+use crate::request::{FileRequest, Source};
 use crate::transfer::Transfer;
-use crate::{AlignedBuffer, Completion, Durability, File, Handle, OpenMode, RealDisk, SharedBuffer, Token};
+use crate::{AlignedBuffer, Completion, Durability, File, Handle, OpenMode, RealDisk, Token};
 
 /// The longest piece handed to the kernel at once, well below what its counters hold; whole blocks.
 const PIECE_BYTES_MAX: usize = 1 << 30;
@@ -52,7 +53,7 @@ struct Target {
 
 enum Request {
     Open { path: CString, mode: OpenMode, again: bool },
-    Write { transfer: Transfer, memory: Memory, flush: Flush },
+    Write { transfer: Transfer, source: Source, range: Range<usize>, flush: Flush },
     Read { transfer: Transfer, buffer: AlignedBuffer, range: Range<usize> },
     Allocate { length: u64 },
     Sync,
@@ -76,28 +77,6 @@ enum Flush {
     Now,
 }
 
-/// What a write is from.
-pub(super) enum Memory {
-    Owned(AlignedBuffer, Range<usize>),
-    Shared(SharedBuffer, Range<usize>),
-}
-
-impl Memory {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Owned(buffer, range) => &buffer[range.clone()],
-            Self::Shared(buffer, range) => &buffer[range.clone()],
-        }
-    }
-
-    fn into_buffer(self) -> Option<AlignedBuffer> {
-        match self {
-            Self::Owned(buffer, _) => Some(buffer),
-            Self::Shared(..) => None,
-        }
-    }
-}
-
 /// What comes after a step.
 enum Next {
     /// Another step of the same request.
@@ -106,84 +85,23 @@ enum Next {
 }
 
 impl Operations {
-    pub(super) fn open(&mut self, path: &Path, mode: OpenMode, token: Token, queue: &mut Queue) {
-        self.begin_path(token, queue, || Ok(Request::Open { path: c_path(path)?, mode, again: false }));
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the trait's arguments and what they act on")]
-    pub(super) fn write(
+    pub(super) fn start(
         &mut self,
-        file: File,
-        offset: u64,
-        memory: Memory,
-        durability: Durability,
+        request: FileRequest<'_>,
         token: Token,
         queue: &mut Queue,
         disk: &RealDisk,
     ) {
-        let direct = is_direct(file, disk);
-        let flush = match durability {
-            Durability::Buffered => Flush::No,
-            Durability::Durable if direct => Flush::Within,
-            Durability::Durable => Flush::After,
+        let file = request.file();
+        let direct = file.and_then(|file| disk.descriptor(file)).is_some_and(|(_, direct)| direct);
+        let (error, buffer) = match Request::new(request, direct) {
+            Ok(request) => match file.map(|file| self.hold(file, disk)).transpose() {
+                Ok(target) => return self.begin(Work { token, target, request }, queue),
+                Err(error) => (error, request.into_buffer()),
+            },
+            Err(error) => (error, None),
         };
-        let transfer = Transfer::new(offset, memory.bytes().len(), direct);
-        let request = Request::Write { transfer, memory, flush };
-        self.begin_file(file, request, token, queue, disk);
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the trait's arguments and what they act on")]
-    pub(super) fn read(
-        &mut self,
-        file: File,
-        offset: u64,
-        buffer: AlignedBuffer,
-        range: Range<usize>,
-        token: Token,
-        queue: &mut Queue,
-        disk: &RealDisk,
-    ) {
-        assert!(range.start <= range.end && range.end <= buffer.len(), "a range of the buffer");
-        let transfer = Transfer::new(offset, range.len(), is_direct(file, disk));
-        let request = Request::Read { transfer, buffer, range };
-        self.begin_file(file, request, token, queue, disk);
-    }
-
-    pub(super) fn allocate(
-        &mut self,
-        file: File,
-        length: u64,
-        token: Token,
-        queue: &mut Queue,
-        disk: &RealDisk,
-    ) {
-        self.begin_file(file, Request::Allocate { length }, token, queue, disk);
-    }
-
-    pub(super) fn sync(&mut self, file: File, token: Token, queue: &mut Queue, disk: &RealDisk) {
-        self.begin_file(file, Request::Sync, token, queue, disk);
-    }
-
-    pub(super) fn rename(&mut self, from: &Path, to: &Path, token: Token, queue: &mut Queue) {
-        self.begin_path(token, queue, || Ok(Request::Rename { from: c_path(from)?, to: c_path(to)? }));
-    }
-
-    pub(super) fn sync_directory(&mut self, path: &Path, token: Token, queue: &mut Queue) {
-        self.begin_path(token, queue, || Ok(Request::SyncDirectory { path: c_path(path)?, directory: None }));
-    }
-
-    pub(super) fn remove(&mut self, path: &Path, token: Token, queue: &mut Queue) {
-        self.begin_path(token, queue, || Ok(Request::Remove { path: c_path(path)?, flags: 0 }));
-    }
-
-    pub(super) fn remove_directory(&mut self, path: &Path, token: Token, queue: &mut Queue) {
-        let flags = libc::AT_REMOVEDIR;
-        self.begin_path(token, queue, || Ok(Request::Remove { path: c_path(path)?, flags }));
-    }
-
-    pub(super) fn identify(&mut self, path: &Path, token: Token, queue: &mut Queue) {
-        let found = || Box::new(MaybeUninit::zeroed());
-        self.begin_path(token, queue, || Ok(Request::Identify { path: c_path(path)?, found: found() }));
+        self.failed.push(Completion::File { token, result: Err(error), file: None, buffer });
     }
 
     pub(super) fn close_file(&mut self, file: File, queue: &mut Queue, disk: &mut RealDisk) {
@@ -226,32 +144,16 @@ impl Operations {
         completions.push(Completion::File { token, result, file, buffer: request.into_buffer() });
     }
 
-    fn begin_path(&mut self, token: Token, queue: &mut Queue, request: impl FnOnce() -> io::Result<Request>) {
-        match request() {
-            Ok(request) => self.begin(Work { token, target: None, request }, queue),
-            Err(error) => {
-                self.failed.push(Completion::File { token, result: Err(error), file: None, buffer: None });
-            }
-        }
-    }
-
-    fn begin_file(&mut self, file: File, request: Request, token: Token, queue: &mut Queue, disk: &RealDisk) {
+    /// Counts an operation on a file, which must be open.
+    fn hold(&mut self, file: File, disk: &RealDisk) -> io::Result<Target> {
         let number = file.0 as usize;
         if self.files.len() <= number {
             self.files.resize(number + 1, Use::default());
         }
-        match disk.descriptor(file) {
-            Some((fd, _)) if !self.files[number].closing => {
-                self.files[number].in_flight += 1;
-                let target = Some(Target { file, fd });
-                self.begin(Work { token, target, request }, queue);
-            }
-            _ => {
-                let result = Err(io::Error::from_raw_os_error(libc::EBADF));
-                let buffer = request.into_buffer();
-                self.failed.push(Completion::File { token, result, file: None, buffer });
-            }
-        }
+        let open = disk.descriptor(file).filter(|_| !self.files[number].closing);
+        let (fd, _) = open.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
+        self.files[number].in_flight += 1;
+        Ok(Target { file, fd })
     }
 
     fn begin(&mut self, work: Work, queue: &mut Queue) {
@@ -294,8 +196,8 @@ impl Work {
             Request::Write { flush: Flush::Now, .. } | Request::Sync => {
                 opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build()
             }
-            Request::Write { transfer, memory, flush } => {
-                let rest = &memory.bytes()[transfer.rest()];
+            Request::Write { transfer, source, range, flush } => {
+                let rest = &source.bytes()[range.clone()][transfer.rest()];
                 let length = rest.len().min(PIECE_BYTES_MAX) as u32;
                 let flags = if *flush == Flush::Within { libc::RWF_DSYNC } else { 0 };
                 opcode::Write::new(fd, rest.as_ptr(), length)
@@ -336,7 +238,7 @@ impl Work {
         };
         match &mut self.request {
             Request::Open { .. } => Next::Done(Ok(count)),
-            Request::Write { memory, flush: Flush::Now, .. } => Next::Done(Ok(memory.bytes().len())),
+            Request::Write { range, flush: Flush::Now, .. } => Next::Done(Ok(range.len())),
             Request::Write { transfer, flush, .. } => match transfer.wrote(count) {
                 None => Next::Again,
                 Some(Ok(_)) if *flush == Flush::After => {
@@ -395,18 +297,45 @@ impl Work {
 }
 
 impl Request {
+    /// `direct`: the file that it is about was opened so.
+    fn new(request: FileRequest<'_>, direct: bool) -> io::Result<Self> {
+        Ok(match request {
+            FileRequest::Open { path, mode } => Self::Open { path: c_path(path)?, mode, again: false },
+            FileRequest::Write { offset, source, range, durability, .. } => {
+                let flush = match durability {
+                    Durability::Buffered => Flush::No,
+                    Durability::Durable if direct => Flush::Within,
+                    Durability::Durable => Flush::After,
+                };
+                Self::Write { transfer: Transfer::new(offset, range.len(), direct), source, range, flush }
+            }
+            FileRequest::Read { offset, buffer, range, .. } => {
+                assert!(range.start <= range.end && range.end <= buffer.len(), "a range of the buffer");
+                Self::Read { transfer: Transfer::new(offset, range.len(), direct), buffer, range }
+            }
+            FileRequest::Allocate { length, .. } => Self::Allocate { length },
+            FileRequest::Sync { .. } => Self::Sync,
+            FileRequest::Rename { from, to } => Self::Rename { from: c_path(from)?, to: c_path(to)? },
+            FileRequest::SyncDirectory { path } => {
+                Self::SyncDirectory { path: c_path(path)?, directory: None }
+            }
+            FileRequest::Remove { path } => Self::Remove { path: c_path(path)?, flags: 0 },
+            FileRequest::RemoveDirectory { path } => {
+                Self::Remove { path: c_path(path)?, flags: libc::AT_REMOVEDIR }
+            }
+            FileRequest::Identify { path } => {
+                Self::Identify { path: c_path(path)?, found: Box::new(MaybeUninit::zeroed()) }
+            }
+        })
+    }
+
     fn into_buffer(self) -> Option<AlignedBuffer> {
         match self {
-            Self::Write { memory, .. } => memory.into_buffer(),
+            Self::Write { source, .. } => source.into_buffer(),
             Self::Read { buffer, .. } => Some(buffer),
             _ => None,
         }
     }
-}
-
-/// One that is not open is for [`Operations::begin_file`] to refuse.
-fn is_direct(file: File, disk: &RealDisk) -> bool {
-    disk.descriptor(file).is_some_and(|(_, direct)| direct)
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {

@@ -16,7 +16,6 @@ mod tests;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::ops::Range;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -33,8 +32,8 @@ use self::queue::{Ended, Kind, Operation, Queue};
 use self::socket::Sockets;
 use self::sys::Entropy;
 use crate::{
-    AlignedBuffer, Chunk, Completion, Disk, Durability, File, Handle, Instant, ListenOptions, Listener,
-    OpenMode, Output, RealDisk, Ring, SharedBuffer, Socket, Token, Waker,
+    Chunk, Completion, Disk, File, FileRequest, Handle, Instant, ListenOptions, Listener, OpenMode, Output,
+    RealDisk, Ring, Socket, Token, Waker,
 };
 
 /// Sizes of a ring. A ring of the default sizes takes about 60 KiB of kernel memory and up to 4 MiB
@@ -283,73 +282,8 @@ impl Ring for UringRing {
         self.sockets.close(socket, &mut self.queue);
     }
 
-    fn open_file(&mut self, path: &Path, mode: OpenMode, token: Token) {
-        self.operations.open(path, mode, token, &mut self.queue);
-    }
-
-    fn write_file(
-        &mut self,
-        file: File,
-        offset: u64,
-        buffer: AlignedBuffer,
-        range: Range<usize>,
-        durability: Durability,
-        token: Token,
-    ) {
-        let memory = file::Memory::Owned(buffer, range);
-        self.operations.write(file, offset, memory, durability, token, &mut self.queue, &self.disk);
-    }
-
-    fn write_shared(
-        &mut self,
-        file: File,
-        offset: u64,
-        buffer: SharedBuffer,
-        range: Range<usize>,
-        durability: Durability,
-        token: Token,
-    ) {
-        let memory = file::Memory::Shared(buffer, range);
-        self.operations.write(file, offset, memory, durability, token, &mut self.queue, &self.disk);
-    }
-
-    fn read_file(
-        &mut self,
-        file: File,
-        offset: u64,
-        buffer: AlignedBuffer,
-        range: Range<usize>,
-        token: Token,
-    ) {
-        self.operations.read(file, offset, buffer, range, token, &mut self.queue, &self.disk);
-    }
-
-    fn allocate_file(&mut self, file: File, length: u64, token: Token) {
-        self.operations.allocate(file, length, token, &mut self.queue, &self.disk);
-    }
-
-    fn sync_file(&mut self, file: File, token: Token) {
-        self.operations.sync(file, token, &mut self.queue, &self.disk);
-    }
-
-    fn rename_file(&mut self, from: &Path, to: &Path, token: Token) {
-        self.operations.rename(from, to, token, &mut self.queue);
-    }
-
-    fn sync_directory_file(&mut self, path: &Path, token: Token) {
-        self.operations.sync_directory(path, token, &mut self.queue);
-    }
-
-    fn remove_file(&mut self, path: &Path, token: Token) {
-        self.operations.remove(path, token, &mut self.queue);
-    }
-
-    fn remove_directory_file(&mut self, path: &Path, token: Token) {
-        self.operations.remove_directory(path, token, &mut self.queue);
-    }
-
-    fn identify_file(&mut self, path: &Path, token: Token) {
-        self.operations.identify(path, token, &mut self.queue);
+    fn file(&mut self, request: FileRequest<'_>, token: Token) {
+        self.operations.start(request, token, &mut self.queue, &self.disk);
     }
 
     fn submit(&mut self) {

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::thread;
 
 use super::*;
-use crate::BLOCK_BYTES;
 use crate::scratch::Scratch;
+use crate::{AlignedBuffer, BLOCK_BYTES, Durability, SharedBuffer};
 
 const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Long enough for a loaded machine; a test that gets there has failed.
@@ -387,7 +387,7 @@ fn a_connection_is_opened_from_the_source_that_was_asked_for() {
 #[test]
 fn a_connection_that_cannot_be_made_says_why() {
     let mut ring = ring();
-    let nobody = {
+    let no_listener = {
         let listener = TcpListener::bind(LOCAL).expect("binds");
         listener.local_addr().expect("has an address")
     };
@@ -395,12 +395,12 @@ fn a_connection_that_cannot_be_made_says_why() {
         Completion::Connected { result, .. } => Some(result.expect_err("no socket listens").kind()),
         other => panic!("unexpected {other:?}"),
     };
-    ring.connect(nobody, None, token(1));
+    ring.connect(no_listener, None, token(1));
     assert_eq!(until(&mut ring, |_, completion| failure(completion)), io::ErrorKind::ConnectionRefused);
     let not_ours = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-    ring.connect(nobody, Some(not_ours), token(1));
+    ring.connect(no_listener, Some(not_ours), token(1));
     assert_eq!(until(&mut ring, |_, completion| failure(completion)), io::ErrorKind::AddrNotAvailable);
-    let closed_at_once = ring.connect(nobody, Some(not_ours), token(1));
+    let closed_at_once = ring.connect(no_listener, Some(not_ours), token(1));
     ring.close(closed_at_once);
     assert!(what_comes(&mut ring).is_empty());
 }

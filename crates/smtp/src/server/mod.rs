@@ -4,12 +4,10 @@
 //! to a [`Handler`]. It promises that only CRLF.CRLF ends a message, that nothing read before STARTTLS
 //! survives it, and that its memory is bounded whatever the peer sends. It fails by saying 421 and closing.
 
-mod hello;
-mod login;
-mod proxied;
+mod channel;
+mod conduct;
+mod dialog;
 mod session;
-mod state;
-mod transaction;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use mail::{Reply, Status};
 use smtp::server::{Resume, Session, Settings, TlsMode, XClientRights};
 
-use crate::handler::{TestHandler, login_failed, said, settings};
+use crate::handler::{Recorder, login_failed, said, settings};
 
 #[test]
 fn every_dialog_goes_as_written() {
@@ -29,7 +29,7 @@ fn every_dialog_goes_as_written() {
 }
 
 fn run(script: &str, step: usize) {
-    let mut handler = TestHandler::default();
+    let mut handler = Recorder::default();
     let mut lines = script.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let setup = lines.next().unwrap();
     let settings = Arc::new(set_up(setup, &mut handler));
@@ -79,7 +79,7 @@ fn run(script: &str, step: usize) {
     assert!(pending.is_empty(), "the script ends with what the server says");
 }
 
-fn set_up(line: &str, handler: &mut TestHandler) -> Settings {
+fn set_up(line: &str, handler: &mut Recorder) -> Settings {
     let mut settings = settings();
     for word in line.split(' ') {
         match word {

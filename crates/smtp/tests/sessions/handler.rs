@@ -1,4 +1,4 @@
-//! A handler for tests: says no to what has "denied" in it, and notes all that it was told.
+//! A handler for tests: says no to whatever has "denied" in it, and notes all that it was told.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use smtp::server::{
 };
 
 #[derive(Debug, Default)]
-pub(crate) struct TestHandler {
+pub(crate) struct Recorder {
     /// Logins and messages are answered later.
     pub(crate) waits: bool,
     /// A client could log in by SCRAM.
@@ -27,7 +27,7 @@ pub(crate) struct TestHandler {
     pub(crate) refused: Vec<MessageEnd>,
 }
 
-impl Handler for TestHandler {
+impl Handler for Recorder {
     fn refused(&mut self, reason: Reason, _: &mut Reply) {
         self.log.push(format!("refused {reason}"));
     }
@@ -56,7 +56,7 @@ impl Handler for TestHandler {
                 reply.deny(Reason::ClientBlocked, format_args!("blocked"));
                 Introduction::TurnedAway
             }
-            Some(Told::Value(login)) if !answer(login, reply) => Introduction::Refused,
+            Some(Told::Value(login)) if !allows(login, reply) => Introduction::Refused,
             _ => {
                 self.xclient = XClientRights::None;
                 Introduction::Taken
@@ -88,7 +88,7 @@ impl Handler for TestHandler {
         }
         let verifier = match login {
             "terri" => smtp::scram::verifier("secret", b"a salt of terri's", 4096),
-            unknown => smtp::scram::of_unknown(&[7; 32], unknown, 4096, 16),
+            unknown => smtp::scram::stand_in(&[7; 32], unknown, 4096, 16),
         };
         Some(ScramStart { verifier, nonce: [0; SCRAM_NONCE_BYTES] })
     }
@@ -116,12 +116,12 @@ impl Handler for TestHandler {
 
     fn mail(&mut self, from: ReversePath<'_>, parameters: &MailParameters, reply: &mut Reply) -> bool {
         self.log.push(format!("mail {from} {:?} {}", parameters.size, parameters.eight_bit));
-        answer(from.text(), reply)
+        allows(from.text(), reply)
     }
 
     fn rcpt(&mut self, to: ForwardPath<'_>, reply: &mut Reply) -> Step {
         self.log.push(format!("rcpt {to}"));
-        match answer(to.text(), reply) {
+        match allows(to.text(), reply) {
             true if to.text().contains("asked") => Step::Wait,
             true => Step::Accept,
             false => Step::Refuse,
@@ -165,7 +165,7 @@ pub(crate) fn login_failed() -> Reply {
     reply
 }
 
-fn answer(text: &str, reply: &mut Reply) -> bool {
+fn allows(text: &str, reply: &mut Reply) -> bool {
     let denied = text.contains("denied");
     if denied {
         reply.deny(Reason::RelayNotPermitted, format_args!("relaying not permitted"));

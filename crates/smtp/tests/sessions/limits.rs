@@ -3,13 +3,13 @@
 use mail::limits::{COMMAND_LINE_BYTES_MAX, SessionLimits};
 use smtp::server::{Phase, Resume, Settings};
 
-use crate::handler::{TestHandler, greeted, said, settings};
+use crate::handler::{Recorder, greeted, said, settings};
 
 const TOO_MANY_ERRORS: &str = "421 4.7.0 too many errors: at most 20 in a session without a message\r\n";
 
 #[test]
 fn a_line_without_an_end_is_refused_and_then_cut() {
-    let (mut session, mut handler) = (greeted(settings()), TestHandler::default());
+    let (mut session, mut handler) = (greeted(settings()), Recorder::default());
     let mut sent = 0;
     while !session.is_closing() {
         session.receive(&[b'x'; 1000], &mut handler);
@@ -23,7 +23,7 @@ fn a_line_without_an_end_is_refused_and_then_cut() {
 
 #[test]
 fn after_a_line_that_is_too_long_the_next_is_a_command() {
-    let (mut session, mut handler) = (greeted(settings()), TestHandler::default());
+    let (mut session, mut handler) = (greeted(settings()), Recorder::default());
     let mut input = vec![b'x'; COMMAND_LINE_BYTES_MAX];
     input.extend_from_slice(b"\r\nNOOP\r\n");
     session.receive(&input, &mut handler);
@@ -47,7 +47,7 @@ fn errors_and_idle_commands_have_a_budget() {
             ),
         ] {
             let (mut session, mut handler) =
-                (greeted(Settings { limits, ..settings() }), TestHandler::default());
+                (greeted(Settings { limits, ..settings() }), Recorder::default());
             let mut heard = String::new();
             for _ in 0..=count {
                 session.receive(command.as_bytes(), &mut handler);
@@ -62,7 +62,7 @@ fn errors_and_idle_commands_have_a_budget() {
 
 #[test]
 fn many_refused_recipients_leave_an_accepted_one_its_message() {
-    let (mut session, mut handler) = (greeted(settings()), TestHandler::default());
+    let (mut session, mut handler) = (greeted(settings()), Recorder::default());
     let input = format!(
         "HELO a\r\nMAIL FROM:<a@b.example>\r\n{}RCPT TO:<c@d.example>\r\nDATA\r\nx\r\n.\r\n",
         "RCPT TO:<denied@d.example>\r\n".repeat(100)
@@ -75,7 +75,7 @@ fn many_refused_recipients_leave_an_accepted_one_its_message() {
 #[test]
 fn more_refused_recipients_in_one_transaction_than_are_taken_end_the_session() {
     let limits = SessionLimits { recipients_max: 100, ..SessionLimits::default() };
-    let (mut session, mut handler) = (greeted(Settings { limits, ..settings() }), TestHandler::default());
+    let (mut session, mut handler) = (greeted(Settings { limits, ..settings() }), Recorder::default());
     session.receive(b"HELO a\r\nMAIL FROM:<a@b.example>\r\n", &mut handler);
     session.receive("RCPT TO:<denied@d.example>\r\n".repeat(100).as_bytes(), &mut handler);
     assert!(!session.is_closing());
@@ -87,7 +87,7 @@ fn more_refused_recipients_in_one_transaction_than_are_taken_end_the_session() {
 
 #[test]
 fn transactions_of_refused_recipients_only_end_the_session() {
-    let (mut session, mut handler) = (greeted(settings()), TestHandler::default());
+    let (mut session, mut handler) = (greeted(settings()), Recorder::default());
     let probe = format!("MAIL FROM:<a@b.example>\r\n{}RSET\r\n", "RCPT TO:<denied@d.example>\r\n".repeat(5));
     session.receive(format!("HELO a\r\n{}", probe.repeat(4)).as_bytes(), &mut handler);
     assert!(said(&mut session).ends_with(TOO_MANY_ERRORS));
@@ -96,7 +96,7 @@ fn transactions_of_refused_recipients_only_end_the_session() {
 
 #[test]
 fn a_client_that_never_reads_is_not_read_from() {
-    let (mut session, mut handler) = (greeted(settings()), TestHandler::default());
+    let (mut session, mut handler) = (greeted(settings()), Recorder::default());
     session.receive(b"HELO a\r\nMAIL FROM:<a@b.example>\r\n", &mut handler);
     let input = "RCPT TO:<c@d.example>\r\n".repeat(10_000);
     session.receive(input.as_bytes(), &mut handler);
@@ -113,8 +113,7 @@ fn a_client_that_never_reads_is_not_read_from() {
 
 #[test]
 fn a_paused_body_goes_on_where_it_stopped() {
-    let (mut session, mut handler) =
-        (greeted(settings()), TestHandler { pauses: true, ..TestHandler::default() });
+    let (mut session, mut handler) = (greeted(settings()), Recorder { pauses: true, ..Recorder::default() });
     session.receive(b"HELO a\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nfirst\r\n", &mut handler);
     assert_eq!(session.phase(), Phase::Waiting);
     session.receive(b"second\r\n.\r\nNOOP\r\n", &mut handler);
@@ -129,7 +128,7 @@ fn a_paused_body_goes_on_where_it_stopped() {
 
 #[test]
 fn a_lost_connection_ends_the_transaction() {
-    let (mut session, mut handler) = (greeted(settings()), TestHandler::default());
+    let (mut session, mut handler) = (greeted(settings()), Recorder::default());
     session.receive(b"HELO a\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nx\r\n", &mut handler);
     handler.log.clear();
     session.peer_ended(&mut handler);
@@ -139,7 +138,7 @@ fn a_lost_connection_ends_the_transaction() {
 
 #[test]
 fn a_client_that_is_lost_while_its_recipient_is_asked_for_ends_the_transaction() {
-    let (mut session, mut handler) = (greeted(settings()), TestHandler::default());
+    let (mut session, mut handler) = (greeted(settings()), Recorder::default());
     session.receive(b"HELO a\r\nMAIL FROM:<>\r\nRCPT TO:<asked@d.example>\r\nDATA\r\n", &mut handler);
     assert_eq!(session.phase(), Phase::Waiting);
     assert!(session.has_transaction());
@@ -154,7 +153,7 @@ fn a_client_that_is_lost_while_its_recipient_is_asked_for_ends_the_transaction()
 
 #[test]
 fn a_search_for_recipients_waits_for_its_turns_and_mail_does_not() {
-    let (mut session, mut handler) = (greeted(settings()), TestHandler::default());
+    let (mut session, mut handler) = (greeted(settings()), Recorder::default());
     session.receive(b"EHLO client.example\r\nMAIL FROM:<a@b.example>\r\n", &mut handler);
     said(&mut session);
     session.set_allowance(10);
@@ -176,7 +175,7 @@ fn a_search_for_recipients_waits_for_its_turns_and_mail_does_not() {
 #[test]
 fn only_what_is_whole_is_a_step_and_an_exchange_of_auth_is_one() {
     let settings = Settings { auth_without_tls: true, ..settings() };
-    let (mut session, mut handler) = (greeted(settings), TestHandler::default());
+    let (mut session, mut handler) = (greeted(settings), Recorder::default());
     let mut steps = |words: &str| {
         let before = (session.steps(), session.carried());
         session.receive(words.as_bytes(), &mut handler);

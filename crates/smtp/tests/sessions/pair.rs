@@ -7,19 +7,19 @@ use rustls::pki_types::ServerName;
 use smtp::client::{ClientTls, Event, Failure, Session as Client};
 use smtp::server::{Session as Server, Settings, TlsMode};
 
-use crate::handler::{TestHandler, settings};
+use crate::handler::{Recorder, settings};
 use crate::tls::tls_settings;
 
 struct Pair {
     server: Server,
-    handler: TestHandler,
+    handler: Recorder,
     client: Client,
 }
 
 impl Pair {
     fn new(settings: Settings, tls: ClientTls) -> Self {
         let server = Server::new(Arc::new(settings));
-        Self { server, handler: TestHandler::default(), client: Client::new("app.example", tls) }
+        Self { server, handler: Recorder::default(), client: Client::new("app.example", tls) }
     }
 
     /// Carries bytes in pieces of `step` until neither side has any.

@@ -2,7 +2,7 @@
 
 use smtp::server::MessageEnd;
 
-use crate::handler::{TestHandler, greeted, said, settings};
+use crate::handler::{Recorder, greeted, said, settings};
 
 const CASES: [&str; 12] = [
     "\n.\n",
@@ -32,7 +32,7 @@ fn nothing_but_crlf_dot_crlf_ends_a_message_wherever_it_is_cut() {
 }
 
 fn check(input: &[u8], cut: usize, case: &str) {
-    let (mut session, mut handler) = (greeted(settings()), TestHandler::default());
+    let (mut session, mut handler) = (greeted(settings()), Recorder::default());
     session.receive(&input[..cut], &mut handler);
     session.receive(&input[cut..], &mut handler);
     let said = said(&mut session);
@@ -49,7 +49,7 @@ fn a_clean_message_is_handed_on_unaltered_wherever_it_is_cut() {
     let body = format!("Subject: y\r\n\r\n..\r\n..a\r\n.b\r\n{long}\r\n\u{e9}\r\n\r\n");
     let input = format!("HELO a\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n{body}.\r\nNOOP\r\n");
     for cut in 0..=input.len() {
-        let (mut session, mut handler) = (greeted(settings()), TestHandler::default());
+        let (mut session, mut handler) = (greeted(settings()), Recorder::default());
         session.receive(&input.as_bytes()[..cut], &mut handler);
         session.receive(&input.as_bytes()[cut..], &mut handler);
         assert_eq!(handler.messages, [body.as_bytes()]);

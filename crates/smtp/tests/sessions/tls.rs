@@ -7,7 +7,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
 use smtp::server::{Phase, ServerTls, Session, Settings, TlsMode};
 
-use crate::handler::{TestHandler, greeted, said, settings};
+use crate::handler::{Recorder, greeted, said, settings};
 
 /// Both ends' configuration around a fresh certificate for relay.example.
 pub(crate) fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
@@ -37,7 +37,7 @@ pub(crate) fn tls_settings(tls: TlsMode) -> (Settings, Arc<ClientConfig>) {
 }
 
 /// Carries records both ways until neither side has any; gives what the client could read.
-fn exchange(session: &mut Session, handler: &mut TestHandler, client: &mut ClientConnection) -> String {
+fn exchange(session: &mut Session, handler: &mut Recorder, client: &mut ClientConnection) -> String {
     let mut text = Vec::new();
     loop {
         let mut wire = Vec::new();
@@ -72,7 +72,7 @@ fn nothing_read_before_starttls_survives_it() {
     let settings = Arc::new(settings);
     // However it is cut, the injected text comes with the end of the command.
     for cut in 0..input.len() - injected.len() {
-        let (mut session, mut handler) = (Session::new(settings.clone()), TestHandler::default());
+        let (mut session, mut handler) = (Session::new(settings.clone()), Recorder::default());
         session.receive(&input.as_bytes()[..cut], &mut handler);
         session.receive(&input.as_bytes()[cut..], &mut handler);
         assert!(said(&mut session).ends_with("220 2.0.0 go ahead\r\n"));
@@ -89,7 +89,7 @@ fn nothing_read_before_starttls_survives_it() {
 #[test]
 fn after_starttls_the_session_starts_afresh_and_logins_are_taken() {
     let (settings, config) = tls_settings(TlsMode::Required);
-    let (mut session, mut handler) = (greeted(settings), TestHandler::default());
+    let (mut session, mut handler) = (greeted(settings), Recorder::default());
     session.receive(b"EHLO app\r\n", &mut handler);
     let offers = said(&mut session);
     assert!(offers.contains("250 STARTTLS\r\n") && !offers.contains("AUTH"), "{offers}");
@@ -112,7 +112,7 @@ fn after_starttls_the_session_starts_afresh_and_logins_are_taken() {
 #[test]
 fn implicit_tls_greets_after_the_handshake() {
     let (settings, config) = tls_settings(TlsMode::Implicit);
-    let (mut session, mut handler) = (Session::new(Arc::new(settings)), TestHandler::default());
+    let (mut session, mut handler) = (Session::new(Arc::new(settings)), Recorder::default());
     assert_eq!((session.phase(), session.output().len()), (Phase::Handshake, 0));
     let mut client = connect(config);
     assert_eq!(exchange(&mut session, &mut handler, &mut client), "220 relay.example ESMTP Gatepost\r\n");
@@ -122,7 +122,7 @@ fn implicit_tls_greets_after_the_handshake() {
 #[test]
 fn garbage_instead_of_a_handshake_closes_with_an_alert() {
     let (settings, _) = tls_settings(TlsMode::Implicit);
-    let (mut session, mut handler) = (Session::new(Arc::new(settings)), TestHandler::default());
+    let (mut session, mut handler) = (Session::new(Arc::new(settings)), Recorder::default());
     session.receive(b"EHLO app\r\nMAIL FROM:<a@b.example>\r\n", &mut handler);
     assert!(session.is_closing());
     assert_eq!(session.output()[0], 21, "an alert record");
@@ -132,7 +132,7 @@ fn garbage_instead_of_a_handshake_closes_with_an_alert() {
 #[test]
 fn a_handshake_is_one_step_however_many_pieces_it_comes_in() {
     let (settings, client_config) = tls_settings(TlsMode::Implicit);
-    let (mut session, mut handler) = (Session::new(Arc::new(settings)), TestHandler::default());
+    let (mut session, mut handler) = (Session::new(Arc::new(settings)), Recorder::default());
     let mut client =
         ClientConnection::new(client_config, ServerName::try_from("relay.example").unwrap()).unwrap();
     let mut hello = Vec::new();

@@ -11,7 +11,7 @@ const SCRAM: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
 const STRONG: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g";
 const WEAK: &str = "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g";
 
-fn of_unknown(credentials: &[&str]) -> String {
+fn stand_in(credentials: &[&str]) -> String {
     let mut tenant = tenant("a", &[], &["@a.example"]);
     let login = |(index, credential): (usize, &&str)| {
         let mut login = identity(&format!("login{index}"), &[]);
@@ -20,17 +20,17 @@ fn of_unknown(credentials: &[&str]) -> String {
         login
     };
     tenant.identities = credentials.iter().enumerate().map(login).collect();
-    Snapshot::compile(&source(vec![tenant])).unwrap().credential_of_unknown().to_owned()
+    Snapshot::compile(&source(vec![tenant])).unwrap().stand_in.credential.into()
 }
 
 #[test]
 fn it_costs_what_most_credentials_cost_and_holds_no_secret_of_theirs() {
     let weak = "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$AAAAAAAAAAA";
-    assert_eq!(of_unknown(&[STRONG, WEAK, SCRAM, WEAK]), weak);
-    assert_eq!(of_unknown(&[STRONG, WEAK, STRONG]), weak.replace("m=64,t=1", "m=19456,t=2"));
-    let scram = ScramVerifier::parse(&of_unknown(&[SCRAM, WEAK, SCRAM])).unwrap();
+    assert_eq!(stand_in(&[STRONG, WEAK, SCRAM, WEAK]), weak);
+    assert_eq!(stand_in(&[STRONG, WEAK, STRONG]), weak.replace("m=64,t=1", "m=19456,t=2"));
+    let scram = ScramVerifier::parse(&stand_in(&[SCRAM, WEAK, SCRAM])).unwrap();
     let known = ScramVerifier::parse(SCRAM).unwrap();
     assert_eq!((scram.iterations, scram.salt), (known.iterations, known.salt));
     assert_eq!((scram.stored_key, scram.server_key), ([0; 32], [0; 32]));
-    assert_eq!(of_unknown(&[]), "");
+    assert_eq!(stand_in(&[]), "");
 }
