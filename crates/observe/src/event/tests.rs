@@ -103,7 +103,7 @@ fn everything<'a>(text: &'a str, reply: &'a Reply) -> Everything<'a> {
 fn a_record_is_one_line_of_json_whatever_its_values_hold() {
     let reply = Reply::new(451, Some(Status::new(4, 3, 2)), NASTY);
     let line = line(&everything(NASTY, &reply), NASTY, NOW);
-    assert!(line.ends_with("}\n") && !line.trim_end().contains(|c| mail::is_unprintable(c)), "{line:?}");
+    assert!(line.ends_with("}\n") && !line.trim_end().contains(mail::is_unprintable), "{line:?}");
     let record: Map<String, Json> = serde_json::from_str(&line).unwrap();
     for name in ["node", "text", "path", "listener", "maybe"] {
         assert_eq!(record[name], NASTY, "{name}");
