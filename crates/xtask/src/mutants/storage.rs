@@ -5,8 +5,9 @@ use super::{Judge, Mutant};
 const MESSAGE: &str = "crates/spool/src/record/message.rs";
 const REPLAY: &str = "crates/spool/src/replay.rs";
 const COMPACTION: &str = "crates/spool/src/shard/compaction.rs";
+const COPYING: &str = "crates/spool/src/shard/compaction/copying.rs";
 
-pub(super) static MUTANTS: [Mutant; 4] = [
+pub(super) static MUTANTS: [Mutant; 5] = [
     Mutant {
         name: "a required field that is not known is passed over",
         file: MESSAGE,
@@ -27,15 +28,24 @@ pub(super) static MUTANTS: [Mutant; 4] = [
     },
     Mutant {
         name: "a copy forgets what was last said",
-        file: COMPACTION,
+        file: COPYING,
         original: "Scheduled::Deferred => self.index.replies.of(entry.reply, pending.iter().copied()),",
         mutated: "Scheduled::Deferred => self.index.replies.of(entry.reply, std::iter::empty()),",
+    },
+    Mutant {
+        name: "segments in which outcomes alone are left are emptied one a second",
+        file: COMPACTION,
+        original: "Found::Outcomes => PACE,",
+        mutated: "Found::Outcomes => PAUSE,",
     },
 ];
 
 /// The tests that may notice.
 pub(super) fn judges(file: &str) -> Option<&'static [Judge]> {
     let is_one = MUTANTS.iter().any(|mutant| mutant.file == file);
-    is_one
-        .then_some(&[("gatepost-spool", &["--test", "foreign"]), ("gatepost-spool", &["--test", "replies"])])
+    is_one.then_some(&[
+        ("gatepost-spool", &["--test", "foreign"]),
+        ("gatepost-spool", &["--test", "replies"]),
+        ("gatepost-spool", &["--test", "compaction", "one_that_waits"]),
+    ])
 }
