@@ -42,11 +42,22 @@ pub(crate) struct Compaction {
     /// Bytes that may be read or written now; below 0 a debt, since a record is read whole or not at all.
     allowance: i64,
     refilled: Option<Instant>,
-    /// When a victim was looked for last, and what was found.
-    looked: Option<(Instant, Found)>,
+    /// When a victim was looked for last.
+    looked: Option<Look>,
     victim: Option<Victim>,
     copies: [Copy; READS_MAX],
     moved_bytes: u64,
+}
+
+/// A look for a victim.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    at: Instant,
+    found: Found,
+    /// Mail was about to be refused.
+    is_pressed: bool,
+    /// The segment that was written.
+    current: u32,
 }
 
 /// What a look for a victim came to.
@@ -149,7 +160,8 @@ impl Shard {
                 Some(0) => Found::Outcomes,
                 Some(_) => Found::Messages,
             };
-            self.compaction.looked = Some((now, found));
+            let (is_pressed, current) = (self.segments.is_pressed(), self.segments.current);
+            self.compaction.looked = Some(Look { at: now, found, is_pressed, current });
             let Some(segment) = victim else { return };
             self.compaction.victim = Some(Victim { segment, phase: Phase::Messages(0) });
         }
@@ -174,11 +186,15 @@ impl Shard {
         if self.compaction.bytes_per_second == 0 || !self.segments.wants_compaction() {
             return None;
         }
-        let Some((at, found)) = self.compaction.looked else { return Some(now) };
-        Some(at.after(match found {
+        let Some(look) = self.compaction.looked else { return Some(now) };
+        let is_pressed = self.segments.is_pressed();
+        // Another segment is full, or young ones count from now on.
+        let is_news = (look.is_pressed, look.current) != (is_pressed, self.segments.current);
+        Some(look.at.after(match look.found {
             Found::Outcomes => PACE,
             Found::Messages if self.segments.is_out_of_room() => PACE,
-            Found::Messages | Found::Nothing if self.segments.is_pressed() => PRESSED_PAUSE,
+            Found::Nothing if is_news => PACE,
+            Found::Messages | Found::Nothing if is_pressed => PRESSED_PAUSE,
             Found::Messages | Found::Nothing => PAUSE,
         }))
     }
