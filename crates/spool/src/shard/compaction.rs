@@ -22,15 +22,14 @@ use crate::shard::Shard;
 /// Records that are read at once.
 const READS_MAX: usize = 8;
 
-/// Between two looks for a victim: messages of one are searched for in the whole index, which no budget of bytes
-/// holds back.
+/// Between two victims in which messages live: these are searched for in the whole index, which no budget of
+/// bytes holds back. And behind a look that found nothing.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The same while mail is refused, or about to be.
+/// The same while mail is refused, or about to be, and before a victim is walked through once more.
 const PRESSED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Between two steps with a victim, when nothing else wakes the worker. And behind a victim in which no message
-/// lived: the index was not walked through, and what its outcomes cost the budget holds back.
+/// Between two steps, when nothing else wakes the worker: with a victim, and from one to the next.
 const PACE: Duration = Duration::from_millis(1);
 
 /// What was not used is saved up to this part of a second's worth, so that no second takes much more.
@@ -44,6 +43,8 @@ pub(crate) struct Compaction {
     refilled: Option<Instant>,
     /// When a victim was looked for last.
     looked: Option<Look>,
+    /// When one was found last in which messages live.
+    walked: Option<Instant>,
     victim: Option<Victim>,
     copies: [Copy; READS_MAX],
     moved_bytes: u64,
@@ -53,21 +54,11 @@ pub(crate) struct Compaction {
 #[derive(Clone, Copy, Debug)]
 struct Look {
     at: Instant,
-    found: Found,
+    has_found: bool,
     /// Mail was about to be refused.
     is_pressed: bool,
     /// The segment that was written.
     current: u32,
-}
-
-/// What a look for a victim came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    Nothing,
-    /// A victim whose messages are searched for in the whole index.
-    Messages,
-    /// One in which no message lives.
-    Outcomes,
 }
 
 #[derive(Debug)]
@@ -114,6 +105,7 @@ impl Compaction {
             allowance: 0,
             refilled: None,
             looked: None,
+            walked: None,
             victim: None,
             copies: Default::default(),
             moved_bytes: 0,
@@ -154,15 +146,14 @@ impl Shard {
             if self.next_look(now).is_none_or(|at| now < at) {
                 return;
             }
-            let victim = self.segments.victim(now, self.rest());
-            let found = match victim.map(|victim| self.segments.list[victim as usize].live) {
-                None => Found::Nothing,
-                Some(0) => Found::Outcomes,
-                Some(_) => Found::Messages,
-            };
+            let may_walk = self.compaction.walked.is_none_or(|at| now >= at.after(self.pause()));
+            let victim = self.segments.victim(now, self.rest(), may_walk);
             let (is_pressed, current) = (self.segments.is_pressed(), self.segments.current);
-            self.compaction.looked = Some(Look { at: now, found, is_pressed, current });
+            self.compaction.looked = Some(Look { at: now, has_found: victim.is_some(), is_pressed, current });
             let Some(segment) = victim else { return };
+            if self.segments.list[segment as usize].live > 0 {
+                self.compaction.walked = Some(now);
+            }
             self.compaction.victim = Some(Victim { segment, phase: Phase::Messages(0) });
         }
         self.compaction.refill(now);
@@ -187,16 +178,20 @@ impl Shard {
             return None;
         }
         let Some(look) = self.compaction.looked else { return Some(now) };
-        let is_pressed = self.segments.is_pressed();
+        let seen = (look.is_pressed, look.current);
         // Another segment is full, or young ones count from now on.
-        let is_news = (look.is_pressed, look.current) != (is_pressed, self.segments.current);
-        Some(look.at.after(match look.found {
-            Found::Outcomes => PACE,
-            Found::Messages if self.segments.is_out_of_room() => PACE,
-            Found::Nothing if is_news => PACE,
-            Found::Messages | Found::Nothing if is_pressed => PRESSED_PAUSE,
-            Found::Messages | Found::Nothing => PAUSE,
-        }))
+        let is_news = seen != (self.segments.is_pressed(), self.segments.current);
+        let nothing = self.pause().max(PRESSED_PAUSE);
+        Some(look.at.after(if look.has_found || is_news { PACE } else { nothing }))
+    }
+
+    /// Between two victims in which messages live.
+    fn pause(&self) -> Duration {
+        match self.segments.is_pressed() {
+            true if self.segments.is_out_of_room() => PACE,
+            true => PRESSED_PAUSE,
+            false => PAUSE,
+        }
     }
 
     /// What copies may take of the segment that is written.
@@ -219,7 +214,7 @@ impl Shard {
             return;
         }
         let rest = self.rest();
-        let next = self.segments.victim(now, rest);
+        let next = self.segments.victim(now, rest, true);
         self.segments.promised = next.map_or(0, |next| self.segments.copied_bytes(next));
         let are_vain = self.segments.candidates(rest).next().is_none();
         self.segments.copies_are_vain = are_vain;

@@ -33,10 +33,10 @@ pub(super) static MUTANTS: [Mutant; 5] = [
         mutated: "Scheduled::Deferred => self.index.replies.of(entry.reply, std::iter::empty()),",
     },
     Mutant {
-        name: "segments in which outcomes alone are left are emptied one a second",
+        name: "a pause lies between two victims in which outcomes alone are left",
         file: COMPACTION,
-        original: "Found::Outcomes => PACE,",
-        mutated: "Found::Outcomes => PAUSE,",
+        original: "if look.has_found || is_news { PACE } else { nothing }",
+        mutated: "if is_news && false { PACE } else { nothing }",
     },
 ];
 

@@ -44,12 +44,14 @@ impl Segments {
     /// The segment that costs least to empty; of those that cost little the oldest, since the outcomes
     /// in later ones speak of its messages, and are of no more use once these have moved.
     ///
-    /// `rest`: what copies may take of the segment that is written.
-    pub(super) fn victim(&self, now: Instant, rest: u64) -> Option<u32> {
+    /// `rest`: what copies may take of the segment that is written. Unless the index may be walked through, one
+    /// in which no message lives.
+    pub(super) fn victim(&self, now: Instant, rest: u64, may_walk: bool) -> Option<u32> {
         let is_pressed = self.is_pressed();
         let is_due = |segment: &Segment| {
+            let is_cheap = may_walk || segment.live == 0;
             let is_old = segment.sealed_at.is_none_or(|at| now.since(at) >= YOUNG);
-            (is_old || is_pressed) && segment.footer != FooterState::Coming
+            is_cheap && (is_old || is_pressed) && segment.footer != FooterState::Coming
         };
         let cheap = self.segment_bytes / CHEAP_PART;
         let candidates = self.candidates(rest).filter(|(_, segment)| is_due(segment));
