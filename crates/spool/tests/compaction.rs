@@ -269,6 +269,21 @@ fn one_waits(seed: u64, login: &str, bytes: usize) {
     assert_eq!(bench.recovered_ids()[0], id(0));
 }
 
+/// It fills ten segments in the pause behind one in which a message waited, and those are held by outcomes alone.
+#[test]
+fn a_burst_is_taken_while_messages_wait_in_older_segments() {
+    let mut bench = Bench::with(15, roomy(), SimOptions::default());
+    let left = one_stays(&mut bench, 300, 40);
+    pass(&mut bench, 10);
+    for number in 1000..1600 {
+        let (key, _) = bench.commit(number, 1, 8 << 10);
+        bench.deliver(key, 1).unwrap();
+    }
+    bench.settle();
+    let bench = bench.crash();
+    assert_eq!(bench.recovered_ids(), left.iter().map(|&(number, _)| id(number)).collect::<Vec<_>>());
+}
+
 #[test]
 fn compaction_of_a_spool_that_is_nearly_full_ends() {
     for (seed, bytes, together) in [(13, 600, 12), (14, 4 << 10, 1)] {

@@ -5,9 +5,10 @@ use super::{Judge, Mutant};
 const MESSAGE: &str = "crates/spool/src/record/message.rs";
 const REPLAY: &str = "crates/spool/src/replay.rs";
 const COMPACTION: &str = "crates/spool/src/shard/compaction.rs";
+const VICTIM: &str = "crates/spool/src/shard/compaction/victim.rs";
 const COPYING: &str = "crates/spool/src/shard/compaction/copying.rs";
 
-pub(super) static MUTANTS: [Mutant; 5] = [
+pub(super) static MUTANTS: [Mutant; 6] = [
     Mutant {
         name: "a required field that is not known is passed over",
         file: MESSAGE,
@@ -38,6 +39,12 @@ pub(super) static MUTANTS: [Mutant; 5] = [
         original: "if look.has_found || is_news { PACE } else { nothing }",
         mutated: "if is_news && false { PACE } else { nothing }",
     },
+    Mutant {
+        name: "segments of outcomes wait for the pause behind one in which messages lived",
+        file: VICTIM,
+        original: "let is_cheap = may_walk || segment.live == 0;",
+        mutated: "let is_cheap = may_walk;",
+    },
 ];
 
 /// The tests that may notice.
@@ -46,6 +53,7 @@ pub(super) fn judges(file: &str) -> Option<&'static [Judge]> {
     is_one.then_some(&[
         ("gatepost-spool", &["--test", "foreign"]),
         ("gatepost-spool", &["--test", "replies"]),
+        ("gatepost-spool", &["--test", "compaction", "a_burst_is_taken"]),
         ("gatepost-spool", &["--test", "compaction", "one_that_waits"]),
     ])
 }
