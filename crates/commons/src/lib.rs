@@ -1,91 +1,53 @@
-//! What all workers share, and nothing else: the published [`Snapshot`], the leases and health of
-//! destination sites, the places for connections and who holds them, the grants of mailbox logins, what is
-//! left of limits, who is suspended, the denials of which tickets are kept, and the queues to and from the
-//! control plane.
+//! What all workers share, and nothing else: the published [`Snapshot`], and
+//!
+//! - [`Limits`]: what limits count and whom they hold,
+//! - the link: queues to and from the control plane ([`WorkerLink`], [`ControlLink`]),
+//! - [`Sites`]: leases and health of destinations,
+//! - [`Places`] and [`Unfinished`]: who holds connections and the bytes of unfinished messages.
 //!
 //! Everything here is an atomic, an immutable value behind an atomic pointer, or a bounded lock-free
 //! queue: no call waits. A question that finds no room comes back to its asker, who tells its
 //! client to come again. Nothing here knows who answers.
 
-mod account;
-mod containment;
-mod counts;
-mod denials;
-mod finding;
-mod grants;
+mod limits;
 mod link;
-mod machine;
 mod places;
-mod queue;
-mod rates;
-mod shares;
-mod site;
-mod suspensions;
+mod sites;
 mod table;
-mod tenants;
-mod unfinished;
+mod wakers;
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use arc_swap::ArcSwap;
 use crossbeam::queue::SegQueue;
-use policy::{Snapshot, TenantIx, Whom};
-use ring::Waker;
+use policy::Snapshot;
 
-pub use account::{Account, Over, Use};
-pub use containment::{Contained, Sender};
-pub use counts::ConnectionCounts;
-pub use denials::{DENIALS_MAX, DENIED_RECIPIENTS_MAX, Denial};
-pub use finding::{ExchangeFailure, Exchanger, Listing, RecipientFinding};
-pub use grants::{GRANTS_MAX, GRANTS_PER_ADDRESS_MAX, Grant, GrantedIdentities, Grants, NoRoom};
+pub use limits::{
+    Account, CONNECTION_COUNTS_MAX, Charged, ConnectionCounts, ConnectionLease, Contained, GRANTS_MAX,
+    GRANTS_PER_ADDRESS_MAX, Grant, GrantedIdentities, Grants, INCIDENTS_MAX, Key, LOGIN_FAILURES_MAX,
+    LOGIN_SUCCESSES_MAX, Limits, NoRoom, Over, RATES_MAX, Rate, RateTable, SUSPENSIONS_MAX, Sender, Subject,
+    Suspension, Suspensions, TooManySuspensions, Use, machine,
+};
 pub use link::{
-    Answer, CHECKS_MAX, ControlLink, Login, QUESTIONS_MAX, Question, ResolveFailure, VERIFICATIONS_MAX,
-    Verification, WorkerLink,
+    Answer, CHECKS_MAX, ControlLink, DENIALS_MAX, DENIED_RECIPIENTS_MAX, Denial, ExchangeFailure, Exchanger,
+    FAILING_SITES_MAX, FailingSite, Listing, Login, QUESTIONS_MAX, QUEUE_PAGE_MESSAGES_MAX,
+    QUEUE_PAGE_RECIPIENTS_MAX, QUEUE_REQUESTS_MAX, Question, QueueAct, QueueActed, QueueAnswer, QueueBusy,
+    QueuePage, QueuePageRequest, QueueRequest, QueueTask, QueuedMessage, QueuedRecipient, RecipientFinding,
+    ResolveFailure, VERIFICATIONS_MAX, Verification, WorkerLink,
 };
-pub use machine::machine;
-pub use places::{CONNECTIONS_PER_STRANGER, NoPlace, Place, Places};
-pub use queue::{
-    FAILING_SITES_MAX, FailingSite, QUEUE_PAGE_MESSAGES_MAX, QUEUE_PAGE_RECIPIENTS_MAX, QUEUE_REQUESTS_MAX,
-    QueueAct, QueueActed, QueueAnswer, QueueBusy, QueuePage, QueuePageRequest, QueueRequest, QueueTask,
-    QueuedMessage, QueuedRecipient,
+pub use places::{
+    CONNECTIONS_PER_STRANGER, Hold, Holder, NoPlace, OverBudget, Place, Places, Shares, Unfinished,
 };
-pub use rates::{Rate, RateTable};
-pub use shares::{Holder, Shares};
-pub use site::{Site, SiteFailure};
-pub use suspensions::{SUSPENSIONS_MAX, Subject, Suspension, Suspensions, TooManySuspensions};
-pub use tenants::ConnectionLease;
-pub use unfinished::{Hold, OverBudget, Unfinished};
+pub use sites::{Site, SiteFailure, Sites};
 
-use denials::Denials;
-use link::Queues;
-use queue::QueueDesk;
-use table::Table;
-use tenants::Connections;
+use link::Link;
+use wakers::Wakers;
 
 /// Workers of one gateway at most: as many as the bits in which a site remembers who waits for it.
 pub const WORKERS_MAX: usize = 64;
-
-/// Limits that were charged and have not rested since, at most, before those nearest to free are
-/// forgotten: 4 MiB, and a dozen limits of each of 20,000 busy senders.
-pub const RATES_MAX: usize = 1 << 18;
-
-/// Logins, networks and addresses whose connections are counted at the same time: 1 MiB.
-pub const CONNECTION_COUNTS_MAX: usize = 1 << 17;
-
-/// Addresses and logins whose last login failed, before those nearest to free are forgotten: 1 MiB.
-/// Apart from the others, so that an army of guessers displaces only guessers.
-pub const LOGIN_FAILURES_MAX: usize = 1 << 16;
-
-/// Pairs of an address and a login that succeeded within a day, before those nearest to the end of it
-/// are forgotten: 1 MiB.
-pub const LOGIN_SUCCESSES_MAX: usize = 1 << 16;
-
-/// Senders whose denials, bounces and failed logins are counted, before those with the fewest are
-/// forgotten: 256 KiB.
-pub const INCIDENTS_MAX: usize = 1 << 14;
 
 /// The room itself; one for the whole program, shared by reference.
 pub struct Commons {
@@ -93,20 +55,9 @@ pub struct Commons {
     /// Out of force, and held by transactions that began with them or by a worker that has not had
     /// its turn since: an idle one takes up the latest.
     retired: SegQueue<Arc<Snapshot>>,
-    sites: Table<Site>,
-    failing_site_count: Arc<AtomicUsize>,
-    connections: Table<Connections>,
-    denials: Denials,
-    grants: Grants,
-    connection_counts: Arc<ConnectionCounts>,
-    rates: RateTable,
-    login_failures: RateTable,
-    login_successes: RateTable,
-    incidents: RateTable,
-    suspensions: Suspensions,
-    queues: Queues,
-    desk: QueueDesk,
-    wakers: Arc<Wakers>,
+    limits: Limits,
+    sites: Sites,
+    link: Link,
     states: Box<[AtomicU8]>,
     draining: AtomicBool,
 }
@@ -120,23 +71,13 @@ impl Commons {
     #[must_use]
     pub fn new(workers: usize, snapshot: Snapshot) -> (Arc<Self>, Vec<WorkerLink>, ControlLink) {
         assert!((1..=WORKERS_MAX).contains(&workers), "between 1 and {WORKERS_MAX} workers");
+        let wakers = Arc::new(Wakers::new(workers));
         let commons = Arc::new(Self {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             retired: SegQueue::new(),
-            sites: Table::default(),
-            failing_site_count: Arc::default(),
-            connections: Table::default(),
-            denials: Denials::default(),
-            grants: Grants::default(),
-            connection_counts: Arc::new(ConnectionCounts::new(CONNECTION_COUNTS_MAX)),
-            rates: RateTable::new(RATES_MAX, seed()),
-            login_failures: RateTable::new(LOGIN_FAILURES_MAX, seed()),
-            login_successes: RateTable::new(LOGIN_SUCCESSES_MAX, seed()),
-            incidents: RateTable::new(INCIDENTS_MAX, seed()),
-            suspensions: Suspensions::default(),
-            queues: Queues::new(workers),
-            desk: QueueDesk::new(workers),
-            wakers: Arc::new(Wakers::new(workers)),
+            limits: Limits::default(),
+            sites: Sites::new(wakers.clone()),
+            link: Link::new(workers, wakers),
             states: (0..workers).map(|_| AtomicU8::new(WorkerState::Recovering as u8)).collect(),
             draining: AtomicBool::new(false),
         });
@@ -195,83 +136,22 @@ impl Commons {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// The site of this key, made when it is asked for the first time.
+    /// What limits count and hold, over all workers.
     #[must_use]
-    pub fn site(&self, key: &str) -> Arc<Site> {
-        self.sites.get_or_insert(key, || Site::new(self.wakers.clone(), self.failing_site_count.clone()))
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
-    /// Sites for which mail waits while they fail, each counted once.
+    /// The destinations, as all workers see them.
     #[must_use]
-    pub fn failing_site_count(&self) -> usize {
-        self.failing_site_count.load(Ordering::Acquire)
-    }
-
-    /// The sites that fail, by key, with what is wrong. One for which no mail waits any more may be
-    /// among them, as it was when it was last tried. No work for a worker.
-    #[must_use]
-    pub fn failing_sites(&self) -> Vec<(Box<str>, Arc<SiteFailure>)> {
-        let mut failing = self.sites.filter_map(Site::failure);
-        failing.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        failing
-    }
-
-    /// Counts a connection for its tenant; `None` at the tenant's limit. A stranger's connection
-    /// (no tenant) counts for none and always passes here.
-    #[must_use]
-    pub fn connect_tenant(&self, snapshot: &Snapshot, tenant: Option<TenantIx>) -> Option<ConnectionLease> {
-        let Some(tenant) = tenant else { return Some(ConnectionLease::nobody()) };
-        let tenant = snapshot.tenant(tenant);
-        self.connections
-            .get_or_insert(&tenant.name, Connections::default)
-            .take(tenant.limits.allowance(Whom::Tenant).connections_max)
-    }
-
-    /// What mailbox logins have opened: the control plane writes, workers read.
-    #[must_use]
-    pub fn grants(&self) -> &Grants {
-        &self.grants
-    }
-
-    /// Connections at the same time of logins, networks and addresses, by [`RateTable::key`].
-    #[must_use]
-    pub fn connection_counts(&self) -> &Arc<ConnectionCounts> {
-        &self.connection_counts
-    }
-
-    /// What limits were charged: messages, recipients, bytes, connections.
-    #[must_use]
-    pub fn rates(&self) -> &RateTable {
-        &self.rates
-    }
-
-    /// What failed logins were charged.
-    #[must_use]
-    pub fn login_failures(&self) -> &RateTable {
-        &self.login_failures
-    }
-
-    /// From where logins succeeded, as charges that flow off.
-    #[must_use]
-    pub fn login_successes(&self) -> &RateTable {
-        &self.login_successes
-    }
-
-    /// What senders were charged for denials, bounces and failed logins.
-    pub(crate) fn incidents(&self) -> &RateTable {
-        &self.incidents
-    }
-
-    /// Who is suspended.
-    #[must_use]
-    pub fn suspensions(&self) -> &Suspensions {
-        &self.suspensions
+    pub fn sites(&self) -> &Sites {
+        &self.sites
     }
 
     /// Denials that cannot be looked up: there was no record for them.
     #[must_use]
     pub fn tickets_dropped(&self) -> u64 {
-        self.denials.dropped()
+        self.link.denials_dropped()
     }
 
     /// What worker `worker` is about, for readiness.
@@ -315,8 +195,7 @@ impl Commons {
 
     fn tell_all(&self, answer: impl Fn() -> Answer) {
         for worker in 0..self.workers() as u8 {
-            self.queues.tell(worker, answer());
-            self.wakers.wake(worker);
+            self.link.tell(worker, answer());
         }
     }
 }
@@ -327,10 +206,9 @@ impl fmt::Debug for Commons {
     }
 }
 
-/// What keeps strangers from choosing keys that meet in one set of a table.
-fn seed() -> [u64; 2] {
-    let state = std::hash::RandomState::new();
-    [state.hash_one(0), state.hash_one(1)]
+/// A number that differs from start to start: what keeps strangers from choosing what meets in a table.
+fn seed() -> u64 {
+    std::hash::RandomState::new().hash_one(0)
 }
 
 /// A worker's view of the published configuration: a read costs one comparison while nothing changes.
@@ -402,40 +280,6 @@ impl NotReady {
             Self::Latched => "latched",
             Self::Vanished => "vanished",
             Self::Draining => "draining",
-        }
-    }
-}
-
-/// The wake-ups of all planes, known once their threads run.
-#[derive(Debug)]
-pub(crate) struct Wakers {
-    workers: Box<[OnceLock<Waker>]>,
-    control: OnceLock<Waker>,
-    tickets: OnceLock<Waker>,
-}
-
-impl Wakers {
-    fn new(workers: usize) -> Self {
-        let workers = (0..workers).map(|_| OnceLock::new()).collect();
-        Self { workers, control: OnceLock::new(), tickets: OnceLock::new() }
-    }
-
-    /// Wakes a worker; one that has not attached yet looks at its queue when it does.
-    pub(crate) fn wake(&self, worker: u8) {
-        if let Some(waker) = self.workers[usize::from(worker)].get() {
-            waker.wake();
-        }
-    }
-
-    fn wake_tickets(&self) {
-        if let Some(waker) = self.tickets.get() {
-            waker.wake();
-        }
-    }
-
-    fn wake_control(&self) {
-        if let Some(waker) = self.control.get() {
-            waker.wake();
         }
     }
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use policy::{Origin, Source};
-use ring::Handle;
+use ring::{Handle, Waker};
 use zeroize::Zeroizing;
 
 use super::*;
@@ -83,7 +83,7 @@ fn one_wake_up_serves_a_batch() {
 fn a_drain_is_heard_once_by_every_worker_even_behind_a_full_queue() {
     let (commons, links, _) = Commons::new(2, snapshot(1));
     for _ in 0..2 * QUESTIONS_MAX {
-        commons.queues.tell(0, Answer::SnapshotChanged);
+        commons.link.tell(0, Answer::SnapshotChanged);
     }
     commons.drain();
     commons.drain();
@@ -124,8 +124,8 @@ fn a_waiting_worker_is_seen_by_holders_and_woken_by_a_release() {
     let (waker, woken) = counting_waker();
     links[1].attach(waker);
     let before = woken.load(Ordering::SeqCst);
-    let site = commons.site("mx.example:25");
-    assert!(Arc::ptr_eq(&site, &commons.site("mx.example:25")));
+    let site = commons.sites().site("mx.example:25");
+    assert!(Arc::ptr_eq(&site, &commons.sites().site("mx.example:25")));
     assert!(site.acquire_or_wait(1, 0));
     assert!(!site.is_wanted(0));
     assert!(!site.acquire_or_wait(1, 1));
@@ -140,7 +140,7 @@ fn a_waiting_worker_is_seen_by_holders_and_woken_by_a_release() {
 #[test]
 fn leases_never_pass_the_limit_whatever_threads_ask() {
     let (commons, _, _) = Commons::new(4, snapshot(1));
-    let site = commons.site("mx.example:25");
+    let site = commons.sites().site("mx.example:25");
     std::thread::scope(|scope| {
         for worker in 0..4 {
             let site = &site;
@@ -170,7 +170,7 @@ fn fail(site: &Site, seconds: u64) -> (Arc<SiteFailure>, bool) {
 #[test]
 fn a_site_that_rests_has_failed_once_whatever_number_of_connections_sees_it() {
     let (commons, _, _) = Commons::new(1, snapshot(1));
-    let site = commons.site("mx.example:25");
+    let site = commons.sites().site("mx.example:25");
     let (first, is_news) = fail(&site, 100);
     assert!(is_news);
     assert_eq!((first.since.0, first.next_try.0, first.failures), (100_000, 110_000, 1));
@@ -180,13 +180,13 @@ fn a_site_that_rests_has_failed_once_whatever_number_of_connections_sees_it() {
     assert!(is_news);
     assert_eq!((second.since.0, second.next_try.0, second.failures), (100_000, 130_000, 2));
     assert_eq!((second.reply.code(), second.next_hop.as_deref()), (421, Some("10.0.0.2:25")));
-    assert_eq!(commons.failing_sites(), [("mx.example:25".into(), second)]);
+    assert_eq!(commons.sites().failing(), [("mx.example:25".into(), second)]);
 }
 
 #[test]
 fn a_success_ends_a_failure_once_and_shortens_the_rest() {
     let (commons, _, _) = Commons::new(1, snapshot(1));
-    let site = commons.site("mx.example:25");
+    let site = commons.sites().site("mx.example:25");
     let succeed = |seconds: u64| {
         let shortest = std::time::Duration::from_secs(10);
         site.succeeded(mail::UnixMillis(seconds * 1000), LONGEST, shortest)
@@ -201,7 +201,7 @@ fn a_success_ends_a_failure_once_and_shortens_the_rest() {
     fail(&site, 210);
     let (third, _) = fail(&site, 230);
     assert_eq!(succeed(231), Some(third));
-    assert_eq!((site.failure(), commons.failing_sites(), succeed(232)), (None, vec![], None));
+    assert_eq!((site.failure(), commons.sites().failing(), succeed(232)), (None, vec![], None));
     assert_eq!(site.rest(mail::UnixMillis(231_000), LONGEST).as_secs(), 10, "and not 29");
     assert!(!fail(&site, 240).1);
     let (next, is_news) = fail(&site, 241);
@@ -212,7 +212,7 @@ fn a_success_ends_a_failure_once_and_shortens_the_rest() {
 #[test]
 fn a_site_rests_no_longer_than_the_longest_rest_when_the_clock_is_set_back() {
     let (commons, _, _) = Commons::new(1, snapshot(1));
-    let site = commons.site("mx.example:25");
+    let site = commons.sites().site("mx.example:25");
     fail(&site, 5000);
     assert!(site.rest(mail::UnixMillis(1_000_000), LONGEST).is_zero());
     assert!(fail(&site, 1000).1, "it may be tried, so that it may fail again");
@@ -221,7 +221,7 @@ fn a_site_rests_no_longer_than_the_longest_rest_when_the_clock_is_set_back() {
 #[test]
 fn an_operator_has_a_site_tried_at_once_and_it_has_failed_since_then_all_the_same() {
     let (commons, _, _) = Commons::new(1, snapshot(1));
-    let site = commons.site("mx.example:25");
+    let site = commons.sites().site("mx.example:25");
     site.try_now();
     assert_eq!(site.failure(), None);
     fail(&site, 100);
@@ -234,27 +234,16 @@ fn an_operator_has_a_site_tried_at_once_and_it_has_failed_since_then_all_the_sam
 #[test]
 fn a_failing_site_counts_once_in_however_many_queues_mail_waits_for_it() {
     let (commons, _, _) = Commons::new(2, snapshot(1));
-    let (one, other) = (commons.site("mx.example:25"), commons.site("far.example:25"));
+    let (one, other) = (commons.sites().site("mx.example:25"), commons.sites().site("far.example:25"));
     one.stall();
     one.stall();
     other.stall();
-    assert_eq!(commons.failing_site_count(), 2);
+    assert_eq!(commons.sites().failing_count(), 2);
     one.unstall();
-    assert_eq!(commons.failing_site_count(), 2);
+    assert_eq!(commons.sites().failing_count(), 2);
     one.unstall();
     other.unstall();
-    assert_eq!(commons.failing_site_count(), 0);
-}
-
-#[test]
-fn connections_are_counted_until_their_lease_is_dropped() {
-    let connections = Arc::new(Connections::default());
-    let first = connections.clone().take(Some(1));
-    assert!(first.is_some());
-    assert!(connections.clone().take(Some(1)).is_none());
-    drop(first);
-    assert!(connections.clone().take(Some(1)).is_some());
-    assert!(connections.take(None).is_some());
+    assert_eq!(commons.sites().failing_count(), 0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use commons::{Account, Commons, Over};
+use commons::{Account, Commons, Limits, Over};
 use config::{ListenerConfig, NodeConfig, nearest_name};
 use mail::{ForwardPath, Reason, Reply, ReversePath, UnixMillis, Verdict};
 use policy::{
@@ -56,7 +56,7 @@ pub(crate) fn of_gateway(
     let snapshot = commons.snapshot();
     let snapshot = &*snapshot;
     let mut grants = question.grants(snapshot)?;
-    let held = commons.grants().of(question.client, now, snapshot);
+    let held = commons.limits().grants().of(question.client, now, snapshot);
     grants.extend(held.as_slice().iter().filter(|held| !question_names(question, snapshot, **held)));
     let asked = question.understood(node, snapshot, &grants)?;
     let explanation = snapshot.explain(&asked.facts, asked.from, asked.to);
@@ -64,7 +64,7 @@ pub(crate) fn of_gateway(
     answer["generation"] = snapshot.generation.into();
     let logins = held.as_slice().iter().map(|identity| snapshot.identity_login(*identity));
     answer["grants"] = logins.collect();
-    asked.add_what_is_now(&mut answer, &explanation.decision, commons, now);
+    asked.add_what_is_now(&mut answer, &explanation.decision, commons.limits(), now);
     Ok(answer)
 }
 
@@ -172,13 +172,13 @@ impl Asked<'_> {
 
     /// What policy does not know: who is suspended, and what is left of limits. Both are asked before the
     /// recipient is looked at.
-    fn add_what_is_now(&self, answer: &mut Value, decision: &Decision, commons: &Commons, now: UnixMillis) {
+    fn add_what_is_now(&self, answer: &mut Value, decision: &Decision, limits: &Limits, now: UnixMillis) {
         let (snapshot, client) = (self.snapshot, self.facts.client);
         let begun = snapshot.explain_mail(&self.facts, self.from).decision;
         let is_of_sender = decision.rule == Rule::Sender && decision.verdict.is_accept();
         let who = if is_of_sender { *decision } else { begun };
-        let account = Account::new(commons, snapshot, client, (who.tenant, who.identity));
-        let limits = account.uses(commons, snapshot, now).map(|of| {
+        let account = Account::new(snapshot, client, (who.tenant, who.identity));
+        let uses = account.uses(limits, snapshot, now).map(|of| {
             json!({
                 "whom": account.name(snapshot, client, of.whom).to_string(),
                 "limit": of.limit.to_string(),
@@ -186,10 +186,9 @@ impl Asked<'_> {
                 "of": of.limit.amount,
             })
         });
-        answer["limits"] = limits.collect();
+        answer["limits"] = uses.collect();
         answer["suspension"] = Value::Null;
-        if let Some((reason, suspension)) =
-            account.suspension(commons, snapshot, client, decision.tenant, now)
+        if let Some((reason, suspension)) = account.suspension(limits, snapshot, client, decision.tenant, now)
         {
             let verdict = match snapshot.limits.suspension_is_temporary {
                 true => Verdict::Defer(reason),
@@ -211,7 +210,7 @@ impl Asked<'_> {
             return self.refuse(answer, &refusal, &detail, &end, &remedy);
         }
         let uses = [(Counted::Messages, 1), (Counted::Bytes, 1), (Counted::Recipients, 1)];
-        let over = uses.into_iter().find_map(|use_of| account.over(commons, snapshot, use_of, now));
+        let over = uses.into_iter().find_map(|use_of| account.over(limits, snapshot, use_of, now));
         if let Some(Over { whom, limit, frees }) = over.filter(|_| decision.verdict.is_accept()) {
             let is_quota = limit.per == Period::Day;
             let reason = if is_quota { Reason::QuotaExceeded } else { Reason::RateLimited };

@@ -86,7 +86,7 @@ impl Metrics {
                 Holder::ALL.map(|holder| places.held_up_to(holder)),
                 Holder::ALL.map(|holder| places.ceiling(holder)),
             );
-            registry.set_failing_sites(commons.failing_site_count());
+            registry.set_failing_sites(commons.sites().failing_count());
             let text = Bytes::from(registry.text());
             *last = Some((begun, text.clone()));
             text

@@ -463,7 +463,7 @@ mod tests {
         let (mut queue, message, first) = queue_with_job(&[0, 1]);
         let second = queue.add_job(message, SiteIx(0), [2].into_iter(), 0, 0);
         queue.add_job(message, SiteIx(1), [3].into_iter(), 0, 0);
-        queue.tallies.fails(SiteIx(0), &commons.site("a.example"));
+        queue.tallies.fails(SiteIx(0), &commons.sites().site("a.example"));
         let waiting = |queue: &Queue| {
             queue.tallies.waiting(SiteIx(0)).map(|waiting| (waiting.messages, waiting.recipients))
         };

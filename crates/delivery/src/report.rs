@@ -56,7 +56,9 @@ pub(crate) fn count_failures<R: Ring>(cx: &mut Context<'_, R>, message: &StoredM
     let (now, cause) = (cx.unix_now(), SuspensionCause::Bounces);
     for _ in 0..count {
         let snapshot = cx.snapshots.load();
-        let Some(contained) = cx.link.commons().incident(snapshot, sender, cause, now) else { continue };
+        let Some(contained) = cx.link.commons().limits().incident(snapshot, sender, cause, now) else {
+            continue;
+        };
         let tenant = &snapshot.tenant(contained.tenant).name;
         cx.metrics.contained(tenant, cause);
         let record = cx.log.event("contained", now).str("tenant", tenant);

@@ -88,7 +88,7 @@ impl Delivery {
         let mut grouping: Vec<_> = (recovered.pending.iter())
             .map(|recipient| {
                 let site = tenant.map_or(SiteIx::NOWHERE, |tenant| {
-                    let shared = |key: &str| cx.link.commons().site(key);
+                    let shared = |key: &str| cx.link.commons().sites().site(key);
                     self.sites.towards(snapshot, tenant, &recipient.domain, shared)
                 });
                 (site, recipient.not_before, recipient.recipient, recipient.attempts)
@@ -138,7 +138,7 @@ impl Delivery {
                 continue;
             }
             let site = tenant.map_or(SiteIx::NOWHERE, |tenant| {
-                let shared = |key: &str| cx.link.commons().site(key);
+                let shared = |key: &str| cx.link.commons().sites().site(key);
                 self.sites.towards(snapshot, tenant, address.domain(), shared)
             });
             grouping.push((site, index));

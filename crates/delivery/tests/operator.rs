@@ -189,10 +189,10 @@ fn what_waits_for_a_site_that_fails_is_deferred_in_every_count_until_it_works() 
     let site = &failing(&mut scene)[0];
     assert_eq!((site.messages, site.recipients), (2, 2));
     assert_eq!((counted(&scene, "deferred"), counted(&scene, "held")), (2, 2));
-    assert_eq!(scene.gateway.commons().failing_site_count(), 1);
+    assert_eq!(scene.gateway.commons().sites().failing_count(), 1);
     scene.destination(2, usual);
     scene.pass(Duration::from_secs(600));
-    assert_eq!((failing(&mut scene), scene.gateway.commons().failing_site_count()), (Vec::new(), 0));
+    assert_eq!((failing(&mut scene), scene.gateway.commons().sites().failing_count()), (Vec::new(), 0));
     assert_eq!((counted(&scene, "deferred"), counted(&scene, "held")), (0, 2));
     assert_eq!(scene.act(QueueAct::Release), done(1));
     scene.pass(Duration::from_secs(60));
@@ -205,10 +205,10 @@ fn a_failing_site_whose_mail_is_given_up_is_named_no_longer() {
     // The null sender gets no bounce, which would wait for the site in its turn.
     scene.send("", &["kim@a.example"], BODY);
     scene.pass(Duration::from_secs(30));
-    assert_eq!(scene.gateway.commons().failing_site_count(), 1);
+    assert_eq!(scene.gateway.commons().sites().failing_count(), 1);
     assert_eq!(scene.act(QueueAct::Bounce("no".into())), done(1));
     scene.pass(Duration::from_secs(1));
-    assert_eq!((failing(&mut scene), scene.gateway.commons().failing_site_count()), (Vec::new(), 0));
+    assert_eq!((failing(&mut scene), scene.gateway.commons().sites().failing_count()), (Vec::new(), 0));
     assert_eq!((counted(&scene, "deferred"), counted(&scene, "ready")), (0, 0));
 }
 

@@ -170,7 +170,7 @@ fn worker(configuration: &Configuration, directory: &Path) -> Worker<UringRing> 
     let somebody =
         Subject::Client { tenant: Some("proseware".into()), ip: "127.0.9.9".parse().expect("an address") };
     let suspension = Suspension { cause: SuspensionCause::Operator, since: UnixMillis(1), until: None };
-    commons.suspensions().suspend(&somebody, suspension).expect("there is room");
+    commons.limits().suspensions().suspend(&somebody, suspension).expect("there is room");
     let mut ring = UringRing::new(UringOptions::default()).expect("this host allows a ring");
     link.attach(ring.waker());
     let spool = shard(&mut ring, directory.join("spool"));

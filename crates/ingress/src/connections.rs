@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use commons::Holder;
+use commons::{Holder, Key};
 use mail::{Reply, Status};
 use observe::ShedCause;
 use ring::{Handle, Instant, Output, Ring, Socket, Token};
@@ -34,7 +34,7 @@ pub(crate) const IN_VAIN_A_TURN_MAX: u32 = 64;
 /// The same for one connection at a time: enough that its replies fill a segment or two.
 const IN_VAIN_A_VISIT_MAX: u32 = 32;
 /// A listed proxy whose client is not known yet: the operator answers for it.
-const PROXY: Guest = Guest { holder: Holder::Network, address: 0, address_max: u32::MAX };
+const PROXY: Guest = Guest { holder: Holder::Network, address: Key::from_bits(0), address_max: u32::MAX };
 /// Connections that one turn looks at after a reload: some microseconds.
 const RENEWED_A_TURN_MAX: u32 = 64;
 /// Before a listener that ran out of descriptors accepts again.

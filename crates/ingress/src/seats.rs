@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commons::{Holder, NoPlace, Place, Places};
+use commons::{Charged, Holder, Key, NoPlace, Place, Places};
 use ring::{Handle, Instant, Ring};
 
 use crate::Context;
@@ -66,7 +66,7 @@ struct Row {
 pub(crate) struct Guest {
     pub(crate) holder: Holder,
     /// The key of its address.
-    pub(crate) address: u64,
+    pub(crate) address: Key,
     /// Places that the address may hold.
     pub(crate) address_max: u32,
 }
@@ -276,8 +276,8 @@ impl Seats {
 }
 
 /// The key by which connections of `address`, one machine's, are counted.
-pub(crate) fn address_key(commons: &commons::Commons, address: IpAddr) -> u64 {
-    commons.rates().key(&("place", address))
+pub(crate) fn address_key(address: IpAddr) -> Key {
+    Key::of(Charged::Client { tenant: None, address })
 }
 
 #[cfg(test)]
@@ -296,7 +296,7 @@ mod tests {
 
     /// A key as tables like them.
     fn guest(holder: Holder, number: u64) -> Guest {
-        let address = (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let address = Key::from_bits((number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         Guest { holder, address, address_max: u32::MAX }
     }
 

@@ -1,4 +1,4 @@
-/// Why a sender is suspended: a stable word for metrics, log and API.
+/// Why a sender is suspended: a stable word for metrics, log and API, and a number for good for the keys of limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum SuspensionCause {

@@ -99,7 +99,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// The place of its kind among all: limits of one subject that differ in it are counted apart.
+    /// The number of its kind, for good: limits of one subject that differ in it are counted apart, by the whole fleet.
     #[must_use]
     pub fn kind(&self) -> u64 {
         self.of as u64 * 4 + self.per as u64

@@ -154,6 +154,7 @@ pub(super) async fn list(
     let grants = admin
         .0
         .commons
+        .limits()
         .grants()
         .list()
         .into_iter()
@@ -170,7 +171,7 @@ pub(super) async fn revoke(
 ) -> Result<Json<Value>, Problem> {
     principal.must_change()?;
     let is_meant = |grant: &Grant| principal.is_for(&grant.tenant) && filter.means(grant);
-    let grants = admin.0.commons.grants();
+    let grants = admin.0.commons.limits().grants();
     let revoked = match (&filter.address, &filter.login, &filter.tenant) {
         (None, None, None) => {
             return Err(Problem::malformed("say which: address, login or tenant, or several of them"));
@@ -248,7 +249,7 @@ impl Admin {
         let terms = tenant.grants.as_ref().ok_or(Refusal::NotEnabled)?;
         may_have_grants(address, &self.0.terms.load())?;
         let login = snapshot.identity_login(identity);
-        let suspensions = self.0.commons.suspensions();
+        let suspensions = self.0.commons.limits().suspensions();
         if suspensions.login(login, now).is_some() || suspensions.tenant(&tenant.name, now).is_some() {
             return Err(Refusal::Suspended);
         }
@@ -260,7 +261,7 @@ impl Admin {
             opened: now,
             until: now.plus(ttl.as_millis() as u64),
         };
-        let grants = self.0.commons.grants();
+        let grants = self.0.commons.limits().grants();
         let held = grants.of(address, now, &snapshot);
         let renewed = held.as_slice().contains(&identity);
         grants.open(grant.clone()).map_err(|no_room| match no_room {
@@ -273,7 +274,7 @@ impl Admin {
     /// Ends what is over, so that it takes no room; that it opens nothing is decided at each use.
     pub(super) fn end_expired(&self) {
         let now = now();
-        if !self.0.commons.grants().end_where(|grant| grant.until <= now).is_empty() {
+        if !self.0.commons.limits().grants().end_where(|grant| grant.until <= now).is_empty() {
             self.show_grants();
         }
     }
@@ -290,7 +291,7 @@ impl Admin {
             let tenant = identity.map(|identity| snapshot.tenant(snapshot.identity_tenant(identity)));
             tenant.is_none_or(|tenant| *tenant.name != *grant.tenant || tenant.grants.is_none())
         };
-        let ended = self.0.commons.grants().end_where(is_orphan);
+        let ended = self.0.commons.limits().grants().end_where(is_orphan);
         self.show_grants();
         self.log(|log, now| {
             for grant in &ended {
@@ -305,7 +306,7 @@ impl Admin {
     }
 
     fn show_grants(&self) {
-        self.0.registry.admin().set_grants(self.0.commons.grants().len());
+        self.0.registry.admin().set_grants(self.0.commons.limits().grants().len());
     }
 }
 

@@ -138,7 +138,7 @@ impl Admin {
         let terms = ArcSwap::from_pointee(Terms::new(&node, &commons.snapshot()));
         let (started, log) = (now(), Mutex::new(log));
         let directory = &node.spool.path;
-        let copy = Copy::open(directory, commons.suspensions(), started)
+        let copy = Copy::open(directory, commons.limits().suspensions(), started)
             .map_err(|error| StartError::Suspensions { path: Copy::path(directory), error })?;
         Ok(Self(Arc::new(Rooms {
             commons,
@@ -214,7 +214,7 @@ impl Admin {
     pub(crate) async fn keep_suspensions(&self) {
         let admin = self.clone();
         let written = spawn_blocking(move || {
-            if let Err(error) = admin.0.copy.renew(admin.0.commons.suspensions(), now()) {
+            if let Err(error) = admin.0.copy.renew(admin.0.commons.limits().suspensions(), now()) {
                 admin.log(|log, now| log.event("suspensions_not_kept", now).display("error", error).end());
             }
         });

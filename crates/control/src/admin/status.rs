@@ -44,7 +44,7 @@ impl Admin {
             .map(|failure| json!({ "at": failure.at.rfc3339().to_string(), "error": failure.error }));
         let capacity = rooms.node.spool.capacity_bytes;
         let workers = (0..rooms.commons.workers() as u8).map(|worker| rooms.commons.state(worker).as_str());
-        let mut grants = rooms.commons.grants().list();
+        let mut grants = rooms.commons.limits().grants().list();
         grants.retain(|grant| now < grant.until);
         let open_grants = grants.iter().take(OPEN_GRANTS_MAX).map(|grant| grants::as_json(grant, now));
         let failing = failing
@@ -73,7 +73,7 @@ impl Admin {
             "deliveries": by_word(totals.deliveries.iter().map(|(outcome, count)| (outcome.as_str(), *count))),
             "queue_recipients": by_word(totals.queue.iter().map(|(state, count)| (state.as_str(), *count))),
             "oldest_message_age_seconds": totals.oldest_message_age_seconds,
-            "failing_sites": rooms.commons.failing_site_count(),
+            "failing_sites": rooms.commons.sites().failing_count(),
             "failing": failing,
             "spool": {
                 "path": rooms.node.spool.path,
@@ -85,7 +85,7 @@ impl Admin {
             },
             "grants": grants.len(),
             "open_grants": open_grants.collect::<Vec<_>>(),
-            "suspensions": rooms.commons.suspensions().list(now).len(),
+            "suspensions": rooms.commons.limits().suspensions().list(now).len(),
             "log_lines_dropped": totals.log_lines_dropped,
         })
     }

@@ -74,7 +74,7 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Problem> {
     principal.must_read()?;
     let (snapshot, now) = (admin.0.commons.snapshot(), now());
-    let all = admin.0.commons.suspensions().list(now);
+    let all = admin.0.commons.limits().suspensions().list(now);
     let shown = all.iter().filter(|(subject, _)| {
         principal.is_for_all() || tenant_of(subject, &snapshot).is_some_and(|tenant| principal.is_for(tenant))
     });
@@ -99,7 +99,7 @@ pub(super) async fn suspend(
     }
     let until = duration.map(|duration| now.plus(duration.as_millis() as u64));
     let suspension = Suspension { cause: SuspensionCause::Operator, since: now, until };
-    let suspended = admin.0.commons.suspensions().suspend(&subject, suspension);
+    let suspended = admin.0.commons.limits().suspensions().suspend(&subject, suspension);
     suspended.map_err(|full| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "table_full", full))?;
     admin.log_suspension("suspended", &subject, &principal);
     admin.keep_suspensions().await;
@@ -114,7 +114,7 @@ pub(super) async fn lift(
 ) -> Result<Json<Value>, Problem> {
     principal.must_change()?;
     let subject = meant.subject(&principal, &admin.0.commons.snapshot())?;
-    let lifted = admin.0.commons.suspensions().lift(&subject);
+    let lifted = admin.0.commons.limits().suspensions().lift(&subject);
     if lifted {
         admin.log_suspension("resumed", &subject, &principal);
         admin.keep_suspensions().await;

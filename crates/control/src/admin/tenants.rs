@@ -18,7 +18,8 @@ pub(super) async fn list(
     Extension(principal): Extension<Principal>,
 ) -> Result<Json<Value>, Problem> {
     principal.must_read()?;
-    let (snapshot, suspensions, now) = (admin.0.commons.snapshot(), admin.0.commons.suspensions(), now());
+    let (snapshot, suspensions, now) =
+        (admin.0.commons.snapshot(), admin.0.commons.limits().suspensions(), now());
     let tenants = snapshot.tenants().iter().filter(|tenant| principal.is_for(&tenant.name)).map(|tenant| {
         json!({
             "name": tenant.name,
@@ -44,8 +45,8 @@ pub(super) async fn show(
         return Err(Problem::not_found(no_tenant(&name, names.filter(|name| principal.is_for(name)))));
     };
     let (tenant, now) = (snapshot.tenant(ix), now());
-    let suspension = admin.0.commons.suspensions().tenant(&tenant.name, now);
-    let grants = admin.0.commons.grants().list();
+    let suspension = admin.0.commons.limits().suspensions().tenant(&tenant.name, now);
+    let grants = admin.0.commons.limits().grants().list();
     let grants = grants.iter().filter(|grant| now < grant.until && *grant.tenant == *tenant.name).count();
     let source = snapshot.tenant_source(ix);
     let domains = source.relay_domains.iter().flat_map(|relay| &relay.domains);

@@ -173,7 +173,7 @@ impl Tickets {
             } else {
                 fresh.waiting.insert(
                     denial.ticket,
-                    Record::of(&denial, &self.listeners, self.link.commons().suspensions()),
+                    Record::of(&denial, &self.listeners, self.link.commons().limits().suspensions()),
                 );
             }
             self.link.give_back(denial);

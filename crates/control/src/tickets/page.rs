@@ -6,8 +6,7 @@
 mod view;
 mod visitor;
 
-use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use axum::Router;
 use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use commons::{Rate, RateTable, machine};
+use commons::{Charged, Key, Rate, RateTable, machine};
 use data_encoding::BASE64;
 use mail::Ticket;
 use maud::Markup;
@@ -46,11 +45,10 @@ pub(crate) fn router(options: PageOptions, tickets: Arc<Tickets>) -> Router {
         "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'self'; \
          frame-ancestors 'none'"
     );
-    let seed = RandomState::new();
     let site = Site {
         tickets,
         options,
-        unknown: RateTable::new(UNKNOWN_SLOTS, [seed.hash_one(0), seed.hash_one(1)]),
+        unknown: RateTable::new(UNKNOWN_SLOTS),
         policy: HeaderValue::from_str(&policy).expect("the policy is printable"),
     };
     Router::new().fallback(show).with_state(Arc::new(site))
@@ -88,6 +86,12 @@ async fn show(
     }
 }
 
+/// Whom a ticket that does not exist is charged to; clients whose address is not known share one key.
+fn guesser(client: Option<IpAddr>) -> Key {
+    let address = client.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), machine);
+    Key::of(Charged::Client { tenant: None, address })
+}
+
 impl Site {
     /// The page of a ticket, however many others asked from the same address; of one that does not exist, that it
     /// does not, until too many are asked for.
@@ -95,8 +99,7 @@ impl Site {
         if let Some(record) = self.tickets.find(ticket).await {
             return self.respond(StatusCode::OK, view, &view.denial(&record, crate::now()));
         }
-        let key = self.unknown.key(&client.map(machine));
-        match self.unknown.take(key, 1, &UNKNOWN, crate::now()) {
+        match self.unknown.take(guesser(client), 1, &UNKNOWN, crate::now()) {
             Ok(()) => self.respond(StatusCode::NOT_FOUND, view, &view.missing(&ticket.to_string())),
             Err(_) => self.respond(StatusCode::TOO_MANY_REQUESTS, view, &view.too_many()),
         }

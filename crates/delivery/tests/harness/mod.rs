@@ -249,7 +249,7 @@ impl Gateway {
 
     /// What is wrong with the sites that fail.
     pub(crate) fn failing_sites(&self) -> Vec<(Box<str>, Arc<SiteFailure>)> {
-        self.link.commons().failing_sites()
+        self.link.commons().sites().failing()
     }
 
     /// Has the log written into what is given, which is whole once the gateway is dropped.

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use commons::{Account, Commons, ConnectionLease, GrantedIdentities, Holder, NoPlace, Over, machine};
+use commons::{Account, ConnectionLease, GrantedIdentities, Holder, Key, Limits, NoPlace, Over, machine};
 use mail::{Reason, Reply, Status, UnixMillis, Verdict};
 use observe::ShedCause;
 use policy::{Counted, Decision, IdentityIx, Period, Remedy, Rule, Snapshot, TenantIx, Whom};
@@ -22,20 +22,15 @@ use crate::seats::{Guest, address_key};
 
 /// The connections that this one counts as, as long as it lives.
 #[derive(Debug, Default)]
-pub(crate) struct Leases([Option<(u64, ConnectionLease)>; 4]);
+pub(crate) struct Leases([Option<(Key, ConnectionLease)>; 4]);
 
 impl Leases {
     /// Counts the connection for whom `account` says, and no longer for anyone else. The first
     /// who has as many as it may: it is not counted there.
-    fn renew(
-        &mut self,
-        commons: &Commons,
-        snapshot: &Snapshot,
-        account: &Account,
-    ) -> Result<(), (Whom, u32)> {
+    fn renew(&mut self, limits: &Limits, snapshot: &Snapshot, account: &Account) -> Result<(), (Whom, u32)> {
         for whom in [Whom::Tenant, Whom::Identity, Whom::Network, Whom::Client] {
             let held = &mut self.0[whom as usize];
-            if held.as_ref().is_some_and(|(key, _)| *key != account.key(whom)) {
+            if held.as_ref().is_some_and(|(key, _)| Some(*key) != account.key(whom)) {
                 *held = None;
             }
         }
@@ -47,9 +42,9 @@ impl Leases {
             let lease = match (whom, allowance.connections_max) {
                 // A stranger's address is counted by its places.
                 (Whom::Client, _) if account.tenant.is_none() => continue,
-                (Whom::Tenant, _) => commons.connect_tenant(snapshot, account.tenant),
+                (Whom::Tenant, _) => limits.connect_tenant(snapshot, account.tenant),
                 (_, None) => continue,
-                (_, Some(limit)) => commons.connection_counts().take(key, limit),
+                (_, Some(limit)) => limits.connection_counts().take(key, limit),
             };
             let Some(lease) = lease else { return Err((whom, allowance.connections_max.unwrap_or(0))) };
             *held = Some((key, lease));
@@ -96,13 +91,13 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         // A listed peer has not said yet whom it speaks for; the operator answers for it.
         let speaks_for_others = client.xclient != XClientRights::None;
         let is_known = tenant.is_some() || speaks_for_others || {
-            client.renew_grants(commons.grants(), UnixMillis(self.cx.ring.unix_millis()));
+            client.renew_grants(commons.limits().grants(), UnixMillis(self.cx.ring.unix_millis()));
             !client.granted.as_slice().is_empty()
         };
         let written = client.snapshot.limits.client.connections_max;
         let guest = Guest {
             holder: if is_known { Holder::Network } else { Holder::Stranger },
-            address: address_key(commons, machine(client.address)),
+            address: address_key(machine(client.address)),
             address_max: match is_known || client.address.is_unspecified() {
                 true => u32::MAX,
                 false => written.unwrap_or_else(|| self.seats.places().per_stranger()),
@@ -175,7 +170,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
 
     /// Whether the login that has just proved itself is suspended; then `reply` says so.
     pub(crate) fn refuse_suspended_login(&mut self, reply: &mut Reply) -> bool {
-        if self.cx.link.commons().suspensions().is_empty() {
+        if self.cx.link.commons().limits().suspensions().is_empty() {
             return false;
         }
         let Some(identity) = self.client.identity else { return false };
@@ -197,7 +192,7 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
         let is_another = decision.rule == Rule::Sender && !before.is_for(&self.client.snapshot, who);
         if is_another {
             self.client.account = self.account(who.0, who.1);
-        } else if self.cx.link.commons().suspensions().is_empty() && !self.counts_recipients() {
+        } else if self.cx.link.commons().limits().suspensions().is_empty() && !self.counts_recipients() {
             return true;
         }
         // The envelope lends its text to the refusal and has it back afterwards.
@@ -238,20 +233,20 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
             self.client.transaction.envelope = envelope;
             return false;
         }
-        let (commons, now) = (self.cx.link.commons(), self.cx.now());
+        let (limits, now) = (self.cx.link.commons().limits(), self.cx.now());
         let (account, snapshot) = (&self.client.account, &self.client.snapshot);
         // Between the two another worker may charge as well: what that is too much is owed.
         for use_of in message_uses(bytes) {
-            account.charge(commons, snapshot, use_of, now);
+            account.charge(limits, snapshot, use_of, now);
         }
         true
     }
 
     /// The first limit that has no room for a message of `bytes`.
     fn over_message(&self, bytes: u64) -> Option<Over> {
-        let (commons, now) = (self.cx.link.commons(), self.cx.now());
+        let (limits, now) = (self.cx.link.commons().limits(), self.cx.now());
         let (account, snapshot) = (&self.client.account, &self.client.snapshot);
-        message_uses(bytes).into_iter().find_map(|use_of| account.over(commons, snapshot, use_of, now))
+        message_uses(bytes).into_iter().find_map(|use_of| account.over(limits, snapshot, use_of, now))
     }
 
     fn counts_recipients(&self) -> bool {
@@ -260,23 +255,22 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
     }
 
     fn account(&self, tenant: Option<TenantIx>, identity: Option<IdentityIx>) -> Account {
-        let (commons, snapshot) = (self.cx.link.commons(), &self.client.snapshot);
-        Account::new(commons, snapshot, self.client.address, (tenant, identity))
+        Account::new(&self.client.snapshot, self.client.address, (tenant, identity))
     }
 
     fn renew_leases(&mut self) -> Result<(), (Whom, u32)> {
         let client = &mut *self.client;
-        client.leases.renew(self.cx.link.commons(), &client.snapshot, &client.account)
+        client.leases.renew(self.cx.link.commons().limits(), &client.snapshot, &client.account)
     }
 
     /// Charges a use where every limit has room for it; else the first that has none.
     fn take(&self, use_of: (Counted, u64)) -> Option<Over> {
-        let (commons, now) = (self.cx.link.commons(), self.cx.now());
+        let (limits, now) = (self.cx.link.commons().limits(), self.cx.now());
         let (account, snapshot) = (&self.client.account, &self.client.snapshot);
-        let over = account.over(commons, snapshot, use_of, now);
+        let over = account.over(limits, snapshot, use_of, now);
         // Between the two another worker may charge as well: what that is too much is owed.
         if over.is_none() {
-            account.charge(commons, snapshot, use_of, now);
+            account.charge(limits, snapshot, use_of, now);
         }
         over
     }
@@ -308,12 +302,12 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
 
     /// Whether the sender is suspended, or `tenant`, whose the recipient is; then `reply` says so.
     fn refuse_suspended(&mut self, tenant: Option<TenantIx>, texts: (&str, &str), reply: &mut Reply) -> bool {
-        if self.cx.link.commons().suspensions().is_empty() {
+        let (limits, now) = (self.cx.link.commons().limits(), self.cx.now());
+        if limits.suspensions().is_empty() {
             return false;
         }
-        let (commons, now) = (self.cx.link.commons(), self.cx.now());
         let (client, snapshot) = (self.client.address, &self.client.snapshot);
-        let suspended = self.client.account.suspension(commons, snapshot, client, tenant, now);
+        let suspended = self.client.account.suspension(limits, snapshot, client, tenant, now);
         let Some((reason, suspension)) = suspended else { return false };
         let verdict = match self.client.snapshot.limits.suspension_is_temporary {
             true => Verdict::Defer(reason),

@@ -28,7 +28,8 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
             },
             _ => client.sender(&client.snapshot),
         };
-        let Some(contained) = self.cx.link.commons().incident(&client.snapshot, sender, cause, now) else {
+        let Some(contained) = self.cx.link.commons().limits().incident(&client.snapshot, sender, cause, now)
+        else {
             return;
         };
         let tenant = &client.snapshot.tenant(contained.tenant).name;

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use commons::{Login, Question, Rate, RateTable, Verification, machine};
+use commons::{Charged, Key, Login, Question, Rate, Verification, machine};
 use mail::{Reason, Reply, UnixMillis};
 use policy::{Decision, IdentityIx, Snapshot};
 use ring::Ring;
@@ -230,8 +230,8 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
     }
 
     fn locked_until(&self, login: &str, now: UnixMillis) -> Option<UnixMillis> {
-        let failures = self.cx.link.commons().login_failures();
-        let keys = Keys::of(failures, self.client.address, login);
+        let failures = self.cx.link.commons().limits().login_failures();
+        let keys = Keys::of(self.client.address, login);
         let settings = &self.settings.login;
         let until = |key, rate: &Option<Rate>| failures.peek(key, 1, rate.as_ref()?, now).err();
         until(keys.address, &settings.failures_per_ip).or_else(|| {
@@ -242,13 +242,13 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
 
     /// The login has succeeded from the client's network lately.
     fn is_trusted(&self, login: &str, now: UnixMillis) -> bool {
-        let successes = self.cx.link.commons().login_successes();
-        successes.peek(trust(successes, self.client.address, login), 1, &TRUSTED, now).is_err()
+        let successes = self.cx.link.commons().limits().login_successes();
+        successes.peek(trust(self.client.address, login), 1, &TRUSTED, now).is_err()
     }
 
     fn charge_failure(&mut self) {
-        let (failures, now) = (self.cx.link.commons().login_failures(), self.cx.now());
-        let keys = Keys::of(failures, self.client.address, &self.client.login);
+        let (failures, now) = (self.cx.link.commons().limits().login_failures(), self.cx.now());
+        let keys = Keys::of(self.client.address, &self.client.login);
         let settings = &self.settings.login;
         for (key, rate) in
             [(keys.address, settings.failures_per_ip), (keys.login, settings.failures_per_identity)]
@@ -260,8 +260,8 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
     }
 
     fn remember_success(&mut self) {
-        let (successes, now) = (self.cx.link.commons().login_successes(), self.cx.now());
-        let trust = trust(successes, self.client.address, &self.client.login);
+        let (successes, now) = (self.cx.link.commons().limits().login_successes(), self.cx.now());
+        let trust = trust(self.client.address, &self.client.login);
         // Where it is charged already, it is trusted already.
         let _ = successes.take(trust, 1, &TRUSTED, now);
     }
@@ -269,20 +269,20 @@ impl<R: Ring> SessionHandler<'_, '_, R> {
 
 /// What failures are charged to.
 struct Keys {
-    address: u64,
-    login: u64,
+    address: Key,
+    login: Key,
 }
 
 impl Keys {
-    fn of(failures: &RateTable, address: IpAddr, login: &str) -> Self {
-        let (network, login) = (machine(address), login.to_ascii_lowercase());
-        Self { address: failures.key(&("address", network)), login: failures.key(&("login", login.as_str())) }
+    fn of(address: IpAddr, login: &str) -> Self {
+        let address = Charged::Client { tenant: None, address: machine(address) };
+        Self { address: Key::of(address), login: Key::of(Charged::Login(login)) }
     }
 }
 
 /// What a success is charged to.
-fn trust(successes: &RateTable, address: IpAddr, login: &str) -> u64 {
-    successes.key(&(machine(address), login.to_ascii_lowercase().as_str()))
+fn trust(address: IpAddr, login: &str) -> Key {
+    Key::of(Charged::LoginFrom { login, address: machine(address) })
 }
 
 #[cfg(test)]
@@ -291,15 +291,14 @@ mod tests {
 
     #[test]
     fn failures_are_charged_to_an_address_or_a_64_and_to_a_login_in_whatever_case() {
-        let table = RateTable::new(64, [1, 2]);
-        let keys = |address: &str, login: &str| Keys::of(&table, address.parse().unwrap(), login);
+        let keys = |address: &str, login: &str| Keys::of(address.parse().unwrap(), login);
         let first = keys("2001:db8::1", "terri");
         assert_eq!(first.address, keys("2001:db8::ffff:2", "kim").address);
         assert_ne!(first.address, keys("2001:db8:0:1::1", "terri").address);
         assert_eq!(keys("192.0.2.1", "terri").address, keys("::ffff:192.0.2.1", "terri").address);
         assert_ne!(keys("192.0.2.1", "terri").address, keys("192.0.2.2", "terri").address);
         assert_eq!(first.login, keys("192.0.2.1", "Terri").login);
-        let trust = |address: &str, login: &str| trust(&table, address.parse().unwrap(), login);
+        let trust = |address: &str, login: &str| trust(address.parse().unwrap(), login);
         assert_eq!(trust("2001:db8::1", "terri"), trust("2001:db8::2", "Terri"));
         assert_ne!(trust("2001:db8::1", "terri"), trust("192.0.2.1", "terri"));
         assert_ne!(trust("2001:db8::1", "terri"), trust("2001:db8::1", "kim"));

@@ -138,7 +138,7 @@ impl<R: Ring> Handler for SessionHandler<'_, '_, R> {
         if self.refused_by_client_list(reply) {
             return false;
         }
-        self.client.renew_grants(self.cx.link.commons().grants(), self.cx.now());
+        self.client.renew_grants(self.cx.link.commons().limits().grants(), self.cx.now());
         let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
         let decision = self.client.snapshot.decide_mail(&facts, from, &mut NoTrace);
         if !decision.verdict.is_accept() {
@@ -168,7 +168,7 @@ impl<R: Ring> Handler for SessionHandler<'_, '_, R> {
     }
 
     fn rcpt(&mut self, to: ForwardPath<'_>, reply: &mut Reply) -> Step {
-        self.client.renew_grants(self.cx.link.commons().grants(), self.cx.now());
+        self.client.renew_grants(self.cx.link.commons().limits().grants(), self.cx.now());
         let facts = self.client.facts(&self.settings.listeners[self.client.listener].policy);
         let transaction = &self.client.transaction;
         let (known, count) = (transaction.tenant, transaction.envelope.recipient_count());

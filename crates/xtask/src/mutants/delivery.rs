@@ -7,8 +7,8 @@ const CONNECTIONS: &str = "crates/delivery/src/connections.rs";
 const TRANSACTION: &str = "crates/delivery/src/transaction.rs";
 const SCHEDULE: &str = "crates/delivery/src/schedule.rs";
 const SITE: &str = "crates/delivery/src/site.rs";
-const SHARED: &str = "crates/commons/src/site.rs";
-const COMMONS: &str = "crates/commons/src/lib.rs";
+const SHARED: &str = "crates/commons/src/sites/site.rs";
+const SITES: &str = "crates/commons/src/sites/mod.rs";
 pub(super) const ARENA: &str = "crates/ring/src/arena.rs";
 
 pub(super) static MUTANTS: [Mutant; 16] = [
@@ -88,9 +88,9 @@ pub(super) static MUTANTS: [Mutant; 16] = [
     },
     Mutant {
         name: "each worker has a back-off of its own",
-        file: COMMONS,
-        original: "self.sites.get_or_insert(key, || Site::new(self.wakers.clone(), self.failing_site_count.clone()))",
-        mutated: "let _ = key;\n        Arc::new(Site::new(self.wakers.clone(), self.failing_site_count.clone()))",
+        file: SITES,
+        original: "self.by_key.get_or_insert(key, || Site::new(self.wakers.clone(), self.failing.clone()))",
+        mutated: "let _ = key;\n        Arc::new(Site::new(self.wakers.clone(), self.failing.clone()))",
     },
     Mutant {
         name: "a lease is never yielded to another worker",

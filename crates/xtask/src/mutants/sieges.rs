@@ -56,8 +56,7 @@ pub(super) const MUTANTS: [Mutant; 9] = [
         name: "a true ticket is denied to those beside a guesser",
         file: PAGE,
         original: "        if let Some(record) = self.tickets.find(ticket).await {\n",
-        mutated: "        let key = self.unknown.key(&client.map(machine));\n        \
-                  if self.unknown.peek(key, 1, &UNKNOWN, crate::now()).is_err() {\n            \
+        mutated: "        if self.unknown.peek(guesser(client), 1, &UNKNOWN, crate::now()).is_err() {\n            \
                   return self.respond(StatusCode::TOO_MANY_REQUESTS, view, &view.too_many());\n        }\n        \
                   if let Some(record) = self.tickets.find(ticket).await {\n",
     },

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::counts::ConnectionCounts;
+use super::counts::ConnectionCounts;
 
 /// A tenant's open connections, over all workers.
 #[derive(Debug, Default)]
@@ -25,30 +25,46 @@ pub struct ConnectionLease(Counted);
 
 #[derive(Debug)]
 enum Counted {
-    Nobody,
+    Uncounted,
     Tenant(Arc<Connections>),
-    Slot { counts: Arc<ConnectionCounts>, key: u64, way: u8 },
+    Slot { counts: Arc<ConnectionCounts>, slot: u64, way: u8 },
 }
 
 impl ConnectionLease {
     /// A connection that counts for no tenant.
-    pub const fn nobody() -> Self {
-        Self(Counted::Nobody)
+    pub const fn uncounted() -> Self {
+        Self(Counted::Uncounted)
     }
 
-    pub(crate) fn slot(counts: Arc<ConnectionCounts>, key: u64, way: u8) -> Self {
-        Self(Counted::Slot { counts, key, way })
+    pub(super) fn slot(counts: Arc<ConnectionCounts>, slot: u64, way: u8) -> Self {
+        Self(Counted::Slot { counts, slot, way })
     }
 }
 
 impl Drop for ConnectionLease {
     fn drop(&mut self) {
         match &self.0 {
-            Counted::Nobody => {}
+            Counted::Uncounted => {}
             Counted::Tenant(connections) => {
                 connections.0.fetch_sub(1, Ordering::AcqRel);
             }
-            Counted::Slot { counts, key, way } => counts.release(*key, *way),
+            Counted::Slot { counts, slot, way } => counts.release(*slot, *way),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_counted_until_their_lease_is_dropped() {
+        let connections = Arc::new(Connections::default());
+        let first = connections.clone().take(Some(1));
+        assert!(first.is_some());
+        assert!(connections.clone().take(Some(1)).is_none());
+        drop(first);
+        assert!(connections.clone().take(Some(1)).is_some());
+        assert!(connections.take(None).is_some());
     }
 }

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::tenants::ConnectionLease;
+use super::key::{Key, Spread};
+use super::tenants::ConnectionLease;
 
 /// A subject is in one of these slots, or nowhere.
 const WAYS: usize = 8;
@@ -13,28 +14,32 @@ const WAYS: usize = 8;
 const COUNT_BITS: u32 = 20;
 const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
-/// A fixed table of counts by the keys of [`crate::RateTable::key`]: one atomic each, 8 bytes.
+/// A fixed table of counts by [`Key`]: one atomic each, 8 bytes.
 ///
 /// A slot belongs to its subject while it counts anything, and to anyone else after. Where all slots
 /// that a subject could have are taken, its connection is not counted and passes: so many subjects
 /// at once are past what limits of single ones can hold.
-pub struct ConnectionCounts(Box<[Set]>);
+pub struct ConnectionCounts {
+    sets: Box<[Set]>,
+    spread: Spread,
+}
 
 #[derive(Default)]
 #[repr(align(64))]
 struct Set([AtomicU64; WAYS]);
 
 impl ConnectionCounts {
-    /// A table of at least `slots` slots.
+    /// A table of at least `slots` slots, and of at most eight times a million.
     #[must_use]
     pub(crate) fn new(slots: usize) -> Self {
-        Self((0..slots.div_ceil(WAYS).next_power_of_two()).map(|_| Set::default()).collect())
+        let sets = slots.div_ceil(WAYS).next_power_of_two();
+        Self { sets: (0..sets).map(|_| Set::default()).collect(), spread: Spread::random() }
     }
 
     /// One more for `key`, unless that would pass `limit`.
-    pub fn take(self: &Arc<Self>, key: u64, limit: u32) -> Option<ConnectionLease> {
-        let tag = tag(key);
-        let set = self.set(key);
+    pub fn take(self: &Arc<Self>, key: Key, limit: u32) -> Option<ConnectionLease> {
+        let slot = self.spread.of(key);
+        let (tag, set) = (tag(slot), self.set(slot));
         loop {
             let seen: [u64; WAYS] = array::from_fn(|way| set.0[way].load(Ordering::Acquire));
             let is_mine = |slot: u64| slot & !COUNT_MAX == tag && slot & COUNT_MAX > 0;
@@ -44,41 +49,42 @@ impl ConnectionCounts {
             }
             let way = seen.iter().position(|&slot| is_mine(slot));
             let Some(way) = way.or_else(|| seen.iter().position(|slot| slot & COUNT_MAX == 0)) else {
-                return Some(ConnectionLease::nobody());
+                return Some(ConnectionLease::uncounted());
             };
             let counted = tag | ((seen[way] & COUNT_MAX) + 1);
             if set.0[way].compare_exchange(seen[way], counted, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-                return Some(ConnectionLease::slot(self.clone(), key, way as u8));
+                return Some(ConnectionLease::slot(self.clone(), slot, way as u8));
             }
         }
     }
 
     /// Connections that `key` has open.
     #[must_use]
-    pub fn open(&self, key: u64) -> u64 {
-        let slots = self.set(key).0.iter().map(|slot| slot.load(Ordering::Acquire));
-        slots.filter(|slot| slot & !COUNT_MAX == tag(key)).map(|slot| slot & COUNT_MAX).sum()
+    pub fn open(&self, key: Key) -> u64 {
+        let slot = self.spread.of(key);
+        let counts = self.set(slot).0.iter().map(|count| count.load(Ordering::Acquire));
+        counts.filter(|count| count & !COUNT_MAX == tag(slot)).map(|count| count & COUNT_MAX).sum()
     }
 
     /// One less.
-    pub(crate) fn release(&self, key: u64, way: u8) {
-        let before = self.set(key).0[usize::from(way)].fetch_sub(1, Ordering::AcqRel);
+    pub(super) fn release(&self, slot: u64, way: u8) {
+        let before = self.set(slot).0[usize::from(way)].fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before & COUNT_MAX > 0, "a lease is given back once");
     }
 
-    fn set(&self, key: u64) -> &Set {
-        &self.0[(key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> COUNT_BITS) as usize & (self.0.len() - 1)]
+    fn set(&self, slot: u64) -> &Set {
+        &self.sets[(slot & COUNT_MAX) as usize & (self.sets.len() - 1)]
     }
 }
 
-/// The key's upper bits; the lower ones choose the set.
-fn tag(key: u64) -> u64 {
-    key & !COUNT_MAX
+/// The upper bits of what a key is spread to; the lower ones choose the set.
+fn tag(slot: u64) -> u64 {
+    slot & !COUNT_MAX
 }
 
 impl fmt::Debug for ConnectionCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionCounts").field("slots", &(self.0.len() * WAYS)).finish_non_exhaustive()
+        f.debug_struct("ConnectionCounts").field("slots", &(self.sets.len() * WAYS)).finish_non_exhaustive()
     }
 }
 
@@ -86,14 +92,14 @@ impl fmt::Debug for ConnectionCounts {
 mod tests {
     use super::*;
 
-    const KEY: u64 = 0x1234_5678_9ABC_DEF0;
+    const KEY: Key = Key::from_bits(0x1234_5678_9ABC_DEF0);
 
     #[test]
     fn a_subject_has_its_number_and_no_more() {
         let counts = Arc::new(ConnectionCounts::new(64));
         let leases: Vec<_> = (0..3).map(|_| counts.take(KEY, 3).expect("there is room")).collect();
         assert!(counts.take(KEY, 3).is_none());
-        assert!(counts.take(!KEY, 3).is_some(), "another subject has its own");
+        assert!(counts.take(Key::from_bits(!KEY.bits()), 3).is_some(), "another subject has its own");
         assert_eq!(counts.open(KEY), 3);
         drop(leases);
         assert_eq!(counts.open(KEY), 0);
@@ -105,13 +111,13 @@ mod tests {
         let counts = Arc::new(ConnectionCounts::new(1));
         let held = counts.take(KEY, 9);
         for other in 1..1000_u64 {
-            drop(counts.take(other << 32, 9).expect("there is a slot"));
+            drop(counts.take(Key::from_bits(other << 32), 9).expect("there is a slot"));
         }
         assert_eq!(counts.open(KEY), 1);
-        let full: Vec<_> = (1..100_u64).map(|other| counts.take(other << 32, 9)).collect();
+        let full: Vec<_> = (1..100_u64).map(|other| counts.take(Key::from_bits(other << 32), 9)).collect();
         assert!(full.iter().all(Option::is_some), "where nothing can be counted, nothing is refused");
         drop((held, full));
-        assert!((1..100_u64).all(|other| counts.open(other << 32) == 0));
+        assert!((1..100_u64).all(|other| counts.open(Key::from_bits(other << 32)) == 0));
     }
 
     #[test]

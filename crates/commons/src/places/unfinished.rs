@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::shares::{Holder, Shares};
+use super::{Holder, Shares};
 
 /// Counters of clients. Clients that share one share a budget: rare, since few clients have large
 /// messages on their way at once, and never too generous.

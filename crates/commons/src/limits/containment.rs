@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use mail::{SuspensionCause, UnixMillis};
 use policy::{Snapshot, TenantIx, Threshold};
 
-use crate::{Commons, Rate, Subject, Suspension};
+use super::{Charged, Key, Limits, Rate, Subject, Suspension};
 
 /// Who sent what went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +31,7 @@ pub struct Contained {
     pub until: UnixMillis,
 }
 
-impl Commons {
+impl Limits {
     /// Counts trouble of a `cause` that `sender` made; gives what followed when that was too much.
     /// A login that does not exist, and an address in no tenant's network, have no threshold.
     pub fn incident(
@@ -53,11 +53,15 @@ impl Commons {
             SuspensionCause::FailedLogins => containment.failed_logins,
         }?;
         let name = &snapshot.tenant(tenant).name;
-        let key = self.incidents().key(&(cause, sender, name));
+        let charged = match sender {
+            Sender::Login(login) => Charged::Login(login),
+            Sender::Client(address) => Charged::Client { tenant: Some(name), address },
+        };
+        let key = Key::of(charged).part(cause as u64);
         let rate = Rate::new(u64::from(threshold.count), threshold.within);
-        self.incidents().take(key, 1, &rate, now).err()?;
+        self.incidents.take(key, 1, &rate, now).err()?;
         // A sender that is let go begins anew.
-        self.incidents().forget(key);
+        self.incidents.forget(key);
         let (subject, held) = match sender {
             Sender::Login(login) => (Subject::Login(login.into()), self.suspensions().login(login, now)),
             Sender::Client(ip) => (
@@ -137,42 +141,42 @@ mod tests {
 
     #[test]
     fn the_threshold_is_borne_and_one_more_is_not() {
-        let (commons, _, _) = Commons::new(1, snapshot());
+        let limits = crate::Limits::default();
         let snapshot = snapshot();
-        let incident = |sender, now| commons.incident(&snapshot, sender, DENIALS, now);
+        let incident = |sender, now| limits.incident(&snapshot, sender, DENIALS, now);
         assert!((0..50).all(|_| incident(client(7), NOON).is_none()));
         assert!(incident(client(8), NOON).is_none(), "a neighbour has its own");
         assert!(incident(Sender::Client([192, 0, 2, 1].into()), NOON).is_none(), "a stranger has none");
         let contained = incident(client(7), NOON).expect("it is one too many");
         assert_eq!(contained.until, NOON.plus(60 * MINUTE));
         let subject = Subject::Client { tenant: Some("proseware".into()), ip: [198, 51, 100, 7].into() };
-        let listed = commons.suspensions().list(NOON);
+        let listed = limits.suspensions().list(NOON);
         let suspension = Suspension { cause: DENIALS, since: NOON, until: Some(contained.until) };
         assert_eq!(listed, [(subject.clone(), suspension)]);
-        assert!(commons.suspensions().lift(&subject));
+        assert!(limits.suspensions().lift(&subject));
         assert!((0..50).all(|_| incident(client(7), NOON).is_none()), "a sender that is let go begins anew");
     }
 
     #[test]
     fn a_steady_trickle_below_the_threshold_is_borne_for_ever() {
-        let (commons, _, _) = Commons::new(1, snapshot());
+        let limits = crate::Limits::default();
         let snapshot = snapshot();
         for minute in 0..24 * 60 {
             for _ in 0..5 {
                 let now = NOON.plus(minute * MINUTE);
-                assert_eq!(commons.incident(&snapshot, client(7), DENIALS, now), None);
+                assert_eq!(limits.incident(&snapshot, client(7), DENIALS, now), None);
             }
         }
     }
 
     #[test]
     fn what_a_person_suspended_stays_as_it_is() {
-        let (commons, _, _) = Commons::new(1, snapshot());
+        let limits = crate::Limits::default();
         let snapshot = snapshot();
         let subject = Subject::Client { tenant: Some("proseware".into()), ip: [198, 51, 100, 7].into() };
         let held = Suspension { cause: SuspensionCause::Operator, since: NOON, until: None };
-        commons.suspensions().suspend(&subject, held).expect("there is room");
-        assert!((0..60).all(|_| commons.incident(&snapshot, client(7), DENIALS, NOON).is_none()));
-        assert_eq!(commons.suspensions().list(NOON), [(subject, held)]);
+        limits.suspensions().suspend(&subject, held).expect("there is room");
+        assert!((0..60).all(|_| limits.incident(&snapshot, client(7), DENIALS, NOON).is_none()));
+        assert_eq!(limits.suspensions().list(NOON), [(subject, held)]);
     }
 }

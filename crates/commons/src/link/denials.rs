@@ -17,8 +17,7 @@ use crossbeam::queue::ArrayQueue;
 use mail::{Reason, Ticket, UnixMillis};
 use policy::{Decision, IdentityIx, Snapshot, TenantIx};
 
-use crate::counts::ConnectionCounts;
-use crate::tenants::ConnectionLease;
+use crate::{ConnectionCounts, ConnectionLease, Key};
 
 pub(crate) use recent::{Recent, Repeated};
 
@@ -100,7 +99,7 @@ impl Denial {
             decision: Decision::refusal_for(Reason::RelayNotPermitted, None),
             detail: String::with_capacity(64),
             snapshot: None,
-            held: ConnectionLease::nobody(),
+            held: ConnectionLease::uncounted(),
         }
     }
 
@@ -132,7 +131,7 @@ impl Denial {
         self.grants.clear();
         (self.recipient_count, self.repeated) = (0, 0);
         self.snapshot = None;
-        self.held = ConnectionLease::nobody();
+        self.held = ConnectionLease::uncounted();
     }
 }
 
@@ -156,8 +155,8 @@ impl Default for Denials {
 }
 
 impl Denials {
-    /// A record for `client`, which is a key of [`crate::RateTable::key`].
-    pub(crate) fn take_blank(&self, client: u64) -> Option<Box<Denial>> {
+    /// A record for `client`.
+    pub(crate) fn take_blank(&self, client: Key) -> Option<Box<Denial>> {
         let most = u32::try_from(self.blank.len()).unwrap_or(u32::MAX);
         let held = self.clients.take(client, most);
         let blank = held.and_then(|held| {
@@ -231,8 +230,8 @@ mod tests {
         assert!(denials.take_blank(key(1)).is_some());
     }
 
-    fn key(number: u64) -> u64 {
-        (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1
+    fn key(number: u64) -> Key {
+        Key::from_bits((number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use mail::{Reason, UnixMillis};
 use policy::{Allowance, Counted, IdentityIx, RateLimit, Snapshot, TenantIx, Whom};
 
-use crate::{Commons, Rate, RateTable, Suspension, machine};
+use super::{Charged, Key, Limits, Rate, Suspension, machine};
 
 const EVERYONE: [Whom; 4] = [Whom::Tenant, Whom::Identity, Whom::Network, Whom::Client];
 
@@ -24,8 +24,8 @@ pub struct Account {
     pub tenant: Option<TenantIx>,
     /// The login that answers, where one does.
     pub identity: Option<IdentityIx>,
-    /// By [`Whom`]; 0 where nothing is charged.
-    keys: [u64; EVERYONE.len()],
+    /// By [`Whom`]; `None` where nothing is charged.
+    keys: [Option<Key>; EVERYONE.len()],
 }
 
 /// A limit that leaves no room.
@@ -54,30 +54,28 @@ impl Account {
     /// The account of who answers for a client at `address`.
     #[must_use]
     pub fn new(
-        commons: &Commons,
         snapshot: &Snapshot,
         address: IpAddr,
         (tenant, identity): (Option<TenantIx>, Option<IdentityIx>),
     ) -> Self {
-        let rates = commons.rates();
-        let mut account = Self { generation: snapshot.generation, tenant, identity, keys: [0; 4] };
+        let mut account = Self { generation: snapshot.generation, tenant, identity, keys: [None; 4] };
+        let mut charge = |whom: Whom, charged| account.keys[whom as usize] = Some(Key::of(charged));
         let name = tenant.map(|tenant| &*snapshot.tenant(tenant).name);
-        if name.is_some() {
-            account.keys[Whom::Tenant as usize] = rates.key(&(Whom::Tenant, name));
+        if let Some(name) = name {
+            charge(Whom::Tenant, Charged::Tenant(name));
         }
         if let Some(identity) = identity {
-            account.keys[Whom::Identity as usize] =
-                rates.key(&(Whom::Identity, snapshot.identity_login(identity)));
+            charge(Whom::Identity, Charged::Login(snapshot.identity_login(identity)));
         }
-        if let Some(tenant) = tenant
+        if let (Some(tenant), Some(name)) = (tenant, name)
             && !snapshot.limits(tenant).allowance(Whom::Network).is_empty()
             && snapshot.network_tenant(address) == Some(tenant)
         {
             let prefix = snapshot.network_prefix(address);
-            account.keys[Whom::Network as usize] = rates.key(&(Whom::Network, name, prefix));
+            charge(Whom::Network, Charged::Network { tenant: name, prefix });
         }
-        if !account.allowance(snapshot, Whom::Client).is_empty() {
-            account.keys[Whom::Client as usize] = rates.key(&(Whom::Client, name, machine(address)));
+        if !allowance(snapshot, tenant, Whom::Client).is_empty() {
+            charge(Whom::Client, Charged::Client { tenant: name, address: machine(address) });
         }
         account
     }
@@ -92,9 +90,9 @@ impl Account {
         self.generation == snapshot.generation && (self.tenant, self.identity) == (tenant, identity)
     }
 
-    /// The key of a subject; 0 where nothing is charged.
+    /// The key of a subject, where anything is charged to it.
     #[must_use]
-    pub fn key(&self, whom: Whom) -> u64 {
+    pub fn key(&self, whom: Whom) -> Option<Key> {
         self.keys[whom as usize]
     }
 
@@ -102,13 +100,13 @@ impl Account {
     #[must_use]
     pub fn over(
         &self,
-        commons: &Commons,
+        limits: &Limits,
         snapshot: &Snapshot,
         (of, amount): (Counted, u64),
         now: UnixMillis,
     ) -> Option<Over> {
-        self.limits(snapshot, of).find_map(|(whom, key, limit)| {
-            let frees = commons.rates().peek(key, amount, &rate(limit), now).err()?;
+        self.limits_of(snapshot, of).find_map(|(whom, key, limit)| {
+            let frees = limits.rates().peek(key, amount, &rate(limit), now).err()?;
             Some(Over { whom, limit: *limit, frees })
         })
     }
@@ -116,13 +114,13 @@ impl Account {
     /// Every limit over time of those who are charged, and what is used of it.
     pub fn uses<'a>(
         &'a self,
-        commons: &'a Commons,
+        limits: &'a Limits,
         snapshot: &'a Snapshot,
         now: UnixMillis,
     ) -> impl Iterator<Item = Use> + 'a {
         self.subjects(snapshot).flat_map(move |(whom, key, allowance)| {
             allowance.rates.iter().map(move |limit| {
-                let used = commons.rates().used(RateTable::part(key, limit.kind()), &rate(limit), now);
+                let used = limits.rates().used(key.part(limit.kind()), &rate(limit), now);
                 Use { whom, limit: *limit, used }
             })
         })
@@ -132,13 +130,13 @@ impl Account {
     #[must_use]
     pub fn suspension(
         &self,
-        commons: &Commons,
+        limits: &Limits,
         snapshot: &Snapshot,
         address: IpAddr,
         tenant: Option<TenantIx>,
         now: UnixMillis,
     ) -> Option<(Reason, Suspension)> {
-        let suspensions = commons.suspensions();
+        let suspensions = limits.suspensions();
         let name = |tenant: TenantIx| &*snapshot.tenant(tenant).name;
         let of_tenant = |tenant| suspensions.tenant(name(tenant), now);
         if let Some(suspension) = self.tenant.and_then(of_tenant).or_else(|| tenant.and_then(of_tenant)) {
@@ -156,13 +154,13 @@ impl Account {
     /// Charges what has happened to all of them.
     pub fn charge(
         &self,
-        commons: &Commons,
+        limits: &Limits,
         snapshot: &Snapshot,
         (of, amount): (Counted, u64),
         now: UnixMillis,
     ) {
-        for (_, key, limit) in self.limits(snapshot, of) {
-            commons.rates().charge(key, amount, &rate(limit), now);
+        for (_, key, limit) in self.limits_of(snapshot, of) {
+            limits.rates().charge(key, amount, &rate(limit), now);
         }
     }
 
@@ -170,30 +168,22 @@ impl Account {
     pub fn subjects<'a>(
         &'a self,
         snapshot: &'a Snapshot,
-    ) -> impl Iterator<Item = (Whom, u64, &'a Allowance)> {
+    ) -> impl Iterator<Item = (Whom, Key, &'a Allowance)> {
         EVERYONE
             .into_iter()
-            .map(|whom| (whom, self.key(whom)))
-            .filter(|(_, key)| *key != 0)
-            .map(|(whom, key)| (whom, key, self.allowance(snapshot, whom)))
+            .filter_map(|whom| Some((whom, self.key(whom)?)))
+            .map(|(whom, key)| (whom, key, allowance(snapshot, self.tenant, whom)))
     }
 
-    fn limits<'a>(
+    fn limits_of<'a>(
         &'a self,
         snapshot: &'a Snapshot,
         of: Counted,
-    ) -> impl Iterator<Item = (Whom, u64, &'a RateLimit)> {
+    ) -> impl Iterator<Item = (Whom, Key, &'a RateLimit)> {
         self.subjects(snapshot).flat_map(move |(whom, key, allowance)| {
             let limits = allowance.rates.iter().filter(move |limit| limit.of == of);
-            limits.map(move |limit| (whom, RateTable::part(key, limit.kind()), limit))
+            limits.map(move |limit| (whom, key.part(limit.kind()), limit))
         })
-    }
-
-    fn allowance<'a>(&self, snapshot: &'a Snapshot, whom: Whom) -> &'a Allowance {
-        match self.tenant {
-            Some(tenant) => snapshot.limits(tenant).allowance(whom),
-            None => &snapshot.limits.client,
-        }
     }
 
     /// Who answers for a message, as its record keeps it: the login, that of a grant, or the address.
@@ -219,6 +209,13 @@ impl Account {
             },
             _ => write!(f, "{}", machine(address)),
         })
+    }
+}
+
+fn allowance(snapshot: &Snapshot, tenant: Option<TenantIx>, whom: Whom) -> &Allowance {
+    match tenant {
+        Some(tenant) => snapshot.limits(tenant).allowance(whom),
+        None => &snapshot.limits.client,
     }
 }
 

@@ -1,3 +1,4 @@
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::AtomicU64 as Counter;
 use std::sync::{Arc, Barrier};
 
@@ -5,8 +6,17 @@ use proptest::prelude::*;
 
 use super::*;
 
-const SEED: [u64; 2] = [1, 2];
 const NOON: UnixMillis = UnixMillis(1_795_390_496_000);
+
+fn table_of(slots: usize) -> RateTable {
+    RateTable::with_spread(slots, Spread::new([1, 2]))
+}
+
+fn key_of(subject: impl Hash) -> Key {
+    let mut hasher = DefaultHasher::new();
+    subject.hash(&mut hasher);
+    Key::from_bits(hasher.finish())
+}
 
 fn per_minute(amount: u64) -> Rate {
     Rate::new(amount, Duration::from_secs(60))
@@ -14,8 +24,8 @@ fn per_minute(amount: u64) -> Rate {
 
 #[test]
 fn what_is_used_flows_off_and_is_rounded_up() {
-    let (table, rate) = (RateTable::new(8, SEED), per_minute(60));
-    let key = table.key("terri");
+    let (table, rate) = (table_of(8), per_minute(60));
+    let key = key_of("terri");
     assert_eq!(table.used(key, &rate, NOON), 0);
     table.charge(key, 40, &rate, NOON);
     assert_eq!(table.used(key, &rate, NOON), 40);
@@ -55,8 +65,8 @@ proptest! {
         steps in prop::collection::vec((0_u64..20_000, 1_u64..120), 1..200),
     ) {
         let rate = Rate { burst, ..per_minute(amount) };
-        let table = RateTable::new(8, SEED);
-        let key = table.key("terri");
+        let table = table_of(8);
+        let key = key_of("terri");
         let mut bucket = Bucket { rate, level: 0, seen: NOON.0 };
         let mut now = NOON;
         for (wait, charge) in steps {
@@ -73,8 +83,8 @@ proptest! {
         charges in prop::collection::vec((0_u64..2_000, 1_u64..500), 1..100),
     ) {
         let rate = per_minute(amount);
-        let table = RateTable::new(8, SEED);
-        let key = table.key("terri");
+        let table = table_of(8);
+        let key = key_of("terri");
         let mut now = NOON;
         for (wait, charge) in charges {
             now = now.plus(wait);
@@ -96,8 +106,8 @@ proptest! {
         waits in prop::collection::vec(0_u64..3_000, 1..300),
     ) {
         let rate = Rate { burst, ..per_minute(amount) };
-        let table = RateTable::new(8, SEED);
-        let key = table.key("terri");
+        let table = table_of(8);
+        let key = key_of("terri");
         let mut now = NOON;
         let mut taken = Vec::new();
         for wait in waits {
@@ -115,8 +125,8 @@ proptest! {
 
 #[test]
 fn what_is_charged_past_the_burst_is_owed() {
-    let table = RateTable::new(8, SEED);
-    let (key, rate) = (table.key("terri"), per_minute(60));
+    let table = table_of(8);
+    let (key, rate) = (key_of("terri"), per_minute(60));
     for _ in 0..90 {
         table.charge(key, 1, &rate, NOON);
     }
@@ -128,23 +138,23 @@ fn what_is_charged_past_the_burst_is_owed() {
 
 #[test]
 fn more_than_the_burst_passes_when_nothing_is_owed_and_is_paid_for() {
-    let table = RateTable::new(8, SEED);
-    let (key, rate) = (table.key("terri"), per_minute(60));
+    let table = table_of(8);
+    let (key, rate) = (key_of("terri"), per_minute(60));
     assert_eq!(table.take(key, 600, &rate, NOON), Ok(()));
     assert_eq!(table.take(key, 1, &rate, NOON), Err(NOON.plus(9 * 60_000 + 1_000)));
 }
 
 #[test]
 fn a_rate_of_nothing_never_frees() {
-    let table = RateTable::new(8, SEED);
-    let never = table.take(table.key("terri"), 1, &per_minute(0), NOON).expect_err("nothing passes");
+    let table = table_of(8);
+    let never = table.take(key_of("terri"), 1, &per_minute(0), NOON).expect_err("nothing passes");
     assert!(never > NOON.plus(1 << 40));
 }
 
 #[test]
 fn a_clock_that_went_back_locks_nobody_out_for_long() {
-    let table = RateTable::new(8, SEED);
-    let (key, rate) = (table.key("terri"), per_minute(60));
+    let table = table_of(8);
+    let (key, rate) = (key_of("terri"), per_minute(60));
     assert_eq!(table.take(key, 60, &rate, NOON.plus(1 << 40)), Ok(()));
     let frees = table.take(key, 1, &rate, NOON).expect_err("still owed");
     assert!(frees <= NOON.plus(DEBT_BURSTS_MAX * 60_000), "{frees:?}");
@@ -152,38 +162,38 @@ fn a_clock_that_went_back_locks_nobody_out_for_long() {
 
 #[test]
 fn a_smaller_amount_holds_at_once() {
-    let table = RateTable::new(8, SEED);
-    let key = table.key("terri");
+    let table = table_of(8);
+    let key = key_of("terri");
     assert_eq!(table.take(key, 50, &per_minute(60), NOON), Ok(()));
     assert!(table.peek(key, 1, &per_minute(5), NOON).is_err(), "50 s are owed, and one of 5 costs 12 s");
 }
 
 #[test]
 fn newcomers_displace_newcomers_and_not_whoever_is_at_its_limit() {
-    let table = RateTable::new(64, SEED);
+    let table = table_of(64);
     let rate = per_minute(60);
-    let limited = table.key("terri");
+    let limited = key_of("terri");
     assert_eq!(table.take(limited, 60, &rate, NOON), Ok(()));
     for stranger in 0..100_000_u32 {
-        assert_eq!(table.take(table.key(&stranger), 1, &rate, NOON), Ok(()));
+        assert_eq!(table.take(key_of(stranger), 1, &rate, NOON), Ok(()));
     }
     assert!(table.take(limited, 1, &rate, NOON).is_err(), "a flood made it forgotten");
 }
 
 #[test]
 fn a_forgotten_debt_is_not_the_newcomers() {
-    let table = RateTable::new(8, SEED);
+    let table = table_of(8);
     let rate = per_minute(60);
     for old in 0..8_u32 {
-        assert_eq!(table.take(table.key(&old), 60, &rate, NOON), Ok(()));
+        assert_eq!(table.take(key_of(old), 60, &rate, NOON), Ok(()));
     }
-    assert_eq!(table.take(table.key("new"), 1, &rate, NOON), Ok(()));
+    assert_eq!(table.take(key_of("new"), 1, &rate, NOON), Ok(()));
 }
 
 #[test]
 fn threads_never_take_more_than_there_is() {
     const THREADS: u64 = 4;
-    let table = Arc::new(RateTable::new(1024, SEED));
+    let table = Arc::new(table_of(1024));
     let rate = per_minute(1000);
     let start = Arc::new(Barrier::new(THREADS as usize));
     let taken: Arc<Vec<Counter>> = Arc::new((0..16).map(|_| Counter::new(0)).collect());
@@ -194,7 +204,7 @@ fn threads_never_take_more_than_there_is() {
                 start.wait();
                 for turn in 0..16 * 600_u64 {
                     let subject = turn % 16;
-                    if table.take(table.key(&subject), 1, &rate, NOON).is_ok() {
+                    if table.take(key_of(subject), 1, &rate, NOON).is_ok() {
                         taken[subject as usize].fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -213,7 +223,7 @@ fn threads_never_take_more_than_there_is() {
 #[test]
 fn threads_that_displace_each_other_lose_few_charges() {
     const THREADS: u64 = 4;
-    let table = Arc::new(RateTable::new(8, SEED));
+    let table = Arc::new(table_of(8));
     let rate = per_minute(100);
     let start = Arc::new(Barrier::new(THREADS as usize));
     let threads: Vec<_> = (0..THREADS)
@@ -223,8 +233,8 @@ fn threads_that_displace_each_other_lose_few_charges() {
                 start.wait();
                 let mut taken = 0_u64;
                 for turn in 0..20_000_u64 {
-                    taken += u64::from(table.take(table.key("busy"), 1, &rate, NOON).is_ok());
-                    let _ = table.take(table.key(&(thread, turn)), 1, &rate, NOON);
+                    taken += u64::from(table.take(key_of("busy"), 1, &rate, NOON).is_ok());
+                    let _ = table.take(key_of((thread, turn)), 1, &rate, NOON);
                 }
                 taken
             })

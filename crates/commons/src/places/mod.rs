@@ -5,14 +5,18 @@
 //! all; and one stranger's address (of IPv6: each /64) holds a bounded number. Whose place goes to a newcomer
 //! when there is none is the workers' to say: here is only counted. No lock, no wait; memory is fixed.
 
+mod shares;
+mod unfinished;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mail::UnixMillis;
 
-use crate::counts::ConnectionCounts;
-use crate::shares::{Holder, Shares};
-use crate::tenants::ConnectionLease;
+pub use shares::{Holder, Shares};
+pub use unfinished::{Hold, OverBudget, Unfinished};
+
+use crate::{ConnectionCounts, ConnectionLease, Key};
 
 /// Connections of one stranger's address at the same time, where none is configured: what one mail server
 /// behind one address needs, and Postfix gives.
@@ -55,7 +59,7 @@ pub enum NoPlace {
 pub struct Place {
     of: Arc<Places>,
     holder: Holder,
-    address: u64,
+    address: Key,
     /// Counts it for its address, until it has logged in.
     counted: Option<ConnectionLease>,
 }
@@ -88,12 +92,11 @@ impl Places {
         CONNECTIONS_PER_STRANGER.min(u32::try_from(part).unwrap_or(u32::MAX).max(PER_STRANGER_MIN))
     }
 
-    /// A place for a connection from `address`, which is a key of [`crate::RateTable::key`], and may hold
-    /// `address_max`.
+    /// A place for a connection from `address`, which may hold `address_max`.
     ///
     /// # Errors
     /// Why there is none; nothing is taken.
-    pub fn take(self: &Arc<Self>, holder: Holder, address: u64, address_max: u32) -> Result<Place, NoPlace> {
+    pub fn take(self: &Arc<Self>, holder: Holder, address: Key, address_max: u32) -> Result<Place, NoPlace> {
         let counted = self.addresses.take(address, address_max).ok_or(NoPlace::Address(address_max))?;
         self.shares.take(holder, 1).map_err(NoPlace::Full)?;
         Ok(Place { of: Arc::clone(self), holder, address, counted: Some(counted) })
@@ -101,7 +104,7 @@ impl Places {
 
     /// Connections from `address`.
     #[must_use]
-    pub fn held_by(&self, address: u64) -> u64 {
+    pub fn held_by(&self, address: Key) -> u64 {
         self.addresses.open(address)
     }
 
@@ -173,11 +176,11 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    const ONE: u64 = 0x1234_5678_9ABC_DEF0;
+    const ONE: Key = Key::from_bits(0x1234_5678_9ABC_DEF0);
 
     /// A key of an address.
-    fn address(number: u64) -> u64 {
-        (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1
+    fn address(number: u64) -> Key {
+        Key::from_bits((number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
     #[test]

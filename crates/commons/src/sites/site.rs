@@ -5,7 +5,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use mail::{Reply, UnixMillis};
 
-use crate::Wakers;
+use crate::wakers::Wakers;
 
 /// A destination site as all workers see it: its connection leases and its health.
 ///

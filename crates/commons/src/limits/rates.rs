@@ -7,11 +7,12 @@
 //! newcomers displaces newcomers and not a client at its limit.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mail::UnixMillis;
+
+use super::key::{Key, Spread};
 
 /// Slots of a set: a subject is in one of these, or nowhere. Keys and times of a set fill two cache lines.
 const WAYS: usize = 8;
@@ -77,13 +78,12 @@ impl Rate {
 
 /// What was charged to whom, for every subject that has not rested since.
 ///
-/// A subject is a 64-bit keyed hash ([`RateTable::key`]); two that share one share their limit,
-/// which for a million subjects has a chance of one in 37 million. Charges of one subject are exact
-/// over all threads. Only a subject that is forgotten while it is charged, or first charged by
+/// A subject is its [`Key`]; two that share one share their limit. Charges of one subject are exact over all
+/// threads. Only a subject that is forgotten while it is charged, or first charged by
 /// several threads at once while its set is being displaced, may lose a charge of each thread.
 pub struct RateTable {
     sets: Box<[Set]>,
-    seed: [u64; 2],
+    spread: Spread,
 }
 
 #[derive(Default)]
@@ -97,30 +97,15 @@ struct Set {
 }
 
 impl RateTable {
-    /// A table of at least `slots` slots, 16 bytes each; `seed` keeps its sets from being guessed.
+    /// A table of at least `slots` slots, 16 bytes each.
     #[must_use]
-    pub fn new(slots: usize, seed: [u64; 2]) -> Self {
+    pub fn new(slots: usize) -> Self {
+        Self::with_spread(slots, Spread::random())
+    }
+
+    fn with_spread(slots: usize, spread: Spread) -> Self {
         let sets = slots.div_ceil(WAYS).next_power_of_two();
-        Self { sets: (0..sets).map(|_| Set::default()).collect(), seed }
-    }
-
-    /// The key of a subject. What distinguishes two subjects, the kind of limit included, goes into it.
-    #[must_use]
-    pub fn key(&self, subject: &(impl Hash + ?Sized)) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.seed.hash(&mut hasher);
-        subject.hash(&mut hasher);
-        hasher.finish().max(1)
-    }
-
-    /// The key of one of a subject's limits, each of which is counted by itself.
-    #[must_use]
-    pub fn part(key: u64, kind: u64) -> u64 {
-        // The finalizer of SplitMix64: keys that differ in one bit end in different sets.
-        let mixed = key ^ (kind + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ mixed >> 31).max(1)
+        Self { sets: (0..sets).map(|_| Set::default()).collect(), spread }
     }
 
     /// Charges `amount`, if it conforms.
@@ -128,7 +113,7 @@ impl RateTable {
     /// # Errors
     /// When it will, if nothing else is charged; nothing was charged now. [`UnixMillis`] of the
     /// end of time where `rate` lets nothing pass.
-    pub fn take(&self, key: u64, amount: u64, rate: &Rate, now: UnixMillis) -> Result<(), UnixMillis> {
+    pub fn take(&self, key: Key, amount: u64, rate: &Rate, now: UnixMillis) -> Result<(), UnixMillis> {
         let now = nanos(now);
         self.update(key, now, |arrival| {
             let base = rate.base(arrival, now);
@@ -139,7 +124,7 @@ impl RateTable {
 
     /// Charges `amount` whether it conforms or not: for what has happened already. What it charges
     /// too much is owed, and holds up what comes next.
-    pub fn charge(&self, key: u64, amount: u64, rate: &Rate, now: UnixMillis) {
+    pub fn charge(&self, key: Key, amount: u64, rate: &Rate, now: UnixMillis) {
         let now = nanos(now);
         let charged = self.update(key, now, |arrival| {
             Ok::<_, UnixMillis>(rate.charged(amount, rate.base(arrival, now), now))
@@ -151,7 +136,7 @@ impl RateTable {
     ///
     /// # Errors
     /// As of [`RateTable::take`].
-    pub fn peek(&self, key: u64, amount: u64, rate: &Rate, now: UnixMillis) -> Result<(), UnixMillis> {
+    pub fn peek(&self, key: Key, amount: u64, rate: &Rate, now: UnixMillis) -> Result<(), UnixMillis> {
         let now = nanos(now);
         let set = self.set(key);
         let arrival = set.find(key).map_or(0, |way| set.arrivals[way].load(Ordering::Acquire));
@@ -161,7 +146,7 @@ impl RateTable {
 
     /// How much of `rate`'s burst `key` has used and has not flowed off yet, rounded up; more than that is owed.
     #[must_use]
-    pub fn used(&self, key: u64, rate: &Rate, now: UnixMillis) -> u64 {
+    pub fn used(&self, key: Key, rate: &Rate, now: UnixMillis) -> u64 {
         let now = nanos(now);
         let set = self.set(key);
         let arrival = set.find(key).map_or(0, |way| set.arrivals[way].load(Ordering::Acquire));
@@ -170,7 +155,7 @@ impl RateTable {
     }
 
     /// Forgets what `key` was charged: a limit that a person lifts.
-    pub fn forget(&self, key: u64) {
+    pub fn forget(&self, key: Key) {
         let set = self.set(key);
         if let Some(way) = set.find(key) {
             set.arrivals[way].store(0, Ordering::Release);
@@ -178,7 +163,7 @@ impl RateTable {
     }
 
     /// Moves the arrival time of `key` on to what `next` says, if it says anything else than no.
-    fn update<E>(&self, key: u64, now: u64, next: impl Fn(u64) -> Result<u64, E>) -> Result<(), E> {
+    fn update<E>(&self, key: Key, now: u64, next: impl Fn(u64) -> Result<u64, E>) -> Result<(), E> {
         let set = self.set(key);
         loop {
             let way = match set.find(key) {
@@ -200,31 +185,32 @@ impl RateTable {
                 Ordering::SeqCst,
             );
             // The slot may have changed hands meanwhile: then another subject was charged, and this one is yet to be.
-            if moved.is_ok() && set.keys[way].load(Ordering::SeqCst) == key {
+            if moved.is_ok() && set.keys[way].load(Ordering::SeqCst) == key.bits() {
                 return Ok(());
             }
         }
     }
 
-    fn set(&self, key: u64) -> &Set {
-        // The high bits: keys that callers derive from one another differ there too.
-        &self.sets[(key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) as usize & (self.sets.len() - 1)]
+    fn set(&self, key: Key) -> &Set {
+        &self.sets[self.spread.of(key) as usize & (self.sets.len() - 1)]
     }
 }
 
 impl Set {
     /// The first slot of `key`; all threads agree on it.
-    fn find(&self, key: u64) -> Option<usize> {
-        (0..WAYS).find(|&way| self.keys[way].load(Ordering::SeqCst) == key)
+    fn find(&self, key: Key) -> Option<usize> {
+        (0..WAYS).find(|&way| self.keys[way].load(Ordering::SeqCst) == key.bits())
     }
 
     /// Makes the slot that is nearest to free `key`'s. `None`: another thread was faster; look again.
-    fn claim(&self, key: u64, now: u64) -> Option<usize> {
+    fn claim(&self, key: Key, now: u64) -> Option<usize> {
         let victims = self.arrivals.iter().map(|arrival| arrival.load(Ordering::SeqCst));
         let (way, owed) = victims.enumerate().min_by_key(|&(_, arrival)| arrival).expect("a set has slots");
         let victim = self.keys[way].load(Ordering::SeqCst);
-        if victim == key
-            || self.keys[way].compare_exchange(victim, key, Ordering::SeqCst, Ordering::SeqCst).is_err()
+        if victim == key.bits()
+            || self.keys[way]
+                .compare_exchange(victim, key.bits(), Ordering::SeqCst, Ordering::SeqCst)
+                .is_err()
         {
             return None;
         }
@@ -236,7 +222,7 @@ impl Set {
         // one of them at least sees both; the first slot stays, and takes over what the other is owed.
         let first = self.find(key)?;
         for other in first + 1..WAYS {
-            if self.keys[other].compare_exchange(key, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            if self.keys[other].compare_exchange(key.bits(), 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
                 let owed = self.arrivals[other].swap(0, Ordering::SeqCst).saturating_sub(now);
                 let add = |arrival: u64| Some(arrival.max(now).saturating_add(owed));
                 let _ = self.arrivals[first].fetch_update(Ordering::SeqCst, Ordering::SeqCst, add);
