@@ -220,34 +220,46 @@ fn segments_of_outcomes_are_emptied_while_the_next_group_is_always_under_way() {
     assert_eq!(bench.recovered_ids()[..30], expected);
 }
 
-/// How much of a segment its footer takes decides how many messages wait in the oldest one: with these sixteen take
-/// two blocks, and a segment holds 192.
-fn append_with_long_login(bench: &mut Bench, number: u32, bytes: usize) -> Result<MessageKey, Refusal> {
-    let (envelope, content) = (envelope(1), body(number, bytes));
-    let message = message(number, &envelope, Content::Inline(&content));
-    let message = NewMessage { identity: "app-with-a-rather-long-name@acme", ..message };
-    bench.shard.append(&message, Some(Handle::fixed(number)))
-}
-
+/// How long the records are decides how many of its neighbours wait in each segment, and how many segments a
+/// second fills.
 #[test]
 fn one_that_waits_in_the_oldest_segment_does_not_hold_all_that_speak_of_its_neighbours() {
-    let mut bench = Bench::with(12, roomy(), SimOptions::default());
+    for login in ["x", "app-with-a-rather-long-name@acme", &"x".repeat(60)] {
+        for bytes in [40, 300] {
+            for seed in [10, 12] {
+                one_waits(seed, login, bytes);
+            }
+        }
+    }
+}
+
+fn append_as(bench: &mut Bench, number: u32, login: &str, bytes: usize) -> Result<MessageKey, Refusal> {
+    let (envelope, content) = (envelope(1), body(number, bytes));
+    let message = message(number, &envelope, Content::Inline(&content));
+    bench.shard.append(&NewMessage { identity: login, ..message }, Some(Handle::fixed(number)))
+}
+
+fn one_waits(seed: u64, login: &str, bytes: usize) {
+    let mut bench = Bench::with(seed, roomy(), SimOptions::default());
     let mut early = Vec::new();
     for number in 0..400 {
-        append_with_long_login(&mut bench, number, 100).expect("there is room");
+        append_as(&mut bench, number, login, bytes).expect("there is room");
         if number % 16 == 15 {
             early.extend(bench.settle().into_iter().filter_map(committed));
         }
     }
     assert_eq!(early.len(), 400);
-    // Five segments a second, with outcomes of messages in the first two.
-    for second in 0..130 {
+    // Some six segments a second, with outcomes of messages in the first ones.
+    for second in 0..100 {
         for number in 0..48 {
             if number % 16 == 0 && early.len() > 1 {
                 bench.deliver(early.pop().expect("more than one is left"), 1).unwrap();
             }
             let number = 1000 + second * 48 + number;
-            append_with_long_login(&mut bench, number, 8 << 10).expect("mail is taken all the time");
+            let appended = append_as(&mut bench, number, login, 8 << 10);
+            appended.unwrap_or_else(|refusal| {
+                panic!("seed {seed}, login of {}, {bytes} bytes, second {second}: {refusal:?}", login.len())
+            });
             let key = bench.settle().into_iter().find_map(committed).expect("it is committed");
             bench.deliver(key, 1).unwrap();
         }
@@ -255,6 +267,21 @@ fn one_that_waits_in_the_oldest_segment_does_not_hold_all_that_speak_of_its_neig
     }
     let bench = bench.crash();
     assert_eq!(bench.recovered_ids()[0], id(0));
+}
+
+/// It fills ten segments in the pause behind one in which a message waited, and those are held by outcomes alone.
+#[test]
+fn a_burst_is_taken_while_messages_wait_in_older_segments() {
+    let mut bench = Bench::with(15, roomy(), SimOptions::default());
+    let left = one_stays(&mut bench, 300, 40);
+    pass(&mut bench, 10);
+    for number in 1000..1600 {
+        let (key, _) = bench.commit(number, 1, 8 << 10);
+        bench.deliver(key, 1).unwrap();
+    }
+    bench.settle();
+    let bench = bench.crash();
+    assert_eq!(bench.recovered_ids(), left.iter().map(|&(number, _)| id(number)).collect::<Vec<_>>());
 }
 
 #[test]
