@@ -5,7 +5,7 @@
 //! French answer says so beside it. JSON is the record, whatever the language.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use control::tickets::texts::{self, Language, Text};
@@ -28,8 +28,11 @@ pub(super) const EXAMPLES: &str = "Examples:
 /// Where a person's language stands, in the order of POSIX (XBD section 8.2).
 const LOCALE_VARIABLES: [&str; 3] = ["LC_ALL", "LC_MESSAGES", "LANG"];
 
-/// A gateway that cannot be asked writes what it has denied within this.
-const KEEP_WAIT: Duration = Duration::from_millis(700);
+/// A gateway that cannot be asked writes what it has denied within this, on a busy host too.
+const KEEP_WAIT: Duration = Duration::from_millis(2500);
+
+/// So often its file is looked at meanwhile.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -110,8 +113,9 @@ fn find(common: &Common, ticket: Ticket) -> Found {
     let Some(loaded) = common.load() else { return Found::Broken };
     let path = loaded.node.tickets_path();
     let mut found = read_stored(&path, ticket);
-    if matches!(found, Ok(None)) {
-        std::thread::sleep(KEEP_WAIT);
+    let until = Instant::now() + KEEP_WAIT;
+    while matches!(found, Ok(None)) && Instant::now() < until {
+        std::thread::sleep(LOOK_INTERVAL);
         found = read_stored(&path, ticket);
     }
     match found {

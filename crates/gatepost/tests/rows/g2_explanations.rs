@@ -162,7 +162,9 @@ fn what_is_no_ticket_and_what_is_no_longer_one_are_told_apart() {
 fn a_person_reads_the_rules_the_line_and_the_remedy() {
     let house = House::start();
     let ticket = denied_inside(&house);
-    let text = String::from_utf8(run_why(&house, &[&ticket]).stdout).expect("text");
+    let output = run_why(&house, &[&ticket]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
     for part in [
         "denied: sender_not_owned",
         &ticket,
