@@ -61,7 +61,7 @@ pub struct SimOptions {
     pub reset_probability: f64,
     /// That a connection is refused although a server listens.
     pub refuse_probability: f64,
-    /// That accepting stops for want of descriptors ([`Completion::AcceptPaused`]).
+    /// That accepting stops for want of descriptors ([`crate::Completion::AcceptPaused`]).
     pub accept_error_probability: f64,
     /// That a step of a read or write of a file serves only part of what is left of it: of a direct file
     /// any number of sectors from a block on, of another any number of bytes.
